@@ -1,0 +1,60 @@
+# Everything begins from a fresh clone: the first run of a target makes .venv, the next ones find it.
+#   make demo              see it work: etcd, three sites and a user's clone on this machine
+#   make demo REPO=path    the same with a repository of yours (a copy of it; yours is left alone)
+#   make test              all tests; ARGS="-k name" chooses, JOBS=n sets how many run at once
+#   make check             format, lint, types, import layers
+#   make bench             the measurements
+#   make format, make clean
+
+SHELL := /bin/sh
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+SOURCES := piehole controller hooks tests tools
+
+# Tests mostly wait for servers, so there are more of them at once than processors.
+PROCESSORS := $(shell nproc 2>/dev/null || echo 2)
+JOBS ?= $(shell n=$$(( $(PROCESSORS) + 1 )); [ $$n -gt 8 ] && n=8; echo $$n)
+TIME_LIMIT ?= 570
+REPO ?=
+ARGS ?=
+
+.PHONY: help demo test check bench format clean venv runtime
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+runtime:
+	@sh tools/bootstrap run
+
+venv:
+	@sh tools/bootstrap dev
+
+demo: runtime
+	@$(BIN)/piehole demo $(if $(REPO),--repo "$(REPO)") $(ARGS)
+
+# The last line names what was skipped and why; with CI=true or PIEHOLE_REQUIRE_ALL=1 a skip is a failure.
+# The tests get $(TIME_LIMIT) seconds and may leave no process behind.
+test: venv
+	@$(BIN)/python tools/leave_nothing.py timeout --foreground -k 10 $(TIME_LIMIT) \
+		$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+check: venv
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/mypy -p tools
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/check_tree.py
+
+bench: venv
+	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench $(ARGS)
+
+format: venv
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+clean:
+	rm -rf .venv .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,211 @@
+"""What git runs: ``update`` admits one ref, ``reference-transaction`` in state ``prepared`` performs the swap.
+
+Everything imported here counts: this runs in every push. The decision is made by the site's controller or, where none answers,
+by the very same code in this process (:mod:`hooks.direct`); either way it is a list of lines in and a list of lines out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic, sleep
+
+from piehole import ask, inflight, proc
+
+_RESERVED = "refs/piehole/"
+# An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has.
+_PROMPT = 0.1
+
+
+class Refused(Exception):
+    """The hook says no. ``token`` is the stable word, the text is the sentence."""
+
+    def __init__(self, token: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.token = token
+
+
+def say(token: str, sentence: str) -> None:
+    sys.stderr.write(f"piehole: {token}: {sentence}\n")
+    sys.stderr.flush()
+
+
+def run(libraries: str, arguments: list[str], lines: list[str]) -> int:
+    """Run the hook named by ``arguments`` and return its exit status.
+
+    :param libraries: where Python finds the packages that only :mod:`hooks.direct` needs
+    :param lines: standard input of ``reference-transaction``
+    """
+    hook = Hook(os.path.realpath(os.environ.get("GIT_DIR", ".")), libraries)
+    try:
+        if arguments[0] == "update" and len(arguments) == 4:
+            hook.update(*arguments[1:])
+        elif arguments[:2] == ["reference-transaction", "prepared"]:
+            hook.prepared(lines)
+    except Refused as refused:
+        say(refused.token, str(refused))
+        return 1
+    except OSError as error:
+        say("no-access", f"the hook cannot do its work in {hook.git_dir}: {error}. Run `piehole check` there.")
+        return 1
+    return 0
+
+
+class Hook:
+    """One hook of one push."""
+
+    def __init__(self, git_dir: str, libraries: str) -> None:
+        self.git_dir = git_dir
+        self._libraries = libraries
+
+    def update(self, ref: str, old: str, new: str) -> None:
+        """Admit one ref, read-only, and announce it to ``prepared``."""
+        namespace = os.environ.get("GIT_NAMESPACE")
+        if namespace:
+            raise Refused(
+                "reserved",
+                f"this push uses the namespace {namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others.",
+            )
+        self._check_gate()
+        record = inflight.Record(self.git_dir, self._receive_pack()).open()
+        answer = self._decide(record, ["admit", f"command {ref} {old} {new}"])
+        word, _, rest = answer[0].partition(" ")
+        if word == "take":
+            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))
+        elif word == "free":
+            record.announce(inflight.Announcement(ref, old, new, "-", managed=False))
+        else:
+            raise self._refused(answer)
+
+    def prepared(self, lines: list[str]) -> None:
+        """Swap all refs of this transaction, whose locks git holds; the gate is closed except where it is known to be open."""
+        git, command = proc.nearest_git(os.getpid())
+        if git and command != "receive-pack":
+            return
+        asked = [line.split(" ", 2) for line in lines]
+        managed = [
+            (old, new, ref) for old, new, ref in asked if ref.startswith("refs/") and not ref.startswith(_RESERVED)
+        ]
+        if not managed:
+            return
+        record = inflight.Record(self.git_dir, self._receive_pack())
+        try:
+            record.load()
+        except FileNotFoundError:
+            pass  # nothing was announced, so every line is refused below
+        wanted = [one for one in (self._announced(record, *line) for line in managed) if one is not None]
+        if wanted:
+            for one in wanted:
+                self._check_reflog(one.ref)
+            self._propose(record, wanted)
+
+    def _check_gate(self) -> None:
+        """Without ``reference-transaction`` git would move the ref and nobody would have agreed."""
+        gate = f"{self.git_dir}/hooks/reference-transaction"
+        try:
+            with open(gate, "rb") as file:
+                sound = b"piehole" in file.read(1 << 16)  # ours, or one that chains to it
+        except OSError:
+            sound = False
+        if not (sound and os.access(gate, os.X_OK)):
+            raise Refused(
+                "no-access",
+                f"{gate} is missing, not executable or not piehole's, and without it nothing would be agreed. Run `piehole install` at this site.",
+            )
+
+    def _receive_pack(self) -> str:
+        """The name of the receive-pack that runs this hook."""
+        git, command = proc.nearest_git(os.getpid())
+        name = proc.identity(git) if git and command == "receive-pack" else None
+        if name is None:
+            raise Refused(
+                "no-access", "no living git receive-pack runs this hook, so it cannot be part of a push: nothing moves."
+            )
+        return name
+
+    def _announced(self, record: inflight.Record, old: str, new: str, ref: str) -> inflight.Announcement | None:
+        """The announcement that a line of this transaction must match; None where the swap has no business with it."""
+        one = record.announced.get(ref)
+        if one is not None and (not old.strip("0") and not new.strip("0")) and not one.new.strip("0"):
+            # `0 0 REF` is the packed half of a deletion; the line with the old value follows and is swapped under its lock.
+            return None
+        if one is None or one.old != old or one.new != new:
+            raise Refused(
+                "no-access",
+                f"git is about to move {ref} from {old} to {new}, which hooks/update has not let pass. "
+                "If another hook is chained here, see that it runs piehole's `update` for every ref.",
+            )
+        return one if one.managed else None
+
+    def _check_reflog(self, ref: str) -> None:
+        """Git writes the reflog after the swap; if it cannot, the group would have moved and the push would fail."""
+        path = f"{self.git_dir}/logs/{ref}"
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        if not os.access(path, os.W_OK):
+            raise Refused(
+                "no-access",
+                f"{path} cannot be written by this account, so git could not record the push. Run `piehole check` at this site.",
+            )
+
+    def _propose(self, record: inflight.Record, wanted: list[inflight.Announcement]) -> None:
+        pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or self._account()
+        wait = 0.01
+        while True:
+            question = ["propose", f"pusher {' '.join(pusher.split())}"]
+            question += [f"want {one.ref} {one.old} {one.new} {one.snapshot}" for one in wanted]
+            answer = self._decide(record, question)
+            if answer[0] != "again":
+                break
+            for line in answer[1:]:
+                _, ref, snapshot = line.split(" ")
+                one = record.announced[ref]
+                record.announce(inflight.Announcement(ref, one.old, one.new, snapshot, managed=True))
+            wanted = [record.announced[one.ref] for one in wanted]
+            # Another push of this group won; a random pause keeps two from losing against each other for long.
+            pause = wait * (0.5 + os.urandom(1)[0] / 255)
+            sleep(pause)
+            record.add_wait(pause)
+            wait = min(wait * 2, 0.2)
+        if not answer[0].startswith("accepted "):
+            raise self._refused(answer)
+        say(
+            "accepted",
+            f"the group has taken {', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}.",
+        )
+        record.settle([one.ref for one in wanted])
+
+    def _account(self) -> str:
+        import pwd
+
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return str(os.getuid())
+
+    def _decide(self, record: inflight.Record, question: list[str]) -> list[str]:
+        """The answer of the site's controller or, where none answers, of the same code in this process."""
+        started = monotonic()
+        about = [f"repository {self.git_dir}", f"push {record.name} {record.push_id}", f"waited {record.waited:.3f}"]
+        question = [question[0], *about, *question[1:]]
+        try:
+            try:
+                return ask.ask(self.git_dir, question)
+            except ask.NobodyHome as nobody:
+                from hooks import direct
+
+                question[3] = f"waited {record.waited + monotonic() - started:.3f}"
+                return direct.answer(self._libraries, [*question, "earlier"] if nobody.asked else question)
+        finally:
+            took = monotonic() - started
+            if took > _PROMPT:
+                record.add_wait(took)
+
+    def _refused(self, answer: list[str]) -> Refused:
+        word, _, rest = answer[0].partition(" ")
+        token, _, sentence = rest.partition(" ")
+        return (
+            Refused(token, sentence)
+            if word == "refuse"
+            else Refused("unknown", f"the answer {answer[0]!r} makes no sense; look before pushing again.")
+        )

@@ -1,0 +1,177 @@
+"""The decision about a push, in two steps: ``admit`` (may this ref move?) and ``propose`` (the swap).
+
+The controller answers a hook with these functions; where no controller answers, the hook runs the very same ones itself. Only where
+the values come from differs (:class:`Source`).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from piehole import judge, keys
+from piehole.config import Config
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, EtcdRefused, Halted
+from piehole.judge import Accept, Command, Refuse
+from piehole.readout import Readout
+from piehole.records import PushRecord
+from piehole.repository import Move, Repository
+from piehole.swap import Accepted, Basis, Proposal, Swapper, Unknown
+
+
+class Source(Protocol):
+    """Where consensus values come from, and whether this site may act on them."""
+
+    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
+        """Readouts from the cheapest to the surest; the last one is a linearizable read. Only that one may refuse.
+
+        :raises EtcdError: etcd was needed and could not be used
+        """
+
+    def halted(self, readout: Readout) -> Halted | None:
+        """Why this site must not move, if so, in view of this readout."""
+
+    def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
+        """Wait until this site's ``ref`` is at ``oid``; ``""`` when it is, else a sentence that says why it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """The ref is not managed: the consensus has no say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The swap lost against another change, and the refs may still move: record these bases, then propose again."""
+
+    bases: dict[str, Basis]
+
+
+@dataclass(frozen=True, slots=True)
+class Pusher:
+    """Who pushes: the random id of this push, and the name for the push record."""
+
+    push_id: str
+    name: str
+
+
+def refusal(error: EtcdError) -> Refuse:
+    """What a pusher is told when etcd could not be used and nothing was sent."""
+    if isinstance(error, EtcdRefused) and error.too_many:
+        return Refuse(
+            judge.TOO_MANY,
+            "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
+            "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
+        )
+    if isinstance(error, EtcdRefused):
+        return Refuse(judge.NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
+    return Refuse(judge.NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")
+
+
+class Admission:
+    """Decides about the pushes to one repository."""
+
+    def __init__(self, config: Config, repository: Repository, swapper: Swapper, source: Source) -> None:
+        self._config = config
+        self._repository = repository
+        self._swapper = swapper
+        self._source = source
+
+    def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
+        """Whether one ref may move, without changing anything. The basis is what its swap will compare."""
+        if not command.ref.startswith(keys.RESERVED) and not keys.is_managed(command.ref, self._config.exclude):
+            return Free()
+        symbolic = self._repository.symref_target(command.ref) is not None
+        refused = judge.out_of_bounds(command.ref, symbolic=symbolic, namespace="") or self._broken_deletion(command)
+        if refused:
+            return refused
+        try:
+            verdicts, basis = self._judge([command], deadline)
+        except EtcdError as error:
+            return refusal(error)
+        if basis is not None:
+            return basis[command.ref]
+        return self._after_catching_up(command, verdicts[0], deadline)
+
+    def propose(
+        self,
+        pusher: Pusher,
+        items: Sequence[tuple[Command, Basis]],
+        deadline: Deadline,
+        *,
+        may_go: Callable[[], bool],
+        earlier: bool = False,
+    ) -> Accepted | Again | Refuse | Unknown | None:
+        """Swap all refs of one transaction of git, which holds their locks meanwhile.
+
+        :param may_go: asked last of all before the proposal is sent; where it says no (the hook or its receive-pack is gone and
+            with it the locks), nothing is sent and the answer is None
+        :param earlier: this proposal may have been sent before, by a process that fell silent
+        """
+        moves = [Move(command.ref, command.old, command.new) for command, _ in items]
+        self._repository.keep(self._repository.not_contained(moves))
+        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        push = PushRecord(pusher.push_id, self._config.site, pusher.name, time)
+        if not may_go():
+            return None
+        half = deadline.at_most(deadline.remaining() / 2)
+        try:
+            outcome = self._swapper.propose(Proposal(push, tuple(items)), half, deadline, earlier=earlier)
+        except EtcdError as error:
+            return Unknown(str(error)) if earlier else refusal(error)
+        if isinstance(outcome, Accepted | Unknown):
+            return outcome
+        return self._again([command for command, _ in items], outcome.now)
+
+    def _judge(self, commands: Sequence[Command], deadline: Deadline) -> tuple[list[Refuse], dict[str, Basis] | None]:
+        refusals: list[Refuse] = []
+        for readout in self._source.readouts(commands, deadline):
+            refusals, bases = self._judge_by(commands, readout)
+            if not refusals:
+                return [], bases
+        return refusals, None
+
+    def _judge_by(self, commands: Sequence[Command], readout: Readout) -> tuple[list[Refuse], dict[str, Basis]]:
+        halted = self._source.halted(readout)
+        if halted:
+            return [Refuse(halted.token, str(halted))], {}
+        refusals: list[Refuse] = []
+        bases: dict[str, Basis] = {}
+        for command in commands:
+            verdict = judge.judge(
+                command,
+                readout.value(command.ref),
+                object_format=self._repository.object_format,
+                conflict=readout.conflict(command.ref) if command.creates else None,
+                fast_forward=lambda old, new: self._repository.contains(new, old),
+            )
+            if isinstance(verdict, Accept):
+                bases[command.ref] = Basis.of(command, readout, writes=verdict.writes)
+            else:
+                refusals.append(verdict)
+        return refusals, bases
+
+    def _again(self, commands: Sequence[Command], now: Readout) -> Again | Refuse:
+        refusals, bases = self._judge_by(commands, now)
+        return refusals[0] if refusals else Again(bases)
+
+    def _after_catching_up(self, command: Command, refused: Refuse, deadline: Deadline) -> Refuse:
+        """So that the advised pull helps, give the site the chance to reach what the group has before saying no."""
+        if not refused.wants:
+            return refused
+        behind = self._source.catch_up(command.ref, refused.wants, deadline.at_most(self._config.catch_up))
+        return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
+
+    def _broken_deletion(self, command: Command) -> Refuse | None:
+        # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:
+        # the gate could not tell them apart.
+        if not command.deletes or self._repository.kinds([command.old]):
+            return None
+        return Refuse(
+            judge.STALE,
+            f"{command.ref} is at {command.old}, which this repository does not have. Run `piehole check` at this site; "
+            f"`piehole clobber --delete {command.ref}` deletes it in the group.",
+        )

@@ -1,0 +1,3 @@
+from piehole.cli import main
+
+main()

@@ -1,0 +1,95 @@
+"""Arguments that several commands share, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from piehole.local import Local
+from piehole.soundness import find_repository
+
+# Options that override the configuration of the same name.
+_SETTINGS: Final = (
+    ("group", "GROUP", "the repositories that act as one"),
+    ("site", "SITE", "this server's unique name"),
+    ("url", "URL", "where the other sites fetch from this repository"),
+    ("prefix", "PREFIX", "the prefix of all keys in etcd (default /piehole)"),
+    ("etcdCA", "FILE", "certificates that sign etcd's"),
+    ("etcdCert", "FILE", "a client certificate for etcd"),
+    ("etcdKey", "FILE", "the key of that certificate"),
+    ("etcdUser", "USER", "the user for etcd's own authentication"),
+    ("etcdPasswordFile", "FILE", "the file that holds that user's password"),
+)
+
+
+def repository(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+    """``-C DIR`` and, where the command shows it, the argument REPO."""
+    parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository (default: the current directory)")
+    if positional:
+        parser.add_argument("repo", metavar="REPO", nargs="?", help="the repository (default: the current directory)")
+
+
+def etcd(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--etcd",
+        metavar="ENDPOINT",
+        action="append",
+        default=[],
+        help="etcd's client URL, http://h:p, https://h:p or h:p; repeat it or separate several with commas",
+    )
+
+
+def settings(parser: argparse.ArgumentParser) -> None:
+    etcd(parser)
+    for name, metavar, text in _SETTINGS:
+        option = "--" + {
+            "etcdCA": "etcd-ca",
+            "etcdCert": "etcd-cert",
+            "etcdKey": "etcd-key",
+            "etcdUser": "etcd-user",
+        }.get(name, "etcd-password-file" if name == "etcdPasswordFile" else name)
+        parser.add_argument(option, dest=name.lower(), metavar=metavar, help=text)
+
+
+def overrides(args: argparse.Namespace) -> dict[str, str | Sequence[str]]:
+    """What the options say, as :func:`piehole.config.parse` takes it."""
+    found: dict[str, str | Sequence[str]] = {}
+    endpoints = split(getattr(args, "etcd", []))
+    if endpoints:
+        found["etcd"] = endpoints
+    for name, _, _ in _SETTINGS:
+        value = getattr(args, name.lower(), None)
+        if value:
+            found[name.lower()] = value
+    return found
+
+
+def split(values: Sequence[str]) -> list[str]:
+    """An option that may be repeated and may take several values separated by commas."""
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def folder(args: argparse.Namespace) -> Path:
+    """The folder that the command is about: ``-C``, else REPO (relative to it), else the current directory."""
+    base = Path(getattr(args, "directory", None) or ".")
+    return base / (getattr(args, "repo", None) or ".")
+
+
+def open_local(args: argparse.Namespace) -> Local:
+    """
+    :raises PieholeError: there is no bare repository
+    :raises UsageError: it is not installed
+    """
+    return Local.open(find_repository(folder(args)), overrides(args))
+
+
+def operator() -> str:
+    """Who runs this command, for the push record."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,44 @@
+"""Check a bare repository, write its hooks and configuration, and found or join a group.
+
+The first repository of a group founds it, and its refs become the group's. A repository that joins changes nothing of the
+group: refs that the group lacks or has otherwise are listed. Running it again is harmless, and repairs.
+
+  piehole install /srv/git/tools.git --group tools --site oslo \\
+      --url ssh://git@oslo.example.org/srv/git/tools.git --etcd http://127.0.0.1:2379
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from piehole.cli import common
+
+HELP = "make a repository part of a group"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.repository(parser, positional=True)
+    common.settings(parser)
+    parser.add_argument(
+        "--adopt",
+        nargs="*",
+        metavar="REF",
+        help="when joining: make these refs of the repository the group's; without REF all that moves nothing back",
+    )
+    parser.add_argument("--replace", action="store_true", help="take over this site's name from another machine")
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole.install import Installer, Request
+    from piehole.soundness import find_repository
+
+    request = Request(
+        git_dir=find_repository(common.folder(args)),
+        overrides=common.overrides(args),
+        adopt=None if args.adopt is None else tuple(args.adopt),
+        replace=args.replace,
+        pusher=common.operator(),
+    )
+    local = Installer(request, print).run()
+    print(f"{local.git_dir} is the site {local.config.site!r} of the group {local.config.group!r}")
+    return 0

@@ -1,0 +1,83 @@
+"""Bring repositories to what the group has, without the daemon: fetch what is missing, move refs, publish progress.
+
+Without REPO: the current repository or, where that is none, all below piehole.root. The exit status is 0 only when every
+ref of the group is at the group's value here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from piehole.cli import common
+from piehole.errors import EtcdError, PieholeError, UsageError
+
+HELP = "recover a site without the daemon"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", required=True, help="reconcile once and end")
+    common.etcd(parser)
+    parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository, or where relative REPOs begin")
+    parser.add_argument("repos", metavar="REPO", nargs="*", help="the repositories")
+
+
+def run(args: argparse.Namespace) -> int:
+    worst = 0
+    for folder in _folders(args):
+        try:
+            status = _one(folder, args)
+        except EtcdError as error:
+            print(f"{folder}: {error}", file=sys.stderr)
+            status = error.exit_status
+        except PieholeError as error:
+            print(f"{folder}: {error}", file=sys.stderr)
+            status = error.exit_status
+        worst = max(worst, status)
+    return worst
+
+
+def _folders(args: argparse.Namespace) -> list[Path]:
+    from piehole.config import GitConfig
+    from piehole.discovery import repositories
+    from piehole.soundness import find_repository
+
+    base = Path(args.directory or ".")
+    if args.repos:
+        return [base / repo for repo in args.repos]
+    try:
+        return [find_repository(base)]
+    except PieholeError:
+        roots = GitConfig(None).many("piehole.root")
+        if args.directory or not roots:
+            raise
+    found = [git_dir for root in roots for git_dir in repositories(Path(root))]
+    if not found:
+        raise UsageError(f"there is no repository with a piehole.group below {', '.join(roots)}.")
+    return found
+
+
+def _one(folder: Path, args: argparse.Namespace) -> int:
+    from piehole.local import Local
+    from piehole.once import reconcile_once
+    from piehole.soundness import find_repository
+
+    local = Local.open(find_repository(folder), common.overrides(args))
+    report = reconcile_once(local, progress=_progress if sys.stderr.isatty() else None)
+    for ref, why in report.locked.items():
+        print(f"{local.git_dir}: locked: {ref}: {why}")
+    for ref in report.unadopted:
+        print(f"{local.git_dir}: unadopted: {ref}: the group has no opinion on it, so it stays as it is")
+    for ref, move in report.moved.items():
+        print(f"{local.git_dir}: {ref}: {move.old[:12]} -> {move.new[:12]}")
+    for ref, why in report.stuck.items():
+        print(f"{local.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
+    for ref in report.deferred:
+        print(f"{local.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
+    print(f"{local.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")
+    return 0 if report.converged else 1
+
+
+def _progress(site: str, received: int) -> None:
+    print(f"\rfetching from {site}: {received / 1e6:.1f} MB", end="", file=sys.stderr)

@@ -1,0 +1,38 @@
+"""Finding the repositories of this server: every bare repository with a ``piehole.group`` below some folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from piehole import git
+from piehole.errors import GitError
+
+
+def repositories(root: Path) -> Iterator[Path]:
+    """The git directories of all installed repositories below ``root``, itself included, in order of their paths.
+
+    Symbolic links are not followed, so no repository is found twice.
+    """
+    for git_dir in candidates(root):
+        if has_group(git_dir):
+            yield git_dir
+
+
+def candidates(root: Path) -> Iterator[Path]:
+    """Folders that look like bare repositories. Nothing below one is looked at."""
+    for folder, names, files in os.walk(root.resolve()):
+        if "HEAD" in files and "config" in files and "objects" in names and "refs" in names:
+            names.clear()
+            yield Path(folder)
+        else:
+            names.sort()
+
+
+def has_group(git_dir: Path) -> bool:
+    """Whether the repository itself says that it belongs to a group."""
+    try:
+        return bool(git.run(git_dir, ["config", "--local", "--get", "piehole.group"], ok=(0, 1)).stdout.strip())
+    except GitError:
+        return False

@@ -1,0 +1,91 @@
+"""The tree of errors. Foreign errors are translated once, at the edge, with their cause chained.
+
+::
+
+    PieholeError                 exit status 1: anything about a repository, group or peer
+    ├── UsageError               exit status 2: wrong arguments, or a required setting is missing
+    ├── EtcdError                exit status 3: etcd was needed and could not be used
+    │   ├── EtcdUnreachable      no endpoint answered in time, or there is no quorum
+    │   ├── EtcdRefused          etcd answered and said no (authentication, permission, bad request)
+    │   │   └── NoAccess         this account cannot read the etcd credentials
+    │   └── Compacted            the history that was asked for is gone: list again
+    ├── GitError                 a git process failed where it must not
+    ├── TransferError            a fetch from one peer failed: try the next one
+    │   └── TransferRejected     the peer sent something that is corrupt, incomplete or too large
+    └── Halted                   the site must not move: etcd or this disk went back, wrong group, twin
+
+Every error's text is a sentence for the person who reads it: it names the thing and, where there is one, the mend.
+"""
+
+from __future__ import annotations
+
+
+class PieholeError(Exception):
+    """Base of every error that piehole raises on purpose; ``exit_status`` is what the command line ends with."""
+
+    exit_status = 1
+
+
+class UsageError(PieholeError):
+    """Wrong arguments, or a required setting is missing."""
+
+    exit_status = 2
+
+
+class EtcdError(PieholeError):
+    """etcd was needed and could not be used."""
+
+    exit_status = 3
+
+
+class EtcdUnreachable(EtcdError):
+    """No endpoint gave an answer before the deadline, or the cluster has no quorum.
+
+    ``maybe_sent`` is true when a request may have reached a member, so that a write may still take effect later.
+    """
+
+    def __init__(self, message: str, *, maybe_sent: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_sent = maybe_sent
+
+
+class EtcdRefused(EtcdError):
+    """etcd answered, and said no: authentication, permission, too many operations, or a malformed request."""
+
+    def __init__(self, message: str, *, status: int = 0, too_many: bool = False) -> None:
+        super().__init__(message)
+        self.status = status
+        self.too_many = too_many
+
+
+class NoAccess(EtcdRefused):
+    """This account cannot read what etcd asks for: the password file, a certificate or its key."""
+
+
+class Compacted(EtcdError):
+    """The history that was asked for was compacted (or the cluster is another one): list again."""
+
+
+class GitError(PieholeError):
+    """A git process failed where it must not. ``stderr`` holds what git said."""
+
+    def __init__(self, message: str, *, returncode: int = -1, stderr: str = "") -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+class TransferError(PieholeError):
+    """One peer could not give the objects: unreachable, refused, lacks them, stalled or too slow."""
+
+
+class TransferRejected(TransferError):
+    """A peer sent something that must not become visible: corrupt, incomplete, or larger than allowed."""
+
+
+class Halted(PieholeError):
+    """This site must not move refs until a person decides. ``token`` is the stable word of the reason."""
+
+    def __init__(self, token: str, message: str) -> None:
+        super().__init__(message)
+        self.token = token

@@ -1,0 +1,272 @@
+"""The cluster as one thing that answers: endpoints are tried in turn, a deadline bounds every call.
+
+A read is repeated at the next endpoint until its deadline. A transaction is repeated only while it provably was not
+sent: once it may have been, its outcome is unknown, and only the one who made it can settle it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import Compacted, EtcdError, EtcdUnreachable, UsageError
+from piehole.etcd import wire
+from piehole.etcd.endpoint import Credentials, Endpoint
+from piehole.etcd.member import Member
+from piehole.etcd.model import (
+    Compare,
+    EndpointStatus,
+    Event,
+    Head,
+    KeyValue,
+    Operation,
+    Snapshot,
+    TxnResult,
+    prefix_end,
+)
+from piehole.etcd.turns import ATTEMPT_SECONDS, Turns
+from piehole.etcd.watch import Watch
+from piehole.etcd.wire import Trouble
+
+__all__ = ["Credentials", "Endpoint", "Etcd"]
+
+PAGE: Final = 20_000  # keys: small pages are quadratic in etcd, one huge answer takes memory on both sides
+_LEAST_SECONDS: Final = 0.001  # a timeout of 0 is none at all to requests
+
+
+class Etcd:
+    """A cluster, by the endpoints of some or all of its members. Safe to use from many threads.
+
+    The endpoint that answered last is asked first; one that fails is left for the next. Every method raises
+    EtcdUnreachable (nobody gave an answer before the deadline), EtcdRefused (etcd said no) and NoAccess (this account
+    cannot read a credential). Resolving a host name is not bounded by the deadline.
+
+    :param endpoints: ``http://host:port``, ``https://host:port`` or ``host:port``
+    :param first: of how many endpoints, which one is asked first
+    :raises UsageError: no endpoint, or one of another form
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        credentials: Credentials | None = None,
+        *,
+        first: Callable[[int], int] = random.randrange,
+    ) -> None:
+        if not endpoints:
+            raise UsageError("No etcd endpoint is set: git config piehole.etcd http://HOST:PORT")
+        shown = credentials or Credentials()
+        self._members = [Member(Endpoint.parse(text), shown) for text in endpoints]
+        self._turns = Turns(self._members, first(len(self._members)))
+
+    def close(self) -> None:
+        """Close the connections; calls that are under way end by themselves."""
+        for member in self._members:
+            member.close()
+
+    # ---- reads
+
+    def range(
+        self,
+        key: bytes,
+        range_end: bytes = b"",
+        *,
+        deadline: Deadline,
+        limit: int = 0,
+        revision: int = 0,
+        keys_only: bool = False,
+        min_mod_revision: int = 0,
+    ) -> Snapshot:
+        """A linearizable read of one key, or of [key, range_end).
+
+        :param revision: how it was then; 0: now
+        :param min_mod_revision: only keys that changed at this revision or later
+        :raises Compacted: etcd no longer, or not yet, has this revision
+        """
+        body = wire.range_request(
+            key,
+            range_end,
+            limit=limit,
+            revision=revision,
+            keys_only=keys_only,
+            min_mod_revision=min_mod_revision,
+        )
+        return self._turns.ask("/kv/range", body, wire.snapshot, deadline)[1]
+
+    def list_prefix(self, prefix: bytes, *, deadline: Deadline, revision: int = 0) -> Snapshot:
+        """All keys with this prefix as they were at one revision, read in pages.
+
+        :raises Compacted: ``revision`` was given, and etcd no longer has it
+        """
+        while True:
+            try:
+                return self._list_at(prefix, deadline, revision)
+            except Compacted:
+                if revision or deadline.passed:
+                    raise
+                # A compaction overtook the listing: the revision was only our choice, so take a newer one.
+
+    def _list_at(self, prefix: bytes, deadline: Deadline, revision: int) -> Snapshot:
+        key, end = prefix or b"\0", prefix_end(prefix)
+        kvs: list[KeyValue] = []
+        cluster = 0
+        while True:
+            page = self.range(key, end, deadline=deadline, limit=PAGE, revision=revision)
+            revision, cluster = revision or page.revision, cluster or page.cluster_id
+            if page.cluster_id != cluster:
+                raise EtcdUnreachable("The etcd endpoints belong to different clusters: correct piehole.etcd")
+            kvs += page.kvs
+            if not page.more or not page.kvs:
+                return Snapshot(revision, kvs, False, len(kvs), cluster)
+            key = page.kvs[-1].key + b"\0"
+
+    def head(self, key: bytes, *, deadline: Deadline) -> Head:
+        """Prove a quorum with one linearizable read of ``key`` (one this user may read) and tell where etcd is."""
+        body = wire.range_request(key, limit=1, keys_only=True)
+        member, answer = self._turns.ask("/kv/range", body, wire.snapshot, deadline)
+        return Head(member.name, answer.cluster_id, answer.revision)
+
+    # ---- the transaction
+
+    def txn(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        deadline: Deadline,
+    ) -> TxnResult:
+        """If every compare holds, perform ``success``, else ``failure``; each of them atomically.
+
+        :raises EtcdUnreachable: with ``maybe_sent``, the outcome is unknown and may come true later; without, the
+            transaction was never sent
+        :raises EtcdRefused: nothing was changed; ``too_many``: more operations than etcd takes at once
+        """
+        body = wire.txn_request(compares, success, failure)
+        return self._turns.ask("/kv/txn", body, wire.txn_result, deadline, repeatable=False)[1]
+
+    # ---- history
+
+    def watch(
+        self,
+        prefix: bytes,
+        after_revision: int,
+        *,
+        idle: float,
+        range_end: bytes | None = None,
+        head: Head | None = None,
+        deadline: Deadline | None = None,
+    ) -> Watch:
+        """One watch of the prefix (or of [prefix, range_end), or of one key with ``b""``) for what follows a revision.
+
+        :param idle: seconds of silence after which the iteration ends
+        :param head: a fresh ``head()``; else one is made here (within ``deadline``, ``idle`` seconds by default) and
+            must not be older than ``after_revision``
+        :raises Compacted: here, etcd went back; in the iteration, see Watch
+        """
+        start = prefix or b"\0"
+        if head is None:
+            head = self.head(start, deadline=deadline or Deadline(idle))
+            if head.revision < after_revision:
+                raise Compacted(
+                    f"etcd at {head.endpoint} is at revision {head.revision}, before {after_revision}: it went back"
+                )
+        name = head.endpoint
+        member = next(member for member in self._members if member.name == name)
+        end = prefix_end(prefix) if range_end is None else range_end
+        return Watch(member, start, end, after_revision, head=head, idle=idle, on_trouble=self._turns.rotate_from)
+
+    def first_change(
+        self, key: bytes, after_revision: int, *, deadline: Deadline, witness: bytes = b""
+    ) -> KeyValue | None:
+        """The first change of ``key`` after a revision (a deletion has version 0), or None where there is none.
+
+        ``after_revision`` should be a revision that was read, not a key's mod_revision 0: that was compacted long ago.
+        etcd cannot say that it has no more history to tell, and a key that existed neither then nor now may have lived
+        in between. Then None is only proved by a progress message, which may take longer than the deadline
+        (EtcdUnreachable), or at once by ``witness``: a key that each change which matters also writes; None then means
+        "no change up to the last change of the witness".
+
+        :raises Compacted: history after that revision is missing
+        """
+        now = self.range(key, deadline=deadline)
+        if now.kvs and now.kvs[0].mod_revision <= after_revision:
+            return None
+        start, end, until = key, b"", now.revision
+        if witness and not now.kvs and not self._existed(key, after_revision, deadline):
+            seen = self.range(witness, deadline=deadline).kvs
+            until = seen[0].mod_revision if seen else 0
+            start, end = min(key, witness), max(key, witness) + b"\0"
+        if until <= after_revision:
+            return None
+        with closing(self._told(start, end, after_revision, until, deadline)) as events:
+            return next((event.kv for event in events if event.kv.key == key), None)
+
+    def _existed(self, key: bytes, revision: int, deadline: Deadline) -> bool:
+        return bool(revision and self.range(key, deadline=deadline, revision=revision, keys_only=True).kvs)
+
+    def history(self, prefix: bytes, *, deadline: Deadline) -> Generator[Event, None, None]:
+        """Every change below the prefix since the last compaction, up to the newest change of a key that exists now.
+
+        :raises EtcdUnreachable: also when the deadline ends before the history does
+        """
+        start, end = prefix or b"\0", prefix_end(prefix)
+        body = wire.range_request(start, end, limit=1, keys_only=True, newest_first=True)
+        newest = self._turns.ask("/kv/range", body, wire.snapshot, deadline)[1].kvs
+        if not newest:
+            return
+        until = newest[0].mod_revision
+        try:
+            yield from self._told(start, end, 0, until, deadline)
+        except wire.CompactedAt as oldest:
+            if oldest.revision < until:
+                yield from self._told(start, end, oldest.revision, until, deadline)
+
+    def _told(
+        self, start: bytes, end: bytes, after: int, until: int, deadline: Deadline
+    ) -> Generator[Event, None, None]:
+        """What a watch tells after one revision, to the end of the batch that reaches another."""
+        idle = max(deadline.remaining(), _LEAST_SECONDS)
+        with self.watch(start, after, idle=idle, range_end=end, deadline=deadline) as watch:
+            for batch in watch:
+                yield from batch.events
+                if batch.revision >= until:
+                    return
+                if deadline.passed:
+                    break
+        raise EtcdUnreachable(f"etcd at {watch.head.endpoint} did not tell its history up to revision {until} in time")
+
+    # ---- health
+
+    def status(self, key: bytes, *, deadline: Deadline) -> list[EndpointStatus]:
+        """The health of every endpoint, each asked on its own; ``key`` is one that this user may read."""
+        return [self._status_of(member, key, deadline) for member in self._members]
+
+    def _status_of(self, member: Member, key: bytes, deadline: Deadline) -> EndpointStatus:
+        wait = max(min(ATTEMPT_SECONDS, deadline.remaining()), _LEAST_SECONDS)
+        began = time.monotonic()
+        try:
+            member.call("/kv/range", wire.range_request(key, limit=1, keys_only=True), timeout=wait)
+            latency = time.monotonic() - began
+            answer = member.call("/maintenance/status", {}, timeout=wait)
+            member_id = int(answer["header"]["member_id"])
+            return EndpointStatus(
+                member.name,
+                version=str(answer["version"]),
+                cluster_id=wire.cluster_of(answer),
+                member_id=member_id,
+                revision=wire.revision_of(answer),
+                leader=int(answer.get("leader", 0)) == member_id,
+                latency=latency,
+                error="; ".join(map(str, answer.get("errors", ()))),
+            )
+        except Trouble as trouble:
+            return EndpointStatus(member.name, error=f"etcd at {member.name}: {trouble.said}")
+        except EtcdError as error:
+            return EndpointStatus(member.name, error=str(error))
+        except wire.MALFORMED:
+            return EndpointStatus(member.name, error=f"{member.name} does not speak etcd's v3 JSON")

@@ -1,0 +1,234 @@
+"""One endpoint of etcd: warm connections, the login, and the judgement of everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import requests
+from etcd3gw.client import Etcd3Client
+from etcd3gw.exceptions import Etcd3Exception
+from urllib3 import exceptions as urllib3_errors
+
+from piehole.errors import EtcdError
+from piehole.etcd import wire
+from piehole.etcd.endpoint import Credentials, Endpoint
+from piehole.etcd.wire import Json, TokenRefused, Trouble
+
+CONNECT_SECONDS: Final = 1.0
+# A member that knows of no leader then says so at once, and ends a watch, instead of letting everybody wait.
+_HEADERS: Final = {"Grpc-Metadata-hasleader": "true"}
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Line:
+    """One connection, and the seconds that its present user waits for connecting and for each read."""
+
+    client: Etcd3Client
+    connect: float = CONNECT_SECONDS
+    read: float = 0.0
+
+    def patience(self, seconds: float) -> None:
+        self.connect, self.read = min(CONNECT_SECONDS, seconds), seconds
+        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # it hands both to requests
+
+
+class Member:
+    """Safe to use from many threads: each call borrows a connection of its own, and the last one returned goes first.
+
+    A token is kept until etcd refuses it; then one new login is made.
+    """
+
+    def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
+        self.name = str(endpoint)
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._idle: list[_Line] = []
+        self._closed = False
+        self._token: str | None = None
+
+    def call(self, path: str, body: Json, *, timeout: float) -> Json:
+        """POST and return the JSON object that etcd answers.
+
+        :param timeout: seconds for the answer; connecting takes at most CONNECT_SECONDS of it
+        :raises Trouble: no definite answer
+        :raises EtcdRefused, Compacted: a definite one; nothing was changed
+        """
+
+        def post(line: _Line, headers: dict[str, str]) -> Json:
+            return self._post(line, path, body, headers)
+
+        with self._borrowed(timeout) as line:
+            return self._logged_in(line, post)
+
+    @contextmanager
+    def stream(self, path: str, body: Json, *, idle: float) -> Iterator[requests.Response]:
+        """POST and give the response as it comes, on a connection that nobody else uses.
+
+        :param idle: seconds of silence, also before the first byte, after which reading fails
+        :raises Trouble, EtcdRefused: as ``call``
+        """
+        line = self._connect()
+        line.patience(idle)
+
+        def post(line: _Line, headers: dict[str, str]) -> requests.Response:
+            return self._post_for_stream(line, path, body, headers)
+
+        try:
+            with self._logged_in(line, post) as response:
+                yield response
+        finally:
+            line.client.session.close()
+
+    def forget_login(self) -> bool:
+        """Log in again before the next call; false where there is no login."""
+        with self._lock:
+            self._token = None
+        return self._credentials.user is not None
+
+    def close(self) -> None:
+        """Close what is idle now, and every borrowed connection when it comes back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.client.session.close()
+
+    # ---- connections
+
+    @contextmanager
+    def _borrowed(self, timeout: float) -> Iterator[_Line]:
+        with self._lock:
+            idle = self._idle.pop() if self._idle else None
+        line = idle or self._connect()
+        line.patience(timeout)
+        try:
+            yield line
+        finally:
+            with self._lock:
+                keep = not self._closed
+                if keep:
+                    self._idle.append(line)
+            if not keep:
+                line.client.session.close()
+
+    def _connect(self) -> _Line:
+        self._credentials.check_readable()
+        client = Etcd3Client(
+            host=self._endpoint.host,
+            port=self._endpoint.port,
+            protocol=self._endpoint.scheme,
+            ca_cert=self._credentials.ca,
+            cert_cert=self._credentials.cert,
+            cert_key=self._credentials.key,
+            api_path="/v3/",
+        )
+        client.session.trust_env = False  # else proxies, netrc and REQUESTS_CA_BUNDLE of the environment interfere
+        return _Line(client)
+
+    # ---- the login
+
+    def _logged_in(self, line: _Line, post: Callable[[_Line, dict[str, str]], T]) -> T:
+        if self._credentials.user is None:
+            return post(line, _HEADERS)
+        token = self._token  # another thread may log in at the same time: then both tokens are good
+        if token is not None:
+            try:
+                return post(line, {**_HEADERS, "Authorization": token})
+            except TokenRefused:
+                pass  # nothing was applied, so asking again is safe
+        return post(line, {**_HEADERS, "Authorization": self._login(line)})
+
+    def _login(self, line: _Line) -> str:
+        body = {"name": self._credentials.user, "password": self._credentials.password()}
+        try:
+            token = self._post(line, "/auth/authenticate", body, _HEADERS)["token"]
+        except Trouble as trouble:
+            raise Trouble(f"login: {trouble.said}", sent=False) from trouble
+        except KeyError as error:
+            raise Trouble("login: no token in the answer", sent=False) from error
+        self._token = str(token)
+        return self._token
+
+    # ---- one request
+
+    def _post(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> Json:
+        try:
+            answer = line.client.post(line.client.get_url(path), json=body, headers=headers, allow_redirects=False)
+        except (Etcd3Exception, requests.RequestException, OSError, ValueError) as error:
+            raise self._judge(error, line) from error
+        if not isinstance(answer, dict):
+            raise Trouble(f"does not speak etcd's v3 JSON ({str(answer)[:80]!r})", sent=True)
+        return answer
+
+    def _post_for_stream(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> requests.Response:
+        try:
+            response: requests.Response = line.client.session.post(
+                line.client.get_url(path),
+                json=body,
+                headers=headers,
+                timeout=(line.connect, line.read),
+                allow_redirects=False,
+                stream=True,
+            )
+            if response.status_code == 200:
+                return response
+            with response:
+                refused = response.text
+        except (requests.RequestException, OSError) as error:
+            raise self._judge(error, line) from error
+        raise wire.refusal(self.name, refused)
+
+    def _judge(self, error: Exception, line: _Line) -> EtcdError | Trouble:
+        cause: BaseException | None = error
+        if isinstance(error, Etcd3Exception):
+            if error.args:  # an answer that is not 200: its text, and the reason as argument
+                return wire.refusal(self.name, error.detail_text or "")
+            cause = error.__context__  # what requests raised: etcd3gw wraps it without an argument
+        if cause is None:
+            return Trouble(spoken(error), sent=True)
+        if isinstance(cause, requests.ConnectTimeout):
+            return Trouble(f"no connection within {line.connect:.3g} s", sent=False)
+        if isinstance(cause, requests.Timeout):
+            return Trouble(f"no answer within {line.read:.3g} s", sent=True)
+        if isinstance(cause, requests.JSONDecodeError):
+            return Trouble("does not speak etcd's v3 JSON", sent=True)
+        return Trouble(spoken(cause), sent=not _never_connected(cause))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from, outermost first: urllib3 keeps causes in ``args`` and ``reason``, too.
+
+    Never by ``__context__``: that leads to whatever the caller is just handling, such as an earlier attempt that was
+    never sent.
+    """
+    pending: list[object] = [error]
+    while pending:
+        one = pending.pop(0)
+        if isinstance(one, BaseException):
+            yield one
+            pending += [one.__cause__, getattr(one, "reason", None), *one.args]
+
+
+def _never_connected(error: BaseException) -> bool:
+    """Whether the failure came before any byte of the request could be sent."""
+    before = (urllib3_errors.NewConnectionError, urllib3_errors.ConnectTimeoutError, ssl.SSLCertVerificationError)
+    return any(isinstance(one, before) for one in _chain(error))
+
+
+def is_silence(error: BaseException) -> bool:
+    """Whether reading a stream ended only because nothing came for too long."""
+    return any(isinstance(one, (urllib3_errors.ReadTimeoutError, TimeoutError)) for one in _chain(error))
+
+
+def spoken(error: BaseException) -> str:
+    """A few words for a person, from the innermost error that has some."""
+    words = [one.strerror for one in _chain(error) if isinstance(one, OSError) and one.strerror]
+    return (words[-1] if words else str(error) or type(error).__name__)[:200]

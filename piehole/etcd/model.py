@@ -1,0 +1,141 @@
+"""What is said to etcd and what it answers, as plain data. Imports nothing that is heavy.
+
+A *revision* counts the changes of the whole cluster; a key's *mod_revision* is the revision that changed it last, its
+*create_revision* the one that created it, its *version* the number of changes since then. A key that does not exist
+has mod_revision 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """One key at one revision. In a deletion ``value`` is empty, and ``version`` and ``create_revision`` are 0."""
+
+    key: bytes
+    value: bytes
+    mod_revision: int
+    create_revision: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A condition of a transaction, always on mod_revision, since values may return to what they were.
+
+    With ``range_end`` it must hold for every key in [key, range_end); it holds when there is none. A missing key has
+    mod_revision 0, so ``Compare(key)`` means "does not exist".
+    """
+
+    key: bytes
+    range_end: bytes = b""
+    op: Literal["=", "<"] = "="
+    mod_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete one key, or every key in [key, range_end)."""
+
+    key: bytes
+    range_end: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Read one key, or every key in [key, range_end) up to ``limit`` (0: no limit)."""
+
+    key: bytes
+    range_end: bytes = b""
+    limit: int = 0
+    keys_only: bool = False
+
+
+Operation: TypeAlias = Put | Delete | Range
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The answer of one range: ``kvs`` in the order of their keys as they were at ``revision``.
+
+    ``more``: the limit cut the answer short. ``count``: how many keys the range has, whatever the limit.
+    ``cluster_id``: which cluster answered.
+    """
+
+    revision: int
+    kvs: list[KeyValue]
+    more: bool
+    count: int
+    cluster_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """``succeeded``: every compare held. ``revision``: after the transaction (its own, where it wrote something).
+
+    ``ranges``: the answers to the Range operations of the branch that ran, in their order.
+    """
+
+    succeeded: bool
+    revision: int
+    ranges: list[Snapshot] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    kind: Literal["put", "delete"]
+    kv: KeyValue
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything up to ``revision`` was delivered, ``events`` last; without events it is a sign of life."""
+
+    revision: int
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a linearizable read proved: ``endpoint`` reaches a quorum of ``cluster_id``, which is at ``revision``."""
+
+    endpoint: str
+    cluster_id: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """The health of one endpoint, for a person.
+
+    ``latency``: seconds of one linearizable read. ``leader``: this member leads. ``error``: a sentence, empty when
+    all is well (the other fields may then hold zeros).
+    """
+
+    endpoint: str
+    version: str = ""
+    cluster_id: int = 0
+    member_id: int = 0
+    revision: int = 0
+    leader: bool = False
+    latency: float = 0.0
+    error: str = ""
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The end of the range that holds exactly the keys with this prefix.
+
+    Where no such key exists (an empty prefix, or one of 0xff only) it is ``b"\\0"``, etcd's word for "to the end".
+    """
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"

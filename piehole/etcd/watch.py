@@ -1,0 +1,146 @@
+"""One watch on one connection. It raises on trouble; resuming is for whoever keeps the revision."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import requests
+
+from piehole.errors import Compacted, EtcdError, EtcdRefused, EtcdUnreachable
+from piehole.etcd import wire
+from piehole.etcd.member import Member, is_silence, spoken
+from piehole.etcd.model import Batch, Head
+from piehole.etcd.wire import Json, Trouble
+
+
+class Watch:
+    """Iterate once, in a ``with`` block, for every change after ``after_revision``: in order, once, no revision split.
+
+    The iteration ends when nothing came for ``idle`` seconds, or after ``stop()``. It raises Compacted where history is
+    missing or another cluster answers, EtcdRefused where etcd says no, EtcdUnreachable on everything else.
+
+    :param on_trouble: told when the connection was lost, so that the next one goes elsewhere
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        key: bytes,
+        range_end: bytes,
+        after_revision: int,
+        *,
+        head: Head,
+        idle: float,
+        on_trouble: Callable[[Member], None],
+    ) -> None:
+        self.head = head
+        self._on_trouble = on_trouble
+        self._member = member
+        self._body = wire.watch_request(key, range_end, after_revision + 1)
+        self._after = after_revision
+        self._idle = idle
+        self._open = ExitStack()
+        self._response: requests.Response | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._response = None
+        self._open.close()
+
+    def stop(self) -> None:
+        """End the iteration, from any thread, also while it waits for the next message."""
+        with self._lock:
+            self._stopped = True
+            if self._response is not None:
+                try:
+                    self._response.raw.shutdown()
+                except (OSError, RuntimeError, ValueError):
+                    pass  # the connection ended by itself, so nobody waits on it
+
+    def __iter__(self) -> Iterator[Batch]:
+        with self:
+            try:
+                yield from self._batches()
+            except Trouble as trouble:
+                if not self._stopped:
+                    self._on_trouble(self._member)
+                    sentence = f"The watch at {self.head.endpoint} was lost: {trouble.said}"
+                    raise EtcdUnreachable(sentence) from trouble
+
+    def _batches(self) -> Iterator[Batch]:
+        messages = self._opened()
+        for result in messages:
+            try:
+                batch = wire.batch(result, self._after)
+            except wire.MALFORMED as error:
+                raise Trouble(f"a message that etcd would not send ({error!r})", sent=True) from error
+            if batch is not None:
+                self._after = batch.revision
+                yield batch
+
+    def _opened(self) -> Iterator[Json]:
+        """The messages after the first, which says "created" (and proves nothing else) or why not.
+
+        A member whose token has expired calls that "permission denied", too; so one refusal is met with a new login.
+        """
+        for may_log_in in (True, False):
+            messages = self._messages()
+            try:
+                next(messages, None)
+            except EtcdRefused as refused:
+                if not (may_log_in and refused.status in (401, 403) and self._member.forget_login()):
+                    raise
+                self._open.close()
+            else:
+                return messages
+        raise AssertionError("unreachable")
+
+    def _messages(self) -> Iterator[Json]:
+        response = self._open.enter_context(self._member.stream("/watch", self._body, idle=self._idle))
+        with self._lock:
+            self._response = response
+            if self._stopped:
+                return
+        try:
+            for line in response.iter_lines(chunk_size=None):
+                if line:
+                    yield self._result(line)
+        except (requests.RequestException, OSError, ValueError) as error:
+            # Whatever a connection says that stop() has just shut down: it is over.
+            if self._stopped or is_silence(error):
+                return
+            raise Trouble(spoken(error), sent=True) from error
+        if not self._stopped:
+            raise Trouble("the connection was closed", sent=True)
+
+    def _result(self, line: bytes) -> Json:
+        try:
+            message = json.loads(line)
+            if "result" not in message:
+                error = message["error"]
+                raise self._lost(int(error.get("grpc_code", error.get("code", 14))), str(error.get("message", "")))
+            result: Json = message["result"]
+            cluster = wire.cluster_of(result)
+            end = wire.canceled(self.head.endpoint, result)
+        except wire.MALFORMED as error:
+            raise Trouble(f"a message that etcd would not send ({line[:80]!r})", sent=True) from error
+        if cluster != self.head.cluster_id:
+            raise Compacted(f"etcd at {self.head.endpoint} is another cluster now ({cluster:x})")
+        if end is not None:
+            raise end
+        return result
+
+    def _lost(self, code: int, message: str) -> EtcdError | Trouble:
+        return wire.judge(self.head.endpoint, code, message)

@@ -1,0 +1,222 @@
+"""etcd's JSON gateway (``/v3/``), in both directions. Pure.
+
+Source: the service definitions of etcd 3.4 and 3.5 (``rpc.proto``) in the JSON form of grpc-gateway: bytes are base64,
+64-bit integers are strings, and a field that is zero, false or empty is absent.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from typing import Any, Final
+
+from piehole.errors import Compacted, EtcdError, EtcdRefused
+from piehole.etcd.model import Batch, Compare, Delete, Event, KeyValue, Operation, Put, Range, Snapshot, TxnResult
+
+Json = dict[str, Any]
+
+
+class Trouble(Exception):
+    """One attempt at one endpoint ended without a definite answer; ``said`` is what is known of the reason.
+
+    ``sent``: the request may have reached a member, so that a write may still take effect.
+    """
+
+    def __init__(self, said: str, *, sent: bool) -> None:
+        super().__init__(said)
+        self.said = said
+        self.sent = sent
+
+
+class TokenRefused(EtcdRefused):
+    """The login is no longer valid: simple tokens expire after 300 s, a JWT when users or roles change."""
+
+
+class CompactedAt(Compacted):
+    """``revision``: the oldest one whose later changes are all still known."""
+
+    def __init__(self, message: str, revision: int) -> None:
+        super().__init__(message)
+        self.revision = revision
+
+
+def text(data: bytes) -> str:
+    return b64encode(data).decode("ascii")
+
+
+# ---- requests ------------------------------------------------------------------------------------------------------
+
+
+def range_request(
+    key: bytes,
+    range_end: bytes = b"",
+    *,
+    limit: int = 0,
+    revision: int = 0,
+    keys_only: bool = False,
+    min_mod_revision: int = 0,
+    newest_first: bool = False,
+) -> Json:
+    request: Json = {"key": text(key), "range_end": text(range_end), "limit": str(limit), "revision": str(revision)}
+    request |= {"keys_only": keys_only, "min_mod_revision": str(min_mod_revision)}
+    if newest_first:
+        request |= {"sort_order": "DESCEND", "sort_target": "MOD"}
+    return request
+
+
+def txn_request(compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]) -> Json:
+    """The one place that builds a transaction: the gateway drops a misspelt field, and the transaction succeeds."""
+    return {
+        "compare": [_compare(compare) for compare in compares],
+        "success": [_operation(operation) for operation in success],
+        "failure": [_operation(operation) for operation in failure],
+    }
+
+
+def watch_request(key: bytes, range_end: bytes, start_revision: int) -> Json:
+    request = {"key": text(key), "range_end": text(range_end), "start_revision": str(start_revision)}
+    return {"create_request": {**request, "progress_notify": True}}
+
+
+_RESULTS: Final = {"=": "EQUAL", "<": "LESS"}
+
+
+def _compare(compare: Compare) -> Json:
+    return {
+        "key": text(compare.key),
+        "range_end": text(compare.range_end),
+        "target": "MOD",
+        "result": _RESULTS[compare.op],
+        "mod_revision": str(compare.mod_revision),
+    }
+
+
+def _operation(operation: Operation) -> Json:
+    match operation:
+        case Put(key, value):
+            return {"request_put": {"key": text(key), "value": text(value)}}
+        case Delete(key, range_end):
+            return {"request_delete_range": {"key": text(key), "range_end": text(range_end)}}
+        case Range(key, range_end, limit, keys_only):
+            return {"request_range": range_request(key, range_end, limit=limit, keys_only=keys_only)}
+
+
+# ---- answers -------------------------------------------------------------------------------------------------------
+# These raise KeyError, TypeError, ValueError or AttributeError on what etcd would never say; ``MALFORMED`` names them.
+
+MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError)
+
+
+def revision_of(answer: Json) -> int:
+    return int(answer["header"].get("revision", 0))
+
+
+def cluster_of(answer: Json) -> int:
+    return int(answer["header"]["cluster_id"])
+
+
+def key_value(kv: Json) -> KeyValue:
+    return KeyValue(
+        b64decode(kv["key"]),
+        b64decode(kv.get("value", "")),
+        int(kv.get("mod_revision", 0)),
+        int(kv.get("create_revision", 0)),
+        int(kv.get("version", 0)),
+    )
+
+
+def snapshot(answer: Json) -> Snapshot:
+    return Snapshot(
+        revision_of(answer),
+        [key_value(kv) for kv in answer.get("kvs", ())],
+        bool(answer.get("more", False)),
+        int(answer.get("count", 0)),
+        cluster_of(answer),
+    )
+
+
+def txn_result(answer: Json) -> TxnResult:
+    header = answer["header"]
+    ranges = [r["response_range"] for r in answer.get("responses", ()) if "response_range" in r]
+    return TxnResult(
+        bool(answer.get("succeeded", False)),
+        revision_of(answer),
+        [snapshot({**answer_of_range, "header": header}) for answer_of_range in ranges],
+    )
+
+
+def batch(result: Json, after: int) -> Batch | None:
+    """What one message of a watch adds to all that was delivered up to ``after``; None: nothing.
+
+    With events, ``header.revision`` may be ahead of what was delivered, so the last event's revision counts; without
+    events it is a progress message, and what it says was delivered was delivered. Events up to ``after`` are repeats.
+    """
+    if result.get("created"):
+        return None
+    if not result.get("events"):
+        return Batch(max(after, revision_of(result)), ())
+    decoded = [_event(event) for event in result["events"]]
+    events = [event for event in decoded if event.kv.mod_revision > after]
+    return Batch(events[-1].kv.mod_revision, events) if events else None
+
+
+def _event(event: Json) -> Event:
+    return Event("delete" if event.get("type") == "DELETE" else "put", key_value(event["kv"]))
+
+
+# ---- refusals ------------------------------------------------------------------------------------------------------
+
+# gRPC status codes that say: not applied, and never will be. Every other one (2 unknown, 4 deadline exceeded,
+# 13 internal, 14 unavailable, ...) leaves open whether a write takes effect.
+_DEFINITE: Final = {3: 400, 5: 404, 6: 409, 7: 403, 8: 429, 9: 412, 11: 400, 12: 501, 16: 401}
+_NAMES: Final = {"InvalidArgument": 3, "FailedPrecondition": 9, "PermissionDenied": 7, "Unauthenticated": 16}
+_MENDS: Final = (
+    ("too many operations", "change fewer refs at once, or raise etcd's --max-txn-ops"),
+    ("request is too large", "change fewer refs at once, or raise etcd's --max-request-bytes"),
+    ("permission denied", "grant the etcd user's role read and write access to the prefix"),
+    ("user name is empty", "set piehole.etcdUser and piehole.etcdPasswordFile"),
+    ("authentication is not enabled", "unset piehole.etcdUser, or enable authentication in etcd"),
+    ("authentication failed", "correct piehole.etcdUser or the password in piehole.etcdPasswordFile"),
+    ("space exceeded", "compact and defragment etcd, then disarm its NOSPACE alarm"),
+    ("CommonName", "use a client certificate without a CN: etcd's gateway refuses those that have one"),
+)
+
+
+def refusal(endpoint: str, body: str) -> EtcdError | Trouble:
+    """Judge the body of an answer that is not 200: a definite no, or a Trouble that leaves the outcome open."""
+    try:
+        answer = json.loads(body)
+        code, message = int(answer.get("code", 2)), str(answer.get("message") or answer.get("error") or "")
+    except MALFORMED:
+        return Trouble(f"does not speak etcd's v3 JSON ({body.strip()[:80]!r})", sent=True)
+    return judge(endpoint, code, message)
+
+
+def judge(endpoint: str, code: int, message: str) -> EtcdError | Trouble:
+    """What etcd's gRPC status ``code`` and ``message`` mean for the one who asked."""
+    words = message.removeprefix("etcdserver: ") or f"gRPC status {code}"
+    if code not in _DEFINITE:
+        return Trouble(words, sent=True)
+    if "too many requests" in words:  # turned away at the door, before it was proposed
+        return Trouble(words, sent=False)
+    if "has been compacted" in words or "future revision" in words:
+        return Compacted(f"etcd at {endpoint} no longer has this revision: {words}")
+    sentence = f"etcd at {endpoint} refused: {words}"
+    for part, mend in _MENDS:
+        if part in words:
+            sentence += f" ({mend})"
+    if code == 16 or "revision of auth store is old" in words:
+        return TokenRefused(sentence, status=401)
+    return EtcdRefused(sentence, status=_DEFINITE[code], too_many="too many operations" in words)
+
+
+def canceled(endpoint: str, result: Json) -> EtcdError | Trouble | None:
+    """Why etcd ended this watch; None: it did not."""
+    if compacted := int(result.get("compact_revision", 0)):
+        return CompactedAt(f"etcd at {endpoint} has compacted its history up to revision {compacted}", compacted)
+    if not result.get("canceled"):
+        return None
+    reason = str(result.get("cancel_reason", ""))  # "rpc error: code = PermissionDenied desc = etcdserver: ..."
+    code = next((number for name, number in _NAMES.items() if f"code = {name} " in reason), 14)
+    return judge(endpoint, code, reason.partition("desc = ")[2] or reason or "watch canceled")

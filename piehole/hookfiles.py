@@ -1,0 +1,126 @@
+"""The hooks in a repository: written, recognised, checked and removed. Somebody else's hook is never touched."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from piehole.errors import PieholeError
+
+HOOKS: Final = ("update", "reference-transaction")
+_MARK: Final = b"# piehole hook;"
+
+
+def _package_file(package: str, name: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise PieholeError(
+            f"this installation of piehole is incomplete: the package {package!r} is missing. Install it anew."
+        )
+    return Path(spec.submodule_search_locations[0]) / name
+
+
+def text(hook: str) -> str:
+    """What the hook's file must hold, for this very interpreter and installation."""
+    shim = _package_file("hooks", "shim.sh").read_text()
+    values = {
+        "@HOOK@": hook,
+        "@PYTHON@": sys.executable,
+        "@ENTRY@": str(_package_file("hooks", "entry.py")),
+        "@LIBRARIES@": str(_package_file("etcd3gw", "").parent),
+    }
+    for name, value in values.items():
+        shim = shim.replace(name, shlex.quote(value))
+    return shim
+
+
+def is_ours(path: Path) -> bool:
+    """Whether piehole wrote this file."""
+    try:
+        return _MARK in path.read_bytes()[:200]
+    except FileNotFoundError:
+        return False
+
+
+def is_chained(path: Path) -> bool:
+    """Whether somebody else's hook calls piehole's (docs/operations.md, "Chaining hooks")."""
+    try:
+        return not is_ours(path) and f"{path.name}.piehole".encode() in path.read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def place(git_dir: Path, hook: str) -> Path:
+    """Where piehole's own file goes: beside a hook that chains to it, else under the hook's name."""
+    path = git_dir / "hooks" / hook
+    return path.with_name(f"{hook}.piehole") if is_chained(path) else path
+
+
+def refuse_foreign(git_dir: Path) -> None:
+    """
+    :raises PieholeError: a hook of somebody else's stands where piehole's must go
+    """
+    for hook in HOOKS:
+        path = git_dir / "hooks" / hook
+        if path.exists() and not is_ours(path) and not is_chained(path):
+            idle = "" if os.access(path, os.X_OK) else " (it is not executable, so git ignores it)"
+            raise PieholeError(
+                f"{path} is somebody else's hook{idle}, and piehole overwrites none. To run both, have it end with "
+                f'`exec "$(dirname "$0")/{hook}.piehole" "$@"` (for reference-transaction it must pass standard input on), then run '
+                "`piehole install` again. If it is not needed, move it away."
+            )
+
+
+def write(git_dir: Path) -> list[str]:
+    """Write or repair the hooks; return the names of those that were changed.
+
+    :raises PieholeError: a foreign hook is in the way, or the file cannot be executed where it lies
+    """
+    refuse_foreign(git_dir)
+    (git_dir / "hooks").mkdir(exist_ok=True)
+    changed = []
+    for hook in HOOKS:
+        path = place(git_dir, hook)
+        wanted = text(hook)
+        if path.exists() and path.read_text(errors="replace") == wanted and os.access(path, os.X_OK):
+            continue
+        scratch = path.with_name(f"{path.name}.new")
+        scratch.write_text(wanted)
+        scratch.chmod(0o755)
+        scratch.replace(path)  # a push that is under way sees the old hook or the new one, never half of it
+        if not os.access(path, os.X_OK):
+            raise PieholeError(f"{path} cannot be executed: is the file system mounted with noexec?")
+        changed.append(path.name)
+    return changed
+
+
+def remove(git_dir: Path) -> list[str]:
+    """Remove piehole's own hook files; return their names."""
+    removed = []
+    for hook in HOOKS:
+        for path in (git_dir / "hooks" / hook, git_dir / "hooks" / f"{hook}.piehole"):
+            if is_ours(path):
+                path.unlink()
+                removed.append(path.name)
+    return removed
+
+
+def faults(git_dir: Path) -> list[str]:
+    """What is wrong with the hooks, a sentence each; the mend is always `piehole install`."""
+    found = []
+    for hook in HOOKS:
+        path = place(git_dir, hook)
+        entry = git_dir / "hooks" / hook
+        if not path.exists():
+            found.append(f"{path} is missing")
+        elif not is_ours(path):
+            found.append(f"{path} is not piehole's hook and does not chain to it")
+        elif not os.access(path, os.X_OK) or not os.access(entry, os.X_OK):
+            found.append(f"{path if not os.access(path, os.X_OK) else entry} is not executable")
+        elif path.read_text(errors="replace") != text(hook):
+            found.append(f"{path} was written by another version or for another interpreter")
+    return found

@@ -1,0 +1,127 @@
+"""The in-flight record: what ``update`` announced for one receive-pack, and what its swap may compare.
+
+One file per receive-pack below ``<git dir>/piehole/inflight/``, named after that very process (:func:`piehole.proc.identity`)
+and created exclusively. It ends with its receive-pack, never with ``aborted``: deleting a loose ref calls ``aborted 0 0 ref``
+before ``prepared``. A record is lines that are only ever appended; of several lines for a ref the last one counts::
+
+    piehole 1 PUSH-ID
+    want REF OLD NEW SNAPSHOT       the mod_revisions that a proposal of this ref compares
+    free REF OLD NEW -              not managed: git may move it, the consensus has no say
+    waited MILLISECONDS             how much of the push's patience etcd has used up
+    settled REF                     the swap of this ref is in etcd
+
+Imports nothing heavy: it is on the hooks' path.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = "piehole/inflight"
+
+
+class Announcement:
+    """One ref that ``update`` let pass; ``snapshot`` is opaque to the hook (``-`` where the ref is not managed)."""
+
+    __slots__ = ("managed", "new", "old", "ref", "settled", "snapshot")
+
+    def __init__(self, ref: str, old: str, new: str, snapshot: str, *, managed: bool) -> None:
+        self.ref = ref
+        self.old = old
+        self.new = new
+        self.snapshot = snapshot
+        self.managed = managed
+        self.settled = False
+
+
+class Record:
+    """The in-flight record of one receive-pack, as a process that may write it sees it.
+
+    :raises OSError: from any method, when the record cannot be read or written
+    """
+
+    def __init__(self, git_dir: str, name: str) -> None:
+        self.name = name
+        self.path = f"{git_dir}/{FOLDER}/{name}"
+        self.push_id = ""
+        self.waited = 0.0
+        self.announced: dict[str, Announcement] = {}
+
+    def open(self) -> Record:
+        """Read the record, creating it where this is the push's first hook."""
+        folder = os.path.dirname(self.path)
+        # A record is readable and writable for whoever may write the folder, as core.sharedRepository had it made.
+        mode = os.stat(folder).st_mode & 0o666
+        try:
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        except FileExistsError:
+            self.load()
+            return self
+        try:
+            os.fchmod(handle, mode)  # past the umask
+            self.push_id = os.urandom(16).hex()
+            os.write(handle, f"piehole 1 {self.push_id}\n".encode())
+        finally:
+            os.close(handle)
+        return self
+
+    def load(self) -> Record:
+        """Read the record.
+
+        :raises FileNotFoundError: nothing was announced for this receive-pack
+        """
+        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with os.fdopen(handle, "rb") as file:
+            # A line without its end was cut off by a kill -9 and announces nothing.
+            lines = file.read().decode("utf-8", "surrogateescape").split("\n")[:-1]
+        for line in lines:
+            word, _, rest = line.partition(" ")
+            fields = rest.split(" ")
+            if word in ("want", "free") and len(fields) == 4:
+                ref, old, new, snapshot = fields
+                self.announced[ref] = Announcement(ref, old, new, snapshot, managed=word == "want")
+            elif word == "settled" and rest in self.announced:
+                self.announced[rest].settled = True
+            elif word == "waited" and rest.isdigit():
+                self.waited += int(rest) / 1000
+            elif word == "piehole" and len(fields) == 2 and fields[0] == "1":
+                self.push_id = fields[1]
+        if not self.push_id:
+            raise OSError(0, "the in-flight record has no first line", self.path)
+        return self
+
+    def announce(self, one: Announcement) -> None:
+        word = "want" if one.managed else "free"
+        self._append(f"{word} {one.ref} {one.old} {one.new} {one.snapshot}\n")
+        self.announced[one.ref] = one
+
+    def add_wait(self, seconds: float) -> None:
+        self.waited += seconds
+        self._append(f"waited {int(seconds * 1000)}\n")
+
+    def settle(self, refs: list[str]) -> None:
+        self._append("".join(f"settled {ref}\n" for ref in refs))
+
+    def _append(self, text: str) -> None:
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.write(handle, text.encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(handle)
+
+
+def records(git_dir: str) -> Iterator[Record]:
+    """All readable in-flight records of a repository, dead ones included."""
+    try:
+        names = os.listdir(f"{git_dir}/{FOLDER}")
+    except FileNotFoundError:
+        return
+    for name in names:
+        try:
+            yield Record(git_dir, name).load()
+        except OSError:  # it ended meanwhile, or is being written
+            continue

@@ -1,0 +1,233 @@
+"""``piehole install``: check a repository, found or join its group, write hooks and settings. Running it again repairs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from piehole import adopt, hookfiles, inflight, keys, progress, settings, soundness
+from piehole import config as configuration
+from piehole.adopt import Change
+from piehole.config import Config, GitConfig
+from piehole.deadline import Deadline
+from piehole.errors import PieholeError, UsageError
+from piehole.etcd.client import Etcd
+from piehole.etcd.model import Compare, Put
+from piehole.local import Local
+from piehole.oids import is_zero
+from piehole.readout import Readout
+from piehole.records import GroupRecord, SiteRecord
+from piehole.repository import Repository
+from piehole.transfer.urls import parse_url
+
+_PATIENCE = 10.0  # seconds for each question to etcd
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for. ``adopt``: None, or the refs to adopt; empty means all that can be without moving any back."""
+
+    git_dir: Path
+    overrides: dict[str, str | Sequence[str]]
+    adopt: tuple[str, ...] | None = None
+    replace: bool = False
+    pusher: str = ""
+
+
+class Installer:
+    """Installs one repository. ``say`` is told each thing that was done."""
+
+    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+        self._request = request
+        self._say = say
+
+    def run(self) -> Local:
+        """
+        :raises UsageError: a setting is missing or malformed
+        :raises PieholeError: the repository cannot be served, or group and repository do not fit
+        :raises EtcdError: etcd could not be used
+        """
+        git_dir = self._request.git_dir
+        for warning in soundness.refuse_unsound(git_dir):
+            self._say(f"warning: {warning}")
+        hookfiles.refuse_foreign(git_dir)
+        config = self._config()
+        Repository(git_dir, config.object_format).check_owner()
+        local = Local.of(config, Etcd(config.etcd, config.credentials))
+        readout = local.swapper.list_group(Deadline(_PATIENCE))
+        group = self._group(local, readout)
+        local = Local.of(replace(config, group_id=group.id, site_id=self._site_id(config, readout)), local.etcd)
+        anew = self._configure(local)
+        founding = readout.group is None or group.extra.get("adopting") == config.site
+        if readout.group is None:
+            self._found(local, group)
+        self._register(local, readout)
+        if founding:
+            self._adopt_all(local, group)
+        if anew:
+            progress.publish(local, 0, Deadline(_PATIENCE), takeover=True)
+        if not founding:
+            self._join(local, readout)
+        return local
+
+    def _config(self) -> Config:
+        git_dir = self._request.git_dir
+        config = configuration.parse(git_dir, GitConfig(git_dir), self._request.overrides)
+        if not config.url:
+            raise UsageError(
+                "piehole.url is not set: the other sites must know where to fetch from here. "
+                "Give --url, such as ssh://git@host/path/to/repository.git."
+            )
+        peer = parse_url(config.url, (*config.allow_protocol, "ssh", "https", "http", "git", "file"))
+        if peer.protocol not in config.allow_protocol:
+            self._say(
+                f"note: peers fetch over {peer.protocol} only where piehole.allowProtocol has it "
+                f"(git config --add piehole.allowProtocol {peer.protocol})"
+            )
+        return config
+
+    def _group(self, local: Local, readout: Readout) -> GroupRecord:
+        """The group's record, as it is or as it will be."""
+        config = local.config
+        if readout.group is None:
+            return GroupRecord(config.group_id or str(uuid.uuid4()), config.object_format, {"adopting": config.site})
+        record = GroupRecord.parse(readout.group.value)
+        if record.object_format != config.object_format:
+            raise PieholeError(
+                f"the group {config.group!r} has {record.object_format} objects and {config.git_dir} has {config.object_format}: "
+                f"they can never agree. Make the repository with `git init --bare --object-format={record.object_format}`."
+            )
+        if config.group_id and config.group_id != record.id:
+            raise PieholeError(
+                f"{config.git_dir} joined another group of the name {config.group!r} (id {config.group_id}); etcd has the id {record.id}. "
+                "If etcd is the right one, run `piehole uninstall` here first, then install again."
+            )
+        return record
+
+    def _site_id(self, config: Config, readout: Readout) -> str:
+        """This site's id: the one it has, or a new one where the name is free."""
+        if readout.site is None:
+            return config.site_id or str(uuid.uuid4())
+        record = SiteRecord.parse(readout.site.value)
+        # The same name and URL with no id of its own: the site was emptied and is installed anew.
+        if config.site_id == record.id or (not config.site_id and record.url == config.url) or record.left:
+            return record.id if not record.left or config.site_id == record.id else str(uuid.uuid4())
+        if self._request.replace:
+            return str(uuid.uuid4())
+        raise PieholeError(
+            f"the site name {config.site!r} is taken: its repository is at {record.url}. Choose another name, "
+            "or take the name over from a machine that is gone with `piehole install --replace`."
+        )
+
+    def _configure(self, local: Local) -> bool:
+        """Write hooks, folders and configuration; True where this repository was not this site before."""
+        config, git_dir = local.config, local.git_dir
+        before = GitConfig(git_dir)
+        anew = before.local("piehole.siteid") != config.site_id or before.local("piehole.groupid") != config.group_id
+        self._make_folders(git_dir, before.one("core.sharedrepository"))
+        for setting in settings.apply(git_dir):
+            self._say(f"set {setting.name} = {setting.value} ({setting.why})")
+        values = {
+            "group": config.group,
+            "groupId": config.group_id,
+            "site": config.site,
+            "siteId": config.site_id,
+            "url": config.url,
+        }
+        given = self._request.overrides
+        if config.prefix != keys.DEFAULT_PREFIX:
+            values["prefix"] = config.prefix
+        for name, value in values.items():
+            if before.local(f"piehole.{name.lower()}") != value:
+                settings.write(git_dir, name, [value])
+        for name in ("etcd", "etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"):
+            asked = given.get(name.lower())
+            if asked:
+                settings.write(git_dir, name, [asked] if isinstance(asked, str) else asked)
+        changed = hookfiles.write(git_dir)
+        self._say(f"hooks: wrote {', '.join(changed)}" if changed else "hooks: as they should be")
+        return anew
+
+    def _make_folders(self, git_dir: Path, shared: str) -> None:
+        """The folder of in-flight records, with the mode that core.sharedRepository asks for: every pusher writes there."""
+        mode = {"group": 0o2770, "true": 0o2770, "1": 0o2770, "all": 0o2777, "world": 0o2777, "2": 0o2777}.get(
+            shared, 0o700
+        )
+        for folder in (git_dir / "piehole", git_dir / inflight.FOLDER):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(mode if folder.name != "piehole" else mode & ~0o022 | 0o700)
+
+    def _found(self, local: Local, group: GroupRecord) -> None:
+        key = local.keyspace.group(local.config.group)
+        if not local.etcd.txn([Compare(key)], [Put(key, group.dump())], deadline=Deadline(_PATIENCE)).succeeded:
+            raise PieholeError(
+                f"somebody else founded the group {local.config.group!r} at this very moment. Run `piehole install` again to join it."
+            )
+        self._say(f"founded the group {local.config.group!r}")
+
+    def _register(self, local: Local, readout: Readout) -> None:
+        config = local.config
+        key = local.keyspace.site(config.group, config.site)
+        record = SiteRecord(config.site_id, config.url)
+        if readout.site is not None:
+            before = SiteRecord.parse(readout.site.value)
+            record = replace(before, id=config.site_id, url=config.url, left=False)
+            if record == before:
+                self._say(f"the site {config.site!r} is registered with the URL {config.url}")
+                return
+        found = readout.site.mod_revision if readout.site else 0
+        if not local.etcd.txn(
+            [Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=Deadline(_PATIENCE)
+        ).succeeded:
+            raise PieholeError(
+                f"somebody else changed the record of the site {config.site!r} at this very moment. Run `piehole install` again."
+            )
+        self._say(f"registered the site {config.site!r} with the URL {config.url}")
+
+    def _adopt_all(self, local: Local, group: GroupRecord) -> None:
+        """The founding site's refs become the consensus. Interrupted, it continues when it is run again."""
+        readout = local.swapper.list_group(Deadline(_PATIENCE))
+        wanted = [change for change in adopt.changes(readout, adopt.local_refs(local)) if change.before is None]
+        adopt.write(local, wanted, self._request.pusher)
+        refs = sum(1 for change in wanted if change.name != keys.HEAD)
+        self._say(f"adopted {refs} ref{'' if refs == 1 else 's'} of this repository")
+        key = local.keyspace.group(local.config.group)
+        done = GroupRecord(group.id, group.object_format, {n: v for n, v in group.extra.items() if n != "adopting"})
+        local.etcd.txn([], [Put(key, done.dump())], deadline=Deadline(_PATIENCE))
+
+    def _join(self, local: Local, readout: Readout) -> None:
+        """A joiner changes nothing of the group unless it is told to."""
+        differing = [change for change in adopt.changes(readout, adopt.local_refs(local)) if change.name != keys.HEAD]
+        chosen = self._chosen(local, differing)
+        refused = adopt.write(local, chosen, self._request.pusher)
+        if chosen:
+            self._say(f"adopted {len(chosen) - len(refused)} refs of this repository")
+        left = [change for change in differing if change not in chosen or change in refused]
+        for change in left:
+            held = (
+                "the group has no such ref"
+                if change.before is None
+                else f"the group has {change.before.decode(errors='replace').strip()}"
+            )
+            self._say(f"not adopted: {change.name} ({change.after[:12]} here, {held})")
+        if left:
+            self._say(
+                "Refs that the group lacks stay here and are no part of it; those that it has otherwise will be brought to its values, "
+                "with the tips from here kept below refs/piehole/kept/. `piehole install --adopt` adopts what moves nothing back."
+            )
+
+    def _chosen(self, local: Local, differing: Sequence[Change]) -> list[Change]:
+        if self._request.adopt is None:
+            return []
+        if self._request.adopt:
+            unknown = set(self._request.adopt) - set(adopt.local_refs(local))
+            if unknown:
+                raise UsageError(f"--adopt names {', '.join(sorted(unknown))}, which this repository does not have.")
+            return [change for change in differing if change.name in self._request.adopt]
+        return [change for change in differing if change.before is None or self._forward(local, change)]
+
+    def _forward(self, local: Local, change: Change) -> bool:
+        before = (change.before or b"").decode(errors="replace").strip()
+        return bool(before.strip("0")) and not is_zero(change.after) and local.repository.contains(change.after, before)

@@ -1,0 +1,139 @@
+"""The names of keys in etcd, and the rules for the names of groups, sites and refs.
+
+The layout is a contract with scripts outside the project (docs/architecture.md, "Keys"). Names are text; a ref's name keeps
+its bytes (surrogateescape), since git allows any of them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from piehole.errors import UsageError
+
+PUSH: Final = "@push"
+FENCE: Final = "@fence"
+HEAD: Final = "HEAD"
+RESERVED: Final = "refs/piehole/"
+KEPT: Final = "refs/piehole/kept/"
+DEFAULT_PREFIX: Final = "/piehole"
+
+_SITE: Final = re.compile(r"[A-Za-z0-9._-]+")
+# git-check-ref-format(1), except that the name must lie below refs/ and hold no bytes etcd's JSON cannot carry as text.
+_REF_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\.(?:/|$)|/$")
+
+
+def encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def check_group(name: str) -> str:
+    """The name of a group. It may contain ``/``.
+
+    :raises UsageError: it is empty, holds white space, or has a component that would be taken for something else
+    """
+    for part in name.split("/"):
+        if not part or part in ("refs", HEAD) or part[0] in "@." or re.search(r"[\x00-\x20\x7f]", part):
+            raise UsageError(
+                f"{name!r} cannot be a group's name: no component may be empty, hold white space, be 'refs' or 'HEAD', "
+                "or start with '@' or '.'. Choose another, such as 'tools/compiler'."
+            )
+    return name
+
+
+def check_site(name: str) -> str:
+    """The name of a site: one server's unique name.
+
+    :raises UsageError: it holds anything but ASCII letters, digits, ``.``, ``_`` and ``-``
+    """
+    if not _SITE.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a site's name: use only letters, digits, '.', '_' and '-', such as 'oslo-1'."
+        )
+    return name
+
+
+def is_ref_name(name: str) -> bool:
+    """Whether git would take this as the full name of a ref below ``refs/`` (git-check-ref-format)."""
+    return name.startswith("refs/") and name.count("/") >= 1 and not _REF_FORBIDDEN.search(name)
+
+
+def is_managed(name: str, exclude: Sequence[str]) -> bool:
+    """Whether the consensus decides about this ref: below ``refs/``, not piehole's own, not excluded by the site.
+
+    :param exclude: globs over full ref names, as in ``piehole.exclude``
+    """
+    if not name.startswith("refs/") or name.startswith(RESERVED):
+        return False
+    return not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
+
+
+def parents(ref: str) -> list[str]:
+    """The names that must not be refs for this one to exist: ``refs/heads/a/b`` -> ``refs/heads/a``, ``refs/heads``."""
+    parts = ref.split("/")
+    return ["/".join(parts[:n]) for n in range(len(parts) - 1, 1, -1)]
+
+
+class Keyspace:
+    """All keys below one prefix."""
+
+    def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
+        """
+        :raises UsageError: the prefix is empty, does not begin with ``/``, or ends with one
+        """
+        if not prefix.startswith("/") or prefix.endswith("/") or re.search(r"[\x00-\x20\x7f]", prefix):
+            raise UsageError(
+                f"piehole.prefix is {prefix!r}; it must begin with '/', not end with it, such as '/piehole'."
+            )
+        self.prefix = prefix
+        self.refs = encode(f"{prefix}/ref/")
+
+    def ref(self, group: str, name: str) -> bytes:
+        """The key of a ref, of ``HEAD``, ``@push`` or ``@fence``."""
+        return self.refs + encode(f"{group}/{name}")
+
+    def group_refs(self, group: str) -> bytes:
+        """What all keys of :meth:`ref` for this group begin with. A nested group's keys begin with it, too."""
+        return self.refs + encode(f"{group}/")
+
+    def group(self, group: str) -> bytes:
+        return encode(f"{self.prefix}/group/{group}")
+
+    def groups(self) -> bytes:
+        return encode(f"{self.prefix}/group/")
+
+    def site(self, group: str, site: str) -> bytes:
+        return encode(f"{self.prefix}/site/{group}/{site}")
+
+    def sites(self, group: str) -> bytes:
+        return encode(f"{self.prefix}/site/{group}/")
+
+    def progress(self, group: str, site: str) -> bytes:
+        return encode(f"{self.prefix}/progress/{group}/{site}")
+
+    def all_progress(self, group: str) -> bytes:
+        return encode(f"{self.prefix}/progress/{group}/")
+
+    def split_ref(self, key: bytes) -> tuple[str, str] | None:
+        """``(group, name)`` of a key below ``PREFIX/ref/``, or None where it is no such key.
+
+        The name starts at the first component that no group's name can hold.
+        """
+        if not key.startswith(self.refs):
+            return None
+        parts = decode(key[len(self.refs) :]).split("/")
+        for n, part in enumerate(parts):
+            if part in ("refs", HEAD) or part.startswith("@"):
+                return ("/".join(parts[:n]), "/".join(parts[n:])) if n else None
+        return None
+
+    def split_site(self, prefix: bytes, key: bytes) -> str | None:
+        """The site that a key directly below ``prefix`` belongs to; None for keys of nested groups."""
+        name = decode(key[len(prefix) :])
+        return name if _SITE.fullmatch(name) else None

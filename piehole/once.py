@@ -1,0 +1,53 @@
+"""``piehole reconcile --once``: the same reconcile as the controller's, with one listing of the group as its view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import tenacity
+
+from piehole import progress as site_progress
+from piehole import standing
+from piehole.deadline import Deadline
+from piehole.local import Local
+from piehole.peers import Health
+from piehole.reconcile import Reconciler, Report
+from piehole.supply import Supply
+
+_PATIENCE: Final = 10.0  # seconds for each question to etcd
+_ROUNDS: Final = 20  # a ref that a push holds is looked at again; a push ends within its own deadline
+
+
+def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None = None) -> Report:
+    """Bring one repository to consensus, publish its progress, and expire kept tips.
+
+    :param progress: told the site that sends and the bytes received so far
+    :raises Halted: this site must not move until a person decides
+    :raises EtcdError: etcd could not be used
+    :raises PieholeError: the repository could not be worked on
+    """
+    local.repository.check_owner()
+    site_progress.check(local, Deadline(_PATIENCE))
+    supply = Supply(local, Health(), progress=progress)
+    reconciler = Reconciler(local, supply, lambda: local.swapper.list_group(Deadline(_PATIENCE)))
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda report: bool(report.deferred)),
+        wait=tenacity.wait_exponential_jitter(initial=0.1, max=1),
+        stop=tenacity.stop_after_attempt(_ROUNDS),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    report: Report = again(reconciler.run)
+    if report.converged:
+        publish(local, report)
+    local.repository.expire_kept(local.repository.expiry())
+    return report
+
+
+def publish(local: Local, report: Report) -> bool:
+    """Publish the progress that a report proves, where that says something new; whether it was written."""
+    known = standing.load(local.git_dir).published
+    if known is not None and report.newest <= known.revision:
+        return False
+    site_progress.publish(local, report.revision, Deadline(_PATIENCE))
+    return True

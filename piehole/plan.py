@@ -1,0 +1,175 @@
+"""What must happen here, decided from two snapshots: the desired state (etcd) and the observed state (git). Pure.
+
+A key that is absent means "no opinion", never "delete": an emptied or wrong etcd plans nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from piehole import keys
+from piehole.etcd.model import KeyValue
+from piehole.judge import value_of
+from piehole.oids import is_zero, zero
+from piehole.repository import Move, Observed
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A consensus value that is an oid (the zero oid: a tombstone), and the revisions of its key."""
+
+    oid: str
+    mod_revision: int
+    create_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The desired state of one group as one site sees it. ``locked`` holds what is no oid, by ref."""
+
+    refs: Mapping[str, Value]
+    locked: Mapping[str, str] = field(default_factory=dict)
+    head: str = ""
+    newest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, and what cannot be done.
+
+    ``moves`` are to be made once their objects are here. ``stuck`` holds this site's progress back; ``locked`` does not (an
+    administrator meant it); ``unadopted`` local refs stay as they are; ``deferred`` ones are in a push's hands right now.
+    """
+
+    moves: tuple[Move, ...] = ()
+    head: str = ""
+    stuck: Mapping[str, str] = field(default_factory=dict)
+    locked: Mapping[str, str] = field(default_factory=dict)
+    unadopted: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
+
+    @property
+    def quiet(self) -> bool:
+        return not (self.moves or self.head or self.deferred)
+
+
+def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: Sequence[str]) -> Desired:
+    """Read a group's keys (names without the group) as a desired state. Keys that can be no ref count as locked."""
+    refs: dict[str, Value] = {}
+    locked: dict[str, str] = {}
+    head = ""
+    newest = 0
+    for name, kv in entries.items():
+        if name in (keys.PUSH, keys.FENCE):
+            continue
+        newest = max(newest, kv.mod_revision)
+        if name == keys.HEAD:
+            target = keys.decode(kv.value.removesuffix(b"\n")).removeprefix("ref: ")
+            if kv.value.startswith(b"ref: ") and keys.is_ref_name(target):
+                head = target
+            else:
+                locked[name] = f"the group's HEAD is {kv.value[:60]!r}, which is not 'ref: refs/heads/…'"
+        elif not keys.is_ref_name(name) or name.startswith(keys.RESERVED):
+            locked[name] = "this key can be no ref of the group"
+        elif keys.is_managed(name, exclude):
+            try:
+                oid = value_of(kv.value, object_format)
+            except ValueError as error:
+                locked[name] = f"its value in the group is {str(error)[:60]!r}, which is no object id"
+                continue
+            if oid is not None:
+                refs[name] = Value(oid, kv.mod_revision, kv.create_revision)
+    return Desired(refs, locked, head, newest)
+
+
+def plan(
+    desired: Desired,
+    observed: Observed,
+    *,
+    object_format: str,
+    exclude: Sequence[str] = (),
+    in_flight: Collection[str] = (),
+) -> Plan:
+    """Compare the two states.
+
+    :param in_flight: refs that a living receive-pack has announced: it is about to move them itself, under their locks
+    """
+    none = zero(object_format)
+    stuck: dict[str, str] = {}
+    moves: dict[str, Move] = {}
+    losers = _losers(desired)
+    for ref, value in desired.refs.items():
+        if ref in observed.symbolic:
+            stuck[ref] = (
+                f"it is a symbolic ref here (to {observed.symbolic[ref]}), and piehole never writes through one: delete it here"
+            )
+            continue
+        local = observed.refs.get(ref, none)
+        if ref in losers:
+            stuck[ref] = (
+                f"the group also has {losers[ref]}, which was created first, and a name cannot be both a ref and a folder: delete one of the two"
+            )
+        elif local != value.oid:
+            moves[ref] = Move(ref, local, value.oid)
+    unadopted = [
+        ref
+        for ref in observed.refs
+        if ref not in desired.refs and ref not in desired.locked and keys.is_managed(ref, exclude)
+    ]
+    _make_room(moves, observed, unadopted, stuck)
+    deferred = sorted(ref for ref in moves if ref in in_flight)
+    return Plan(
+        moves=tuple(move for ref, move in moves.items() if ref not in in_flight),
+        head=desired.head if desired.head and desired.head != observed.head else "",
+        stuck=stuck,
+        locked=dict(desired.locked),
+        unadopted=tuple(sorted(unadopted)),
+        deferred=tuple(deferred),
+    )
+
+
+def _folders(names: Collection[str]) -> set[str]:
+    """Every name that is above one of these names."""
+    found: set[str] = set()
+    for name in names:
+        above = name.rpartition("/")[0]
+        while above and above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
+    return found
+
+
+def _losers(desired: Desired) -> dict[str, str]:
+    """Of live keys that conflict (put by hand) the one created first wins, everywhere alike: loser -> winner."""
+    live = {ref: value for ref, value in desired.refs.items() if not is_zero(value.oid)}
+    above = _folders(live) & live.keys()
+    if not above:
+        return {}
+    losers: dict[str, str] = {}
+    winners: set[str] = set()
+    involved = [ref for ref in live if ref in above or any(parent in above for parent in keys.parents(ref))]
+    for ref in sorted(involved, key=lambda name: (live[name].create_revision, name)):
+        rival = next((w for w in winners if w.startswith(f"{ref}/") or ref.startswith(f"{w}/")), None)
+        if rival is None:
+            winners.add(ref)
+        else:
+            losers[ref] = rival
+    return losers
+
+
+def _make_room(moves: dict[str, Move], observed: Observed, unadopted: list[str], stuck: dict[str, str]) -> None:
+    """Local refs that stand where a consensus ref must go: those without opinion are removed (their tip is kept)."""
+    new = {ref for ref, move in moves.items() if move.creates and not move.deletes}
+    if not new:
+        return
+    names = {*observed.refs, *observed.symbolic}
+    blockers = (_folders(new) & names) | {name for name in names if any(parent in new for parent in keys.parents(name))}
+    for blocker in sorted(blockers):
+        if blocker in unadopted:
+            moves[blocker] = Move(blocker, observed.refs[blocker], "0" * len(observed.refs[blocker]))
+            unadopted.remove(blocker)
+        elif blocker not in moves or not moves[blocker].deletes:
+            for ref in [ref for ref in new if ref.startswith(f"{blocker}/") or blocker.startswith(f"{ref}/")]:
+                if moves.pop(ref, None) is not None:
+                    stuck[ref] = f"{blocker} stands in its way here, and it is none of the group's: delete or rename it"

@@ -1,0 +1,107 @@
+"""Which process is this, does it still live, and which git runs this hook. Linux's /proc; imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+
+
+def boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def pid_namespace() -> str:
+    """The number of this process's pid namespace: containers that share a volume have pids that mean other processes."""
+    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the command's name, which may itself hold spaces and parentheses (proc(5))."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].decode("ascii").split()
+
+
+def start_time(pid: int) -> str | None:
+    """When the process started, in clock ticks since boot; with the pid it names one process. None: no such process."""
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def parent(pid: int) -> int:
+    """The parent's pid; 0 where there is none or the process is gone."""
+    try:
+        return int(_stat(pid)[1])
+    except OSError:
+        return 0
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return [part.decode("utf-8", "surrogateescape") for part in file.read().split(b"\0")[:-1]]
+    except OSError:
+        return []
+
+
+# git's own options that take the next word as their value (git(1)).
+_WITH_VALUE = (
+    "-C",
+    "-c",
+    "--git-dir",
+    "--work-tree",
+    "--namespace",
+    "--super-prefix",
+    "--config-env",
+    "--attr-source",
+    "--exec-path",
+)
+
+
+def git_command(arguments: list[str]) -> str | None:
+    """Which git command a command line runs: ``receive-pack``, ``gc``, ``""`` for git alone; None where it is not git."""
+    if not arguments:
+        return None
+    program = arguments[0].rpartition("/")[2]
+    if program.startswith("git-"):
+        return program[len("git-") :]
+    if program != "git":
+        return None
+    rest = iter(arguments[1:])
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if word in _WITH_VALUE:
+            next(rest, None)
+    return ""
+
+
+def nearest_git(pid: int) -> tuple[int, str]:
+    """The nearest git process among the ancestors of ``pid``, past wrappers: ``(its pid, its command)``, or ``(0, "")``."""
+    seen = 0
+    pid = parent(pid)
+    while pid > 0 and seen < 64:
+        command = git_command(_arguments(pid))
+        if command is not None:
+            return pid, command
+        pid = parent(pid)
+        seen += 1
+    return 0, ""
+
+
+def identity(pid: int) -> str | None:
+    """A name for this very process that no other will have: boot id, pid namespace, pid, start time. None: it is gone."""
+    started = start_time(pid)
+    return None if started is None else f"{boot_id()}.{pid_namespace()}.{pid}.{started}"
+
+
+def lives(name: str) -> bool | None:
+    """Whether the process that :func:`identity` named still lives. None: it is of another pid namespace, who knows."""
+    parts = name.split(".")
+    if len(parts) != 4 or not parts[2].isdigit() or parts[0] != boot_id():
+        return False
+    if parts[1] != pid_namespace():
+        return None
+    return start_time(int(parts[2])) == parts[3]

@@ -1,0 +1,92 @@
+"""Publishing how far a site has come, and taking part in a group at all: the site's own records."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from piehole import standing
+from piehole.deadline import Deadline
+from piehole.errors import EtcdUnreachable
+from piehole.etcd.model import Compare, Put
+from piehole.local import Local
+from piehole.readout import Readout
+from piehole.records import Progress, SiteRecord
+from piehole.standing import DiskState
+
+
+@contextmanager
+def state_lock(git_dir: Path) -> Iterator[None]:
+    """Only one process at a time compares or writes the site's state: the daemon and `reconcile --once` may run together."""
+    (git_dir / "piehole").mkdir(exist_ok=True)
+    handle = os.open(git_dir / "piehole" / "state.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def now() -> str:
+    """This machine's time for people to read; nothing is decided by it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def check(local: Local, deadline: Deadline) -> Readout:
+    """Whether this site may act on what etcd holds; registers the site again where its record vanished.
+
+    :raises Halted: etcd or this disk went back, the group is another one, or the site was made to leave
+    :raises EtcdError: etcd could not be used
+    """
+    with state_lock(local.git_dir):
+        return _check(local, deadline)
+
+
+def _check(local: Local, deadline: Deadline) -> Readout:
+    readout = local.swapper.read([], deadline)
+    halted = standing.check(local.config, standing.load(local.git_dir), readout)
+    if halted is not None:
+        raise halted
+    if readout.site is None:
+        _register(local, deadline)
+    return readout
+
+
+def _register(local: Local, deadline: Deadline) -> None:
+    key = local.keyspace.site(local.config.group, local.config.site)
+    record = SiteRecord(local.config.site_id, local.config.url)
+    # Lost against somebody else, it is seen and judged at the next check.
+    local.etcd.txn([Compare(key)], [Put(key, record.dump())], deadline=deadline)
+
+
+def publish(local: Local, revision: int, deadline: Deadline, *, takeover: bool = False) -> None:
+    """Say in etcd that every managed ref here holds the value it had at ``revision`` or a later one.
+
+    The new record's id is on disk before it is sent, so whatever becomes of the sending, the disk knows the id that etcd holds.
+
+    :param takeover: write the record whatever etcd and this disk remember: a person has decided (install, accept, clobber)
+    :raises Halted: etcd and this disk do not remember the same past
+    :raises EtcdError: etcd could not be used; the record may or may not have been written
+    """
+    key = local.keyspace.progress(local.config.group, local.config.site)
+    with state_lock(local.git_dir):
+        state = DiskState()
+        if takeover:
+            readout = local.swapper.read([], deadline)
+        else:
+            readout = _check(local, deadline)
+            state = standing.load(local.git_dir)
+        found = readout.progress.mod_revision if readout.progress else 0
+        state = state.announcing(revision)
+        standing.save(local.git_dir, state)
+        record = Progress(revision, state.pending[-1].id, now())
+        result = local.etcd.txn([Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=deadline)
+        if not result.succeeded:
+            raise EtcdUnreachable(
+                f"the progress of the site {local.config.site!r} was written by somebody else at the same moment."
+            )
+        standing.save(local.git_dir, state.confirmed())

@@ -1,0 +1,233 @@
+"""One local repository: what git is asked, and how its refs are moved. Objects arrive through ``piehole.transfer``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from piehole import git, keys
+from piehole.errors import GitError, PieholeError
+from piehole.oids import is_zero, zero
+
+# piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
+_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
+_ONE_TRANSACTION = 10_000  # refs
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A local ref from ``old`` to ``new``; the zero oid stands for "no ref"."""
+
+    ref: str
+    old: str
+    new: str
+
+    @property
+    def creates(self) -> bool:
+        return is_zero(self.old)
+
+    @property
+    def deletes(self) -> bool:
+        return is_zero(self.new)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The observed state: local refs, those of them that are symbolic (name -> target), and where HEAD points."""
+
+    refs: dict[str, str]
+    symbolic: dict[str, str] = field(default_factory=dict)
+    head: str = ""
+
+
+class Repository:
+    """The bare repository at ``git_dir``. Methods raise GitError when git fails where it must not."""
+
+    def __init__(self, git_dir: Path, object_format: str = "sha1") -> None:
+        self.git_dir = git_dir
+        self.object_format = object_format
+        self.zero = zero(object_format)
+
+    def git(self, *arguments: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,)) -> bytes:
+        """What ``git ARGUMENTS`` prints."""
+        return git.run(self.git_dir, [*_NO_HOOKS, *arguments], stdin=stdin, ok=ok).stdout
+
+    def check_owner(self) -> None:
+        """Only the repository's owner may change it: what another account leaves behind, root too, breaks the next push.
+
+        :raises PieholeError: this process runs under another account
+        """
+        owner = self.git_dir.stat().st_uid
+        if os.geteuid() != owner:
+            raise PieholeError(
+                f"{self.git_dir} belongs to the account with uid {owner}, and this runs as uid {os.geteuid()}: it would leave files "
+                "that the next push cannot write. Run it as the repository's owner."
+            )
+
+    def observe(self) -> Observed:
+        """All local refs and HEAD, as git shows them now."""
+        refs: dict[str, str] = {}
+        symbolic: dict[str, str] = {}
+        for line in git.lines(self.git("for-each-ref", "--format=%(objectname) %(refname) %(symref)")):
+            oid, _, rest = line.partition(" ")
+            name, _, target = rest.partition(" ")
+            if target:
+                symbolic[name] = target
+            else:
+                refs[name] = oid
+        return Observed(refs, symbolic, self.head())
+
+    def head(self) -> str:
+        """The ref that HEAD points to; ``""`` where it is detached."""
+        return git.lines(self.git("symbolic-ref", "--quiet", "HEAD", ok=(0, 1)) or b"\n")[0]
+
+    def read_ref(self, ref: str) -> str:
+        """The oid of one ref, the zero oid where it does not exist."""
+        found = git.lines(self.git("rev-parse", "--verify", "--quiet", "--end-of-options", ref, ok=(0, 1)))
+        return found[0] if found else self.zero
+
+    def symref_target(self, ref: str) -> str | None:
+        """What ``ref`` points to where it is a symbolic ref."""
+        if not (self.git_dir / "reftable").exists():
+            # Packed refs are never symbolic, so the loose file tells all, and without a process.
+            try:
+                text = (self.git_dir / ref).read_bytes()[:4096]
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            return keys.decode(text[4:].strip()) if text.startswith(b"ref:") else None
+        found = git.lines(self.git("symbolic-ref", "--quiet", ref, ok=(0, 1, 128)))
+        return found[0] if found else None
+
+    def kinds(self, oids: Sequence[str]) -> dict[str, str]:
+        """The type of each object that exists here (``commit``, ``tag``, ``tree``, ``blob``); absent ones are left out."""
+        asked = "".join(f"{oid}\n" for oid in oids).encode()
+        answers = git.lines(self.git("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked))
+        pairs = (answer.split(" ") for answer in answers)
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[1] != "missing"}
+
+    def contains(self, new: str, old: str) -> bool:
+        """Whether the history of ``new`` holds ``old``: both are commits that exist here, and ``new`` descends from it.
+
+        The objects are read as they are: replacements and grafts do not count (:mod:`piehole.git`), and in a shallow
+        repository nothing is taken for a descendant, since its history is cut.
+        """
+        if is_zero(old) or is_zero(new):
+            return is_zero(old)
+        if old == new:
+            return True
+        if (self.git_dir / "shallow").exists():
+            return False
+        try:
+            found = git.run(self.git_dir, ["merge-base", "--is-ancestor", old, new], ok=(0, 1, 128))
+        except GitError:
+            return False
+        # merge-base peels tags, which are no commits.
+        return found.returncode == 0 and self.kinds([old, new]) == {old: "commit", new: "commit"}
+
+    def not_contained(self, moves: Iterable[Move]) -> list[str]:
+        """The old tips that the moves would leave behind: those that the new value does not contain."""
+        lost = []
+        pending = [move for move in moves if not move.creates and move.old != move.new]
+        parents = self._parents([move.new for move in pending if not move.deletes])
+        for move in pending:
+            if move.old in parents.get(move.new, ()):
+                continue
+            if move.deletes or not self.contains(move.new, move.old):
+                lost.append(move.old)
+        present = self.kinds(lost)
+        return [oid for oid in dict.fromkeys(lost) if oid in present]
+
+    def _parents(self, oids: Sequence[str]) -> dict[str, list[str]]:
+        """The parents of those oids that are commits, read by one process: most moves are by one commit."""
+        asked = "".join(f"{oid}\n" for oid in oids).encode()
+        if not asked or (self.git_dir / "shallow").exists():
+            return {}
+        out = self.git("cat-file", "--batch", stdin=asked)
+        parents: dict[str, list[str]] = {}
+        place = 0
+        while place < len(out):
+            end = out.index(b"\n", place)
+            header = out[place:end].decode().split(" ")
+            place = end + 1
+            if len(header) != 3:  # "OID missing"
+                continue
+            body = out[place : place + int(header[2])]
+            place += int(header[2]) + 1
+            if header[1] == "commit":
+                head = body.partition(b"\n\n")[0].decode("utf-8", "replace").split("\n")
+                parents[header[0]] = [line[len("parent ") :] for line in head if line.startswith("parent ")]
+        return parents
+
+    def keep(self, oids: Sequence[str]) -> None:
+        """Keep tips that a move is about to leave behind, below ``refs/piehole/kept/``. Keeping one anew starts its time again."""
+        names = [f"{keys.KEPT}{oid}" for oid in oids]
+        again = [name for name in names if not is_zero(self.read_ref(name))]
+        # The tip is still held by the ref that is about to move, so the kept ref may go for a moment.
+        self._update([f"delete {name}\0\0" for name in again], "piehole: kept anew")
+        self._update([f"update {name}\0{oid}\0\0" for name, oid in zip(names, oids, strict=True)], "piehole: kept")
+
+    def kept(self) -> dict[str, int]:
+        """Kept tips and when they were kept, in seconds since the epoch by this machine's clock; 0: nobody knows."""
+        listed = git.lines(self.git("for-each-ref", "--format=%(refname)", keys.KEPT))
+        times = {}
+        for name in listed:
+            shown = git.lines(self.git("log", "-g", "-1", "--format=%gd", "--date=unix", name, "--", ok=(0, 128)))
+            stamp = shown[0].rpartition("@{")[2].rstrip("}") if shown else ""
+            times[name] = int(stamp) if stamp.isdigit() else 0
+        return times
+
+    def expire_kept(self, expiry: int) -> list[str]:
+        """Let go of the tips that were kept before ``expiry`` (seconds since the epoch); those of unknown age start anew."""
+        expired = []
+        for name, kept_at in self.kept().items():
+            if kept_at == 0:
+                self.keep([name.removeprefix(keys.KEPT)])
+            elif kept_at < expiry:
+                expired.append(name)
+        self._update([f"delete {name}\0\0" for name in expired], "piehole: expired")
+        return expired
+
+    def expiry(self) -> int:
+        """``piehole.keepFor`` as a point in time: tips kept before it may go (seconds since the epoch).
+
+        :raises GitError: the setting is no expiry date that git understands
+        """
+        shown = self.git("config", "--type=expiry-date", "--default=90.days", "--get", "piehole.keepFor")
+        return int(git.lines(shown)[0])
+
+    def move(self, moves: Sequence[Move], message: str) -> dict[str, str]:
+        """Move local refs, each from its explicit old value; return those that could not be moved, with git's words.
+
+        Deletions go in an earlier transaction than creations, so that ``a`` can make room for ``a/b``. Where a transaction
+        fails, its refs are tried one by one: one that is locked must not hold up the others.
+        """
+        failed: dict[str, str] = {}
+        for group in ([m for m in moves if m.deletes], [m for m in moves if not m.deletes]):
+            for start in range(0, len(group), _ONE_TRANSACTION):
+                batch = group[start : start + _ONE_TRANSACTION]
+                try:
+                    self._update([_line(move, self.zero) for move in batch], message)
+                except GitError as error:
+                    if len(batch) == 1:
+                        failed[batch[0].ref] = error.stderr or str(error)
+                    else:
+                        for move in batch:
+                            failed.update(self.move([move], message))
+        return failed
+
+    def set_head(self, target: str) -> None:
+        self.git("symbolic-ref", "-m", "piehole: the group's default branch", "HEAD", target)
+
+    def _update(self, lines: Sequence[str], message: str) -> None:
+        if lines:
+            stdin = "".join(f"option no-deref\0{line}" for line in lines)
+            self.git("update-ref", "--stdin", "-z", "--create-reflog", "-m", message, stdin=keys.encode(stdin))
+
+
+def _line(move: Move, zero_oid: str) -> str:
+    if move.deletes:
+        return f"delete {move.ref}\0{move.old}\0"
+    # An old value of zero means "must not exist"; an empty one would mean "whatever it is".
+    return f"update {move.ref}\0{move.new}\0{zero_oid if move.creates else move.old}\0"

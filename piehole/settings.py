@@ -1,0 +1,65 @@
+"""The git settings that the contract needs in a repository, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from piehole import git, keys
+from piehole.config import GitConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    name: str
+    value: str
+    why: str
+    several: bool = False
+
+
+SETTINGS: Final = (
+    Setting("core.logAllRefUpdates", "always", "every ref has a reflog, so any earlier tip can be found"),
+    Setting("core.fsync", "all", "an accepted push survives a power failure"),
+    Setting(
+        "core.filesRefLockTimeout", "1000", "a push waits a moment for the controller's own ref moves (milliseconds)"
+    ),
+    Setting("receive.fsckObjects", "true", "malformed objects are refused where they are pushed, before they spread"),
+    Setting("uploadpack.allowAnySHA1InWant", "true", "peers ask for exactly the object that the consensus names"),
+    Setting(
+        "transfer.hideRefs", keys.KEPT.rstrip("/"), "kept tips are piehole's own and not shown to clients", several=True
+    ),
+)
+
+
+def missing(git_dir: Path) -> list[Setting]:
+    """Those settings that this repository's own configuration lacks or has otherwise."""
+    found = GitConfig(git_dir)
+    lacking = []
+    for setting in SETTINGS:
+        held: Iterable[str] = (
+            found.many(setting.name.lower()) if setting.several else (found.local(setting.name.lower()),)
+        )
+        if setting.value not in held:
+            lacking.append(setting)
+    return lacking
+
+
+def apply(git_dir: Path) -> list[Setting]:
+    """Set what is missing; return what was set.
+
+    :raises GitError: the configuration cannot be written
+    """
+    lacking = missing(git_dir)
+    for setting in lacking:
+        mode = "--add" if setting.several else "--replace-all"
+        git.run(git_dir, ["config", "--local", mode, setting.name, setting.value])
+    return lacking
+
+
+def write(git_dir: Path, name: str, values: Iterable[str]) -> None:
+    """Set ``piehole.NAME`` in the repository's own configuration to exactly these values; none unsets it."""
+    git.run(git_dir, ["config", "--local", "--unset-all", f"piehole.{name}"], ok=(0, 5))
+    for value in values:
+        git.run(git_dir, ["config", "--local", "--add", f"piehole.{name}", value])

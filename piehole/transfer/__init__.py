@@ -1,0 +1,6 @@
+"""The transfer layer: missing objects come from a peer, and nothing becomes visible before it was checked.
+
+``fetch`` brings objects, ``connectivity`` tells what is missing and secures what no ref holds, ``hold`` protects packs
+until the refs have moved, ``maintenance`` keeps the number of packs small. dulwich speaks on the wire (only ``wire``
+imports it); git writes to the disk.
+"""

@@ -1,0 +1,152 @@
+"""Byte channels to a peer: a process's pipes or a socket. Every byte that arrives passes a tap.
+
+dulwich blocks without timeouts and reads whatever a peer sends; so the tap tells the watchdog about each read, bounds
+what may come before the pack, and remembers its end: there stands what the peer said when it hung up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from io import BufferedReader, RawIOBase
+from typing import IO, Final, Protocol
+
+from piehole import git
+from piehole.errors import TransferError, TransferRejected
+from piehole.transfer.limits import Limits
+from piehole.transfer.process import end, plain, said, spawn
+from piehole.transfer.urls import PeerUrl
+from piehole.transfer.watchdog import Watchdog
+
+# Bytes before the pack: capabilities, and with old peers all refs (a million of them have about 60 MB).
+_OPENING: Final = 128 << 20
+_TAIL: Final = 4096
+_ERR: Final = re.compile(rb"[0-9a-f]{4}ERR ([^\n\0]{1,400})")  # an ERR packet, gitprotocol-pack
+_GIT_PORT: Final = 9418
+
+
+class Tap:
+    """Sees every chunk that arrives."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        self._tail = b""
+        self.received = 0
+        self.in_pack = False
+
+    def saw(self, chunk: bytes) -> bytes:
+        self._watchdog.arrived()
+        self.received += len(chunk)
+        if not self.in_pack:
+            self._tail = (self._tail + chunk)[-_TAIL:]
+            if self.received > _OPENING:
+                raise TransferRejected(f"sent {_OPENING} bytes without beginning a pack")
+        return chunk
+
+    @property
+    def refusal(self) -> str:
+        """What the peer said instead of sending a pack, if it did."""
+        found = _ERR.findall(self._tail)
+        return plain(found[-1]) if found and not self.in_pack else ""
+
+
+class Channel(Protocol):
+    """What dulwich needs of a transport, and its last words."""
+
+    def read(self, size: int) -> bytes: ...
+    def write(self, data: bytes) -> int: ...
+    def close(self) -> None: ...
+    def last_words(self) -> str: ...
+
+
+class _Tapped(RawIOBase):
+    def __init__(self, receive: Callable[[int], bytes], tap: Tap) -> None:
+        super().__init__()
+        self._receive = receive
+        self._tap = tap
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # typeshed: any writable buffer
+        chunk = self._tap.saw(self._receive(len(buffer)))
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+class ProcessChannel:
+    """ssh, or upload-pack on this machine. stderr goes to a file: a pipe that nobody drains would hang it."""
+
+    def __init__(
+        self, watchdog: Watchdog, tap: Tap, command: Sequence[str], extra_env: Mapping[str, str] | None = None
+    ) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by close
+        self._watchdog = watchdog
+        self._words = ""
+        try:
+            self._process = spawn(
+                watchdog,
+                command,
+                env=git.environment(extra_env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+            )
+        except BaseException:
+            self._errors.close()
+            raise
+        assert self._process.stdout is not None  # noqa: S101 -- both were asked to be pipes
+        assert self._process.stdin is not None  # noqa: S101
+        self._stdin = self._process.stdin
+        descriptor = self._process.stdout.fileno()
+        self._reader = BufferedReader(_Tapped(lambda size: os.read(descriptor, size), tap))
+
+    def read(self, size: int) -> bytes:
+        return self._reader.read(size)
+
+    def write(self, data: bytes) -> int:
+        written = self._stdin.write(data)
+        self._stdin.flush()
+        return written
+
+    def close(self) -> None:
+        """End it. The pack carries its own checksum, so nothing that it could still say is awaited."""
+        if self._errors.closed:
+            return
+        end(self._watchdog, self._process)
+        self._words = said(self._errors)
+        self._errors.close()
+
+    def last_words(self) -> str:
+        return self._words
+
+
+class SocketChannel:
+    """git:// (gitprotocol-pack, "Git Transport")."""
+
+    def __init__(self, watchdog: Watchdog, tap: Tap, peer: PeerUrl, limits: Limits) -> None:
+        try:
+            self._socket = socket.create_connection((peer.host, peer.port or _GIT_PORT), timeout=limits.connect)
+        except OSError as error:
+            raise TransferError(f"cannot be reached: {error}") from error
+        self._socket.settimeout(None)  # the watchdog's task from here on
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        watchdog.own_socket(self._socket)
+        self._reader = BufferedReader(_Tapped(self._socket.recv, tap))
+
+    def read(self, size: int) -> bytes:
+        return self._reader.read(size)
+
+    def write(self, data: bytes) -> int:
+        self._socket.sendall(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def last_words(self) -> str:
+        return ""

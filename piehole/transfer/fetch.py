@@ -1,0 +1,160 @@
+"""Bring missing objects from a peer: quarantine, checks, and only then into the store.
+
+The consensus names the oids, so a peer cannot forge content: hashes (``index-pack``) and connectivity (``rev-list``)
+prove that the history is the one that was pushed. What git's fsck would say is a matter of admission, not of
+replication: an object that one site admitted and another refuses would wedge that other for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from piehole.errors import TransferError, TransferRejected
+from piehole.oids import is_oid
+from piehole.transfer.connectivity import closed, present
+from piehole.transfer.gitfetch import git_fetch
+from piehole.transfer.hold import Hold
+from piehole.transfer.indexpack import IndexPack
+from piehole.transfer.limits import Limits
+from piehole.transfer.process import call
+from piehole.transfer.quarantine import Quarantine
+from piehole.transfer.urls import PeerUrl, parse_url
+from piehole.transfer.watchdog import Watchdog
+from piehole.transfer.wire import NegotiationTrouble, Request, receive
+
+_HAVES: Final = 64
+_DULWICH_ATTEMPTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came. ``bytes``: of pack data; ``objects``: as the pack's header says, unknown when git fetched."""
+
+    bytes: int
+    objects: int | None
+    packs: tuple[Path, ...]
+    seconds: float
+    via: Literal["dulwich", "git"]
+
+
+def fetch(
+    git_dir: Path,
+    url: str,
+    wants: Sequence[str],
+    haves: Sequence[str],
+    *,
+    allowed: Collection[str],
+    limits: Limits,
+    object_format: str,
+    hold: Hold,
+    progress: Callable[[int], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Fetched:
+    """Bring the closure of all wants into ``git_dir``, or nothing. It stays while ``hold`` lasts: move the refs inside.
+
+    :param haves: tips that local refs hold, the most likely common ones first; the first 64 that exist are offered
+    :param allowed: the protocols that ``piehole.allowProtocol`` allows
+    :param progress: called with the bytes of pack data so far
+    :param stop: set it to abort at once
+    :raises UsageError: the URL is malformed or its protocol not allowed
+    :raises TransferError: this peer could not give them; the text says "does not have OID" where it lacks one
+    :raises TransferRejected: what it sent is corrupt, incomplete or larger than allowed
+    :raises GitError: this disk could not take them
+    """
+    started = time.monotonic()
+    peer = parse_url(url, allowed)
+    for oid in (*wants, *haves):
+        if not is_oid(oid, object_format):
+            raise ValueError(f"{oid!r} is not a {object_format} oid")
+    wanted = tuple(dict.fromkeys(wants))
+    if not wanted:
+        return Fetched(0, 0, (), 0.0, "dulwich")
+    offered = list(dict.fromkeys(haves))[:_HAVES]
+    here = present(git_dir, offered)
+    request = Request(wanted, tuple(have for have in offered if have in here))
+    with _about(peer), Watchdog(limits, stop) as watchdog, Quarantine(git_dir) as quarantine:
+        transfer = _Transfer(quarantine, peer, request, limits, watchdog, object_format, progress)
+        size, objects, via = transfer.receive()
+        transfer.check_connectivity()
+        watchdog.check()
+        packs = quarantine.publish(hold) if objects != 0 else ()
+    return Fetched(size, objects, packs, time.monotonic() - started, via)
+
+
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    quarantine: Quarantine
+    peer: PeerUrl
+    request: Request
+    limits: Limits
+    watchdog: Watchdog
+    object_format: str
+    progress: Callable[[int], None] | None
+
+    def receive(self) -> tuple[int, int | None, Literal["dulwich", "git"]]:
+        """Bytes, objects, and who brought them."""
+        try:
+            for attempt in Retrying(
+                stop=stop_after_attempt(_DULWICH_ATTEMPTS),
+                retry=retry_if_exception_type(NegotiationTrouble),
+                reraise=True,
+            ):
+                with attempt:
+                    return (*self._by_dulwich(), "dulwich")
+        except NegotiationTrouble:
+            self.watchdog.check()
+        return self._by_git(), None, "git"
+
+    def check_connectivity(self) -> None:
+        def ask(arguments: Sequence[str], stdin: bytes) -> bool:
+            env = self.quarantine.environment()
+            return call(self.watchdog, self.quarantine.git_dir, arguments, stdin=stdin, env=env)[0] == 0
+
+        self.watchdog.listen(False)
+        if not closed(ask, self.request.wants, self.request.haves):
+            raise TransferRejected("sent an incomplete history: objects that the wanted ones need are missing")
+
+    def _by_dulwich(self) -> tuple[int, int]:
+        self.watchdog.listen(True)
+        self.quarantine.clear()
+        with IndexPack(self.quarantine, self.watchdog, self.limits, self.progress) as pack:
+            receive(
+                self.quarantine.git_dir,
+                self.peer,
+                self.request,
+                pack.write,
+                limits=self.limits,
+                watchdog=self.watchdog,
+            )
+            pack.finish()
+            return pack.bytes, pack.objects
+
+    def _by_git(self) -> int:
+        self.quarantine.clear()
+        return git_fetch(
+            self.quarantine,
+            self.peer,
+            self.request.wants,
+            limits=self.limits,
+            watchdog=self.watchdog,
+            object_format=self.object_format,
+        )
+
+
+@contextmanager
+def _about(peer: PeerUrl) -> Iterator[None]:
+    """Complete the sentences of the layers below, which say what the peer did."""
+    try:
+        yield
+    except TransferRejected as error:
+        raise TransferRejected(f"the peer {peer.display} {error}") from error
+    except TransferError as error:
+        raise TransferError(f"the fetch from {peer.display} failed: it {error}") from error

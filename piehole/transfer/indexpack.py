@@ -1,0 +1,110 @@
+"""The disk end of a transfer: pack bytes go into ``git index-pack``, which checks every hash."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable
+from typing import Final
+
+from piehole.errors import GitError, TransferError, TransferRejected
+from piehole.transfer.limits import Limits
+from piehole.transfer.process import end, said, spawn, wait
+from piehole.transfer.quarantine import Quarantine
+from piehole.transfer.watchdog import Watchdog
+
+_COUNT: Final = slice(8, 12)  # gitformat-pack: "PACK", version, number of objects, each four bytes, network order
+_FULL: Final = 1 << 20  # bytes: a file system with less than this left is full
+
+
+class IndexPack:
+    """Counts and takes pack data; starts git with the first byte. Use as a context manager.
+
+    ``write`` raises TransferRejected when the pack is larger than allowed or git refuses it.
+    """
+
+    def __init__(
+        self, quarantine: Quarantine, watchdog: Watchdog, limits: Limits, progress: Callable[[int], None] | None
+    ) -> None:
+        self._quarantine = quarantine
+        self._watchdog = watchdog
+        self._limits = limits
+        self._progress = progress
+        self._process: subprocess.Popen[bytes] | None = None
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
+        self._header = b""
+        self.bytes = 0
+
+    def __enter__(self) -> IndexPack:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            end(self._watchdog, self._process)
+        self._errors.close()
+
+    @property
+    def objects(self) -> int:
+        """The number of objects that the pack's header promises."""
+        return int.from_bytes(self._header[_COUNT], "big")
+
+    def write(self, data: bytes) -> int:
+        self._watchdog.check()
+        self.bytes += len(data)
+        if self.bytes > self._limits.max_bytes:
+            raise TransferRejected(f"sent more than the {self._limits.max_bytes} bytes that are allowed")
+        if len(self._header) < _COUNT.stop:
+            self._header += data[: _COUNT.stop - len(self._header)]
+        if self._process is None:
+            self._process = self._start()
+        assert self._process.stdin is not None  # noqa: S101 -- it was asked to be a pipe
+        try:
+            self._process.stdin.write(data)
+        except BrokenPipeError as error:
+            raise self._refusal(self._process) from error
+        self._watchdog.arrived()
+        if self._progress is not None:
+            self._progress(self.bytes)
+        return len(data)
+
+    def finish(self) -> None:
+        """Wait until git has checked everything. :raises TransferRejected: it refuses the pack"""
+        if self._process is None:
+            raise TransferError("sent no pack")
+        # Resolving the deltas of a large pack takes long, and the peer has nothing to say meanwhile.
+        self._watchdog.listen(False)
+        if not _close(self._process) or wait(self._watchdog, self._process):
+            raise self._refusal(self._process)
+        self._watchdog.check()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = ["git", f"--git-dir={self._quarantine.git_dir}", "-c", "core.fsync=all", "index-pack", "--stdin"]
+        return spawn(
+            self._watchdog,
+            [*command, "--fix-thin", f"--max-input-size={self._limits.max_bytes}"],
+            env=self._quarantine.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+        )
+
+    def _refusal(self, process: subprocess.Popen[bytes]) -> Exception:
+        wait(self._watchdog, process)
+        words = said(self._errors) or f"status {process.returncode}"
+        space = os.statvfs(self._quarantine.git_dir / "objects")
+        if space.f_bavail * space.f_frsize < _FULL:
+            return GitError(f"the disk below {self._quarantine.git_dir} is full: {words}")
+        if not self._quarantine.pack_directory.is_dir():
+            return TransferError(f"lost its quarantine to a `git prune --expire=now` here: {words}")
+        return TransferRejected(f"sent a pack that git refuses: {words}")
+
+
+def _close(process: subprocess.Popen[bytes]) -> bool:
+    """Close its stdin; false where it had stopped reading already."""
+    try:
+        if process.stdin is not None:
+            process.stdin.close()
+    except BrokenPipeError:
+        return False
+    return True

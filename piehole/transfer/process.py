@@ -1,0 +1,110 @@
+"""Git processes of a transfer: owned by its watchdog, so that an abort ends them at once, whatever they do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from piehole import git
+from piehole.errors import GitError
+from piehole.transfer.watchdog import Watchdog
+
+_SAID: Final = 2048  # bytes of stderr that are kept for a message
+
+
+def spawn(
+    watchdog: Watchdog,
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    stdin: int | IO[bytes],
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, under the watchdog.
+
+    :raises GitError: it could not be started
+    """
+    try:
+        process = subprocess.Popen(
+            command, stdin=stdin, stdout=stdout, stderr=stderr, env=dict(env), start_new_session=True
+        )
+    except OSError as error:
+        raise GitError(f"{command[0]} could not be started: {error.strerror}") from error
+    watchdog.own(process)
+    return process
+
+
+def call(
+    watchdog: Watchdog,
+    git_dir: Path,
+    arguments: Sequence[str],
+    *,
+    stdin: bytes | IO[bytes] = b"",
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    env: Mapping[str, str],
+) -> tuple[int, str]:
+    """Run ``git ARGUMENTS`` to its end; returns its status and what it said.
+
+    :raises TransferError: the watchdog ended it
+    """
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as given:
+        if isinstance(stdin, bytes):
+            given.write(stdin)
+            given.seek(0)
+        process = spawn(
+            watchdog,
+            ["git", f"--git-dir={git_dir}", *arguments],
+            env=env,
+            stdin=given if isinstance(stdin, bytes) else stdin,
+            stdout=stdout,
+            stderr=errors,
+        )
+        status = wait(watchdog, process)
+        watchdog.check()
+        return status, said(errors)
+
+
+def wait(watchdog: Watchdog, process: subprocess.Popen[bytes]) -> int:
+    """Wait for its end, end what it left behind, and return its status."""
+    if process.returncode is None:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        end(watchdog, process)
+    return process.returncode
+
+
+def end(watchdog: Watchdog, process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and its group, and reap it. Nothing happens where that was done."""
+    watchdog.disown(process)
+    if process.returncode is None:
+        git.kill_group(process)
+
+
+def said(errors: IO[bytes]) -> str:
+    """The end of what a process wrote to its stderr file, fit for a message."""
+    errors.seek(0, 2)
+    errors.seek(max(0, errors.tell() - _SAID))
+    return plain(errors.read())
+
+
+def plain(words: bytes) -> str:
+    """Words of a peer or of git on one line, without control characters."""
+    text = words.decode("utf-8", "replace").strip()
+    return "".join(c if c.isprintable() else " " for c in text)[-_SAID:]
+
+
+def environment(git_dir: Path, objects: Path | None = None) -> dict[str, str]:
+    """git's environment; with ``objects``, new objects go there and those of ``git_dir`` are its alternate.
+
+    Git follows the alternates of an alternate, so the repository's own keep working.
+    """
+    if objects is None:
+        return git.environment()
+    store = str(git_dir / "objects")
+    if ":" in store or store.startswith('"'):
+        store = '"' + store.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return git.environment({"GIT_OBJECT_DIRECTORY": str(objects), "GIT_ALTERNATE_OBJECT_DIRECTORIES": store})

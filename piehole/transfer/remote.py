@@ -1,0 +1,121 @@
+"""What this repository's git configuration says about reaching peers: ssh's command, http's certificates and logins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from piehole import git
+from piehole.errors import GitError
+from piehole.transfer.limits import Limits
+from piehole.transfer.urls import PeerUrl
+
+_HTTP_KNOWN: Final = {"http.sslcainfo", "http.sslcapath", "http.sslverify", "http.sslcert", "http.sslkey"}
+# These say nothing about how a fetch reaches the peer, or only what is the case here anyway.
+_HTTP_IDLE: Final = {
+    "http.postbuffer", "http.lowspeedlimit", "http.lowspeedtime", "http.followredirects", "http.receivepack",
+    "http.uploadpack", "http.getanyfile", "http.maxrequests", "http.minsessions", "http.noepsv", "http.useragent",
+    "http.version",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """``foreign``: a setting that only git itself honours (a proxy, cookies, headers), so git shall fetch."""
+
+    ca_info: str | None = None
+    ca_path: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    verify: bool = True
+    foreign: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    user: str
+    password: str
+
+
+def ssh_command(git_dir: Path) -> str:
+    """The ssh command as git would choose it: ``GIT_SSH_COMMAND``, then ``core.sshCommand``, then plain ssh."""
+    chosen = os.environ.get("GIT_SSH_COMMAND")
+    if chosen:
+        return chosen
+    done = git.run(git_dir, ["config", "--get", "core.sshCommand"], ok=(0, 1))
+    return done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n") or "ssh"
+
+
+def ssh_argv(command: str, peer: PeerUrl, limits: Limits, remote: str) -> list[str]:
+    """The argument list of ``ssh HOST REMOTE``. ``command`` is the administrator's, and a shell's line as in git."""
+    options = ["-x", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(limits.connect))}"]
+    options += ["-o", "SetEnv GIT_PROTOCOL=version=2"]
+    if peer.port is not None:
+        options += ["-p", str(peer.port)]
+    host = f"{peer.user}@{peer.host}" if peer.user else peer.host
+    program = ["ssh"] if command == "ssh" else ["sh", "-c", f'{command} "$@"', command]
+    return [*program, *options, "--", host, remote]
+
+
+def ssh_command_for_git(command: str, limits: Limits) -> str:
+    """The same for ``GIT_SSH_COMMAND``: git adds the port, the host and the protocol version itself."""
+    return f"{command} -x -o BatchMode=yes -o ConnectTimeout={max(1, round(limits.connect))}"
+
+
+def http_settings(git_dir: Path, peer: PeerUrl) -> HttpSettings:
+    """What ``http.*`` and ``http.<url>.*`` say about this peer."""
+    done = git.run(git_dir, ["config", "--null", "--get-urlmatch", "http", peer.display], ok=(0, 1))
+    found: dict[str, str] = {}
+    for entry in done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        name, _, value = entry.partition("\n")
+        found[name.lower()] = value
+    return read_http_settings(found)
+
+
+def read_http_settings(found: Mapping[str, str]) -> HttpSettings:
+    """The settings as git names them (lower case), sorted into those that are honoured here and those that are not."""
+    foreign = sorted(name for name in found if name not in _HTTP_KNOWN | _HTTP_IDLE)
+
+    def path(name: str) -> str | None:
+        value = found.get(name)
+        return str(Path(value).expanduser()) if value else None
+
+    return HttpSettings(
+        ca_info=path("http.sslcainfo"),
+        ca_path=path("http.sslcapath"),
+        cert=path("http.sslcert"),
+        key=path("http.sslkey"),
+        verify=found.get("http.sslverify", "true").lower() not in ("false", "no", "off", "0", ""),
+        foreign=foreign[0] if foreign else "",
+    )
+
+
+def ask_login(git_dir: Path, peer: PeerUrl) -> Login | None:
+    """A login from git's credential helpers; None: none knows one."""
+    try:
+        done = git.run(git_dir, ["credential", "fill"], stdin=_about(peer, None), timeout=30)
+    except GitError:  # no helper, and nobody at a terminal: git ends with 128
+        return None
+    fields = dict(line.partition("=")[::2] for line in git.lines(done.stdout))
+    if "username" not in fields or "password" not in fields:
+        return None
+    return Login(fields["username"], fields["password"])
+
+
+def tell_login(git_dir: Path, peer: PeerUrl, login: Login, *, good: bool) -> None:
+    """Let the helpers keep a login that worked, or forget one that did not. :raises GitError: git failed"""
+    git.run(git_dir, ["credential", "approve" if good else "reject"], stdin=_about(peer, login), timeout=30)
+
+
+def _about(peer: PeerUrl, login: Login | None) -> bytes:
+    host = f"[{peer.host}]" if ":" in peer.host else peer.host
+    fields = {"protocol": peer.protocol, "host": host if peer.port is None else f"{host}:{peer.port}"}
+    fields["path"] = peer.path.lstrip("/")
+    if login is not None:
+        fields |= {"username": login.user, "password": login.password}
+    elif peer.user:
+        fields["username"] = peer.user
+    return "".join(f"{name}={value}\n" for name, value in fields.items()).encode() + b"\n"

@@ -1,0 +1,1 @@
+"""Tests of what the rest stands on: the helpers, and the rules of the code itself."""

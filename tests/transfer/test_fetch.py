@@ -1,0 +1,293 @@
+"""Objects come over every protocol, completely, and are protected until the refs have moved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from piehole.errors import TransferError, UsageError
+from piehole.transfer.fetch import fetch
+from piehole.transfer.hold import Hold
+from piehole.transfer.limits import Limits
+from tests.support.git import commit, git, has_object, make_bare, push, rev_parse
+from tests.support.gitdaemon import GitDaemon
+from tests.support.httpd import HttpServer, HttpUser
+from tests.support.sshd import SshServer
+from tests.transfer.world import QUICK, World, complete, leftovers, packs
+
+PROTOCOLS = ("file", "plain", "git", "ssh", "http")
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The peer's URL over the protocol that the test is run for."""
+    protocol: str = request.param
+    if protocol == "file":
+        return f"file://{world.peer}"
+    if protocol == "plain":
+        return str(world.peer)
+    if protocol == "git":
+        daemon: GitDaemon = request.getfixturevalue("git_daemon")
+        return daemon.url_for(world.peer)
+    if protocol == "ssh":
+        sshd: SshServer = request.getfixturevalue("sshd")
+        git(world.local, "config", "core.sshCommand", sshd.git_ssh_command)
+        return sshd.url_for(world.peer)
+    httpd: HttpServer = request.getfixturevalue("httpd")
+    return httpd.url_for(world.peer)
+
+
+@pytest.mark.parametrize("url", PROTOCOLS, indirect=True)
+def test_one_commit_arrives(world: World, url: str) -> None:
+    old = world.follow()
+    new = world.advance("two")
+    with Hold() as hold:
+        fetched = world.bring(url, [new], [old], hold=hold)
+        assert fetched.via == "dulwich"
+        assert fetched.objects == 3
+        assert complete(world.local, new)
+        assert all(pack.with_suffix(".keep").exists() for pack in fetched.packs)
+        git(world.local, "update-ref", "refs/heads/main", new, old)
+    assert leftovers(world.local) == []
+    git(world.local, "fsck", "--strict", "--no-dangling")
+
+
+@pytest.mark.parametrize("url", PROTOCOLS, indirect=True)
+def test_an_empty_repository_is_filled(world: World, url: str) -> None:
+    for number in range(5):
+        tip = world.advance(f"commit {number}")
+    fetched = world.bring(url, [tip])
+    assert fetched.bytes > 0
+    assert complete(world.local, tip)
+    assert leftovers(world.local) == []
+
+
+def test_a_sha256_repository_is_served_by_the_same_way(tmp_path: Path) -> None:
+    world = World(tmp_path, "sha256")
+    old = world.follow()
+    new = world.advance("two")
+    assert world.bring(str(world.peer), [new], [old]).via == "dulwich"
+    assert complete(world.local, new)
+
+
+def test_a_thin_pack_is_completed(world: World) -> None:
+    text = "".join(f"line {n} of a text that is worth a delta\n" for n in range(2000))
+    world.advance("large", content=text)
+    old = world.follow()
+    new = world.advance("a little more", content=text + "one more line\n")
+    fetched = world.bring(str(world.peer), [new], [old])
+    assert fetched.bytes < len(text) / 10
+    git(world.local, "update-ref", "refs/heads/main", new)
+    git(world.local, "fsck", "--strict", "--no-dangling")
+
+
+def test_many_wants_come_in_one_fetch(world: World) -> None:
+    old = world.follow()
+    tips = []
+    for number in range(200):
+        git(world.work, "checkout", "-q", "--detach", old)
+        tips.append(commit(world.work, f"branch {number}"))
+    git(world.work, "push", "-q", str(world.peer), *(f"{tip}:refs/heads/b{n}" for n, tip in enumerate(tips)))
+    fetched = world.bring(str(world.peer), tips, [old])
+    assert len(fetched.packs) == 1
+    assert complete(world.local, *tips)
+
+
+def test_an_object_that_no_ref_of_the_peer_names_is_served(world: World) -> None:
+    old = world.follow()
+    hidden = world.advance("two")
+    git(world.peer, "update-ref", "refs/heads/main", old)
+    world.bring(str(world.peer), [hidden], [old])
+    assert complete(world.local, hidden)
+
+
+def test_a_missing_want_is_named(world: World) -> None:
+    old = world.follow()
+    new = world.advance("two")
+    absent = "12" * 20
+    for url in (str(world.peer), f"file://{world.peer}"):
+        with pytest.raises(TransferError, match=f"does not have {absent}"):
+            world.bring(url, [new, absent], [old])
+    assert not has_object(world.local, new)
+    assert leftovers(world.local) == []
+
+
+def test_a_missing_want_is_named_over_http(world: World, httpd: HttpServer) -> None:
+    with pytest.raises(TransferError, match="does not have " + "12" * 20):
+        world.bring(httpd.url_for(world.peer), ["12" * 20])
+
+
+def test_haves_that_are_not_here_are_not_offered(world: World) -> None:
+    world.follow()
+    absent = world.advance("two")
+    new = world.advance("three")
+    world.bring(str(world.peer), [new], [absent])
+    assert complete(world.local, new)
+
+
+def test_the_same_fetch_twice_makes_packs_of_different_names(world: World) -> None:
+    """A .keep beside a pack that exists could lose its objects to a repack that runs."""
+    old = world.follow()
+    new = world.advance("two")
+    first = world.bring(str(world.peer), [new], [old])
+    second = world.bring(str(world.peer), [new], [old])
+    assert set(first.packs).isdisjoint(second.packs)
+    git(world.local, "update-ref", "refs/heads/main", new)
+    git(world.local, "fsck", "--strict", "--no-dangling")
+
+
+def test_a_peer_of_protocol_v0_is_served_too(world: World, httpd: HttpServer, sshd: SshServer) -> None:
+    """An sshd without AcceptEnv GIT_PROTOCOL makes every peer behind it one of v0."""
+    old = world.follow()
+    new = world.advance("two")
+    git(world.local, "config", "core.sshCommand", f"{sshd.git_ssh_command} -o 'SetEnv X=y'")
+    fetched = world.bring(sshd.url_for(world.peer), [new], [old])
+    assert complete(world.local, new)
+    assert fetched.packs
+
+
+def test_what_dulwich_cannot_do_git_does(world: World, httpd: HttpServer) -> None:
+    old = world.follow()
+    new = world.advance("two")
+    git(world.local, "config", "http.cookieFile", str(world.folder / "cookies"))
+    with Hold() as hold:
+        fetched = world.bring(httpd.url_for(world.peer), [new], [old], hold=hold)
+        assert fetched.via == "git"
+        assert complete(world.local, new)
+        assert all(pack.with_suffix(".keep").exists() for pack in fetched.packs)
+    assert leftovers(world.local) == []
+    assert "refs/wanted/0" not in git(world.local, "for-each-ref").stdout
+
+
+def test_a_login_comes_from_gits_credential_helpers(world: World, tmp_path: Path) -> None:
+    server = HttpServer(tmp_path / "basic", tmp_path, basic=HttpUser("ann", "se cret"))
+    try:
+        new = world.advance("two")
+        url = f"http://127.0.0.1:{server.port}/{world.peer.name}"
+        with pytest.raises(TransferError, match="asks for a login"):
+            world.bring(url, [new])
+        store = tmp_path / "store"
+        store.write_text(f"http://ann:se%20cret@127.0.0.1:{server.port}\n")
+        git(world.local, "config", "credential.helper", f"store --file={store}")
+        world.bring(url, [new])
+        assert complete(world.local, new)
+    finally:
+        server.end()
+
+
+def test_credentials_in_a_url_work_and_are_never_shown(world: World, tmp_path: Path) -> None:
+    server = HttpServer(tmp_path / "basic", tmp_path, basic=HttpUser("ann", "secret"))
+    try:
+        new = world.advance("two")
+        with pytest.raises(TransferError) as failed:
+            world.bring(f"http://ann:secret@127.0.0.1:{server.port}/nothing.git", [new])
+        assert "secret" not in str(failed.value)
+        world.bring(f"http://ann:secret@127.0.0.1:{server.port}/{world.peer.name}", [new])
+        assert complete(world.local, new)
+    finally:
+        server.end()
+
+
+def test_alternates_of_the_repository_keep_working(world: World) -> None:
+    old = world.follow()
+    borrowing = make_bare(world.folder / "borrowing.git")
+    (borrowing / "objects" / "info" / "alternates").write_text(f"{world.local}/objects\n")
+    git(borrowing, "update-ref", "refs/heads/main", old)
+    world.local = borrowing
+    new = world.advance("two")
+    fetched = world.bring(str(world.peer), [new], [old])
+    assert fetched.objects == 3
+    assert complete(borrowing, new)
+
+
+def test_odd_paths_are_no_trouble(tmp_path: Path) -> None:
+    folder = tmp_path / "a:b \"c\" 'd' é"
+    world = World(folder)
+    old = world.follow()
+    new = world.advance("two")
+    world.bring(str(world.peer), [new], [old])
+    assert complete(world.local, new)
+
+
+def test_a_path_with_quotes_survives_the_remote_shell(tmp_path: Path, sshd: SshServer) -> None:
+    world = World(tmp_path / "it's $(touch pwned); !x")
+    new = world.advance("two")
+    git(world.local, "config", "core.sshCommand", sshd.git_ssh_command)
+    world.bring(f"{sshd.user}@127.0.0.1:{world.peer}" if sshd.port == 22 else _ssh(sshd, world.peer), [new])
+    assert complete(world.local, new)
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def _ssh(sshd: SshServer, path: Path) -> str:
+    return f"ssh://{sshd.user}@127.0.0.1:{sshd.port}{str(path).replace(' ', '%20')}"
+
+
+def test_published_packs_have_the_modes_of_a_shared_repository(world: World) -> None:
+    git(world.local, "config", "core.sharedRepository", "0640")
+    new = world.advance("two")
+    for pack in world.bring(str(world.peer), [new]).packs:
+        assert pack.stat().st_mode & 0o777 == 0o440
+        assert pack.with_suffix(".idx").stat().st_mode & 0o777 == 0o440
+
+
+def test_a_protocol_that_is_not_allowed_is_not_used(world: World) -> None:
+    with Hold() as hold, pytest.raises(UsageError, match=r"piehole\.allowProtocol"):
+        fetch(
+            world.local,
+            str(world.peer),
+            ["12" * 20],
+            [],
+            allowed=("https",),
+            limits=QUICK,
+            object_format="sha1",
+            hold=hold,
+        )
+
+
+@pytest.mark.parametrize("where", ["/nowhere/at/all.git", "git://127.0.0.1:1/x.git", "http://127.0.0.1:1/x.git"])
+def test_a_peer_that_is_not_there_is_a_transfer_error(world: World, where: str) -> None:
+    with pytest.raises(TransferError, match="failed: it cannot be reached"):
+        world.bring(where, ["12" * 20])
+    assert leftovers(world.local) == []
+
+
+def test_an_unreachable_ssh_peer_says_why(world: World) -> None:
+    with pytest.raises(TransferError, match="refused"):
+        world.bring("ssh://127.0.0.1:1/x.git", ["12" * 20])
+
+
+def test_progress_tells_the_bytes_that_came(world: World) -> None:
+    seen: list[int] = []
+    new = world.advance("large", content=os.urandom(150_000).hex())
+    with Hold() as hold:
+        fetched = fetch(
+            world.local,
+            str(world.peer),
+            [new],
+            [],
+            allowed=["file"],
+            limits=Limits(),
+            object_format="sha1",
+            hold=hold,
+            progress=seen.append,
+        )
+    assert seen == sorted(seen)
+    assert seen[-1] == fetched.bytes
+
+
+def test_nothing_wanted_costs_nothing(world: World) -> None:
+    before = packs(world.local)
+    assert world.bring("/nowhere", []).packs == ()
+    assert packs(world.local) == before
+
+
+def test_a_tag_and_a_lone_blob_can_be_wanted(world: World) -> None:
+    git(world.work, "tag", "-a", "-m", "a tag", "v1")
+    blob = git(world.work, "hash-object", "-w", "--stdin", stdin="lonely").stdout.strip()
+    git(world.work, "update-ref", "refs/tags/blob", blob)
+    assert push(world.work, world.peer, "refs/tags/v1", "refs/tags/blob").returncode == 0
+    tag = rev_parse(world.work, "refs/tags/v1")
+    world.bring(str(world.peer), [tag, blob])
+    assert complete(world.local, tag, blob)

@@ -1,0 +1,152 @@
+"""Maintenance makes few packs of many and loses nothing, also of what is published while it runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from piehole.deadline import Deadline
+from piehole.errors import PieholeError
+from piehole.lock import RepositoryLock
+from piehole.transfer.hold import Hold
+from piehole.transfer.maintenance import due, maintain
+from tests.support.git import commit, git
+from tests.transfer.world import World, complete, leftovers, packs
+
+
+def pile_up(world: World, count: int) -> None:
+    """So many fetched packs of one commit each."""
+    for number in range(count):
+        fetch_one(world, number)
+
+
+def fetch_one(world: World, number: int) -> str:
+    old = git(world.local, "rev-parse", "-q", "--verify", "refs/heads/main", check=False).stdout.strip()
+    new = commit(world.work, f"commit {number}")
+    git(world.work, "push", "-q", str(world.peer), "HEAD:refs/heads/main")
+    with Hold() as hold:
+        world.bring(str(world.peer), [new], [old] if old else [], hold=hold)
+        git(world.local, "update-ref", "refs/heads/main", new)
+    return new
+
+
+def test_many_small_packs_become_few(world: World) -> None:
+    pile_up(world, 50)
+    assert due(world.local)
+    maintain(world.local, stop=threading.Event())
+    assert len(packs(world.local)) < 5
+    assert not due(world.local)
+    assert list((world.local / "objects" / "info" / "commit-graphs").iterdir())
+    git(world.local, "fsck", "--strict", "--no-dangling")
+
+
+def test_few_packs_are_left_alone(world: World) -> None:
+    pile_up(world, 3)
+    before = packs(world.local)
+    maintain(world.local, stop=threading.Event())
+    assert packs(world.local) == before
+
+
+def test_objects_that_no_ref_reaches_are_kept(world: World) -> None:
+    pile_up(world, 50)
+    tip = git(world.local, "rev-parse", "refs/heads/main").stdout.strip()
+    git(world.local, "update-ref", "refs/heads/main", f"{tip}~10")
+    maintain(world.local, stop=threading.Event())
+    assert complete(world.local, tip)
+
+
+def test_nothing_is_lost_of_what_is_published_meanwhile(world: World) -> None:
+    pile_up(world, 50)
+    over = threading.Event()
+    failures: list[BaseException] = []
+
+    def keep_maintaining() -> None:
+        try:
+            while not over.is_set():
+                # What maintain does when it is due, over and over: also on packs that were published a moment ago.
+                git(world.local, "repack", "--geometric=2", "-d", "--write-midx", "-q")
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=keep_maintaining)
+    maintain(world.local, stop=threading.Event())
+    thread.start()
+    try:
+        tips = [fetch_one(world, 100 + number) for number in range(30)]
+        # The same objects again and again: their packs would have names that the repack knows.
+        for _ in range(10):
+            with Hold() as hold:
+                world.bring(str(world.peer), [tips[-1]], [tips[0]], hold=hold)
+    finally:
+        over.set()
+        thread.join()
+    assert failures == []
+    assert leftovers(world.local) == []
+    assert complete(world.local, *tips)
+    git(world.local, "fsck", "--strict", "--no-dangling")
+
+
+def test_a_stop_ends_it_cleanly(world: World) -> None:
+    pile_up(world, 50)
+    stop = threading.Event()
+    stop.set()
+    maintain(world.local, stop=stop)
+    assert due(world.local)
+    assert leftovers(world.local) == []
+    git(world.local, "fsck", "--strict", "--no-dangling")
+
+
+def test_two_maintenances_never_run_at_once(world: World) -> None:
+    pile_up(world, 50)
+    with RepositoryLock(world.local).exclusive(Deadline(1)):
+        maintain(world.local, stop=threading.Event())
+        assert due(world.local)
+    maintain(world.local, stop=threading.Event())
+    assert not due(world.local)
+
+
+def test_a_running_gc_is_not_disturbed(world: World) -> None:
+    pile_up(world, 50)
+    (world.local / "gc.pid").write_text(f"{os.getpid()} {os.uname().nodename}")
+    maintain(world.local, stop=threading.Event())
+    assert due(world.local)
+    (world.local / "gc.pid").write_text(f"{2**22 + 1} {os.uname().nodename}")
+    maintain(world.local, stop=threading.Event())
+    assert not due(world.local)
+
+
+def test_the_lock_is_shared_by_sharers_only(world: World) -> None:
+    lock, other = RepositoryLock(world.local), RepositoryLock(world.local)
+    with lock.shared(Deadline(1)), other.shared(Deadline(0)):
+        with pytest.raises(PieholeError, match="another process holds"), other.exclusive(Deadline(0.05)):
+            raise AssertionError
+    with lock.exclusive(Deadline(0)), pytest.raises(PieholeError), other.shared(Deadline(0)):
+        raise AssertionError
+
+
+def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from piehole.lock import RepositoryLock\n"
+        "from piehole.deadline import Deadline\n"
+        "with RepositoryLock(Path(sys.argv[1])).exclusive(Deadline(1)): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    lock = RepositoryLock(tmp_path)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(PieholeError), lock.exclusive(Deadline(0)):
+            raise AssertionError
+        holder.kill()
+    with lock.exclusive(Deadline(0)):
+        pass
