@@ -25,7 +25,8 @@ def live(kv: KeyValue | None) -> bool:
 class Readout:
     """The keys of one group at ``revision``; ``entries`` maps names (``refs/…``, ``HEAD``, ``@push``, ``@fence``) to them.
 
-    ``entries`` may be partial: it then holds all that a decision about the refs it was read for can ask.
+    ``entries`` may be partial: it then holds all that a decision about the refs it was read for can ask. With ``from_view`` it
+    is the controller's view, which may lag and says nothing of ``progress`` and ``site``; otherwise it is a linearizable read.
     """
 
     revision: int
@@ -33,6 +34,7 @@ class Readout:
     group: KeyValue | None
     progress: KeyValue | None = None
     site: KeyValue | None = None
+    from_view: bool = False
 
     def mod(self, name: str) -> int:
         """The mod_revision of a name, 0 where its key is absent: exactly what etcd compares."""

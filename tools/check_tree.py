@@ -41,7 +41,7 @@ def _files(root: Path) -> list[Path]:
 def machine_paths(root: Path, files: list[Path]) -> Iterator[str]:
     """Lines that name this checkout or the folder around it."""
     folders = [root] + ([root.parent] if root.parent not in _ORDINARY else [])
-    # Not in the middle of a longer path: "{tmp}/work/x" is no path of this machine.
+    # Not in the middle of a longer path: "{tmp}/app/x" is no path of this machine.
     names = "|".join(re.escape(str(folder)) for folder in folders)
     pattern = re.compile(rf"(?<![\w.)}}~-])(?:{names})(?=[/\s\"'`)]|$)", re.MULTILINE)
     for path in files:

@@ -28,7 +28,7 @@ from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.urls import PeerUrl, parse_url
 from piehole.transfer.watchdog import Watchdog
-from piehole.transfer.wire import NegotiationTrouble, Request, receive
+from piehole.transfer.wire import NegotiationTrouble, Request, Way, receive
 
 _HAVES: Final = 64
 _DULWICH_ATTEMPTS: Final = 2
@@ -126,14 +126,7 @@ class _Transfer:
         self.watchdog.listen(True)
         self.quarantine.clear()
         with IndexPack(self.quarantine, self.watchdog, self.limits, self.progress) as pack:
-            receive(
-                self.quarantine.git_dir,
-                self.peer,
-                self.request,
-                pack.write,
-                limits=self.limits,
-                watchdog=self.watchdog,
-            )
+            receive(Way(self.quarantine.git_dir, self.peer, self.limits, self.watchdog), self.request, pack.write)
             pack.finish()
             return pack.bytes, pack.objects
 

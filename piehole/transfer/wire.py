@@ -54,110 +54,95 @@ class Request:
     haves: tuple[str, ...]
 
 
-def receive(
-    git_dir: Path,
-    peer: PeerUrl,
-    request: Request,
-    write: Callable[[bytes], int],
-    *,
-    limits: Limits,
-    watchdog: Watchdog,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way to one peer: for which repository, within what limits, under which watchdog."""
+
+    git_dir: Path
+    peer: PeerUrl
+    limits: Limits
+    watchdog: Watchdog
+
+
+def receive(way: Way, request: Request, write: Callable[[bytes], int]) -> None:
     """Write the pack that the peer sends for ``request``.
 
     :raises NegotiationTrouble: another way to the same peer may succeed
     :raises TransferError: it cannot be reached, lacks an object, refuses, breaks off, or the watchdog ended it
     """
-    tap = Tap(watchdog)
+    tap = Tap(way.watchdog)
 
     def pack_data(data: bytes) -> int:
         tap.in_pack = True
         return write(data)
 
-    if peer.protocol in ("http", "https"):
-        _over_http(git_dir, peer, request, pack_data, tap, limits, watchdog)
+    def ask(client: TraditionalGitClient | HttpGitClient) -> None:
+        wants, haves = _determine(request, client), _Haves(request.haves)
+        client.fetch_pack(way.peer.path, wants, haves, pack_data, ref_prefix=_NO_REF, protocol_version=2)
+
+    if way.peer.protocol in ("http", "https"):
+        _over_http(way, tap, ask)
     else:
-        _over_stream(git_dir, peer, request, pack_data, tap, limits, watchdog)
+        _over_stream(way, tap, ask)
 
 
-def _over_stream(
-    git_dir: Path,
-    peer: PeerUrl,
-    request: Request,
-    pack_data: Callable[[bytes], int],
-    tap: Tap,
-    limits: Limits,
-    watchdog: Watchdog,
-) -> None:
-    channel = _channel(git_dir, peer, tap, limits, watchdog)
-    client = _StreamClient(channel, peer)
+def _over_stream(way: Way, tap: Tap, ask: Callable[[TraditionalGitClient], None]) -> None:
+    channel = _channel(way, tap)
+    client = _StreamClient(channel, way.peer)
     try:
-        client.fetch_pack(
-            peer.path,
-            _determine(request, client),
-            _Haves(request.haves),
-            pack_data,
-            ref_prefix=_NO_REF,
-            protocol_version=2,
-        )
+        ask(client)
     except Exception as error:
         client.hang_up()
-        raise _translated(error, tap, watchdog, channel.last_words()) from error
+        raise _translated(error, tap, way.watchdog, channel.last_words()) from error
     finally:
         client.hang_up()
 
 
-def _channel(git_dir: Path, peer: PeerUrl, tap: Tap, limits: Limits, watchdog: Watchdog) -> Channel:
+def _channel(way: Way, tap: Tap) -> Channel:
+    peer = way.peer
     if peer.protocol == "git":
-        return SocketChannel(watchdog, tap, peer, limits)
+        return SocketChannel(way.watchdog, tap, peer, way.limits)
     if peer.protocol == "ssh":
         quoted = "'" + peer.path.replace("'", "'\\''").replace("!", "'\\!'") + "'"  # as git's sq_quote
-        return ProcessChannel(watchdog, tap, ssh_argv(ssh_command(git_dir), peer, limits, f"git-upload-pack {quoted}"))
+        command = ssh_argv(ssh_command(way.git_dir), peer, way.limits, f"git-upload-pack {quoted}")
+        return ProcessChannel(way.watchdog, tap, command)
     command = ["git", "upload-pack", "--", peer.path]
-    return ProcessChannel(watchdog, tap, command, {"GIT_PROTOCOL": "version=2"})
+    return ProcessChannel(way.watchdog, tap, command, {"GIT_PROTOCOL": "version=2"})
 
 
-def _over_http(
-    git_dir: Path,
-    peer: PeerUrl,
-    request: Request,
-    pack_data: Callable[[bytes], int],
-    tap: Tap,
-    limits: Limits,
-    watchdog: Watchdog,
-) -> None:
-    settings = http_settings(git_dir, peer)
+def _over_http(way: Way, tap: Tap, ask: Callable[[HttpGitClient], None]) -> None:
+    settings = http_settings(way.git_dir, way.peer)
     if settings.foreign:
         raise NegotiationTrouble(f"{settings.foreign} is for git itself to honour")
-    login = Login(peer.user, peer.password) if peer.user is not None and peer.password is not None else None
-    with make_pool(settings, limits, watchdog) as pool:
-        client = _HttpClient(peer, pool, tap, login)
+    with make_pool(settings, way.limits, way.watchdog) as pool:
         try:
-            try:
-                _ask_over_http(client, peer, request, pack_data)
-            except HTTPUnauthorized:
-                if login is not None:
-                    raise
-                login = ask_login(git_dir, peer)
-                if login is None:
-                    raise
-                client = _HttpClient(peer, pool, tap, login)
-                try:
-                    _ask_over_http(client, peer, request, pack_data)
-                except HTTPUnauthorized:
-                    tell_login(git_dir, peer, login, good=False)
-                    raise
-                tell_login(git_dir, peer, login, good=True)
+            _logged_in(way, lambda login: ask(_HttpClient(way.peer, pool, tap, login)))
         except HTTPUnauthorized as error:
-            raise TransferError("asks for a login that git's credential helpers do not have") from error
+            raise TransferError(
+                "asks for a login, and neither its URL nor a credential helper has the right one"
+            ) from error
         except Exception as error:
-            raise _translated(error, tap, watchdog, "") from error
+            raise _translated(error, tap, way.watchdog, "") from error
 
 
-def _ask_over_http(client: _HttpClient, peer: PeerUrl, request: Request, pack_data: Callable[[bytes], int]) -> None:
-    client.fetch_pack(
-        peer.path, _determine(request, client), _Haves(request.haves), pack_data, ref_prefix=_NO_REF, protocol_version=2
-    )
+def _logged_in(way: Way, ask: Callable[[Login | None], None]) -> None:
+    """Ask with the login of the URL, or with none; where the server wants one, with that of git's helpers."""
+    user, password = way.peer.user, way.peer.password
+    given = Login(user, password) if user is not None and password is not None else None
+    try:
+        ask(given)
+    except HTTPUnauthorized:
+        login = None if given else ask_login(way.git_dir, way.peer)
+        if login is None:
+            raise
+    else:
+        return
+    try:
+        ask(login)
+    except HTTPUnauthorized:
+        tell_login(way.git_dir, way.peer, login, good=False)
+        raise
+    tell_login(way.git_dir, way.peer, login, good=True)
 
 
 def _determine(request: Request, client: TraditionalGitClient | HttpGitClient) -> Callable[..., list[ObjectID]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from tests.support.git import commit, git, has_object, make_bare, push, rev_pars
 from tests.support.gitdaemon import GitDaemon
 from tests.support.httpd import HttpServer, HttpUser
 from tests.support.sshd import SshServer
+from tests.transfer.liar import lying_peer
+from tests.transfer.tls import tls_in_front_of
 from tests.transfer.world import QUICK, World, complete, leftovers, packs
 
 PROTOCOLS = ("file", "plain", "git", "ssh", "http")
@@ -138,14 +142,38 @@ def test_the_same_fetch_twice_makes_packs_of_different_names(world: World) -> No
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_a_peer_of_protocol_v0_is_served_too(world: World, httpd: HttpServer, sshd: SshServer) -> None:
-    """An sshd without AcceptEnv GIT_PROTOCOL makes every peer behind it one of v0."""
+def without_v2(sshd: SshServer) -> str:
+    """An sshd without AcceptEnv GIT_PROTOCOL makes every peer behind it one of v0. The first SetEnv counts."""
+    return f"{sshd.git_ssh_command} -o 'SetEnv X=y'"
+
+
+def test_a_peer_of_protocol_v0_is_served_too(world: World, sshd: SshServer) -> None:
     old = world.follow()
     new = world.advance("two")
-    git(world.local, "config", "core.sshCommand", f"{sshd.git_ssh_command} -o 'SetEnv X=y'")
-    fetched = world.bring(sshd.url_for(world.peer), [new], [old])
+    git(world.local, "config", "core.sshCommand", without_v2(sshd))
+    assert world.bring(sshd.url_for(world.peer), [new], [old]).via == "dulwich"
     assert complete(world.local, new)
-    assert fetched.packs
+
+
+def test_a_peer_of_protocol_v0_serves_only_what_it_allows(world: World, sshd: SshServer) -> None:
+    old = world.follow()
+    hidden = world.advance("two")
+    git(world.peer, "update-ref", "refs/heads/main", old)
+    git(world.local, "config", "core.sshCommand", without_v2(sshd))
+    with pytest.raises(TransferError, match=f"does not have {hidden}"):
+        world.bring(sshd.url_for(world.peer), [hidden], [old])
+    git(world.peer, "config", "uploadpack.allowAnySHA1InWant", "true")
+    world.bring(sshd.url_for(world.peer), [hidden], [old])
+    assert complete(world.local, hidden)
+
+
+def test_sha256_with_a_peer_of_protocol_v0_is_left_to_git(tmp_path: Path, sshd: SshServer) -> None:
+    world = World(tmp_path, "sha256")
+    old = world.follow()
+    new = world.advance("two")
+    git(world.local, "config", "core.sshCommand", without_v2(sshd))
+    assert world.bring(sshd.url_for(world.peer), [new], [old]).via == "git"
+    assert complete(world.local, new)
 
 
 def test_what_dulwich_cannot_do_git_does(world: World, httpd: HttpServer) -> None:
@@ -244,6 +272,32 @@ def test_a_protocol_that_is_not_allowed_is_not_used(world: World) -> None:
             object_format="sha1",
             hold=hold,
         )
+
+
+def test_a_redirect_is_not_followed_but_named(world: World) -> None:
+    def redirects(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/secret\r\nContent-Length: 0\r\n\r\n")
+
+    with lying_peer(redirects) as url, pytest.raises(TransferError, match=r"redirects to http://127\.0\.0\.1:1/secret"):
+        world.bring(url.replace("git://", "http://"), ["12" * 20])
+
+
+def test_a_refusal_of_the_peer_is_told(world: World, git_daemon: GitDaemon) -> None:
+    with pytest.raises(TransferError, match="refused: no such repository"):
+        world.bring(git_daemon.url_for(world.folder / "nothing.git"), ["12" * 20])
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
+def test_https_trusts_what_git_is_told_to_trust(world: World, httpd: HttpServer, tmp_path: Path) -> None:
+    new = world.advance("two")
+    with tls_in_front_of(httpd.port, tmp_path) as (port, certificate):
+        url = f"https://127.0.0.1:{port}/{world.peer.name}"
+        with pytest.raises(TransferError, match="certificate verify failed"):
+            world.bring(url, [new])
+        git(world.local, "config", f"http.https://127.0.0.1:{port}.sslCAInfo", str(certificate))
+        assert world.bring(url, [new]).via == "dulwich"
+    assert complete(world.local, new)
 
 
 @pytest.mark.parametrize("where", ["/nowhere/at/all.git", "git://127.0.0.1:1/x.git", "http://127.0.0.1:1/x.git"])

@@ -1,0 +1,163 @@
+"""What the informer knows: all keys below its prefix at one revision, in buckets (one per group)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import Compacted
+from piehole.etcd.model import Batch, Event, KeyValue, Snapshot
+
+
+class Gap(Compacted):
+    """An event does not follow from what is known, so one before it was lost: list again."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All keys of one bucket, as they were at ``revision``. It never changes."""
+
+    revision: int
+    entries: Mapping[bytes, KeyValue]
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """``lent``: a view holds ``entries``, so the next change must be made to a copy."""
+
+    entries: dict[bytes, KeyValue] = field(default_factory=dict)
+    lent: bool = False
+
+    def put(self, kv: KeyValue) -> None:
+        self._own()
+        self.entries[kv.key] = kv
+
+    def remove(self, key: bytes) -> None:
+        self._own()
+        self.entries.pop(key, None)
+
+    def _own(self) -> None:
+        if self.lent:
+            self.entries, self.lent = dict(self.entries), False
+
+
+_NOTHING: Final[Mapping[bytes, KeyValue]] = MappingProxyType({})
+
+
+class Cache:
+    """Written by the informer alone, read by any thread. One lock; a view costs O(1), whatever the bucket's size.
+
+    Only the first change after a view copies its bucket: as long as nobody looks, nothing is copied.
+
+    :param bucket: the bucket of a key, or None for a key that is of no interest; always the same for the same key
+    """
+
+    def __init__(self, bucket: Callable[[bytes], str | None]) -> None:
+        self._bucket = bucket
+        self._buckets: dict[str, _Bucket] = {}
+        self._revision = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    @property
+    def revision(self) -> int:
+        with self._changed:
+            return self._revision
+
+    def view(self, bucket: str) -> View:
+        """The bucket now; empty where there is none of this name."""
+        with self._changed:
+            found = self._buckets.get(bucket)
+            if found is None:
+                return View(self._revision, _NOTHING)
+            found.lent = True
+            return View(self._revision, MappingProxyType(found.entries))
+
+    def buckets(self) -> set[str]:
+        """The names of the buckets that hold a key."""
+        with self._changed:
+            return set(self._buckets)
+
+    def wait_for(self, revision: int, deadline: Deadline) -> bool:
+        """Wait until everything up to ``revision`` is in; false when the deadline or the cache ended before."""
+        with self._changed:
+            while self._revision < revision and not self._closed and not deadline.passed:
+                self._changed.wait(deadline.remaining())
+            return self._revision >= revision
+
+    def close(self) -> None:
+        """Let nobody wait any longer: nothing more will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def replace(self, snapshot: Snapshot) -> set[str]:
+        """Take a new listing for all that is known, also an older one; returns the buckets that differ now.
+
+        A key that vanished is a difference of its bucket.
+        """
+        listed: dict[str, dict[bytes, KeyValue]] = {}
+        for kv in snapshot.kvs:
+            name = self._bucket(kv.key)
+            if name is not None:
+                listed.setdefault(name, {})[kv.key] = kv
+        known = self._buckets  # only this thread changes it, so comparing needs no lock and holds up no reader
+        changed = {name for name in listed.keys() | known.keys() if listed.get(name) != self._entries(name)}
+        after = {name: _Bucket(e) if name in changed else known[name] for name, e in listed.items()}
+        with self._changed:
+            self._buckets = after
+            self._advance(snapshot.revision)
+        return changed
+
+    def apply(self, batch: Batch) -> set[str]:
+        """Take what a watch told; returns the buckets that it changed. What is known already is skipped.
+
+        :raises Gap: nothing was taken
+        """
+        with self._changed:
+            fresh = self._checked(event for event in batch.events if event.kv.mod_revision > self._revision)
+            for name, event in fresh:
+                bucket = self._buckets.setdefault(name, _Bucket())
+                if event.kind == "put":
+                    bucket.put(event.kv)
+                else:
+                    bucket.remove(event.kv.key)
+                    if not bucket.entries:
+                        del self._buckets[name]
+            self._advance(max(batch.revision, self._revision))
+        return {name for name, _ in fresh}
+
+    def _checked(self, events: Iterable[Event]) -> list[tuple[str, Event]]:
+        """The events of interest, each with its bucket, after proving that none before them was lost."""
+        fresh: list[tuple[str, Event]] = []
+        ahead: dict[bytes, KeyValue | None] = {}  # what this batch makes of a key
+        for event in events:
+            key = event.kv.key
+            name = self._bucket(key)
+            if name is None:
+                continue
+            known = ahead[key] if key in ahead else self._entries(name).get(key)
+            if not _follows(event, known):
+                raise Gap(f"An event before revision {event.kv.mod_revision} was lost: listing again")
+            ahead[key] = event.kv if event.kind == "put" else None
+            fresh.append((name, event))
+        return fresh
+
+    def _entries(self, name: str) -> Mapping[bytes, KeyValue]:
+        bucket = self._buckets.get(name)
+        return bucket.entries if bucket is not None else _NOTHING
+
+    def _advance(self, revision: int) -> None:
+        self._revision = revision
+        self._changed.notify_all()
+
+
+def _follows(event: Event, known: KeyValue | None) -> bool:
+    """A key's version grows by one with each put, and only a key that exists can be deleted."""
+    if event.kind == "delete":
+        return known is not None
+    return event.kv.version == (known.version + 1 if known is not None else 1)

@@ -1,0 +1,59 @@
+"""The folders that a controller looks through for repositories, and what changed since the last look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from piehole import discovery
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """``present``: every repository of a group; ``changed``: those whose configuration is new or was written since."""
+
+    present: frozenset[str]
+    changed: tuple[Path, ...]
+
+
+class Folders:
+    """Reads a repository's configuration only when its file changed: a look at thousands of repositories must cost little."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = roots
+        self._stamps: dict[Path, Stamp] = {}
+        self._grouped: set[Path] = set()
+
+    def forget(self, git_dir: Path | None = None) -> None:
+        """Have the next look report a repository (None: every one) as changed."""
+        if git_dir is None:
+            self._stamps.clear()
+        else:
+            self._stamps.pop(git_dir, None)
+
+    def look(self) -> Look:
+        seen: set[Path] = set()
+        changed: list[Path] = []
+        for root in self._roots:
+            for git_dir in discovery.candidates(root):
+                try:
+                    found = (git_dir / "config").stat()
+                except OSError:  # it is being removed right now
+                    continue
+                seen.add(git_dir)
+                stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+                if self._stamps.get(git_dir) == stamp:
+                    continue
+                self._stamps[git_dir] = stamp
+                if discovery.has_group(git_dir):
+                    self._grouped.add(git_dir)
+                    changed.append(git_dir)
+                else:
+                    self._grouped.discard(git_dir)
+        for gone in self._stamps.keys() - seen:
+            del self._stamps[gone]
+            self._grouped.discard(gone)
+        return Look(frozenset(str(git_dir) for git_dir in self._grouped), tuple(changed))

@@ -1,0 +1,173 @@
+"""The socket on which hooks ask: who may ask, about which repository, and that nobody is answered who is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import socketserver
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Final, Protocol
+
+import structlog
+
+from piehole import answers, ask, proc
+from piehole.admission import Admission
+from piehole.config import Config
+from piehole.errors import EtcdError, PieholeError
+
+_QUESTION: Final = 5.0  # seconds in which a client must have asked
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
+
+
+class Site(Protocol):
+    """What the server needs of a served repository."""
+
+    config: Config
+    admission: Admission
+
+    def describe(self) -> Sequence[str]:
+        """Lines for `piehole status`."""
+
+
+class Server:
+    """Listens until :meth:`stop`. ``find`` gives the served repository at a path, or None."""
+
+    def __init__(self, name: str, find: Callable[[str], Site | None]) -> None:
+        """
+        :param name: what tells this controller from others of the same account
+        :raises PieholeError: no directory is to be had that only this account can write
+        """
+        self.path = _directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
+        self._find = find
+        self._log = structlog.get_logger(socket=str(self.path))
+        self.path.unlink(missing_ok=True)
+        handler = self._handle
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                handler(self.request)
+
+        self._server = _Listener(str(self.path), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.5,), name="hooks' socket")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no new question; those being answered end with their hooks' deadlines."""
+        if self._thread.ident is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        self.path.unlink(missing_ok=True)
+
+    def _handle(self, connection: socket.socket) -> None:
+        try:
+            self._answer(connection)
+        except (OSError, ValueError) as error:  # the hook went away, or is none
+            self._log.debug("hook.gone", error=str(error))
+        except PieholeError as error:
+            self._log.warning("hook.refused", error=str(error))
+            _send(connection, [f"refuse no-access {' '.join(str(error).split())}"])
+
+    def _answer(self, connection: socket.socket) -> None:
+        lines = ask.Reader(connection).message(monotonic() + _QUESTION)
+        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        if lines[0] == "status":
+            self._describe(connection, lines, uid)
+            return
+        question = answers.Question.parse(lines)
+        site = self._find(question.repository)
+        # Without a word the hook decides for itself, with what its own account may do.
+        if site is None or not _may_write(Path(question.repository), uid) or not _is_hook(pid, question.push_name):
+            return
+        deadline = question.deadline(site.config.hook_timeout)
+        _send(connection, [f"here {ask.VERSION} {deadline.remaining():.3f}"])
+        deadline = deadline.at_most(deadline.remaining() * ask.SHARE * 0.9)
+        try:
+            answered = answers.answer(
+                question, site.admission, deadline, lambda: _still_there(connection, question.push_name)
+            )
+        except EtcdError as error:
+            answered = [f"refuse no-access {' '.join(str(error).split())}"]
+        if answered is None:
+            self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
+            return
+        _send(connection, answered)
+
+    def _describe(self, connection: socket.socket, lines: list[str], uid: int) -> None:
+        path = lines[1].partition(" ")[2] if len(lines) > 1 else ""
+        site = self._find(path)
+        if site is not None and _may_write(Path(path), uid):
+            _send(connection, [f"here {ask.VERSION} 10"])
+            _send(connection, ["status", *site.describe()])
+
+
+class _Listener(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+
+def _directory() -> Path:
+    """A directory that only this account can write; its path is short, since a socket's has at most 107 bytes."""
+    runtime = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
+    uid = os.geteuid()
+    choices = [Path(runtime) / "piehole"] if runtime and len(runtime) < 70 else []
+    choices.append(Path(tempfile.gettempdir()) / f"piehole-{uid}")
+    for path in choices:
+        try:
+            path.mkdir(mode=0o755, exist_ok=True)
+        except OSError:
+            continue
+        found = path.lstat()
+        if found.st_uid == uid and not found.st_mode & 0o022 and path.is_dir() and not path.is_symlink():
+            return path
+    raise PieholeError(
+        f"{choices[-1]} is not a directory that only this account can write; remove it, or set RUNTIME_DIRECTORY."
+    )
+
+
+def _send(connection: socket.socket, lines: Sequence[str]) -> None:
+    connection.settimeout(_QUESTION)
+    connection.sendall(ask.pack(list(lines)))
+
+
+def _may_write(git_dir: Path, uid: int) -> bool:
+    """Whether the account could write the repository itself: what it may not do there it may not ask for here."""
+    found = git_dir.stat()
+    if uid in (0, found.st_uid):
+        return True
+    import grp
+    import pwd
+
+    if found.st_mode & 0o002:
+        return True
+    if not found.st_mode & 0o020:
+        return False
+    try:
+        account = pwd.getpwuid(uid)
+        return account.pw_gid == found.st_gid or account.pw_name in grp.getgrgid(found.st_gid).gr_mem
+    except KeyError:
+        return False
+
+
+def _is_hook(pid: int, push_name: str) -> bool:
+    """Whether the client runs below the living receive-pack that it names."""
+    git, command = proc.nearest_git(pid)
+    return bool(git) and command == "receive-pack" and proc.identity(git) == push_name
+
+
+def _still_there(connection: socket.socket, push_name: str) -> bool:
+    """Whether the hook still waits and its receive-pack still lives, and with it git's locks."""
+    readable, _, _ = select.select([connection], [], [], 0)
+    if readable and not connection.recv(1, socket.MSG_PEEK):
+        return False
+    return proc.lives(push_name) is True

@@ -1,0 +1,89 @@
+"""The daemon: keep every repository of this server in step with its group, and answer the hooks of its pushes.
+
+It serves every bare repository with a piehole.group below the given folders, finds those that are added or removed while
+it runs, stays in the foreground, and starts and keeps running without etcd. SIGTERM ends it; SIGHUP has it read every
+configuration anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from types import FrameType
+
+from piehole.cli import common
+from piehole.errors import UsageError
+
+HELP = "the daemon that keeps repositories in step"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a folder with repositories; repeat it or separate several with commas (default: piehole.root)",
+    )
+    parser.add_argument(
+        "--log-format", choices=("auto", "console", "json"), default="auto", help="auto: console on a terminal"
+    )
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.add_argument(
+        "--fetch-max-bytes", metavar="N", type=_bytes, help="the largest pack that is accepted from a peer"
+    )
+    parser.add_argument(
+        "--fetch-stall", metavar="SECONDS", type=_seconds, help="a peer that sends nothing for so long is left"
+    )
+    parser.add_argument("--fetch-timeout", metavar="SECONDS", type=_seconds, help="how long one fetch may take in all")
+
+
+def _bytes(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise ValueError(text)
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError(text)
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from controller import logs
+    from controller.daemon import Controller, Options
+    from piehole.config import GitConfig
+    from piehole.transfer.limits import Limits
+
+    roots = common.split(args.root) or list(GitConfig(None).many("piehole.root"))
+    if not roots:
+        raise UsageError(
+            "no folder is given: use --root DIR, or set piehole.root with `git config --system --add piehole.root DIR`."
+        )
+    for root in roots:
+        if not Path(root).is_dir():
+            raise UsageError(f"--root {root} is not a folder.")
+    logs.configure(args.log_format, args.log_level)
+    defaults = Limits()
+    limits = Limits(
+        max_bytes=args.fetch_max_bytes or defaults.max_bytes,
+        stall=args.fetch_stall or defaults.stall,
+        total=args.fetch_timeout or defaults.total,
+    )
+    controller = Controller(Options(tuple(Path(root) for root in roots), limits))
+
+    def ended(_number: int, _frame: FrameType | None) -> None:
+        controller.shutdown()
+
+    def reloaded(_number: int, _frame: FrameType | None) -> None:
+        controller.reload()
+
+    signal.signal(signal.SIGTERM, ended)
+    signal.signal(signal.SIGINT, ended)
+    signal.signal(signal.SIGHUP, reloaded)
+    controller.run()
+    return 0

@@ -1,0 +1,129 @@
+"""Something between piehole and etcd that misbehaves on demand."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from tests.support.ports import LOOPBACK
+
+
+class Proxy:
+    """A TCP proxy in front of one endpoint. It can cut every connection, or let no answer through any more."""
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        self._target = (parts.hostname or LOOPBACK, parts.port or 0)
+        self._answers = threading.Event()
+        self._answers.set()
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.connections = 0
+        self._listener = socket.create_server((LOOPBACK, 0))
+        self.endpoint = f"{parts.scheme}://{LOOPBACK}:{self._listener.getsockname()[1]}"
+        self._spawn(self._accept)
+
+    def cut(self) -> None:
+        """Close what is open; new connections are served."""
+        with self._lock:
+            sockets, self._sockets = self._sockets, []
+        for one in sockets:
+            _shut(one)
+
+    def hold_answers(self) -> None:
+        """Requests reach etcd, answers come back to nobody."""
+        self._answers.clear()
+
+    def release_answers(self) -> None:
+        self._answers.set()
+
+    def close(self) -> None:
+        _shut(self._listener)
+        self._answers.set()
+        self.cut()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                break
+            try:
+                far = socket.create_connection(self._target)
+            except OSError:
+                near.close()
+                continue
+            with self._lock:
+                self._sockets += [near, far]
+                self.connections += 1
+            self._spawn(self._copy, near, far, False)
+            self._spawn(self._copy, far, near, True)
+        self._listener.close()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, answers: bool) -> None:
+        try:
+            while data := source.recv(65536):
+                if answers:
+                    self._answers.wait()
+                sink.sendall(data)
+        except OSError:
+            pass  # the other direction, or cut(), has ended it
+        _shut(sink)
+        source.close()
+
+    def _spawn(self, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+
+def _shut(one: socket.socket) -> None:
+    try:
+        one.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # not connected any more
+
+
+@contextmanager
+def proxy_to(endpoint: str) -> Iterator[Proxy]:
+    proxy = Proxy(endpoint)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@contextmanager
+def stranger(status: int, body: bytes) -> Iterator[str]:
+    """An HTTP server that is no etcd: it answers every POST in the same way. Gives its endpoint."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://{LOOPBACK}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
