@@ -26,8 +26,12 @@ class Refused(Exception):
 
 
 def say(token: str, sentence: str) -> None:
-    sys.stderr.write(f"piehole: {token}: {sentence}\n")
-    sys.stderr.flush()
+    """Tell the pusher. A client that has gone away cannot be told, and what was decided stands all the same."""
+    try:
+        # Not sys.stderr: what it could not write makes the interpreter end with a status of its own, which git takes for a veto.
+        os.write(2, f"piehole: {token}: {sentence}\n".encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass
 
 
 def run(libraries: str, arguments: list[str], lines: list[str]) -> int:
@@ -49,6 +53,14 @@ def run(libraries: str, arguments: list[str], lines: list[str]) -> int:
         say("no-access", f"the hook cannot do its work in {hook.git_dir}: {error}. Run `piehole check` there.")
         return 1
     return 0
+
+
+def _spend(record: inflight.Record, seconds: float) -> None:
+    """Note what the push has waited. On a full disk its next hook has more patience; a veto after the swap would be worse."""
+    try:
+        record.add_wait(seconds)
+    except OSError:
+        pass
 
 
 class Hook:
@@ -139,13 +151,18 @@ class Hook:
 
     def _check_reflog(self, ref: str) -> None:
         """Git writes the reflog after the swap; if it cannot, the group would have moved and the push would fail."""
-        path = f"{self.git_dir}/logs/{ref}"
-        while not os.path.exists(path):
+        log = path = f"{self.git_dir}/logs/{ref}"
+        while not os.path.lexists(path):
             path = os.path.dirname(path)
-        if not os.access(path, os.W_OK):
+        # Git removes folders that are in a reflog's way where they hold nothing but folders.
+        in_the_way = (
+            any(files for _, _, files in os.walk(log)) if path == log and os.path.isdir(log) else not os.path.isdir(path)
+        )
+        if (in_the_way and not (path == log and os.path.isfile(log))) or not os.access(path, os.W_OK):
             raise Refused(
                 "no-access",
-                f"{path} cannot be written by this account, so git could not record the push. Run `piehole check` at this site.",
+                f"{path} stands in the way or cannot be written by this account, so git could not record the push. "
+                "Run `piehole check` at this site.",
             )
 
     def _propose(self, record: inflight.Record, wanted: list[inflight.Announcement]) -> None:
@@ -165,7 +182,7 @@ class Hook:
             # Another push of this group won; a random pause keeps two from losing against each other for long.
             pause = wait * (0.5 + os.urandom(1)[0] / 255)
             sleep(pause)
-            record.add_wait(pause)
+            _spend(record, pause)
             wait = min(wait * 2, 0.2)
         if not answer[0].startswith("accepted "):
             raise self._refused(answer)
@@ -173,7 +190,10 @@ class Hook:
             "accepted",
             f"the group has taken {', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}.",
         )
-        record.settle([one.ref for one in wanted])
+        try:
+            record.settle([one.ref for one in wanted])
+        except OSError:
+            pass  # a note for people who look; the group has taken the refs, so nothing may veto them now
 
     def _account(self) -> str:
         import pwd
@@ -199,7 +219,7 @@ class Hook:
         finally:
             took = monotonic() - started
             if took > _PROMPT:
-                record.add_wait(took)
+                _spend(record, took)
 
     def _refused(self, answer: list[str]) -> Refused:
         word, _, rest = answer[0].partition(" ")

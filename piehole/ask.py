@@ -109,7 +109,8 @@ def ask(git_dir: str, question: list[str]) -> list[str]:
         asked = True
         first = reader.message(monotonic() + AT_HOME)[0].split(" ")
         if first[:2] != ["here", VERSION]:
-            raise NobodyHome("the controller speaks another version")
+            # It may act on the question all the same.
+            raise NobodyHome("the controller speaks another version", asked=True)
         return reader.message(monotonic() + float(first[2]) * SHARE)
     except (OSError, ValueError, IndexError) as error:
         raise NobodyHome(str(error), asked=asked) from error

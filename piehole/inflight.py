@@ -16,6 +16,7 @@ Imports nothing heavy: it is on the hooks' path.
 from __future__ import annotations
 
 import os
+from errno import EIO, ENOSPC
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Record:
         try:
             os.fchmod(handle, mode)  # past the umask
             self.push_id = os.urandom(16).hex()
-            os.write(handle, f"piehole 1 {self.push_id}\n".encode())
+            _write(handle, f"piehole 1 {self.push_id}\n")
         finally:
             os.close(handle)
         return self
@@ -91,7 +92,7 @@ class Record:
             elif word == "piehole" and len(fields) == 2 and fields[0] == "1":
                 self.push_id = fields[1]
         if not self.push_id:
-            raise OSError(0, "the in-flight record has no first line", self.path)
+            raise OSError(EIO, "the in-flight record has no first line", self.path)
         return self
 
     def announce(self, one: Announcement) -> None:
@@ -109,9 +110,15 @@ class Record:
     def _append(self, text: str) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            os.write(handle, text.encode("utf-8", "surrogateescape"))
+            _write(handle, text)
         finally:
             os.close(handle)
+
+
+def _write(handle: int, text: str) -> None:
+    whole = text.encode("utf-8", "surrogateescape")
+    if os.write(handle, whole) != len(whole):
+        raise OSError(ENOSPC, "the disk is full: the in-flight record could not be written")
 
 
 def records(git_dir: str) -> Iterator[Record]:

@@ -38,11 +38,13 @@ class Desired:
 class Plan:
     """What to do, and what cannot be done.
 
-    ``moves`` are to be made once their objects are here. ``stuck`` holds this site's progress back; ``locked`` does not (an
+    ``moves`` are to be made once their objects are here; ``room`` names, for a new ref, the moves that only make room for it
+    (directory/file) and are pointless without it. ``stuck`` holds this site's progress back; ``locked`` does not (an
     administrator meant it); ``unadopted`` local refs stay as they are; ``deferred`` ones are in a push's hands right now.
     """
 
     moves: tuple[Move, ...] = ()
+    room: Mapping[str, frozenset[str]] = field(default_factory=dict)
     head: str = ""
     stuck: Mapping[str, str] = field(default_factory=dict)
     locked: Mapping[str, str] = field(default_factory=dict)
@@ -117,15 +119,19 @@ def plan(
         for ref in observed.refs
         if ref not in desired.refs and ref not in desired.locked and keys.is_managed(ref, exclude)
     ]
-    _make_room(moves, observed, unadopted, stuck)
-    deferred = sorted(ref for ref in moves if ref in in_flight)
+    opinions = set(moves)
+    room = _room(moves, observed, {*unadopted, *losers}, stuck)
+    flying = set(in_flight)
+    deferred = {ref for ref in moves if ref in flying or room.get(ref, set()) & flying}
+    deferred |= {blocker for ref in deferred for blocker in room.get(ref, set()) - opinions}
     return Plan(
-        moves=tuple(move for ref, move in moves.items() if ref not in in_flight),
+        moves=tuple(move for ref, move in moves.items() if ref not in deferred),
+        room={ref: frozenset(blockers - opinions) for ref, blockers in room.items() if ref not in deferred},
         head=desired.head if desired.head and desired.head != observed.head else "",
         stuck=stuck,
         locked=dict(desired.locked),
-        unadopted=tuple(sorted(unadopted)),
-        deferred=tuple(deferred),
+        unadopted=tuple(sorted(ref for ref in unadopted if ref not in moves)),
+        deferred=tuple(sorted(deferred)),
     )
 
 
@@ -158,18 +164,37 @@ def _losers(desired: Desired) -> dict[str, str]:
     return losers
 
 
-def _make_room(moves: dict[str, Move], observed: Observed, unadopted: list[str], stuck: dict[str, str]) -> None:
-    """Local refs that stand where a consensus ref must go: those without opinion are removed (their tip is kept)."""
+def _room(
+    moves: dict[str, Move], observed: Observed, removable: Collection[str], stuck: dict[str, str]
+) -> dict[str, set[str]]:
+    """Which local refs must go for a new one to be created (directory/file), for each that needs it; they are added to the moves.
+
+    Those without opinion go, and losers against an older key (their tips are kept). Where anything else stands in the way, the
+    new ref is stuck, and nothing is removed for it.
+    """
     new = {ref for ref, move in moves.items() if move.creates and not move.deletes}
-    if not new:
-        return
     names = {*observed.refs, *observed.symbolic}
-    blockers = (_folders(new) & names) | {name for name in names if any(parent in new for parent in keys.parents(name))}
-    for blocker in sorted(blockers):
-        if blocker in unadopted:
-            moves[blocker] = Move(blocker, observed.refs[blocker], "0" * len(observed.refs[blocker]))
-            unadopted.remove(blocker)
-        elif blocker not in moves or not moves[blocker].deletes:
-            for ref in [ref for ref in new if ref.startswith(f"{blocker}/") or blocker.startswith(f"{ref}/")]:
-                if moves.pop(ref, None) is not None:
-                    stuck[ref] = f"{blocker} stands in its way here, and it is none of the group's: delete or rename it"
+    # (Most often nothing is in the way, which looking at the folders tells quickly.)
+    above = new & _folders(names) if new else set()
+    below = [name for name in names if any(parent in above for parent in keys.parents(name))] if above else []
+    room: dict[str, set[str]] = {}
+    for blocker in sorted((_folders(new) & names) | set(below)):
+        for ref in _conflicting(blocker, new):
+            room.setdefault(ref, set()).add(blocker)
+    for ref, blockers in room.items():
+        immovable = sorted(
+            name for name in blockers if name not in removable and not (name in moves and moves[name].deletes)
+        )
+        if immovable:
+            del moves[ref]
+            stuck[ref] = f"{immovable[0]} stands in its way here, and it is none of the group's: delete or rename it"
+    room = {ref: blockers for ref, blockers in room.items() if ref in moves}
+    for blocker in {name for blockers in room.values() for name in blockers} - moves.keys():
+        moves[blocker] = Move(blocker, observed.refs[blocker], "0" * len(observed.refs[blocker]))
+    return room
+
+
+def _conflicting(name: str, others: Collection[str]) -> list[str]:
+    """Those of the others that cannot stand beside ``name``."""
+    above = [parent for parent in keys.parents(name) if parent in others]
+    return above or [ref for ref in others if ref.startswith(f"{name}/")]

@@ -78,17 +78,31 @@ def git_command(arguments: list[str]) -> str | None:
     return ""
 
 
+# Git's own commands that move or pack refs, and so call the hook themselves. Any other program of git's name between a hook and
+# a receive-pack (`git hook run`, somebody's git-hooks) is a wrapper: the gate is closed where it is not known to be open.
+_MOVERS = frozenset(
+    "am bisect branch cherry-pick checkout clone commit fast-import fetch filter-branch gc init maintenance merge notes pack-refs pull "
+    "push rebase receive-pack reflog refs remote repack replace reset revert stash switch symbolic-ref tag update-ref worktree".split()
+)
+_GENERATIONS = 64
+
+
 def nearest_git(pid: int) -> tuple[int, str]:
-    """The nearest git process among the ancestors of ``pid``, past wrappers: ``(its pid, its command)``, or ``(0, "")``."""
-    seen = 0
-    pid = parent(pid)
-    while pid > 0 and seen < 64:
-        command = git_command(_arguments(pid))
-        if command is not None:
-            return pid, command
+    """The git process among the ancestors of ``pid`` that moves the refs, past wrappers: ``(its pid, its command)``, or ``(0, "")``.
+
+    That is the nearest one whose command is known to move refs; where there is none, the nearest one at all.
+    """
+    nearest = (0, "")
+    for _ in range(_GENERATIONS):
         pid = parent(pid)
-        seen += 1
-    return 0, ""
+        if pid <= 0:
+            break
+        command = git_command(_arguments(pid))
+        if command in _MOVERS:
+            return pid, command
+        if command is not None and not nearest[0]:
+            nearest = (pid, command)
+    return nearest
 
 
 def identity(pid: int) -> str | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piehole import git, keys
+from piehole import ancestry, git, keys
 from piehole.errors import GitError, PieholeError
 from piehole.oids import is_zero, zero
 
@@ -127,17 +128,22 @@ class Repository:
         return found.returncode == 0 and self.kinds([old, new]) == {old: "commit", new: "commit"}
 
     def not_contained(self, moves: Iterable[Move]) -> list[str]:
-        """The old tips that the moves would leave behind: those that the new value does not contain."""
-        lost = []
+        """The old tips that the moves would leave behind: those that the new value does not contain, and that exist here."""
         pending = [move for move in moves if not move.creates and move.old != move.new]
-        parents = self._parents([move.new for move in pending if not move.deletes])
-        for move in pending:
-            if move.old in parents.get(move.new, ()):
-                continue
-            if move.deletes or not self.contains(move.new, move.old):
-                lost.append(move.old)
-        present = self.kinds(lost)
-        return [oid for oid in dict.fromkeys(lost) if oid in present]
+        pairs = list(dict.fromkeys((move.old, move.new) for move in pending if not move.deletes))
+        parents = self._parents([new for _, new in pairs])
+        unclear = [(old, new) for old, new in pairs if old not in parents.get(new, ())]
+        kinds = self.kinds([*(move.old for move in pending), *(new for _, new in unclear)])
+        safe = set(pairs).difference(unclear)
+        if not (self.git_dir / "shallow").exists():
+            commits = [pair for pair in unclear if all(kinds.get(oid) == "commit" for oid in pair)]
+            safe |= ancestry.contained(commits, self._walk, lambda old, new: self.contains(new, old))
+        lost = [move.old for move in pending if move.deletes or (move.old, move.new) not in safe]
+        return [oid for oid in dict.fromkeys(lost) if oid in kinds]
+
+    def _walk(self, arguments: Sequence[str], revisions: Iterable[str]) -> bytes:
+        asked = "".join(f"{revision}\n" for revision in revisions).encode()
+        return self.git("rev-list", *arguments, "--stdin", stdin=asked)
 
     def _parents(self, oids: Sequence[str]) -> dict[str, list[str]]:
         """The parents of those oids that are commits, read by one process: most moves are by one commit."""
@@ -162,21 +168,35 @@ class Repository:
 
     def keep(self, oids: Sequence[str]) -> None:
         """Keep tips that a move is about to leave behind, below ``refs/piehole/kept/``. Keeping one anew starts its time again."""
+        if not oids:
+            return
+        there = set(self._kept_names())
         names = [f"{keys.KEPT}{oid}" for oid in oids]
-        again = [name for name in names if not is_zero(self.read_ref(name))]
+        again = [name for name in names if name in there]
         # The tip is still held by the ref that is about to move, so the kept ref may go for a moment.
         self._update([f"delete {name}\0\0" for name in again], "piehole: kept anew")
         self._update([f"update {name}\0{oid}\0\0" for name, oid in zip(names, oids, strict=True)], "piehole: kept")
 
     def kept(self) -> dict[str, int]:
         """Kept tips and when they were kept, in seconds since the epoch by this machine's clock; 0: nobody knows."""
-        listed = git.lines(self.git("for-each-ref", "--format=%(refname)", keys.KEPT))
-        times = {}
-        for name in listed:
+        return {name: self._kept_at(name) for name in self._kept_names()}
+
+    def _kept_names(self) -> list[str]:
+        return git.lines(self.git("for-each-ref", "--format=%(refname)", keys.KEPT))
+
+    def _kept_at(self, name: str) -> int:
+        if (self.git_dir / "reftable").exists():
             shown = git.lines(self.git("log", "-g", "-1", "--format=%gd", "--date=unix", name, "--", ok=(0, 128)))
             stamp = shown[0].rpartition("@{")[2].rstrip("}") if shown else ""
-            times[name] = int(stamp) if stamp.isdigit() else 0
-        return times
+        else:
+            # A reflog's line: "OLD NEW NAME <MAIL> SECONDS ZONE\tMESSAGE". A process for each of thousands would take minutes.
+            try:
+                line = (self.git_dir / "logs" / name).read_bytes().splitlines()[-1]
+            except (OSError, IndexError):
+                return 0
+            words = line.partition(b"\t")[0].split(b" ")
+            stamp = keys.decode(words[-2]) if len(words) > 1 else ""
+        return int(stamp) if stamp.isdigit() else 0
 
     def expire_kept(self, expiry: int) -> list[str]:
         """Let go of the tips that were kept before ``expiry`` (seconds since the epoch); those of unknown age start anew."""
@@ -201,21 +221,39 @@ class Repository:
         """Move local refs, each from its explicit old value; return those that could not be moved, with git's words.
 
         Deletions go in an earlier transaction than creations, so that ``a`` can make room for ``a/b``. Where a transaction
-        fails, its refs are tried one by one: one that is locked must not hold up the others.
+        fails, its halves are tried: one ref that is locked must not hold up the others.
         """
         failed: dict[str, str] = {}
-        for group in ([m for m in moves if m.deletes], [m for m in moves if not m.deletes]):
+        for move in moves:
+            # git does not show a symbolic ref to nowhere, and --no-deref would overwrite it.
+            target = self.symref_target(move.ref) if move.creates else None
+            if target is not None:
+                failed[move.ref] = f"it is a symbolic ref here (to {target})"
+        sound = [move for move in moves if move.ref not in failed]
+        for group in ([m for m in sound if m.deletes], [m for m in sound if not m.deletes]):
             for start in range(0, len(group), _ONE_TRANSACTION):
-                batch = group[start : start + _ONE_TRANSACTION]
-                try:
-                    self._update([_line(move, self.zero) for move in batch], message)
-                except GitError as error:
-                    if len(batch) == 1:
-                        failed[batch[0].ref] = error.stderr or str(error)
-                    else:
-                        for move in batch:
-                            failed.update(self.move([move], message))
+                failed |= self._move_together(group[start : start + _ONE_TRANSACTION], message)
         return failed
+
+    def _move_together(self, moves: Sequence[Move], message: str) -> dict[str, str]:
+        try:
+            self._update([_line(move, self.zero) for move in moves], message)
+        except GitError as error:
+            if len(moves) == 1:
+                return {moves[0].ref: error.stderr or str(error)}
+            middle = len(moves) // 2
+            return self._move_together(moves[:middle], message) | self._move_together(moves[middle:], message)
+        return {}
+
+    def lock_age(self, ref: str) -> float | None:
+        """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""
+        ages = []
+        for lock in (self.git_dir / f"{ref}.lock", self.git_dir / "packed-refs.lock"):
+            try:
+                ages.append(time.time() - lock.stat().st_mtime)
+            except OSError:
+                continue
+        return max(ages, default=None)
 
     def set_head(self, target: str) -> None:
         self.git("symbolic-ref", "-m", "piehole: the group's default branch", "HEAD", target)
@@ -223,7 +261,18 @@ class Repository:
     def _update(self, lines: Sequence[str], message: str) -> None:
         if lines:
             stdin = "".join(f"option no-deref\0{line}" for line in lines)
-            self.git("update-ref", "--stdin", "-z", "--create-reflog", "-m", message, stdin=keys.encode(stdin))
+            # Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
+            update = [
+                "-c",
+                "core.filesRefLockTimeout=100",
+                "update-ref",
+                "--stdin",
+                "-z",
+                "--create-reflog",
+                "-m",
+                message,
+            ]
+            self.git(*update, stdin=keys.encode(stdin))
 
 
 def _line(move: Move, zero_oid: str) -> str:

@@ -109,7 +109,7 @@ MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError)
 
 
 def revision_of(answer: Json) -> int:
-    return int(answer["header"].get("revision", 0))
+    return int(answer["header"]["revision"])
 
 
 def cluster_of(answer: Json) -> int:
@@ -137,6 +137,7 @@ def snapshot(answer: Json) -> Snapshot:
 
 
 def txn_result(answer: Json) -> TxnResult:
+    cluster_of(answer)  # an answer of something that is no etcd must not pass for "a compare failed"
     header = answer["header"]
     ranges = [r["response_range"] for r in answer.get("responses", ()) if "response_range" in r]
     return TxnResult(

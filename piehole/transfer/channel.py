@@ -78,6 +78,14 @@ class _Tapped(RawIOBase):
         return len(chunk)
 
 
+def _drain(reader: BufferedReader[_Tapped]) -> None:
+    """Read what is left: a peer that refuses a want says so and hangs up while the request is still being written."""
+    try:
+        reader.read(_TAIL)
+    except OSError:  # the connection was reset, and what had come is lost
+        pass
+
+
 class ProcessChannel:
     """ssh, or upload-pack on this machine. stderr goes to a file: a pipe that nobody drains would hang it."""
 
@@ -109,9 +117,13 @@ class ProcessChannel:
         return self._reader.read(size)
 
     def write(self, data: bytes) -> int:
-        written = self._stdin.write(data)
-        self._stdin.flush()
-        return written
+        try:
+            self._stdin.write(data)
+            self._stdin.flush()
+        except BrokenPipeError:
+            _drain(self._reader)
+            raise
+        return len(data)
 
     def close(self) -> None:
         """End it. The pack carries its own checksum, so nothing that it could still say is awaited."""
@@ -142,7 +154,11 @@ class SocketChannel:
         return self._reader.read(size)
 
     def write(self, data: bytes) -> int:
-        self._socket.sendall(data)
+        try:
+            self._socket.sendall(data)
+        except ConnectionError:
+            _drain(self._reader)
+            raise
         return len(data)
 
     def close(self) -> None:

@@ -47,6 +47,11 @@ def closed(ask: Ask, wants: Sequence[str], bases: Sequence[str]) -> bool:
     return ask([*walk, "--not", "--all"], _lines(wants))
 
 
+def whole(ask: Ask, wants: Sequence[str]) -> bool:
+    """Whether the closure of all wants is complete, nothing taken for granted."""
+    return ask(["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"], _lines(wants))
+
+
 def missing(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> set[str]:
     """The wants whose object is absent, or whose closure is not complete here.
 
@@ -96,9 +101,10 @@ def secure(git_dir: Path, wants: Collection[str], *, hold: Hold) -> None:
             pack = ["-c", "core.fsync=all", "pack-objects", "--quiet", "--delta-base-offset"]
             target = str(quarantine.pack_directory / "pack")
             status, words = call(watchdog, git_dir, [*pack, target], stdin=listed, env=quarantine.environment())
-            if status:
+            received = quarantine.received()
+            if status or not received:
                 raise TransferError(f"objects vanished from {git_dir} while they were copied: {words}")
-            quarantine.publish(hold)
+            quarantine.publish(received, hold)
         # What the walk took for reachable may have lost its ref meanwhile; what was copied cannot vanish any more.
         status, words = call(
             watchdog,

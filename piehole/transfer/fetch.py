@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from piehole.errors import TransferError, TransferRejected
 from piehole.oids import is_oid
-from piehole.transfer.connectivity import closed, present
+from piehole.transfer.connectivity import closed, present, whole
 from piehole.transfer.gitfetch import git_fetch
 from piehole.transfer.hold import Hold
 from piehole.transfer.indexpack import IndexPack
@@ -60,7 +60,8 @@ def fetch(
 ) -> Fetched:
     """Bring the closure of all wants into ``git_dir``, or nothing. It stays while ``hold`` lasts: move the refs inside.
 
-    :param haves: tips that local refs hold, the most likely common ones first; the first 64 that exist are offered
+    :param haves: tips that local refs hold, the most likely common ones first; the first 64 that exist are offered.
+        Without any, nothing that is here is relied upon: that fills an empty repository, and mends a damaged one
     :param allowed: the protocols that ``piehole.allowProtocol`` allows
     :param progress: called with the bytes of pack data so far
     :param stop: set it to abort at once
@@ -80,12 +81,17 @@ def fetch(
     offered = list(dict.fromkeys(haves))[:_HAVES]
     here = present(git_dir, offered)
     request = Request(wanted, tuple(have for have in offered if have in here))
-    with _about(peer), Watchdog(limits, stop) as watchdog, Quarantine(git_dir) as quarantine:
+    with (
+        _about(peer),
+        Watchdog(limits, stop) as watchdog,
+        Quarantine(git_dir, borrowing=bool(request.haves)) as quarantine,
+    ):
         transfer = _Transfer(quarantine, peer, request, limits, watchdog, object_format, progress)
         size, objects, via = transfer.receive()
+        received = quarantine.received() if objects != 0 else []
         transfer.check_connectivity()
         watchdog.check()
-        packs = quarantine.publish(hold) if objects != 0 else ()
+        packs = quarantine.publish(received, hold)
     return Fetched(size, objects, packs, time.monotonic() - started, via)
 
 
@@ -119,7 +125,9 @@ class _Transfer:
             return call(self.watchdog, self.quarantine.git_dir, arguments, stdin=stdin, env=env)[0] == 0
 
         self.watchdog.listen(False)
-        if not closed(ask, self.request.wants, self.request.haves):
+        wants, haves = self.request.wants, self.request.haves
+        if not (closed(ask, wants, haves) if haves else whole(ask, wants)):
+            self.quarantine.check()
             raise TransferRejected("sent an incomplete history: objects that the wanted ones need are missing")
 
     def _by_dulwich(self) -> tuple[int, int]:

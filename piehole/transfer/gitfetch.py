@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -16,13 +17,15 @@ from typing import Final
 from piehole import git
 from piehole.errors import TransferError, TransferRejected
 from piehole.transfer.limits import Limits
-from piehole.transfer.process import environment, plain, spawn, wait
+from piehole.transfer.process import plain, spawn, wait
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.remote import ssh_command, ssh_command_for_git
 from piehole.transfer.urls import PeerUrl
 from piehole.transfer.watchdog import Watchdog
 
 _TAIL: Final = 2048
+# What upload-pack says (v2), and what git itself says of a v0 peer that names the oid as no tip of a ref.
+_LACKS: Final = re.compile(r"(?:not our ref|request for unadvertised object) ([0-9a-f]{40,64})")
 
 
 def git_fetch(
@@ -69,6 +72,10 @@ def git_fetch(
         raise TransferRejected(watchdog.reason)
     watchdog.check()
     if status:
+        quarantine.check()
+        lacking = _LACKS.search(words)
+        if lacking:
+            raise TransferError(f"does not have {lacking.group(1)}, or does not serve it")
         raise TransferError(f"gave nothing to git fetch: {words}")
     return used[0]
 
@@ -97,16 +104,17 @@ def _settings(git_dir: Path, peer: PeerUrl) -> list[str]:
 
 
 def _environment(quarantine: Quarantine, peer: PeerUrl, limits: Limits) -> dict[str, str]:
-    env = environment(quarantine.git_dir, quarantine.path)
+    env = quarantine.environment()
     if peer.protocol == "ssh":
         env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(quarantine.git_dir), limits)
     if peer.password is not None:
         # Not as an argument, which every account of this machine could read.
         token = base64.b64encode(f"{peer.user or ''}:{peer.password}".encode()).decode()
+        number = int(env.get("GIT_CONFIG_COUNT", "0"))
         env |= {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"http.{peer.display}.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {token}",
+            "GIT_CONFIG_COUNT": str(number + 1),
+            f"GIT_CONFIG_KEY_{number}": f"http.{peer.display}.extraHeader",
+            f"GIT_CONFIG_VALUE_{number}": f"Authorization: Basic {token}",
         }
     return env
 

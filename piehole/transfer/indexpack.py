@@ -91,12 +91,11 @@ class IndexPack:
 
     def _refusal(self, process: subprocess.Popen[bytes]) -> Exception:
         wait(self._watchdog, process)
+        self._quarantine.check()
         words = said(self._errors) or f"status {process.returncode}"
         space = os.statvfs(self._quarantine.git_dir / "objects")
         if space.f_bavail * space.f_frsize < _FULL:
             return GitError(f"the disk below {self._quarantine.git_dir} is full: {words}")
-        if not self._quarantine.pack_directory.is_dir():
-            return TransferError(f"lost its quarantine to a `git prune --expire=now` here: {words}")
         return TransferRejected(f"sent a pack that git refuses: {words}")
 
 

@@ -97,14 +97,15 @@ def plain(words: bytes) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[-_SAID:]
 
 
-def environment(git_dir: Path, objects: Path | None = None) -> dict[str, str]:
-    """git's environment; with ``objects``, new objects go there and those of ``git_dir`` are its alternate.
+def environment(objects: Path, borrow_from: Path | None) -> dict[str, str]:
+    """git's environment in which new objects go to ``objects``, and those of the other repository are its alternate.
 
     Git follows the alternates of an alternate, so the repository's own keep working.
     """
-    if objects is None:
-        return git.environment()
-    store = str(git_dir / "objects")
-    if ":" in store or store.startswith('"'):
-        store = '"' + store.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return git.environment({"GIT_OBJECT_DIRECTORY": str(objects), "GIT_ALTERNATE_OBJECT_DIRECTORIES": store})
+    env = git.environment({"GIT_OBJECT_DIRECTORY": str(objects)})
+    if borrow_from is not None:
+        store = str(borrow_from / "objects")
+        if ":" in store or store.startswith('"'):
+            store = '"' + store.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        env["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = store
+    return env

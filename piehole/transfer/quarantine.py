@@ -6,40 +6,42 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from piehole.errors import GitError
+from piehole.errors import GitError, TransferError
 from piehole.transfer.hold import QUARANTINE_PREFIX, Hold, lock_directory
 from piehole.transfer.process import environment
 
-# The index makes a pack visible to git, so it is published last.
+# The index makes a pack visible to git, so it is published last. Not every git writes a .rev.
 _SUFFIXES: Final = (".pack", ".rev", ".idx")
+_OPTIONAL: Final = ".rev"
 
 
 class Quarantine:
     """A private object directory inside the store of ``git_dir``; git's own gc removes stale ones of this name.
 
+    ``git prune --expire=now`` takes even one in use for stale. Then ``check`` and ``publish`` raise TransferError: the
+    transfer has failed, and may be tried again.
+
+    :param borrowing: objects of the store may be relied upon; without it, what is received must be whole by itself
     :raises GitError: this disk does not take it (full, read-only, not ours)
     """
 
-    def __init__(self, git_dir: Path) -> None:
+    def __init__(self, git_dir: Path, *, borrowing: bool = True) -> None:
         self.git_dir = git_dir
         self._store = git_dir / "objects"
+        self._borrowing = borrowing
         self._path: Path | None = None
         self._lock = -1
 
     def __enter__(self) -> Quarantine:
         try:
             while self._path is None:
-                path = Path(tempfile.mkdtemp(prefix=QUARANTINE_PREFIX, dir=self._store))
-                lock = lock_directory(path)
-                if lock is not None:
-                    self._path, self._lock = path, lock
-            self.pack_directory.mkdir()
+                self._make()
         except OSError as error:
-            self._remove()
             raise GitError(f"no objects can be written to {self._store}: {error.strerror}") from error
         return self
 
@@ -59,8 +61,19 @@ class Quarantine:
         return self.path / "pack"
 
     def environment(self) -> dict[str, str]:
-        """git's environment: what it writes goes to the quarantine, what it reads may lie in the store."""
-        return environment(self.git_dir, self.path)
+        """git's environment: what it writes goes to the quarantine, what it reads may (``borrowing``) lie in the store."""
+        return environment(self.path, self.git_dir if self._borrowing else None)
+
+    def check(self) -> None:
+        """:raises TransferError: somebody has removed it"""
+        if not self.pack_directory.is_dir():
+            raise TransferError(f"lost its quarantine to a `git prune --expire=now` in {self.git_dir}")
+
+    def received(self) -> list[Path]:
+        """The packs in it, by their index files. :raises TransferError: somebody has removed it"""
+        found = sorted(self.pack_directory.glob("*.idx"))
+        self.check()
+        return found
 
     def clear(self) -> None:
         """Throw away what an attempt has left. :raises GitError: it cannot be removed"""
@@ -68,6 +81,7 @@ class Quarantine:
             shutil.rmtree(self.pack_directory)
             self.pack_directory.mkdir()
         except OSError as error:
+            self.check()
             raise GitError(f"{self.pack_directory} cannot be cleared: {error.strerror}") from error
 
     def usage(self) -> int:
@@ -81,34 +95,51 @@ class Quarantine:
                     pass
         return used
 
-    def publish(self, hold: Hold) -> tuple[Path, ...]:
-        """Move the packs into the store: all of them, or none. Returns their paths there.
+    def publish(self, received: Sequence[Path], hold: Hold) -> tuple[Path, ...]:
+        """Move these packs into the store: all of them, or none. Returns their paths there.
 
         Each gets a random name: a pack's usual name is the hash of its content, so the store may have one of that name
         already, and a ``.keep`` must never appear beside a pack that exists (see ``hold``).
+
+        :param received: what ``received`` gave *before* the connectivity check, so that exactly what was checked comes
         """
         target = self._store / "pack"
         moved: list[Path] = []
         packs: list[Path] = []
         try:
             target.mkdir(exist_ok=True)
-            for index in sorted(self.pack_directory.glob("*.idx")):
-                stem = target / f"pack-{secrets.token_hex(len(index.stem.removeprefix('pack-')) // 2 or 20)}"
+            for index in received:
                 files = [index.with_suffix(suffix) for suffix in _SUFFIXES]
+                files = [file for file in files if file.suffix != _OPTIONAL or file.exists()]
                 for file in files:
                     _sync(file)
+                stem = target / f"pack-{secrets.token_hex(len(index.stem.removeprefix('pack-')) // 2)}"
                 hold.keep(stem.with_suffix(".keep"))
                 for file in files:
-                    if file.exists():
-                        file.rename(stem.with_suffix(file.suffix))
-                        moved.append(stem.with_suffix(file.suffix))
+                    file.rename(stem.with_suffix(file.suffix))
+                    moved.append(stem.with_suffix(file.suffix))
                 packs.append(stem.with_suffix(".pack"))
             _sync(target)
         except OSError as error:
             for path in reversed(moved):
                 path.unlink(missing_ok=True)
+            self.check()
             raise GitError(f"the received packs cannot be moved to {target}: {error.strerror}") from error
         return tuple(packs)
+
+    def _make(self) -> None:
+        path = Path(tempfile.mkdtemp(prefix=QUARANTINE_PREFIX, dir=self._store))
+        try:
+            lock = lock_directory(path)
+            if lock is None:
+                return
+            self._path, self._lock = path, lock
+            self.pack_directory.mkdir()
+        except FileNotFoundError:  # a prune or a sweep was faster: make another
+            self._remove()
+        except OSError:
+            self._remove()
+            raise
 
     def _remove(self) -> None:
         if self._path is not None:
@@ -118,10 +149,7 @@ class Quarantine:
 
 
 def _sync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

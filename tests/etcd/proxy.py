@@ -24,6 +24,7 @@ class Proxy:
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.connections = 0
+        self.requested = False  # some request has come through
         self._listener = socket.create_server((LOOPBACK, 0))
         self.endpoint = f"{parts.scheme}://{LOOPBACK}:{self._listener.getsockname()[1]}"
         self._spawn(self._accept)
@@ -73,6 +74,7 @@ class Proxy:
                 if answers:
                     self._answers.wait()
                 sink.sendall(data)
+                self.requested |= not answers
         except OSError:
             pass  # the other direction, or cut(), has ended it
         _shut(sink)

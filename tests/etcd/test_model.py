@@ -74,7 +74,7 @@ def test_the_password_is_read_anew_each_time_without_its_newline(tmp_path: Path)
 
 
 def test_a_password_that_cannot_be_read_is_no_access(tmp_path: Path) -> None:
-    with pytest.raises(NoAccess, match="cannot read the etcd credential .*nowhere: No such file"):
+    with pytest.raises(NoAccess, match=r"cannot read the etcd credential .*nowhere: No such file"):
         Credentials(user="u", password_file=str(tmp_path / "nowhere")).password()
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     with pytest.raises(NoAccess, match="not UTF-8"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import TransferError, UsageError
+from piehole.transfer.connectivity import missing
 from piehole.transfer.fetch import fetch
 from piehole.transfer.hold import Hold
 from piehole.transfer.limits import Limits
@@ -116,6 +117,19 @@ def test_a_missing_want_is_named(world: World) -> None:
             world.bring(url, [new, absent], [old])
     assert not has_object(world.local, new)
     assert leftovers(world.local) == []
+
+
+def test_a_missing_want_is_named_while_many_are_still_being_asked_for(world: World) -> None:
+    """The peer hangs up at the first want that it lacks."""
+    wants = [f"{number:040x}" for number in range(1, 5000)]
+    with pytest.raises(TransferError, match=f"does not have {wants[0]}"):
+        world.bring(str(world.peer), wants)
+
+
+def test_a_missing_want_is_named_when_git_fetches(world: World, httpd: HttpServer) -> None:
+    git(world.local, "config", "http.cookieFile", str(world.folder / "cookies"))
+    with pytest.raises(TransferError, match="does not have " + "12" * 20):
+        world.bring(httpd.url_for(world.peer), ["12" * 20])
 
 
 def test_a_missing_want_is_named_over_http(world: World, httpd: HttpServer) -> None:
@@ -228,6 +242,21 @@ def test_alternates_of_the_repository_keep_working(world: World) -> None:
     fetched = world.bring(str(world.peer), [new], [old])
     assert fetched.objects == 3
     assert complete(borrowing, new)
+
+
+@pytest.mark.parametrize("what", ["", "^{tree}", ":file.txt"])
+def test_a_fetch_without_haves_mends_damaged_objects(world: World, what: str) -> None:
+    """A power failure leaves empty files of objects that were never synced."""
+    old = world.follow()
+    new = world.advance("two")
+    damaged = rev_parse(world.work, f"{new}{what}")
+    file = world.local / "objects" / damaged[:2] / damaged[2:]
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    assert missing(world.local, [new], bases=[old]) == {new}
+    world.bring(str(world.peer), [new])
+    assert complete(world.local, new)
+    assert missing(world.local, [new], bases=[old]) == set()
 
 
 def test_odd_paths_are_no_trouble(tmp_path: Path) -> None:

@@ -173,6 +173,21 @@ def test_the_limits_of_time_hold_for_git_too(world: World, limits: Limits) -> No
     assert leftovers(world.local) == []
 
 
+def test_a_fetch_that_loses_its_quarantine_to_a_prune_fails_and_may_be_tried_again(world: World) -> None:
+    pruned = threading.Event()
+
+    def pack_after_prune(connection: socket.socket) -> None:
+        git(world.local, "prune", "--expire=now")
+        pruned.set()
+        sends_pack(pack)(connection)
+
+    tip = world.advance("large", content=os.urandom(200_000).hex())
+    pack = pack_of(world.work, *closure(world.work, tip))
+    refuses(world, pack_after_prune, tip, TransferError, "lost its quarantine")
+    assert pruned.is_set()
+    world.bring(str(world.peer), [tip])
+
+
 def test_nothing_of_an_aborted_fetch_keeps_running(world: World) -> None:
     stop = threading.Event()
     with lying_peer(falls_silent_in_the_pack) as url:

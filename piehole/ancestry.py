@@ -1,0 +1,48 @@
+"""Which old tips their new values contain, for many pairs at once: a process per pair would take a mass move minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from piehole import git
+
+# What `git rev-list ARGUMENTS --stdin` prints for these revisions.
+Walk = Callable[[Sequence[str], Iterable[str]], bytes]
+
+_FEW: Final = 4  # pairs that are quicker asked one by one
+
+
+def contained(
+    pairs: Sequence[tuple[str, str]], walk: Walk, is_ancestor: Callable[[str, str], bool]
+) -> set[tuple[str, str]]:
+    """Those of the pairs ``(old, new)`` of commits in which ``new`` descends from ``old``.
+
+    :raises GitError: from ``walk``
+    """
+    if len(pairs) <= _FEW:
+        return {(old, new) for old, new in pairs if is_ancestor(old, new)}
+    olds, news = {old for old, _ in pairs}, {new for _, new in pairs}
+    outside = set(git.lines(walk([], [*olds, *(f"^{new}" for new in news)])))
+    inside = [(old, new) for old, new in pairs if old not in outside]
+    parents = _graph(walk(["--parents"], [*news, *(f"^{old}" for old in olds)]))
+    # The walk ends at every old tip, so a path that leads through another one is asked for.
+    return {(old, new) for old, new in inside if _reaches(parents, new, old) or is_ancestor(old, new)}
+
+
+def _graph(listed: bytes) -> dict[str, list[str]]:
+    words = (line.split(" ") for line in git.lines(listed))
+    return {commit: above for commit, *above in words}
+
+
+def _reaches(parents: Mapping[str, Sequence[str]], new: str, old: str) -> bool:
+    seen: set[str] = set()
+    waiting = [new]
+    while waiting:
+        commit = waiting.pop()
+        if commit == old:
+            return True
+        if commit not in seen:
+            seen.add(commit)
+            waiting += parents.get(commit, ())
+    return False

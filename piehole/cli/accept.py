@@ -1,0 +1,43 @@
+"""Take etcd as it is, after etcd or this disk was restored from a backup and this site therefore stands still.
+
+First look: it shows, for each ref, what would go back, forward or away here once the site follows etcd again, and asks. It moves no
+ref itself; the controller, or `piehole reconcile --once`, does so afterwards, and keeps every tip that the new value does not
+contain below refs/piehole/kept/. Where this repository is right and etcd is not, use `piehole clobber` instead.
+
+It also writes this site's own notes (piehole/state.json) anew where they cannot be read. A missing or foreign group record is
+not accepted: `piehole clobber` restores one that vanished, `piehole uninstall` leaves a group that is another.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from piehole.cli import common, confirm
+
+HELP = "take etcd as it is after it, or this disk, went back"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.repository(parser)
+    common.etcd(parser)
+    confirm.argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole import accept
+
+    local = common.open_local(args)
+    local.repository.check_owner()
+    found = accept.outlook(local)
+    if found.halted is None:
+        print("nothing to accept: etcd and this disk remember the same past")
+        return 0
+    print(f"{found.halted.token}: {found.halted}")
+    for line in found.lines:
+        print(line)
+    if not found.lines:
+        print("every ref here is at the group's value already")
+    confirm.confirm("Follow etcd as it is?", yes=args.yes)
+    accept.accept(local)
+    print("accepted; the controller, or `piehole reconcile --once`, brings this repository along")
+    return 0

@@ -1,0 +1,32 @@
+"""Try piehole on this machine: an etcd, three sites and users' clones, real pushes, and what happened.
+
+Plays the stories that piehole is for, checks that each ends as told, and leaves nothing behind. With --serve it keeps the
+sites up and prints the URLs to clone from.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "three sites on this machine, and what they can do"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repo", metavar="PATH", help="push this repository's history (default: the one around the current directory)"
+    )
+    parser.add_argument("--serve", action="store_true", help="keep the sites up until Ctrl-C")
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole.demo.run import play
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    try:
+        play(args.repo, say, serve=args.serve)
+    except KeyboardInterrupt:
+        print("\nEnded; nothing is left running.", flush=True)
+        return 0 if args.serve else 130
+    return 0

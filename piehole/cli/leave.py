@@ -1,0 +1,59 @@
+"""Mark a site as left: the group no longer waits for it, and its repository refuses pushes and moves nothing.
+
+Without --site: the site of this repository. --site S, from any other site, is for one that was lost for good. The record stays, so
+that the name is known; `piehole install` at the site brings it back.
+
+While the site alone is known to hold the newest value of some ref, the objects may exist nowhere else: those refs are listed, and
+nothing is changed without --yes (or a yes at the terminal).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from piehole.cli import common, confirm
+
+HELP = "mark a site as left"
+
+_PATIENCE = 10.0  # seconds
+_SHOWN = 20
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.repository(parser)
+    common.etcd(parser)
+    parser.add_argument("--site", metavar="SITE", dest="leaving", help="the site that leaves (default: this one)")
+    confirm.argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole import members
+    from piehole.deadline import Deadline
+    from piehole.errors import PieholeError
+
+    local = common.open_local(args)
+    deadline = Deadline(_PATIENCE)
+    site = args.leaving or local.config.site
+    everybody = members.members(local, deadline)
+    if not args.leaving and not members.is_ours(local, everybody):
+        raise PieholeError(
+            f"the group has no record of this repository: the name {site!r} is not registered, or is another machine's. "
+            f"`piehole leave --site {site}` means whoever has the name now."
+        )
+    if any(one.site == site and not one.left for one in everybody):
+        alone = members.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
+        for ref in alone[:_SHOWN]:
+            print(f"only at {site}: {ref}")
+        if len(alone) > _SHOWN:
+            print(f"only at {site}: {len(alone) - _SHOWN} more refs")
+        if alone:
+            print(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
+            confirm.confirm(f"Let {site} leave all the same?", yes=args.yes)
+            deadline = Deadline(_PATIENCE)
+    changed = members.leave(local, site, deadline)
+    print(
+        f"the site {site!r} has left the group {local.config.group!r}"
+        if changed
+        else f"the site {site!r} had left already"
+    )
+    return 0

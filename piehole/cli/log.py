@@ -1,0 +1,66 @@
+"""Show who moved what, when, and at which site, newest first.
+
+From etcd's history back to its last compaction, and from the local log in which the controller keeps what it has seen, which
+reaches further back. REF is a full name, or `main`, `heads/main`. One line a change:
+
+  REVISION TIME REF OLD -> NEW SITE PUSHER KIND
+
+KIND is 'push'; 'adopted' (piehole install) or 'clobber'; 'by hand' where no push made the change; 'reaped' where a deletion that all
+sites have seen was tidied away; 'forgotten' where etcd's history no longer tells. What is not known is shown as '?'.
+
+--json prints one object: format (1), group, complete (false where etcd did not answer), and changes, a list of objects with revision,
+ref, old, new, site, pusher, time and kind. old is "" where it is not known, new is "" where the key itself was deleted; a
+deleted ref's new is the zero oid. site, pusher and time are "" where they are not known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from piehole.cli import common
+from piehole.errors import EtcdUnreachable
+
+HELP = "who moved what, when, at which site"
+
+_PATIENCE = 30.0  # seconds: a long history takes a while
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.repository(parser)
+    common.etcd(parser)
+    parser.add_argument("ref", metavar="REF", nargs="?", help="only this ref")
+    parser.add_argument("-n", dest="count", metavar="N", type=int, help="at most this many changes")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole import history
+    from piehole.deadline import Deadline
+    from piehole.survey import short
+
+    local = common.open_local(args)
+    status = 0
+    told: list[history.Change] = []
+    try:
+        told = history.from_etcd(local, Deadline(_PATIENCE))
+    except EtcdUnreachable as error:
+        print(f"piehole: only the local log is shown: {error}", file=sys.stderr)
+        status = error.exit_status
+    changes = history.merge(told, history.from_disk(local))
+    if args.ref:
+        changes = [change for change in changes if history.concerns(change, args.ref)]
+    if args.count is not None:
+        changes = changes[: max(args.count, 0)]
+    if args.json:
+        shown = [change.as_json() for change in changes]
+        print(json.dumps({"format": 1, "group": local.config.group, "complete": status == 0, "changes": shown}, indent=2))
+        return status
+    for change in changes:
+        e = change.entry
+        new = short(e.new) or "no key"
+        print(
+            f"{e.revision} {e.time or '?'} {e.ref} {short(e.old) or '?'} -> {new} {e.site or '?'} {e.pusher or '?'} {change.kind}"
+        )
+    return status

@@ -1,0 +1,143 @@
+"""Show how far each site of each repository has come: in step, or behind and by how much, stuck and why.
+
+Without -C or --root: the current repository or, where that is none, all below piehole.root. A site is behind by the number of
+refs that moved after its last word (its progress record); this site is judged by its refs themselves. One line a fact, each
+beginning with the repository's path:
+
+  group G, site S: …          the summary of this site: in step, not in step, halted, or not known
+  site S: STATE …             one a site; STATE is 'in step', 'behind', 'never seen' or 'left'
+  halted: TOKEN: …            this site must not move until a person decides
+  pending: REF: …             the next reconcile here will move it
+  stuck: REF: …               it cannot be moved here, and why
+  locked: REF: …              its value in the group is no object id (an administrator did that); it does not count
+  unadopted: REF              the group has no opinion on it, so it stays as it is; it does not count
+  controller: …               whether a controller answers here
+
+The exit status is 0 only when every site shown is in step, this one included.
+
+--wait SECONDS waits until every site (but those that left) has reached what is the newest now; 1 where they have not in time.
+
+--json prints one object. Fields may be added, none will change its meaning:
+
+  format        1
+  converged     true when the exit status is 0
+  repositories  a list of objects:
+    repository, group, site   path and names (text)
+    revision, newest          etcd's revision, and the newest revision that moved one of the group's refs
+    in_step, converged        this site has every value of the group; every site that has not left has
+    error                     null, or why etcd could not be asked
+    halted                    null, or an object with token and why
+    controller                whether a controller answers; controller_says holds its own lines
+    pending, stuck, locked    objects from a ref to a sentence
+    unadopted                 a list of refs
+    sites                     a list of objects: site, this (bool), state, behind (number of refs), since (the time of the first
+                              change that it lacks, or null), seconds (since then, or null), revision and reported (its last word
+                              and when, or null), url, fault (null, or why its records cannot be used)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from piehole.cli import common, scope
+from piehole.errors import PieholeError
+
+if TYPE_CHECKING:
+    from piehole.status import SiteStatus, Status
+
+HELP = "how far each site has come, and what holds it up"
+
+_PATIENCE = 5.0  # seconds for etcd, for each repository
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    scope.arguments(parser)
+    common.etcd(parser)
+    parser.add_argument("--wait", metavar="SECONDS", type=float, help="wait until every site has come so far")
+    parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
+
+
+def run(args: argparse.Namespace) -> int:
+    worst = 0
+    shown: list[Status] = []
+    for git_dir in scope.repositories(args):
+        try:
+            found, ok = _one(git_dir, args)
+        except PieholeError as error:
+            print(f"{git_dir}: {error}", file=sys.stderr)
+            worst = max(worst, error.exit_status)
+            continue
+        shown.append(found)
+        if found.trouble:
+            worst = max(worst, found.trouble.exit_status)
+        elif not ok:
+            worst = max(worst, 1)
+        if not args.json:
+            _print(found)
+    if args.json:
+        from piehole.status import FORMAT
+
+        repositories = [one.as_json() for one in shown]
+        print(json.dumps({"format": FORMAT, "converged": worst == 0, "repositories": repositories}, indent=2))
+    return worst
+
+
+def _one(git_dir: Path, args: argparse.Namespace) -> tuple[Status, bool]:
+    from piehole.local import Local
+    from piehole.status import status, wait
+
+    local = Local.open(git_dir, common.overrides(args))
+    found = status(local, _PATIENCE)
+    if args.wait is None or found.trouble or found.halted:
+        return found, found.converged
+    reached = wait(found, args.wait, _PATIENCE)
+    return status(local, _PATIENCE), reached
+
+
+def _print(found: Status) -> None:
+    config = found.local.config
+    lines = [f"group {config.group}, site {config.site}: {_summary(found)}"]
+    lines += [f"site {one.member.site}: {_site(found, one)}" for one in found.sites]
+    if found.halted:
+        lines.append(f"halted: {found.halted.token}: {found.halted}")
+    for word, refs in (("pending", found.pending), ("stuck", found.stuck), ("locked", found.locked)):
+        lines += [f"{word}: {ref}: {why}" for ref, why in refs.items()]
+    lines += [f"unadopted: {ref}" for ref in found.unadopted]
+    if found.controller is None:
+        lines.append("controller: none answers here")
+    else:
+        lines += [f"controller: {line}" for line in found.controller or ["answers"]]
+    for line in lines:
+        print(f"{config.git_dir}: {line}")
+
+
+def _summary(found: Status) -> str:
+    if found.trouble:
+        return f"not known: {found.trouble}"
+    if found.halted:
+        return "halted"
+    if not found.in_step:
+        return f"not in step: {len(found.pending)} pending, {len(found.stuck)} stuck"
+    return f"in step at revision {found.newest}"
+
+
+def _site(found: Status, one: SiteStatus) -> str:
+    from piehole.status import BEHIND, LEFT, age
+
+    words = [one.state]
+    if one.state == BEHIND and one.behind:
+        words.append(f"by {one.behind} ref{'' if one.behind == 1 else 's'}")
+    seconds = age(one.since)
+    if seconds is not None:
+        words.append(f"for {seconds:.0f} s (since {one.since})")
+    if one.member.progress and one.state != LEFT:
+        words.append(f"(revision {one.member.progress.revision}, reported {one.member.progress.time})")
+    if one.member.fault:
+        words.append(f"({one.member.fault})")
+    if one.member.site == found.local.config.site:
+        words.append("(this site)")
+    return " ".join(words)

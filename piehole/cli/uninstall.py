@@ -1,0 +1,29 @@
+"""Take a repository out of its group: piehole's hooks and configuration go, all refs stay.
+
+The site's record is marked as left where etcd answers; where it does not, `piehole leave --site S` at another site does that. Git's own
+settings that `piehole install` made (core.fsync and others) and the kept tips below refs/piehole/kept/ stay.
+
+--local leaves the record alone: for a copy of a repository whose original goes on being the site.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from piehole.cli import common
+
+HELP = "take a repository out of its group"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.repository(parser, positional=True)
+    common.etcd(parser)
+    parser.add_argument("--local", action="store_true", help="leave the site's record in etcd as it is")
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole.soundness import find_repository
+    from piehole.uninstall import uninstall
+
+    uninstall(find_repository(common.folder(args)), common.overrides(args), print, record=not args.local)
+    return 0

@@ -1,0 +1,124 @@
+"""The sites of a group as their records say: who there is, how far each has come, and leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from piehole import keys, standing
+from piehole.deadline import Deadline
+from piehole.errors import Compacted, PieholeError
+from piehole.etcd.model import Compare, Put, Range, prefix_end
+from piehole.local import Local
+from piehole.readout import Readout
+from piehole.records import Progress, PushRecord, RecordError, SiteRecord
+
+_LOOKED_UP: Final = 50  # push records
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One site. ``fault`` says why a record of it cannot be used; then it counts as a site that was never seen."""
+
+    site: str
+    id: str = ""
+    url: str = ""
+    left: bool = False
+    progress: Progress | None = None
+    fault: str = ""
+
+    @property
+    def revision(self) -> int:
+        """How far it has come; -1 where it never said so."""
+        return self.progress.revision if self.progress else -1
+
+
+def members(local: Local, deadline: Deadline) -> list[Member]:
+    """All sites of the group, those that left included, in order of their names; read at one revision.
+
+    :raises EtcdError: etcd could not be used
+    """
+    k, group = local.keyspace, local.config.group
+    sites, progress = k.sites(group), k.all_progress(group)
+    ranges = [Range(prefix, prefix_end(prefix)) for prefix in (sites, progress)]
+    found = local.etcd.txn([], ranges, deadline=deadline).ranges
+    said = {k.split_site(progress, kv.key): kv.value for kv in found[1].kvs}
+    named = [(k.split_site(sites, kv.key), kv.value) for kv in found[0].kvs]
+    return [_member(name, record, said.get(name)) for name, record in named if name is not None]
+
+
+def _member(name: str, record: bytes, progress: bytes | None) -> Member:
+    try:
+        site = SiteRecord.parse(record)
+    except RecordError as error:
+        return Member(name, fault=str(error))
+    try:
+        seen = Progress.parse(progress) if progress is not None else None
+    except RecordError as error:
+        return Member(name, site.id, site.url, site.left, fault=str(error))
+    return Member(name, site.id, site.url, site.left, seen)
+
+
+def ref_revisions(readout: Readout) -> dict[str, int]:
+    """The mod_revision of every ref of the group and of HEAD: what a site's progress is measured by."""
+    return {name: kv.mod_revision for name, kv in readout.entries.items() if name not in (keys.PUSH, keys.FENCE)}
+
+
+def push_at(local: Local, revision: int, deadline: Deadline) -> PushRecord | None:
+    """The push that made the change at this revision; None where it was made by hand, or the history is gone.
+
+    :raises EtcdError: etcd could not be used
+    """
+    key = local.keyspace.ref(local.config.group, keys.PUSH)
+    try:
+        found = local.etcd.range(key, revision=revision, deadline=deadline).kvs
+        return PushRecord.parse(found[0].value) if found and found[0].mod_revision == revision else None
+    except (Compacted, RecordError):
+        return None
+
+
+def held_alone(local: Local, readout: Readout, everybody: Sequence[Member], site: str, deadline: Deadline) -> list[str]:
+    """The refs whose newest value only this one site is known to have: it reached or made them, and no other has come so far.
+
+    :raises EtcdError: etcd could not be used
+    """
+    others = max((one.revision for one in everybody if one.site != site and not one.left), default=-1)
+    reached = max((one.revision for one in everybody if one.site == site), default=-1)
+    newer = {name: mod for name, mod in ref_revisions(readout).items() if mod > others}
+    unsure = sorted({mod for mod in newer.values() if mod > reached}, reverse=True)[:_LOOKED_UP]
+    pushes = {mod: push_at(local, mod, deadline) for mod in unsure}
+    made = {mod for mod, push in pushes.items() if push is not None and push.site == site}
+    return sorted(name for name, mod in newer.items() if mod <= reached or mod in made)
+
+
+def leave(local: Local, site: str, deadline: Deadline) -> bool:
+    """Mark the site's record as left; False where it had left already.
+
+    :raises Halted: etcd holds another group, or this site's name belongs to another machine now
+    :raises PieholeError: the group has no such site, or its record was changed at this very moment
+    :raises EtcdError: etcd could not be used
+    """
+    config, key = local.config, local.keyspace.site(local.config.group, site)
+    readout = local.swapper.read([], deadline)
+    halted = standing.check_group(config, readout.group.value if readout.group else None)
+    if halted is not None:
+        raise halted
+    found = local.etcd.range(key, deadline=deadline).kvs
+    if not found:
+        known = ", ".join(one.site for one in members(local, deadline)) or "none"
+        raise PieholeError(f"the group {config.group!r} has no site {site!r}. Its sites: {known}.")
+    record = SiteRecord.parse(found[0].value)
+    if record.left:
+        return False
+    guard = Compare(key, mod_revision=found[0].mod_revision)
+    if not local.etcd.txn([guard], [Put(key, record.leaving().dump())], deadline=deadline).succeeded:
+        raise PieholeError(
+            f"somebody else changed the record of the site {site!r} at this very moment. Look, and try again."
+        )
+    return True
+
+
+def is_ours(local: Local, everybody: Sequence[Member]) -> bool:
+    """Whether the record of this site's name is this repository's, and not another machine's."""
+    return any(one.site == local.config.site and one.id == local.config.site_id for one in everybody)

@@ -1,0 +1,82 @@
+"""``piehole uninstall``: hooks, configuration and records go; refs, reflogs and git's own settings stay."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from piehole import git, hookfiles, keys, members
+from piehole.config import GitConfig
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, PieholeError, UsageError
+from piehole.local import Local
+from piehole.repository import Repository
+
+_PATIENCE: Final = 5.0  # seconds for etcd, which is not needed
+
+
+def uninstall(
+    git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Callable[[str], None], *, record: bool = True
+) -> None:
+    """
+    :param record: whether the site's record in etcd is marked as left, too
+    :raises PieholeError: this runs under another account than the repository's owner
+    :raises GitError: the configuration cannot be written
+    """
+    Repository(git_dir).check_owner()
+    if record:
+        # First of all: from now on the hooks refuse, so no push slips in while they go.
+        _leave(git_dir, overrides, say)
+    chained = [hook for hook in hookfiles.HOOKS if hookfiles.is_chained(git_dir / "hooks" / hook)]
+    removed = hookfiles.remove(git_dir)
+    say(f"hooks: removed {', '.join(removed)}" if removed else "hooks: there were none of piehole's")
+    for hook in chained:
+        say(
+            f"note: {git_dir / 'hooks' / hook} is somebody else's and still calls {hook}.piehole, which is gone: take that line out"
+        )
+    if _has_section(git_dir):
+        git.run(git_dir, ["config", "--local", "--remove-section", "piehole"])
+        say(
+            "configuration: removed piehole.*; git's own settings (core.*, receive.*, uploadpack.*, transfer.*) stay as they are"
+        )
+    else:
+        say("configuration: there was no piehole.* in it")
+    if (git_dir / "piehole").is_dir():
+        shutil.rmtree(git_dir / "piehole")
+        say(f"removed {git_dir / 'piehole'}")
+    kept = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(refname)", keys.KEPT]).stdout)
+    say(f"refs stay as they are{f', {len(kept)} kept tips below {keys.KEPT} too' if kept else ''}")
+
+
+def _has_section(git_dir: Path) -> bool:
+    found = git.run(git_dir, ["config", "--local", "--name-only", "--get-regexp", r"^piehole\."], ok=(0, 1))
+    return bool(found.stdout)
+
+
+def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Callable[[str], None]) -> None:
+    site = GitConfig(git_dir).one("piehole.site") or "SITE"
+    elsewhere = f"`piehole leave --site {site}` at another site marks it as left."
+    try:
+        local = Local.open(git_dir, overrides)
+        deadline = Deadline(_PATIENCE)
+        everybody = members.members(local, deadline)
+        if not members.is_ours(local, everybody):
+            say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
+            return
+        alone = members.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
+        members.leave(local, site, deadline)
+    except UsageError as error:
+        say(f"the site's record in etcd stays as it is: {error}")
+    except EtcdError as error:
+        say(f"the site's record could not be marked as left: {error} {elsewhere}")
+    except PieholeError as error:
+        say(f"the site's record was not marked as left: {error}")
+    else:
+        say(f"the site {site!r} has left the group {local.config.group!r}")
+        if alone:
+            say(
+                f"note: no other site is known to have the newest of {', '.join(alone[:5])}{' …' if len(alone) > 5 else ''} yet: "
+                "keep this repository, and let it be fetched from, until they do"
+            )
