@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import site
 import subprocess
 import sys
@@ -30,20 +31,39 @@ def answer(libraries: str, question: list[str]) -> list[str]:
         # Git holds the locks only while its receive-pack lives.
         deadline = asked.deadline(local.config.hook_timeout)
         answered = answers.answer(asked, admission, deadline, lambda: proc.lives(asked.push_name) is True)
-    except EtcdError as error:
-        return [f"refuse no-access {error}"]
-    except PieholeError as error:
-        return [f"refuse no-access {error} Run `piehole check` at this site."]
-    return answered or ["refuse no-access the receive-pack of this push has ended: nothing moves."]
+    except (PieholeError, OSError) as error:
+        why = f"{error}" if isinstance(error, EtcdError) else f"{error} Run `piehole check` at this site."
+        return [_refusal(question, why)]
+    return answered or [_refusal(question, "The receive-pack of this push has ended.")]
+
+
+def _refusal(question: list[str], why: str) -> str:
+    """What the pusher is told where no decision was reached; a controller that fell silent may still act on a proposal."""
+    words = " ".join(why.split())
+    if question[0] == "propose" and "earlier" in question:
+        return f"refuse unknown the group may still take this push; look before pushing again. {words}"
+    return f"refuse no-access {words} Nothing moves."
 
 
 def _start_reconcile(git_dir: Path) -> None:
-    """Have this site catch up in a process of its own, which outlives the hook: a hook replicates nothing itself."""
-    subprocess.Popen(
-        [sys.executable, "-I", "-m", "piehole.cli", "reconcile", "--once", str(git_dir)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-    )
+    """Have this site catch up in a process of its own, which outlives the hook: a hook replicates nothing itself.
+
+    One at a time is enough, however many refs are behind: the process holds a lock as long as it lives.
+    """
+    from piehole import git
+
+    with (git_dir / "piehole" / "catching-up.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        subprocess.Popen(
+            [sys.executable, "-I", "-m", "piehole.cli", "reconcile", "--once", str(git_dir)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env=git.environment(),
+            pass_fds=(lock.fileno(),),
+        )

@@ -7,7 +7,6 @@ by the very same code in this process (:mod:`hooks.direct`); either way it is a 
 from __future__ import annotations
 
 import os
-import sys
 from time import monotonic, sleep
 
 from piehole import ask, inflight, proc
@@ -83,6 +82,7 @@ class Hook:
         answer = self._decide(record, ["admit", f"command {ref} {old} {new}"])
         word, _, rest = answer[0].partition(" ")
         if word == "take":
+            self._check_reflog(ref)
             record.announce(inflight.Announcement(ref, old, new, rest, managed=True))
         elif word == "free":
             record.announce(inflight.Announcement(ref, old, new, "-", managed=False))
@@ -154,11 +154,9 @@ class Hook:
         log = path = f"{self.git_dir}/logs/{ref}"
         while not os.path.lexists(path):
             path = os.path.dirname(path)
-        # Git removes folders that are in a reflog's way where they hold nothing but folders.
-        in_the_way = (
-            any(files for _, _, files in os.walk(log)) if path == log and os.path.isdir(log) else not os.path.isdir(path)
-        )
-        if (in_the_way and not (path == log and os.path.isfile(log))) or not os.access(path, os.W_OK):
+        # Git removes a folder that is in a reflog's way where it holds nothing but folders.
+        free = os.path.isdir(path) if path != log else not any(files for _, _, files in os.walk(log))
+        if not free or not os.access(path, os.W_OK):
             raise Refused(
                 "no-access",
                 f"{path} stands in the way or cannot be written by this account, so git could not record the push. "

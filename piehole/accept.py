@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from piehole import progress, standing
 from piehole.deadline import Deadline
 from piehole.errors import Halted
+from piehole.keys import HEAD
 from piehole.local import Local
 from piehole.survey import Survey, direction, short, survey
 
@@ -45,18 +47,19 @@ def refuse_foreign(local: Local, seen: Survey) -> None:
         raise wrong
 
 
-def consequences(local: Local, seen: Survey) -> list[str]:
-    """What a reconcile would do here, a line for each ref: local value -> the group's."""
+def consequences(local: Local, seen: Survey, *, besides: Collection[str] = ()) -> list[str]:
+    """What a reconcile would do here, a line for each ref but those of ``besides``: local value -> the group's."""
+    planned = seen.planned
     lines = []
-    for number, move in enumerate(seen.planned.moves):
+    for number, move in enumerate(move for move in planned.moves if move.ref not in besides):
         what = f" ({direction(local.repository, move.old, move.new)})" if number < _EXPLAINED else ""
         lines.append(f"{move.ref}: {short(move.old)} -> {short(move.new)}{what}")
-    if seen.planned.head:
-        lines.append(f"HEAD: {seen.observed.head or 'detached'} -> {seen.planned.head}")
-    lines += [f"{ref}: stays as it is, the group has no opinion on it" for ref in seen.planned.unadopted]
-    lines += [f"{ref}: stays as it is, it is locked: {why}" for ref, why in seen.planned.locked.items()]
-    lines += [f"{ref}: cannot be brought along: {why}" for ref, why in seen.planned.stuck.items()]
-    return lines
+    if planned.head and HEAD not in besides:
+        lines.append(f"HEAD: {seen.observed.head or 'detached'} -> {planned.head}")
+    stays = dict.fromkeys(planned.unadopted, "the group has no opinion on it")
+    stays |= {ref: f"it is locked: {why}" for ref, why in planned.locked.items()}
+    stays |= planned.stuck
+    return lines + [f"{ref}: stays as it is: {why}" for ref, why in stays.items() if ref not in besides]
 
 
 def accept(local: Local) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from piehole import judge, keys
 from piehole.config import Config
 from piehole.deadline import Deadline
-from piehole.errors import EtcdError, EtcdRefused, Halted
+from piehole.errors import EtcdError, EtcdRefused, Halted, NoAccess
 from piehole.judge import Accept, Command, Refuse
+from piehole.oids import is_zero
 from piehole.readout import Readout
 from piehole.records import PushRecord
 from piehole.repository import Move, Repository
 from piehole.swap import Accepted, Basis, Proposal, Swapper, Unknown
+
+LEAST: Final = 0.1  # seconds: what each question may take of a push whose patience is used up
 
 
 class Source(Protocol):
@@ -66,6 +69,12 @@ def refusal(error: EtcdError) -> Refuse:
             "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
             "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
         )
+    if isinstance(error, NoAccess):
+        return Refuse(
+            judge.NO_ACCESS,
+            f"{error}, and no running controller asks for it, so nothing changed; reading still works. "
+            "Have the administrator start `piehole controller` at this site.",
+        )
     if isinstance(error, EtcdRefused):
         return Refuse(judge.NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
     return Refuse(judge.NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")
@@ -82,10 +91,13 @@ class Admission:
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
         """Whether one ref may move, without changing anything. The basis is what its swap will compare."""
-        if not command.ref.startswith(keys.RESERVED) and not keys.is_managed(command.ref, self._config.exclude):
-            return Free()
         symbolic = self._repository.symref_target(command.ref) is not None
-        refused = judge.out_of_bounds(command.ref, symbolic=symbolic, namespace="") or self._broken_deletion(command)
+        refused = judge.out_of_bounds(command.ref, symbolic=symbolic, namespace="")
+        if refused:
+            return refused
+        if not keys.is_managed(command.ref, self._config.exclude):
+            return Free()
+        refused = self._broken_deletion(command)
         if refused:
             return refused
         try:
@@ -124,7 +136,10 @@ class Admission:
             return Unknown(str(error)) if earlier else refusal(error)
         if isinstance(outcome, Accepted | Unknown):
             return outcome
-        return self._again([command for command, _ in items], outcome.now)
+        try:
+            return self._again([command for command, _ in items], outcome.now, deadline)
+        except EtcdError as error:
+            return refusal(error)
 
     def _judge(self, commands: Sequence[Command], deadline: Deadline) -> tuple[list[Refuse], dict[str, Basis] | None]:
         refusals: list[Refuse] = []
@@ -154,8 +169,14 @@ class Admission:
                 refusals.append(verdict)
         return refusals, bases
 
-    def _again(self, commands: Sequence[Command], now: Readout) -> Again | Refuse:
+    def _again(self, commands: Sequence[Command], now: Readout, deadline: Deadline) -> Again | Refuse:
         refusals, bases = self._judge_by(commands, now)
+        if not refusals and deadline.remaining() < LEAST:
+            refs = ", ".join(command.ref for command in commands[:3])
+            return Refuse(
+                judge.STALE,
+                f"other changes of the group kept coming first, and there is no time left for {refs}. Push again.",
+            )
         return refusals[0] if refusals else Again(bases)
 
     def _after_catching_up(self, command: Command, refused: Refuse, deadline: Deadline) -> Refuse:
@@ -167,8 +188,17 @@ class Admission:
 
     def _broken_deletion(self, command: Command) -> Refuse | None:
         # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:
-        # the gate could not tell them apart.
-        if not command.deletes or self._repository.kinds([command.old]):
+        # the gate could not tell them apart. Neither does git compare anything then, whatever the client said of the old value.
+        if not command.deletes:
+            return None
+        if command.creates:
+            here = self._repository.read_ref(command.ref)
+            if is_zero(here):
+                return None
+            return Refuse(
+                judge.STALE, f"{command.ref} is at {here} here, and this push knew nothing of it. Pull and push again."
+            )
+        if self._repository.kinds([command.old]):
             return None
         return Refuse(
             judge.STALE,

@@ -7,8 +7,8 @@ from typing import Final
 
 from piehole import git
 
-# What `git rev-list ARGUMENTS --stdin` prints for these revisions.
-Walk = Callable[[Sequence[str], Iterable[str]], bytes]
+# What `git rev-list ARGUMENTS --stdin` prints for these revisions; None where it cannot walk them.
+Walk = Callable[[Sequence[str], Iterable[str]], bytes | None]
 
 _FEW: Final = 4  # pairs that are quicker asked one by one
 
@@ -16,16 +16,15 @@ _FEW: Final = 4  # pairs that are quicker asked one by one
 def contained(
     pairs: Sequence[tuple[str, str]], walk: Walk, is_ancestor: Callable[[str, str], bool]
 ) -> set[tuple[str, str]]:
-    """Those of the pairs ``(old, new)`` of commits in which ``new`` descends from ``old``.
-
-    :raises GitError: from ``walk``
-    """
-    if len(pairs) <= _FEW:
-        return {(old, new) for old, new in pairs if is_ancestor(old, new)}
+    """Those of the pairs ``(old, new)`` of commits in which ``new`` descends from ``old``."""
     olds, news = {old for old, _ in pairs}, {new for _, new in pairs}
-    outside = set(git.lines(walk([], [*olds, *(f"^{new}" for new in news)])))
-    inside = [(old, new) for old, new in pairs if old not in outside]
-    parents = _graph(walk(["--parents"], [*news, *(f"^{old}" for old in olds)]))
+    outside = walk([], [*olds, *(f"^{new}" for new in news)]) if len(pairs) > _FEW else None
+    graph = walk(["--parents"], [*news, *(f"^{old}" for old in olds)]) if outside is not None else None
+    if outside is None or graph is None:
+        return {(old, new) for old, new in pairs if is_ancestor(old, new)}
+    lost = set(git.lines(outside))
+    inside = [(old, new) for old, new in pairs if old not in lost]
+    parents = _graph(graph)
     # The walk ends at every old tip, so a path that leads through another one is asked for.
     return {(old, new) for old, new in inside if _reaches(parents, new, old) or is_ancestor(old, new)}
 

@@ -21,10 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from piehole import judge
-from piehole.admission import Admission, Again, Free, Pusher
+from piehole.admission import LEAST, Admission, Again, Free, Pusher
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
 from piehole.judge import Command, Refuse
+from piehole.oids import LENGTHS, is_oid
 from piehole.swap import Accepted, Basis, Unknown
 
 
@@ -54,8 +55,8 @@ class Question:
         words = [line.partition(" ") for line in lines]
         single = {word: rest for word, _, rest in words}
         wants = [rest.split(" ") for word, _, rest in words if word in ("command", "want")]
-        kind = words[0][0]
         try:
+            kind = words[0][0]
             name, _, push_id = single["push"].partition(" ")
             waited = float(single["waited"])
             commands = tuple(Command(ref, old, new) for ref, old, new, *_ in wants)
@@ -63,7 +64,8 @@ class Question:
             repository = single["repository"]
         except (KeyError, ValueError, IndexError) as error:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand: {error}") from error
-        if kind not in ("admit", "propose") or not commands or not 0 <= waited < 1e6:
+        sound = all(command.ref.startswith("refs/") and _oids(command) for command in commands)
+        if kind not in ("admit", "propose") or not commands or not sound or not 0 <= waited < 1e6:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand.")
         return cls(
             kind, waited, repository, name, push_id, single.get("pusher", ""), commands, snapshots, "earlier" in single
@@ -71,7 +73,11 @@ class Question:
 
     def deadline(self, timeout: float) -> Deadline:
         """What is left of the whole push's patience. Never nothing: an etcd that answers at once is asked all the same."""
-        return Deadline(max(timeout - self.waited, 0.5))
+        return Deadline(max(timeout - self.waited, LEAST))
+
+
+def _oids(command: Command) -> bool:
+    return any(is_oid(command.old, name) and is_oid(command.new, name) for name in LENGTHS)
 
 
 def answer(

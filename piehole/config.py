@@ -61,9 +61,16 @@ class GitConfig:
 
     def many(self, name: str) -> tuple[str, ...]:
         """All values of the narrowest scope that sets it: a repository's list replaces the server's. Commas separate, too."""
+        return tuple(part.strip() for value in self.narrowest(name) for part in value.split(",") if part.strip())
+
+    def narrowest(self, name: str) -> tuple[str, ...]:
+        """Like :meth:`many`, for values that may hold commas themselves, as ref names do."""
         found = self._values.get(name, [])
-        values = [value for scope, value in found if scope == found[-1][0]]
-        return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+        return tuple(value for scope, value in found if scope == found[-1][0])
+
+    def every(self, name: str) -> tuple[str, ...]:
+        """All values of all scopes, as git itself has it for lists such as transfer.hideRefs."""
+        return tuple(value for _, value in self._values.get(name, []))
 
     def local(self, name: str) -> str:
         """The value that the repository itself sets, or ``""``."""
@@ -113,7 +120,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Mapping[str, str | Sequenc
         url=one("url"),
         etcd=many("etcd"),
         prefix=keys.Keyspace(one("prefix", keys.DEFAULT_PREFIX)).prefix,
-        exclude=many("exclude"),
+        exclude=found.narrowest("piehole.exclude"),
         keep_for=one("keepFor", "90.days"),
         allow_protocol=many("allowProtocol") or DEFAULT_PROTOCOLS,
         hook_timeout=seconds("piehole.hookTimeout", one("hookTimeout", "10")),

@@ -31,8 +31,13 @@ def candidates(root: Path) -> Iterator[Path]:
 
 
 def has_group(git_dir: Path) -> bool:
-    """Whether the repository itself says that it belongs to a group."""
+    """Whether the repository itself says that it belongs to a group, and is bare.
+
+    One whose configuration cannot be read counts, so that whoever opens it says why.
+    """
+    asked = ["config", "--local", "--get-regexp", r"^(piehole\.group|core\.bare)$"]
     try:
-        return bool(git.run(git_dir, ["config", "--local", "--get", "piehole.group"], ok=(0, 1)).stdout.strip())
+        found = dict(line.partition(" ")[::2] for line in git.lines(git.run(git_dir, asked, ok=(0, 1)).stdout))
     except GitError:
-        return False
+        return True
+    return bool(found.get("piehole.group")) and found.get("core.bare", "true") != "false"

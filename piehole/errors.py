@@ -4,8 +4,8 @@
 
     PieholeError                 exit status 1: anything about a repository, group or peer
     ├── UsageError               exit status 2: wrong arguments, or a required setting is missing
-    ├── EtcdError                exit status 3: etcd was needed and could not be used
-    │   ├── EtcdUnreachable      no endpoint answered in time, or there is no quorum
+    ├── EtcdError                etcd was needed and could not be used
+    │   ├── EtcdUnreachable      exit status 3: no endpoint answered in time, or there is no quorum
     │   ├── EtcdRefused          etcd answered and said no (authentication, permission, bad request)
     │   │   └── NoAccess         this account cannot read the etcd credentials
     │   └── Compacted            the history that was asked for is gone: list again
@@ -35,14 +35,14 @@ class UsageError(PieholeError):
 class EtcdError(PieholeError):
     """etcd was needed and could not be used."""
 
-    exit_status = 3
-
 
 class EtcdUnreachable(EtcdError):
     """No endpoint gave an answer before the deadline, or the cluster has no quorum.
 
     ``maybe_sent`` is true when a request may have reached a member, so that a write may still take effect later.
     """
+
+    exit_status = 3
 
     def __init__(self, message: str, *, maybe_sent: bool = False) -> None:
         super().__init__(message)

@@ -26,6 +26,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     env.setdefault("PATH", _PATH)
     env["GIT_NO_REPLACE_OBJECTS"] = "1"
     env["GIT_GRAFT_FILE"] = os.devnull
+    # Else git hints at each start that the graft file, which is named here to have none, is deprecated.
+    env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "advice.graftFileDeprecated", "GIT_CONFIG_VALUE_0": "false"}
     env["GIT_TERMINAL_PROMPT"] = "0"
     env["LC_ALL"] = "C.UTF-8"  # messages are matched nowhere, but shown to people and kept in logs
     if extra:

@@ -6,23 +6,25 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
-from piehole import adopt, hookfiles, inflight, keys, progress, settings, soundness
 from piehole import config as configuration
-from piehole.adopt import Change
+from piehole import hookfiles, inflight, keys, progress, settings, soundness, standing
+from piehole.adoption import Adoption
 from piehole.config import Config, GitConfig
 from piehole.deadline import Deadline
-from piehole.errors import PieholeError, UsageError
+from piehole.errors import Halted, PieholeError, UsageError
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Compare, Put
+from piehole.judge import WRONG_GROUP
 from piehole.local import Local
-from piehole.oids import is_zero
 from piehole.readout import Readout
 from piehole.records import GroupRecord, SiteRecord
 from piehole.repository import Repository
 from piehole.transfer.urls import parse_url
 
-_PATIENCE = 10.0  # seconds for each question to etcd
+_PATIENCE: Final = 10.0  # seconds for each question to etcd
+_ROUNDS: Final = 5  # of adopting while others push
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +57,44 @@ class Installer:
         hookfiles.refuse_foreign(git_dir)
         config = self._config()
         Repository(git_dir, config.object_format).check_owner()
+        # Whether this repository has taken part in its group before, whatever the configuration says by now.
+        known = bool(config.group_id) and bool(standing.load(git_dir).notes)
         local = Local.of(config, Etcd(config.etcd, config.credentials))
         readout = local.swapper.list_group(Deadline(_PATIENCE))
-        group = self._group(local, readout)
-        local = Local.of(replace(config, group_id=group.id, site_id=self._site_id(config, readout)), local.etcd)
-        anew = self._configure(local)
+        group = self._group(local, readout, known)
         founding = readout.group is None or group.extra.get("adopting") == config.site
+        local = Local.of(replace(config, group_id=group.id, site_id=self._site_id(config, readout)), local.etcd)
+        adoption = Adoption(local, self._request.adopt, self._request.pusher, self._say)
+        adoption.check(founding=founding)
+        anew = self._configure(local) or not known or self._was_away(readout)
         if readout.group is None:
             self._found(local, group)
-        self._register(local, readout)
+        self._register(local, readout, anew=anew)
         if founding:
-            self._adopt_all(local, group)
+            adoption.found()
         if anew:
             progress.publish(local, 0, Deadline(_PATIENCE), takeover=True)
         if not founding:
-            self._join(local, readout)
+            adoption.join()
         return local
+
+    def _was_away(self, readout: Readout) -> bool:
+        """Whether this site was made to leave: the group has not waited for it, so what its records said is over."""
+        return readout.site is not None and SiteRecord.parse(readout.site.value).left
 
     def _config(self) -> Config:
         git_dir = self._request.git_dir
-        config = configuration.parse(git_dir, GitConfig(git_dir), self._request.overrides)
+        found = GitConfig(git_dir)
+        config = configuration.parse(git_dir, found, self._request.overrides)
+        former = found.local("piehole.group"), found.local("piehole.site")
+        if former[0] not in ("", config.group):
+            config = replace(config, group_id="", site_id="")
+        elif former[1] not in ("", config.site):
+            # A copy of another site's repository, or one that changes its name: whose past it brings along is not its own.
+            config = replace(config, site_id="")
+            self._say(
+                f"note: this repository was the site {former[1]!r}; if that is no more, `piehole leave --site {former[1]}`"
+            )
         if not config.url:
             raise UsageError(
                 "piehole.url is not set: the other sites must know where to fetch from here. "
@@ -88,10 +108,20 @@ class Installer:
             )
         return config
 
-    def _group(self, local: Local, readout: Readout) -> GroupRecord:
-        """The group's record, as it is or as it will be."""
+    def _group(self, local: Local, readout: Readout, known: bool) -> GroupRecord:
+        """The group's record, as it is or as it will be.
+
+        :param known: this repository has taken part in a group of this name
+        """
         config = local.config
         if readout.group is None:
+            if known:
+                raise Halted(
+                    WRONG_GROUP,
+                    f"{config.git_dir} belongs to the group {config.group!r} (id {config.group_id}), and this etcd has no record of it: "
+                    "it was emptied, or it is another etcd. If it is the right one, `piehole clobber` at the site that is right restores "
+                    "the record. If this repository shall begin a new group, run `piehole uninstall` here first.",
+                )
             return GroupRecord(config.group_id or str(uuid.uuid4()), config.object_format, {"adopting": config.site})
         record = GroupRecord.parse(readout.group.value)
         if record.object_format != config.object_format:
@@ -99,10 +129,11 @@ class Installer:
                 f"the group {config.group!r} has {record.object_format} objects and {config.git_dir} has {config.object_format}: "
                 f"they can never agree. Make the repository with `git init --bare --object-format={record.object_format}`."
             )
-        if config.group_id and config.group_id != record.id:
-            raise PieholeError(
+        if known and config.group_id != record.id:
+            raise Halted(
+                WRONG_GROUP,
                 f"{config.git_dir} joined another group of the name {config.group!r} (id {config.group_id}); etcd has the id {record.id}. "
-                "If etcd is the right one, run `piehole uninstall` here first, then install again."
+                "If etcd is the right one, run `piehole uninstall` here first, then install again.",
             )
         return record
 
@@ -137,7 +168,7 @@ class Installer:
             "url": config.url,
         }
         given = self._request.overrides
-        if config.prefix != keys.DEFAULT_PREFIX:
+        if config.prefix != before.one("piehole.prefix", keys.DEFAULT_PREFIX):
             values["prefix"] = config.prefix
         for name, value in values.items():
             if before.local(f"piehole.{name.lower()}") != value:
@@ -152,12 +183,11 @@ class Installer:
 
     def _make_folders(self, git_dir: Path, shared: str) -> None:
         """The folder of in-flight records, with the mode that core.sharedRepository asks for: every pusher writes there."""
-        mode = {"group": 0o2770, "true": 0o2770, "1": 0o2770, "all": 0o2777, "world": 0o2777, "2": 0o2777}.get(
-            shared, 0o700
-        )
+        mode = settings.shared_mode(shared)
         for folder in (git_dir / "piehole", git_dir / inflight.FOLDER):
             folder.mkdir(exist_ok=True)
-            folder.chmod(mode if folder.name != "piehole" else mode & ~0o022 | 0o700)
+            # What lies beside the records is the owner's alone to write.
+            folder.chmod(mode if folder.name != "piehole" else mode & ~0o022)
 
     def _found(self, local: Local, group: GroupRecord) -> None:
         key = local.keyspace.group(local.config.group)
@@ -167,14 +197,15 @@ class Installer:
             )
         self._say(f"founded the group {local.config.group!r}")
 
-    def _register(self, local: Local, readout: Readout) -> None:
+    def _register(self, local: Local, readout: Readout, *, anew: bool) -> None:
         config = local.config
         key = local.keyspace.site(config.group, config.site)
         record = SiteRecord(config.site_id, config.url)
         if readout.site is not None:
             before = SiteRecord.parse(readout.site.value)
             record = replace(before, id=config.site_id, url=config.url, left=False)
-            if record == before:
+            # A site that begins anew writes its record in any case: whoever reaps at this moment counted on its old progress.
+            if record == before and not anew:
                 self._say(f"the site {config.site!r} is registered with the URL {config.url}")
                 return
         found = readout.site.mod_revision if readout.site else 0
@@ -185,49 +216,3 @@ class Installer:
                 f"somebody else changed the record of the site {config.site!r} at this very moment. Run `piehole install` again."
             )
         self._say(f"registered the site {config.site!r} with the URL {config.url}")
-
-    def _adopt_all(self, local: Local, group: GroupRecord) -> None:
-        """The founding site's refs become the consensus. Interrupted, it continues when it is run again."""
-        readout = local.swapper.list_group(Deadline(_PATIENCE))
-        wanted = [change for change in adopt.changes(readout, adopt.local_refs(local)) if change.before is None]
-        adopt.write(local, wanted, self._request.pusher)
-        refs = sum(1 for change in wanted if change.name != keys.HEAD)
-        self._say(f"adopted {refs} ref{'' if refs == 1 else 's'} of this repository")
-        key = local.keyspace.group(local.config.group)
-        done = GroupRecord(group.id, group.object_format, {n: v for n, v in group.extra.items() if n != "adopting"})
-        local.etcd.txn([], [Put(key, done.dump())], deadline=Deadline(_PATIENCE))
-
-    def _join(self, local: Local, readout: Readout) -> None:
-        """A joiner changes nothing of the group unless it is told to."""
-        differing = [change for change in adopt.changes(readout, adopt.local_refs(local)) if change.name != keys.HEAD]
-        chosen = self._chosen(local, differing)
-        refused = adopt.write(local, chosen, self._request.pusher)
-        if chosen:
-            self._say(f"adopted {len(chosen) - len(refused)} refs of this repository")
-        left = [change for change in differing if change not in chosen or change in refused]
-        for change in left:
-            held = (
-                "the group has no such ref"
-                if change.before is None
-                else f"the group has {change.before.decode(errors='replace').strip()}"
-            )
-            self._say(f"not adopted: {change.name} ({change.after[:12]} here, {held})")
-        if left:
-            self._say(
-                "Refs that the group lacks stay here and are no part of it; those that it has otherwise will be brought to its values, "
-                "with the tips from here kept below refs/piehole/kept/. `piehole install --adopt` adopts what moves nothing back."
-            )
-
-    def _chosen(self, local: Local, differing: Sequence[Change]) -> list[Change]:
-        if self._request.adopt is None:
-            return []
-        if self._request.adopt:
-            unknown = set(self._request.adopt) - set(adopt.local_refs(local))
-            if unknown:
-                raise UsageError(f"--adopt names {', '.join(sorted(unknown))}, which this repository does not have.")
-            return [change for change in differing if change.name in self._request.adopt]
-        return [change for change in differing if change.before is None or self._forward(local, change)]
-
-    def _forward(self, local: Local, change: Change) -> bool:
-        before = (change.before or b"").decode(errors="replace").strip()
-        return bool(before.strip("0")) and not is_zero(change.after) and local.repository.contains(change.after, before)

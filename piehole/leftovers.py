@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from piehole import inflight, proc
+from piehole.oids import is_zero
 
+# A lock that was made this long (seconds) after the dead one's last sign of life is somebody else's.
+_LATE: Final = 60.0
 # A lock younger than this (seconds) may be somebody else's, who took it after the dead one's; it is looked at again later.
 _YOUNG: Final = 1.0
 # A record of another pid namespace says nothing about whether its process lives; after so long (seconds) it does not.
@@ -17,36 +20,64 @@ _FORGOTTEN: Final = 86400.0
 def clear(git_dir: Path) -> list[str]:
     """Remove the locks that dead receive-packs left, then their records; return the locks that were removed.
 
-    Locks that no record names are left alone: they are not ours to judge.
+    Locks that no record accounts for are left alone: they are not ours to judge.
     """
-    records = list(inflight.records(str(git_dir)))
-    dead = [record for record in records if _is_dead(record)]
+    folder = git_dir / inflight.FOLDER
+    dead = {name for name in _names(folder) if _is_dead(folder / name)}
     if not dead:
         return []
-    living = {ref for record in records if record not in dead for ref in record.announced}
+    records = list(inflight.records(str(git_dir)))
+    living = {ref for record in records if record.name not in dead for ref in record.announced}
     removed: list[str] = []
-    for record in dead:
-        names = [*(ref for ref in record.announced if ref not in living), *(() if living else ("HEAD", "packed-refs"))]
-        locks = [git_dir / f"{name}.lock" for name in names]
-        if all(_remove(lock, removed) for lock in locks):
-            Path(record.path).unlink(missing_ok=True)
+    for record in records:
+        if record.name in dead:
+            seen = _modified(Path(record.path))
+            locks = [git_dir / f"{name}.lock" for name in _locked(record, living)]
+            if not all(_remove(lock, seen, removed) for lock in locks):
+                dead.discard(record.name)
+    for name in dead:  # also those that were cut off before their first line, and announced nothing
+        (folder / name).unlink(missing_ok=True)
     return removed
 
 
-def _is_dead(record: inflight.Record) -> bool:
-    lives = proc.lives(record.name)
+def _names(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+
+
+def _locked(record: inflight.Record, living: set[str]) -> set[str]:
+    """The names that git may have locked for this push, without those that a living one is about to lock."""
+    names = {ref for ref in record.announced if ref not in living}
+    if not living:
+        # Git locks HEAD with the branch that it points to, and the packed refs where it deletes.
+        names |= {"HEAD"} | ({"packed-refs"} if any(is_zero(one.new) for one in record.announced.values()) else set())
+    return names
+
+
+def _is_dead(path: Path) -> bool:
+    lives = proc.lives(path.name)
     if lives is None:
-        try:
-            return time.time() - Path(record.path).stat().st_mtime > _FORGOTTEN
-        except OSError:
-            return False
+        return time.time() - _modified(path) > _FORGOTTEN
     return not lives
 
 
-def _remove(lock: Path, removed: list[str]) -> bool:
-    """Whether the lock is gone now."""
+def _modified(path: Path) -> float:
+    """When the file was changed last, by the clock of this machine; now, where it is gone."""
     try:
-        if time.time() - lock.stat().st_mtime < _YOUNG:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _remove(lock: Path, seen: float, removed: list[str]) -> bool:
+    """Whether there is no lock of the dead receive-pack any more, whose last sign of life was at ``seen``."""
+    try:
+        made = lock.lstat().st_mtime
+        if made > seen + _LATE:
+            return True
+        if time.time() - made < _YOUNG:
             return False
         lock.unlink()
     except (FileNotFoundError, NotADirectoryError):

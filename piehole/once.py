@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import tenacity
@@ -12,15 +13,19 @@ from piehole import standing
 from piehole.deadline import Deadline
 from piehole.local import Local
 from piehole.peers import Health
+from piehole.readout import Readout
+from piehole.reaping import reap
 from piehole.reconcile import Reconciler, Report
+from piehole.repository import Move
 from piehole.supply import Supply
+from piehole.transfer import hold
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _ROUNDS: Final = 20  # a ref that a push holds is looked at again; a push ends within its own deadline
 
 
 def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None = None) -> Report:
-    """Bring one repository to consensus, publish its progress, and expire kept tips.
+    """Bring one repository to consensus, publish its progress, reap tombstones and expire kept tips.
 
     :param progress: told the site that sends and the bytes received so far
     :raises Halted: this site must not move until a person decides
@@ -28,20 +33,40 @@ def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None 
     :raises PieholeError: the repository could not be worked on
     """
     local.repository.check_owner()
+    hold.sweep(local.git_dir)
+    reconciler = Reconciler(local, Supply(local, Health(), progress=progress), lambda: _view(local))
+    report = _until_settled(reconciler)
+    if report.converged:
+        publish(local, report)
+        reap(local, Deadline(_PATIENCE))
+    local.repository.expire_kept(local.repository.expiry())
+    return report
+
+
+def _view(local: Local) -> Readout:
+    """The group as it is now. Whether that may be acted on is asked after it was read, so that it holds for what was read."""
+    readout = local.swapper.list_group(Deadline(_PATIENCE))
     site_progress.check(local, Deadline(_PATIENCE))
-    supply = Supply(local, Health(), progress=progress)
-    reconciler = Reconciler(local, supply, lambda: local.swapper.list_group(Deadline(_PATIENCE)))
+    return readout
+
+
+def _until_settled(reconciler: Reconciler) -> Report:
+    """Look again while pushes hold refs; the report is the last one, with the moves of all."""
+    moved: dict[str, Move] = {}
+
+    def look() -> Report:
+        report = reconciler.run()
+        moved.update(report.moved)
+        return report
+
     again = tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda report: bool(report.deferred)),
-        wait=tenacity.wait_exponential_jitter(initial=0.1, max=1),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=1),
         stop=tenacity.stop_after_attempt(_ROUNDS),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
-    report: Report = again(reconciler.run)
-    if report.converged:
-        publish(local, report)
-    local.repository.expire_kept(local.repository.expiry())
-    return report
+    report: Report = again(look)
+    return replace(report, moved=moved)
 
 
 def publish(local: Local, report: Report) -> bool:

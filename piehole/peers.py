@@ -13,11 +13,12 @@ _LONGEST_PENALTY: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another site of the group, as its records say."""
+    """Another site of the group, as its records say. ``left``: it was made to leave, and may be gone."""
 
     site: str
     url: str
     progress: int = -1
+    left: bool = False
 
 
 class Health:
@@ -41,11 +42,20 @@ class Health:
 
 
 def order(peers: list[Peer], revision: int, origin: str, suspect: Callable[[str], bool]) -> list[Peer]:
-    """First the site that made the push, then sites whose progress has passed ``revision``, then anyone; suspects last.
+    """First the site that made the push, then sites whose progress has passed ``revision``, then anyone.
+
+    Sites that left come after all that did not, and suspects last.
 
     :param revision: the newest mod_revision among the refs whose objects are wanted
     :param origin: the site that the push record names, ``""`` where it is not known
     """
     return sorted(
-        peers, key=lambda peer: (suspect(peer.site), peer.site != origin, peer.progress < revision, peer.site)
+        peers,
+        key=lambda peer: (
+            suspect(peer.site),
+            peer.left,
+            peer.site != origin,
+            peer.progress < revision,
+            peer.site,
+        ),
     )

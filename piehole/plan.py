@@ -6,7 +6,7 @@ A key that is absent means "no opinion", never "delete": an emptied or wrong etc
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from piehole import keys
 from piehole.etcd.model import KeyValue
@@ -133,6 +133,21 @@ def plan(
         unadopted=tuple(sorted(ref for ref in unadopted if ref not in moves)),
         deferred=tuple(sorted(deferred)),
     )
+
+
+def only(plan: Plan, refs: Collection[str]) -> Plan:
+    """The plan with those moves alone whose refs are named here; the others wait for another look."""
+    late = {move.ref for move in plan.moves if move.ref not in refs}
+    if not late:
+        return plan
+    return replace(plan, moves=tuple(without(plan, late)), deferred=tuple(sorted({*plan.deferred, *late})))
+
+
+def without(plan: Plan, refs: Collection[str]) -> list[Move]:
+    """The moves that remain when these cannot be made: what only made room for them stays where it is, too."""
+    needed = {blocker for ref, blockers in plan.room.items() if ref not in refs for blocker in blockers}
+    pointless = {blocker for ref in refs for blocker in plan.room.get(ref, ())} - needed
+    return [move for move in plan.moves if move.ref not in refs and move.ref not in pointless]
 
 
 def _folders(names: Collection[str]) -> set[str]:

@@ -81,8 +81,41 @@ def git_command(arguments: list[str]) -> str | None:
 # Git's own commands that move or pack refs, and so call the hook themselves. Any other program of git's name between a hook and
 # a receive-pack (`git hook run`, somebody's git-hooks) is a wrapper: the gate is closed where it is not known to be open.
 _MOVERS = frozenset(
-    "am bisect branch cherry-pick checkout clone commit fast-import fetch filter-branch gc init maintenance merge notes pack-refs pull "
-    "push rebase receive-pack reflog refs remote repack replace reset revert stash switch symbolic-ref tag update-ref worktree".split()
+    (
+        "am",
+        "bisect",
+        "branch",
+        "cherry-pick",
+        "checkout",
+        "clone",
+        "commit",
+        "fast-import",
+        "fetch",
+        "filter-branch",
+        "gc",
+        "init",
+        "maintenance",
+        "merge",
+        "notes",
+        "pack-refs",
+        "pull",
+        "push",
+        "rebase",
+        "receive-pack",
+        "reflog",
+        "refs",
+        "remote",
+        "repack",
+        "replace",
+        "reset",
+        "revert",
+        "stash",
+        "switch",
+        "symbolic-ref",
+        "tag",
+        "update-ref",
+        "worktree",
+    )
 )
 _GENERATIONS = 64
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from piehole import standing
 from piehole.deadline import Deadline
-from piehole.errors import EtcdUnreachable
+from piehole.errors import PieholeError
 from piehole.etcd.model import Compare, Put
 from piehole.local import Local
 from piehole.readout import Readout
@@ -70,6 +70,7 @@ def publish(local: Local, revision: int, deadline: Deadline, *, takeover: bool =
 
     :param takeover: write the record whatever etcd and this disk remember: a person has decided (install, accept, clobber)
     :raises Halted: etcd and this disk do not remember the same past
+    :raises PieholeError: a record that was sent long ago came through at this very moment; the next time tells
     :raises EtcdError: etcd could not be used; the record may or may not have been written
     """
     key = local.keyspace.progress(local.config.group, local.config.site)
@@ -80,13 +81,15 @@ def publish(local: Local, revision: int, deadline: Deadline, *, takeover: bool =
         else:
             readout = _check(local, deadline)
             state = standing.load(local.git_dir)
+            if readout.progress is not None:
+                state = state.seen(Progress.parse(readout.progress.value).id)
         found = readout.progress.mod_revision if readout.progress else 0
         state = state.announcing(revision)
         standing.save(local.git_dir, state)
         record = Progress(revision, state.pending[-1].id, now())
         result = local.etcd.txn([Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=deadline)
         if not result.succeeded:
-            raise EtcdUnreachable(
-                f"the progress of the site {local.config.site!r} was written by somebody else at the same moment."
-            )
+            # No other process of this repository writes meanwhile: it is a twin, or this one's own write of a while ago.
+            _check(local, deadline)
+            raise PieholeError(f"the progress record of the site {local.config.site!r} changed meanwhile; look again.")
         standing.save(local.git_dir, state.confirmed())

@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
-from piehole import inflight, leftovers
+from piehole import inflight, keys, leftovers, proc, standing
 from piehole.deadline import Deadline
-from piehole.judge import Command
+from piehole.errors import GitError, Halted
+from piehole.judge import WENT_BACK, Command
 from piehole.local import Local
 from piehole.oids import is_zero
-from piehole.plan import Desired, Plan, Value, desired_state, plan
+from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.readout import Readout
 from piehole.repository import Move, Observed
 from piehole.supply import Supply
 from piehole.transfer.hold import Hold
 
 # More refs than this are verified by listing the group, fewer by reading just them.
-_FEW = 50
+_FEW: Final = 50
+# Seconds for which a lock is taken for somebody's at work (git gc packing refs), not for a leftover.
+_BRIEF: Final = 3.0
+# Seconds after which a push in another pid namespace, which says nothing any more, is taken for over.
+_SILENT: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,28 @@ class Report:
         return not (self.moved or self.head or self.stuck or self.deferred)
 
 
+@dataclass(frozen=True, slots=True)
+class _Hindered:
+    stuck: Mapping[str, str] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
+
+
+def _flies(record: inflight.Record) -> bool:
+    """Whether the receive-pack of this record lives.
+
+    Of a process in another pid namespace nobody can tell. Git's locks keep its refs from being moved too early, whatever is
+    answered here; so a record that is done, or has been silent for long, does not hold its refs back for ever.
+    """
+    lives = proc.lives(record.name)
+    if lives is not None:
+        return lives
+    try:
+        silent = time.time() - Path(record.path).stat().st_mtime
+    except OSError:
+        return False
+    return abs(silent) < _SILENT and not all(one.settled for one in record.announced.values())
+
+
 class Reconciler:
     """Reconciles one repository. One at a time: the caller sees to it that there is no second one in this process."""
 
@@ -73,6 +102,7 @@ class Reconciler:
         """Bring this repository to the desired state, as far as that is possible now.
 
         :param stop: ends a fetch at once
+        :raises Halted: etcd is no longer the one that the view is of
         :raises EtcdError: etcd could not be used
         :raises GitError: git failed where it must not
         :raises PieholeError: this process runs under another account than the repository's owner
@@ -85,9 +115,10 @@ class Reconciler:
         readout = self._view()
         desired = self._desired(readout)
         planned = self._plan(desired, observed, in_flight)
-        if planned.moves:
-            desired = self._verified(desired, planned.moves)
-            planned = self._plan(desired, observed, in_flight)
+        if planned.moves or planned.head:
+            names = {move.ref for move in planned.moves}
+            desired = self._verified(desired, names, readout.revision)
+            planned = only(self._plan(desired, observed, in_flight), names)
         report = Report(
             revision=readout.revision,
             locked=planned.locked,
@@ -107,60 +138,105 @@ class Reconciler:
         return desired_state(readout.entries, self._local.config.object_format, self._local.config.exclude)
 
     def _in_flight(self) -> set[str]:
-        """Refs that a push, whose receive-pack lives or may live, is about to move."""
-        return {ref for record in inflight.records(str(self._local.git_dir)) for ref in record.announced}
+        """Refs that a push is about to move itself, under git's locks."""
+        git_dir = str(self._local.git_dir)
+        return {ref for record in inflight.records(git_dir) if _flies(record) for ref in record.announced}
 
-    def _verified(self, desired: Desired, moves: Sequence[Move]) -> Desired:
-        """The desired state with the values of these refs read anew, now that the local refs have been read.
+    def _verified(self, desired: Desired, refs: Collection[str], seen: int) -> Desired:
+        """The desired state with the values of these refs and HEAD read anew, now that the local refs have been read.
 
         The view may be older than the local refs: a push that went through here just now would look like a stray change.
+
+        :param seen: the view's revision
+        :raises Halted: etcd is not the one, or no longer as new as the one, that the view is of
         """
         deadline = Deadline(self._patience)
-        if len(moves) > _FEW:
-            listing = self._local.swapper.list_group(deadline)
-            return self._desired(listing)
-        commands = [Command(move.ref, "x", "x") for move in moves]
-        fresh = self._desired(self._local.swapper.read(commands, deadline))
-        refs = dict(desired.refs)
-        locked = dict(desired.locked)
-        for move in moves:
-            refs.pop(move.ref, None)
-            locked.pop(move.ref, None)
-            if move.ref in fresh.refs:
-                refs[move.ref] = fresh.refs[move.ref]
-            elif move.ref in fresh.locked:
-                locked[move.ref] = fresh.locked[move.ref]
-        return replace(desired, refs=refs, locked=locked)
+        # A move is never to "nothing" and back, so these commands only say which keys to read.
+        commands = [Command(ref, "?", "?") for ref in (*refs, keys.HEAD)]
+        whole = len(refs) > _FEW
+        readout = self._local.swapper.list_group(deadline) if whole else self._local.swapper.read(commands, deadline)
+        if readout.revision < seen:
+            raise Halted(
+                WENT_BACK, f"etcd is at revision {readout.revision}, and was at {seen} a moment ago: nothing moves."
+            )
+        halted = standing.check_group(self._local.config, readout.group.value if readout.group else None)
+        if halted is not None:
+            raise halted
+        fresh = self._desired(readout)
+        if whole:
+            return fresh
+        asked = {*refs, keys.HEAD}
+        return Desired(
+            {ref: value for ref, value in desired.refs.items() if ref not in asked} | dict(fresh.refs),
+            {ref: value for ref, value in desired.locked.items() if ref not in asked} | dict(fresh.locked),
+            fresh.head,
+            desired.newest,
+        )
 
     def _carry_out(
         self, planned: Plan, desired: Desired, observed: Observed, report: Report, stop: threading.Event | None
     ) -> Report:
         repository = self._local.repository
         stuck = dict(report.stuck)
+        deferred = set(report.deferred)
         moves = list(planned.moves)
         kept: list[str] = []
         with Hold() as hold:
             supplied = self._supply.bring(self._wanted(moves, desired), self._haves(moves, observed), hold, stop)
-            stuck.update({move.ref: supplied.lacking[move.new] for move in moves if move.new in supplied.lacking})
-            moves = [move for move in moves if move.new not in supplied.lacking]
+            stuck |= {move.ref: supplied.lacking[move.new] for move in moves if move.new in supplied.lacking}
+            moves = without(planned, {move.ref for move in moves if move.new in supplied.lacking})
             if moves:
                 kept = repository.not_contained(moves)
                 repository.keep(kept)
                 failed = repository.move(moves, f"piehole: revision {report.revision}")
-                stuck.update({ref: f"git could not move it: {why}" for ref, why in failed.items()})
                 moves = [move for move in moves if move.ref not in failed]
-        head = planned.head
-        if head:
-            repository.set_head(head)
+                hindered = self._hindered({move.ref: move for move in planned.moves if move.ref in failed}, failed)
+                stuck |= hindered.stuck
+                deferred |= hindered.deferred
+        head = self._set_head(planned.head, stuck, deferred)
         return replace(
             report,
             moved={move.ref: move for move in moves},
             head=head,
             stuck=stuck,
+            deferred=tuple(sorted(deferred)),
             kept=tuple(kept),
             peers=supplied.peers,
             bytes=supplied.bytes,
         )
+
+    def _hindered(self, moves: Mapping[str, Move], why: Mapping[str, str]) -> _Hindered:
+        """What git's refusals mean: somebody moves the ref right now (or just did), or it is stuck."""
+        if not moves:
+            return _Hindered()
+        now = self._local.repository.observe().refs
+        zero = self._local.repository.zero
+        stuck: dict[str, str] = {}
+        deferred: set[str] = set()
+        for ref, move in moves.items():
+            found = now.get(ref, zero)
+            if found == move.new:
+                continue
+            age = self._local.repository.lock_age(ref)
+            gone = age is None and "File exists" in why[ref]
+            if found != move.old or gone or (age is not None and abs(age) < _BRIEF):
+                deferred.add(ref)
+            else:
+                stuck[ref] = f"git could not move it: {why[ref]}"
+        return _Hindered(stuck, deferred)
+
+    def _set_head(self, target: str, stuck: dict[str, str], deferred: set[str]) -> str:
+        try:
+            if target:
+                self._local.repository.set_head(target)
+        except GitError as error:
+            age = self._local.repository.lock_age(keys.HEAD)
+            if age is not None and abs(age) < _BRIEF:
+                deferred.add(keys.HEAD)
+            else:
+                stuck[keys.HEAD] = f"git could not point it to {target}: {error.stderr or error}"
+            return ""
+        return target
 
     def _wanted(self, moves: Sequence[Move], desired: Desired) -> dict[str, Value]:
         """The oids that must be here before the moves, each with the value that asks for it."""

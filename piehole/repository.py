@@ -130,20 +130,23 @@ class Repository:
     def not_contained(self, moves: Iterable[Move]) -> list[str]:
         """The old tips that the moves would leave behind: those that the new value does not contain, and that exist here."""
         pending = [move for move in moves if not move.creates and move.old != move.new]
-        pairs = list(dict.fromkeys((move.old, move.new) for move in pending if not move.deletes))
-        parents = self._parents([new for _, new in pairs])
-        unclear = [(old, new) for old, new in pairs if old not in parents.get(new, ())]
-        kinds = self.kinds([*(move.old for move in pending), *(new for _, new in unclear)])
-        safe = set(pairs).difference(unclear)
+        kinds = self.kinds(list(dict.fromkeys(oid for move in pending for oid in (move.old, move.new))))
+        pairs = dict.fromkeys((move.old, move.new) for move in pending)
+        commits = [pair for pair in pairs if all(kinds.get(oid) == "commit" for oid in pair)]
+        parents = self._parents([new for _, new in commits])
+        safe = {(old, new) for old, new in commits if old in parents.get(new, ())}
         if not (self.git_dir / "shallow").exists():
-            commits = [pair for pair in unclear if all(kinds.get(oid) == "commit" for oid in pair)]
-            safe |= ancestry.contained(commits, self._walk, lambda old, new: self.contains(new, old))
+            unclear = [pair for pair in commits if pair not in safe]
+            safe |= ancestry.contained(unclear, self._walk, lambda old, new: self.contains(new, old))
         lost = [move.old for move in pending if move.deletes or (move.old, move.new) not in safe]
         return [oid for oid in dict.fromkeys(lost) if oid in kinds]
 
-    def _walk(self, arguments: Sequence[str], revisions: Iterable[str]) -> bytes:
+    def _walk(self, arguments: Sequence[str], revisions: Iterable[str]) -> bytes | None:
         asked = "".join(f"{revision}\n" for revision in revisions).encode()
-        return self.git("rev-list", *arguments, "--stdin", stdin=asked)
+        try:
+            return self.git("rev-list", *arguments, "--stdin", stdin=asked)
+        except GitError:  # some history is incomplete here: then each tip is asked for alone
+            return None
 
     def _parents(self, oids: Sequence[str]) -> dict[str, list[str]]:
         """The parents of those oids that are commits, read by one process: most moves are by one commit."""

@@ -33,13 +33,27 @@ SETTINGS: Final = (
 )
 
 
+def shared_mode(shared: str) -> int:
+    """The mode of a folder that everybody writes who may push, for a value of core.sharedRepository (git-config(1))."""
+    if shared in ("group", "true", "1"):
+        return 0o2770
+    if shared in ("all", "world", "everybody", "2"):
+        return 0o2777
+    try:
+        bits = int(shared, 8) & 0o666 if shared.startswith("0") else 0
+    except ValueError:
+        bits = 0
+    # Who may read and write files may enter the folder; for the group's sake new files get the folder's group.
+    return 0o700 | bits | (bits & 0o444) >> 2 | (0o2000 if bits & 0o060 else 0)
+
+
 def missing(git_dir: Path) -> list[Setting]:
     """Those settings that this repository's own configuration lacks or has otherwise."""
     found = GitConfig(git_dir)
     lacking = []
     for setting in SETTINGS:
         held: Iterable[str] = (
-            found.many(setting.name.lower()) if setting.several else (found.local(setting.name.lower()),)
+            found.every(setting.name.lower()) if setting.several else (found.local(setting.name.lower()),)
         )
         if setting.value not in held:
             lacking.append(setting)

@@ -31,10 +31,16 @@ def find_repository(folder: Path) -> Path:
 
     :raises PieholeError: there is none, or it is not bare
     """
+    if not folder.is_dir():
+        raise PieholeError(f"there is no folder {folder}.")
+    asked = ["rev-parse", "--absolute-git-dir", "--is-bare-repository"]
     try:
-        if not folder.is_dir():
-            raise PieholeError(f"there is no folder {folder}.")
-        shown = git.run(None, ["-C", str(folder), "rev-parse", "--absolute-git-dir", "--is-bare-repository"]).stdout
+        try:
+            shown = git.run(None, ["-C", str(folder), *asked]).stdout
+        except GitError as error:
+            if "safe.bareRepository" not in error.stderr:
+                raise
+            shown = git.run(folder.resolve(), asked).stdout  # named outright, as that setting asks for
     except GitError as error:
         if "dubious ownership" in error.stderr:
             raise PieholeError(

@@ -56,6 +56,11 @@ class DiskState:
         """The state to write to disk before a new progress record is sent."""
         return DiskState(self.published, (*self.pending[-_PENDING:], Note(revision, str(uuid.uuid4()))))
 
+    def seen(self, name: str) -> DiskState:
+        """The state once the record of this id was found in etcd: whatever else was sent before it, this one is remembered."""
+        note = next((note for note in self.pending if note.id == name), None)
+        return self if note is None else DiskState(note, tuple(one for one in self.pending if one != note))
+
     def confirmed(self) -> DiskState:
         """The newest pending record is in etcd; it was sent under a compare that no earlier one can pass any more."""
         return DiskState(self.pending[-1], ())
@@ -97,6 +102,8 @@ def save(git_dir: Path, state: DiskState) -> None:
     text = json.dumps({"published": asdict(state.published) if state.published else None, "pending": pending})
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with scratch.open("w") as file:
+        # Whoever may enter the folder may read it: where no controller answers, the hooks of all pushers do.
+        os.fchmod(file.fileno(), 0o600 | path.parent.stat().st_mode & 0o044)
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())

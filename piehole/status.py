@@ -14,7 +14,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, Halted
 from piehole.local import Local
 from piehole.members import Member, members, push_at, ref_revisions
-from piehole.survey import Survey, old_locks, short, survey
+from piehole.survey import Survey, controller_says, old_locks, short, survey
 from piehole.transfer import connectivity
 
 FORMAT: Final = 1
@@ -129,13 +129,16 @@ def status(local: Local, patience: float) -> Status:
         everybody = members(local, deadline)
     except EtcdError as error:
         return replace(now, trouble=error)
+    pending = _pending(local, seen)
+    # What the controller has tried in vain tells more than what can be seen from here.
+    tried = {ref: why for ref, why in _stuck_by(now.controller or ()).items() if pending.pop(ref, None) is not None}
     now = replace(
         now,
         newest=seen.desired.newest,
         revision=seen.readout.revision,
         halted=seen.halted,
-        pending=_pending(local, seen),
-        stuck={**seen.planned.stuck, **locks},
+        pending=pending,
+        stuck={**seen.planned.stuck, **tried, **locks},
         locked=seen.planned.locked,
         unadopted=seen.planned.unadopted,
     )
@@ -144,9 +147,14 @@ def status(local: Local, patience: float) -> Status:
 
 def _controller(git_dir: Path) -> list[str] | None:
     try:
-        return ask.ask(str(git_dir), ["status"])
+        return controller_says(git_dir)
     except ask.NobodyHome:
         return None
+
+
+def _stuck_by(lines: Sequence[str]) -> dict[str, str]:
+    words = [line.split(" ", 2) for line in lines]
+    return {word[1]: word[2] for word in words if word[0] == "stuck" and len(word) == 3}
 
 
 def _pending(local: Local, seen: Survey) -> dict[str, str]:

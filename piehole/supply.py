@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import queue
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from piehole.errors import PieholeError, TransferError
 from piehole.local import Local
 from piehole.peers import Health, Peer
 from piehole.plan import Value
+from piehole.race import Attempt, Race, Raced
 from piehole.records import Progress, PushRecord, RecordError, SiteRecord
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
 from piehole.transfer.hold import Hold
 from piehole.transfer.limits import Limits
 
-# A peer that has sent nothing for so long (seconds) gets a rival: the next peer is asked beside it.
-_HEDGE: Final = 2.0
+_LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
 _ORIGINS: Final = 8  # push records that are looked up for one fetch
 
 
@@ -69,15 +69,16 @@ class Supply:
         git_dir = self._local.git_dir
         missing = connectivity.missing(git_dir, list(wanted), bases=haves)
         present = [oid for oid in wanted if oid not in missing]
-        lacking: dict[str, str] = {}
         try:
-            connectivity.secure(git_dir, present, hold=hold)
+            if present:
+                connectivity.secure(git_dir, present, hold=hold)
         except TransferError:
             # Something pruned them between the two looks: they are as good as missing.
             missing = set(wanted)
         if not missing:
             return Supplied({})
         candidates = self._candidates({oid: wanted[oid] for oid in missing})
+        lacking: dict[str, str] = {}
         used: list[str] = []
         received = 0
         batches = [sorted(missing)]
@@ -86,18 +87,15 @@ class Supply:
             if stop is not None and stop.is_set():
                 lacking.update(dict.fromkeys(batch, "this piehole is being stopped"))
                 continue
-            try:
-                site, fetched = self._from_any(candidates, batch, haves, hold, stop)
-            except TransferError as error:
+            result = self._from_any(candidates, batch, haves, hold, stop)
+            if result.fetched is not None:
+                used.append(result.site)
+                received += result.fetched.bytes
+            elif len(batch) == 1:
+                lacking[batch[0]] = result.why
+            else:
                 # One oid that nobody has must not hold up the others.
-                if len(batch) > 1:
-                    half = len(batch) // 2
-                    batches += [batch[half:], batch[:half]]
-                else:
-                    lacking[batch[0]] = str(error)
-                continue
-            used.append(site)
-            received += fetched.bytes
+                batches += _divided(batch, result.failures)
         return Supplied(lacking, tuple(dict.fromkeys(used)), received)
 
     def _candidates(self, wanted: Mapping[str, Value]) -> list[Peer]:
@@ -123,7 +121,7 @@ class Supply:
                 record = SiteRecord.parse(kv.value)
             except RecordError:
                 continue  # `piehole sites` and `piehole check` name it
-            found.append(Peer(name, record.url, passed.get(name, -1)))
+            found.append(Peer(name, record.url, passed.get(name, -1), record.left))
         revision = max(value.mod_revision for value in wanted.values())
         return peers.order(found, revision, self._origin(wanted, deadline), self._health.suspect)
 
@@ -146,110 +144,47 @@ class Supply:
         haves: Sequence[str],
         hold: Hold,
         stop: threading.Event | None,
-    ) -> tuple[str, Fetched]:
-        """Fetch from the first peer that can; one that stays silent gets the next one beside it, so none is waited for.
+    ) -> Raced:
+        """Fetch from the first peer that can; one that stays silent gets the next one beside it, so none is waited for."""
+        result = Race(candidates, lambda attempt: self._fetch(attempt, wants, haves), hold).run(stop)
+        for name, why in result.failures.items():
+            if _lacked(why) is None:  # not to have an object yet is no fault of a peer
+                self._health.failed(name)
+        if result.fetched is not None:
+            self._health.succeeded(result.site)
+        return result
 
-        :raises TransferError: no peer could
-        """
-        if not candidates:
-            raise TransferError("there is no other site that could have its objects")
-        attempts = _Race(candidates, lambda peer, cancel, seen: self._fetch(peer, wants, haves, hold, cancel, seen))
-        site, fetched, failures = attempts.run(stop)
-        for name in failures:
-            self._health.failed(name)
-        if fetched is None:
-            raise TransferError(
-                "no peer has its objects: " + "; ".join(f"{name}: {why}" for name, why in failures.items())
-            )
-        self._health.succeeded(site)
-        return site, fetched
-
-    def _fetch(
-        self,
-        peer: Peer,
-        wants: Sequence[str],
-        haves: Sequence[str],
-        hold: Hold,
-        cancel: threading.Event,
-        seen: Callable[[], None],
-    ) -> Fetched:
+    def _fetch(self, attempt: Attempt, wants: Sequence[str], haves: Sequence[str]) -> Fetched:
         def progressed(received: int) -> None:
-            seen()
+            attempt.received = received
             if self._progress is not None:
-                self._progress(peer.site, received)
+                self._progress(attempt.peer.site, received)
 
         return fetch(
             self._local.git_dir,
-            peer.url,
+            attempt.peer.url,
             wants,
             haves,
             allowed=self._local.config.allow_protocol,
             limits=self._limits,
             object_format=self._local.config.object_format,
-            hold=hold,
+            hold=attempt.hold,
             progress=progressed,
-            stop=cancel,
+            stop=attempt.cancel,
         )
 
 
-class _Race:
-    """Asks peers one after the other, and the next one early where the current one is silent."""
+def _lacked(why: str) -> str | None:
+    """The oid that a peer said it does not have."""
+    found = _LACKS.search(why)
+    return found.group(1) if found else None
 
-    def __init__(
-        self, candidates: Sequence[Peer], attempt: Callable[[Peer, threading.Event, Callable[[], None]], Fetched]
-    ) -> None:
-        self._waiting = list(candidates)
-        self._attempt = attempt
-        self._answers: queue.Queue[tuple[str, Fetched | PieholeError | None]] = queue.Queue()
-        self._cancels: dict[str, threading.Event] = {}
-        self._threads: list[threading.Thread] = []
 
-    def run(self, stop: threading.Event | None) -> tuple[str, Fetched | None, dict[str, str]]:
-        """``(site, what came, failures)``; nothing came where every peer failed. Returns when no attempt is left running."""
-        failures: dict[str, str] = {}
-        try:
-            self._start_next()
-            while self._cancels:
-                if stop is not None and stop.is_set():
-                    failures.setdefault(next(iter(self._cancels)), "stopped")
-                    break
-                try:
-                    site, answer = self._answers.get(timeout=0.2 if stop is not None and not self._waiting else _HEDGE)
-                except queue.Empty:
-                    self._start_next()
-                    continue
-                if answer is None:  # a sign of life: no rival is needed
-                    continue
-                del self._cancels[site]
-                if isinstance(answer, Fetched):
-                    return site, answer, failures
-                failures[site] = str(answer)
-                if not self._cancels:
-                    self._start_next()
-            return "", None, failures
-        finally:
-            for cancel in self._cancels.values():
-                cancel.set()
-            for thread in self._threads:
-                thread.join()
-
-    def _start_next(self) -> None:
-        if not self._waiting:
-            return
-        peer = self._waiting.pop(0)
-        cancel = self._cancels[peer.site] = threading.Event()
-
-        def work() -> None:
-            try:
-                answer: Fetched | PieholeError = self._attempt(
-                    peer, cancel, lambda: self._answers.put((peer.site, None))
-                )
-            except PieholeError as error:
-                answer = error
-            except Exception as error:  # noqa: BLE001 -- a fault in one attempt is that attempt's failure, told with its words
-                answer = TransferError(f"{type(error).__name__}: {error}")
-            self._answers.put((peer.site, answer))
-
-        thread = threading.Thread(target=work, name=f"fetch from {peer.site}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+def _divided(batch: list[str], failures: Mapping[str, str]) -> list[list[str]]:
+    """What to ask for next, after no peer could give all of the batch: the one oid that they all lack apart, else halves."""
+    lacked = {_lacked(why) for why in failures.values()}
+    culprit = lacked.pop() if len(lacked) == 1 else None
+    if culprit in batch:
+        return [[oid for oid in batch if oid != culprit], [culprit]]
+    middle = len(batch) // 2
+    return [batch[middle:], batch[:middle]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from piehole import inflight, proc, standing
+from piehole import ask, inflight, proc, standing
 from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
 from piehole.judge import NO_ACCESS
@@ -83,6 +83,14 @@ def old_locks(git_dir: Path) -> dict[str, float]:
         if age > _OLD:
             found[str(path.relative_to(git_dir))] = age
     return found
+
+
+def controller_says(git_dir: Path) -> list[str]:
+    """What the controller that serves this repository tells of it, ``WORD REST`` each; nothing where all is well.
+
+    :raises NobodyHome: none answers
+    """
+    return ask.ask(str(git_dir), ["status", f"repository {git_dir}"])[1:]
 
 
 def direction(repository: Repository, old: str, new: str) -> str:

@@ -202,7 +202,7 @@ class Swapper:
         commands = [command for command, _ in proposal.items]
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(EtcdUnreachable),
-            wait=tenacity.wait_exponential_jitter(initial=0.02, max=0.5, jitter=0.02),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
             stop=lambda _: settle_by.passed,
             reraise=True,
         )
@@ -223,6 +223,9 @@ class Swapper:
             if now.mod(command.ref) == basis.ref:
                 return Lost(now)
         for command, basis in proposal.written[:1]:
+            held = now.entries.get(command.ref)
+            if held is not None and self._carries(now.entries.get(keys.PUSH), proposal.push, held):
+                return Accepted(held.mod_revision)  # nobody has moved it since, so no history is needed
             try:
                 # Up to basis.revision the ref's key was as the basis has it, so the first change after that one tells.
                 first = self._etcd.first_change(self._key(command.ref), basis.revision, deadline=settle_by)
@@ -234,9 +237,14 @@ class Swapper:
 
     def _is_of(self, push: PushRecord, change: KeyValue, deadline: Deadline) -> bool:
         at = self._etcd.range(self._key(keys.PUSH), revision=change.mod_revision, deadline=deadline)
-        if not at.kvs or at.kvs[0].mod_revision != change.mod_revision:
+        return self._carries(at.kvs[0] if at.kvs else None, push, change)
+
+    @staticmethod
+    def _carries(record: KeyValue | None, push: PushRecord, change: KeyValue) -> bool:
+        """Whether this value of ``@push`` says that ``push`` made the change."""
+        if record is None or record.mod_revision != change.mod_revision:
             return False
         try:
-            return PushRecord.parse(at.kvs[0].value).id == push.id
+            return PushRecord.parse(record.value).id == push.id
         except RecordError:
             return False

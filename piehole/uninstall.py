@@ -66,7 +66,7 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
             say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
             return
         alone = members.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
-        members.leave(local, site, deadline)
+        changed = members.leave(local, site, deadline)
     except UsageError as error:
         say(f"the site's record in etcd stays as it is: {error}")
     except EtcdError as error:
@@ -74,8 +74,8 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
     except PieholeError as error:
         say(f"the site's record was not marked as left: {error}")
     else:
-        say(f"the site {site!r} has left the group {local.config.group!r}")
-        if alone:
+        say(f"the site {site!r} {'has left' if changed else 'had already left'} the group {local.config.group!r}")
+        if alone and changed:
             say(
                 f"note: no other site is known to have the newest of {', '.join(alone[:5])}{' …' if len(alone) > 5 else ''} yet: "
                 "keep this repository, and let it be fetched from, until they do"

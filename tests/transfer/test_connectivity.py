@@ -169,12 +169,13 @@ def test_what_secure_accepted_is_never_lost_to_a_pruning_that_runs(world: World)
         while not over.is_set():
             git(world.local, "prune", "--expire=now", check=False)
             git(world.local, "repack", "-A", "-d", "-q", "--unpack-unreachable=now", check=False)
+            over.wait(0.02)  # else next to no loose object lives long enough to be secured
 
     thread = threading.Thread(target=prune)
     thread.start()
     accepted = 0
     try:
-        for number in range(25):
+        for number in range(40):
             git(world.work, "checkout", "-q", "--detach", old)
             try:
                 tip = loose(world, f"branch {number}")

@@ -54,12 +54,12 @@ def test_a_fetch_killed_in_the_middle_leaves_nothing_after_a_sweep(world: World)
     with lying_peer(falls_silent_in_the_pack) as url:
         process = fetching(world, url, want)
         try:
-            until(lambda: list(world.local.glob("objects/tmp_objdir-piehole-*/pack/tmp_pack*")), what="bytes arrive")
+            until(lambda: list(world.local.glob("objects/piehole-quarantine-*/pack/tmp_pack*")), what="bytes arrive")
             assert sweep(world.local) == [], "a living process keeps its quarantine"
         finally:
             kill(process)
         swept = until(lambda: sweep(world.local))
-    assert [path.name.startswith("tmp_objdir-piehole-") for path in swept] == [True]
+    assert [path.name.startswith("piehole-quarantine-") for path in swept] == [True]
     assert leftovers(world.local) == []
     assert packs(world.local) == set()
     assert not has_object(world.local, want)
@@ -116,4 +116,4 @@ def test_a_quarantine_in_use_is_not_swept(world: World) -> None:
     with Quarantine(world.local) as quarantine:
         assert sweep(world.local) == []
         assert quarantine.pack_directory.is_dir()
-    assert not list((world.local / "objects").glob("tmp_objdir-piehole-*"))
+    assert not list((world.local / "objects").glob("piehole-quarantine-*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -173,19 +174,31 @@ def test_the_limits_of_time_hold_for_git_too(world: World, limits: Limits) -> No
     assert leftovers(world.local) == []
 
 
-def test_a_fetch_that_loses_its_quarantine_to_a_prune_fails_and_may_be_tried_again(world: World) -> None:
-    pruned = threading.Event()
-
-    def pack_after_prune(connection: socket.socket) -> None:
-        git(world.local, "prune", "--expire=now")
-        pruned.set()
-        sends_pack(pack)(connection)
-
+def test_a_prune_does_not_disturb_a_fetch(world: World) -> None:
+    """git's own quarantines do not survive this."""
     tip = world.advance("large", content=os.urandom(200_000).hex())
     pack = pack_of(world.work, *closure(world.work, tip))
-    refuses(world, pack_after_prune, tip, TransferError, "lost its quarantine")
-    assert pruned.is_set()
-    world.bring(str(world.peer), [tip])
+
+    def prunes_first(connection: socket.socket) -> None:
+        git(world.local, "prune", "--expire=now")
+        git(world.local, "gc", "-q", "--prune=now")
+        sends_pack(pack)(connection)
+
+    with lying_peer(prunes_first) as url:
+        world.bring(url, [tip])
+    assert has_object(world.local, tip)
+
+
+def test_a_fetch_whose_quarantine_is_removed_blames_nobody_else(world: World) -> None:
+    tip = world.advance("large", content=os.urandom(200_000).hex())
+    pack = pack_of(world.work, *closure(world.work, tip))
+
+    def removes(connection: socket.socket) -> None:
+        for quarantine in world.local.glob("objects/piehole-quarantine-*"):
+            shutil.rmtree(quarantine)
+        sends_pack(pack)(connection)
+
+    refuses(world, removes, tip, TransferError, "lost its quarantine")
 
 
 def test_nothing_of_an_aborted_fetch_keeps_running(world: World) -> None:

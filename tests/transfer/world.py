@@ -73,7 +73,9 @@ def leftovers(repository: Path) -> list[str]:
     """Quarantines, .keep and temporary files."""
     objects = repository / "objects"
     return sorted(
-        p.name for p in (*objects.iterdir(), *(objects / "pack").iterdir()) if "tmp" in p.name or p.suffix == ".keep"
+        p.name
+        for p in (*objects.iterdir(), *(objects / "pack").iterdir())
+        if "tmp" in p.name or "piehole" in p.name or p.suffix == ".keep"
     )
 
 

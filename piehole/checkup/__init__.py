@@ -1,0 +1,47 @@
+"""``piehole check``: is this installation sound? Each module looks at one side, and each fault names its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from piehole.checkup import cluster, disk, group, neighbours
+from piehole.local import Local
+from piehole.soundness import Fault, faults
+
+__all__ = ["Checkup", "Fault", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What was found. ``answered``: whether any endpoint of etcd did; without, the group could not be looked at."""
+
+    found: tuple[Fault, ...]
+    answered: bool
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return tuple(fault for fault in self.found if not fault.warning)
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        return tuple(fault for fault in self.found if fault.warning)
+
+
+def examine(local: Local) -> Checkup:
+    """Look at everything that can be looked at without changing anything.
+
+    :raises GitError: git cannot even read the configuration
+    """
+    links = cluster.links(local)
+    found = [*faults(local.git_dir), *disk.faults(local), *neighbours.twins(local), *cluster.faults(links)]
+    answered = any(not link.error for link in links)
+    if answered:
+        found += _with_etcd(local)
+    return Checkup(tuple(found), answered)
+
+
+def _with_etcd(local: Local) -> Iterator[Fault]:
+    yield from cluster.limits(local)
+    yield from group.faults(local)
+    yield from neighbours.peers(local)

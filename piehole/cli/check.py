@@ -1,0 +1,55 @@
+"""Look whether this installation is sound, and name each fault with its mend.
+
+It looks at the repository (hooks, settings, owners, locks, grafts, shallow or partial clones, alternates, namespaces, symbolic refs),
+at the account it runs as, at a second repository that claims to be this site, at git's and etcd's versions, at every etcd endpoint,
+at the records of the group and its sites, at the controller's socket, and at each peer's URL. It changes nothing. One line each:
+
+  fault: WHAT: MEND
+  warning: WHAT: MEND
+
+Warnings are about what works within limits; the exit status is 1 only where a fault was found, and 3 where no etcd endpoint answered.
+
+--json prints one object: format (1), repository, group, site, sound (bool), faults and warnings, each a list of objects with what and
+mend.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from piehole.cli import common
+
+HELP = "is this installation sound? Names each fault and its mend"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.repository(parser, positional=True)
+    common.etcd(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole.checkup import examine
+    from piehole.errors import EtcdUnreachable
+
+    local = common.open_local(args)
+    found = examine(local)
+    config = local.config
+    sound = found.answered and not found.faults
+    if args.json:
+        lists = {
+            name: [{"what": fault.what, "mend": fault.mend} for fault in faults]
+            for name, faults in (("faults", found.faults), ("warnings", found.warnings))
+        }
+        about = {"repository": str(config.git_dir), "group": config.group, "site": config.site}
+        print(json.dumps({"format": 1, **about, "sound": sound, **lists}, indent=2))
+    else:
+        for fault in found.found:
+            print(f"{'warning' if fault.warning else 'fault'}: {fault}")
+        many = len(found.warnings)
+        words = "no fault" if sound else f"{len(found.faults)} fault{'' if len(found.faults) == 1 else 's'}"
+        print(f"{config.git_dir}: {words}, {many} warning{'' if many == 1 else 's'}")
+    if not found.answered:
+        return EtcdUnreachable.exit_status
+    return 0 if sound else 1

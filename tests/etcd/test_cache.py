@@ -1,0 +1,160 @@
+"""The informer's cache: pure bookkeeping, so no etcd here."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.cache import Cache, Gap
+from piehole.deadline import Deadline
+from piehole.etcd.model import Batch, Event, KeyValue, Snapshot
+from tests.support.wait import until
+
+
+def bucket(key: bytes) -> str | None:
+    """``g/k`` is in bucket ``g``; a key without a slash is of no interest."""
+    group, slash, _ = key.partition(b"/")
+    return group.decode() if slash else None
+
+
+class History:
+    """What etcd would do: keys with their counters, and the events that tell of it."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.kvs: dict[bytes, KeyValue] = {}
+
+    def put(self, key: bytes, value: bytes = b"") -> Event:
+        self.revision += 1
+        old = self.kvs.get(key)
+        created, version = (old.create_revision, old.version + 1) if old else (self.revision, 1)
+        self.kvs[key] = KeyValue(key, value, self.revision, created, version)
+        return Event("put", self.kvs[key])
+
+    def delete(self, key: bytes) -> Event:
+        self.revision += 1
+        del self.kvs[key]
+        return Event("delete", KeyValue(key, b"", self.revision, 0, 0))
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.revision, [self.kvs[key] for key in sorted(self.kvs)], False, len(self.kvs))
+
+    def batch(self, *events: Event) -> Batch:
+        return Batch(self.revision, events)
+
+    def bucket(self, name: str) -> dict[bytes, KeyValue]:
+        return {key: kv for key, kv in self.kvs.items() if bucket(key) == name}
+
+
+steps = st.lists(st.tuples(st.sampled_from([b"a/x", b"a/y", b"b/x", b"lone"]), st.booleans(), st.booleans()))
+
+
+@given(steps)
+def test_the_cache_is_at_each_revision_what_etcd_is_and_no_view_ever_changes(
+    steps: list[tuple[bytes, bool, bool]],
+) -> None:
+    etcd, cache = History(), Cache(bucket)
+    cache.replace(etcd.snapshot())
+    lent = []
+    for key, delete, look in steps:
+        event = etcd.delete(key) if delete and key in etcd.kvs else etcd.put(key)
+        changed = cache.apply(etcd.batch(event))
+        assert changed == ({bucket(key)} - {None})
+        if look:
+            lent.append((cache.view("a"), etcd.revision, etcd.bucket("a")))
+    assert cache.buckets() == {name for name in ("a", "b") if etcd.bucket(name)}
+    assert cache.view("b").entries == etcd.bucket("b")
+    for view, revision, entries in lent:
+        assert (view.revision, view.entries) == (revision, entries)
+
+
+@given(steps, steps)
+def test_a_listing_names_exactly_the_buckets_that_differ(
+    before: list[tuple[bytes, bool, bool]], meanwhile: list[tuple[bytes, bool, bool]]
+) -> None:
+    etcd, cache = History(), Cache(bucket)
+    for key, *_ in before:
+        etcd.put(key)
+    cache.replace(etcd.snapshot())
+    old = {name: etcd.bucket(name) for name in ("a", "b")}
+    for key, delete, _ in meanwhile:
+        if delete and key in etcd.kvs:
+            etcd.delete(key)
+        else:
+            etcd.put(key)
+    assert cache.replace(etcd.snapshot()) == {name for name in old if old[name] != etcd.bucket(name)}
+    assert cache.view("a").entries == etcd.bucket("a")
+
+
+def test_a_view_cannot_be_written() -> None:
+    etcd, cache = History(), Cache(bucket)
+    cache.apply(etcd.batch(etcd.put(b"a/x")))
+    with pytest.raises(TypeError):
+        cache.view("a").entries[b"a/y"] = KeyValue(b"", b"", 0, 0, 0)  # type: ignore[index]
+
+
+def test_nothing_is_copied_while_nobody_looks() -> None:
+    etcd, cache = History(), Cache(bucket)
+    cache.apply(etcd.batch(etcd.put(b"a/x")))
+    cache.view("a")
+    cache.apply(etcd.batch(etcd.put(b"a/x")))
+    unlent = cache._buckets["a"].entries
+    for _ in range(5):
+        cache.apply(etcd.batch(etcd.put(b"a/x")))
+    assert cache._buckets["a"].entries is unlent
+
+
+def test_what_a_listing_already_holds_is_skipped() -> None:
+    etcd, cache = History(), Cache(bucket)
+    events = [etcd.put(b"a/x"), etcd.put(b"a/x"), etcd.delete(b"a/x"), etcd.put(b"a/x", b"new")]
+    cache.replace(etcd.snapshot())
+    assert cache.apply(etcd.batch(*events)) == set()
+    assert cache.view("a").entries[b"a/x"].value == b"new"
+
+
+@pytest.mark.parametrize("lost", ["put", "creation", "deletion", "recreation"])
+def test_a_lost_event_is_noticed_and_nothing_of_its_batch_is_taken(lost: str) -> None:
+    etcd, cache = History(), Cache(bucket)
+    cache.apply(etcd.batch(etcd.put(b"a/x"), etcd.put(b"a/y")))
+    before = cache.view("a")
+    innocent = etcd.put(b"a/y", b"2")
+    if lost == "put":
+        etcd.put(b"a/x")
+        telling = etcd.put(b"a/x")
+    elif lost == "creation":
+        etcd.put(b"a/z")
+        telling = etcd.delete(b"a/z")
+    elif lost == "deletion":
+        etcd.delete(b"a/x")
+        telling = etcd.put(b"a/x")
+    else:
+        etcd.put(b"a/z")
+        telling = etcd.put(b"a/z")
+    with pytest.raises(Gap):
+        cache.apply(etcd.batch(innocent, telling))
+    assert cache.view("a") == before
+    assert cache.replace(etcd.snapshot()) == {"a"}
+
+
+def test_waiting_ends_when_the_revision_has_come_the_time_is_over_or_the_cache_is_closed() -> None:
+    etcd, cache = History(), Cache(bucket)
+    assert not cache.wait_for(5, Deadline(0.01))
+    came: list[bool] = []
+    waiting = [threading.Thread(target=lambda: came.append(cache.wait_for(4, Deadline(30)))) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    cache.apply(Batch(3, ()))
+    assert came == []
+    cache.apply(Batch(4, ()))
+    until(lambda: came == [True] * 3)
+    closing = threading.Thread(target=lambda: came.append(cache.wait_for(99, Deadline(30))))
+    closing.start()
+    cache.close()
+    closing.join(5)
+    assert came[3:] == [False]
+    for thread in waiting:
+        thread.join()
+    assert etcd.revision == 1
