@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
 from controller.informer import Informer
 from piehole.config import Config
+from piehole.errors import EtcdError
 from piehole.etcd.client import Etcd
 from piehole.etcd.endpoint import Credentials
 from piehole.etcd.model import Head, KeyValue
-from piehole.keys import Keyspace
+from piehole.keys import Keyspace, decode, encode
 from piehole.readout import Readout
+
+_END: Final = 5.0  # seconds that the informer gets to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +37,33 @@ class Address:
 class Cluster:
     """The connection, the informer of the ref prefix, and the number of times it has (re)connected.
 
-    ``on_change(groups, fresh)`` and ``on_connect()`` are called from the informer's thread and must not block.
+    ``on_change(groups, fresh)`` and ``on_connect()`` are called from the informer's thread and must not block;
+    ``on_death(error)`` is, too, when the informer has ended and nothing will be heard any more.
     """
 
     def __init__(
-        self, address: Address, on_change: Callable[[set[str], bool], None], on_connect: Callable[[], None]
+        self,
+        address: Address,
+        on_change: Callable[[set[str], bool], None],
+        on_connect: Callable[[], None],
+        on_death: Callable[[BaseException], None],
     ) -> None:
         self.address = address
         self.keyspace = Keyspace(address.prefix)
         self.etcd = Etcd(address.etcd, address.credentials)
         self._log = structlog.get_logger(etcd=",".join(address.etcd), prefix=address.prefix)
         self._on_connect = on_connect
+        self._on_death = on_death
         self._connections = 0
         self._counted = threading.Lock()
+        self._readouts: dict[str, tuple[int, Readout]] = {}
         self.informer = Informer(
             self.etcd,
             self.keyspace.refs,
             bucket=self._group_of,
             on_change=on_change,
             on_connect=self._connected,
-            on_trouble=lambda error: self._log.warning("etcd.trouble", error=str(error)),
+            on_trouble=self._troubled,
         )
 
     @property
@@ -62,21 +73,33 @@ class Cluster:
             return self._connections
 
     def view(self, group: str, record: KeyValue | None = None) -> Readout:
-        """The group's keys as the informer has them now."""
+        """The group's keys as the informer has them now.
+
+        While nothing changes the same readout is returned: each ref of a large push asks for it.
+        """
+        epoch = self.epoch
         view = self.informer.view(group)
-        entries = {}
-        for key, kv in view.entries.items():
-            split = self.keyspace.split_ref(key)
-            if split is not None:
-                entries[split[1]] = kv
-        return Readout(view.revision, entries, record, from_view=True)
+        known = self._readouts.get(group)
+        if known is not None and known[0] == epoch and known[1].revision == view.revision and known[1].group == record:
+            return known[1]
+        readout = Readout(view.revision, Named(view.entries, self.keyspace.group_refs(group)), record, from_view=True)
+        self._readouts[group] = (epoch, readout)
+        return readout
 
     def start(self) -> None:
         self.informer.start()
 
     def stop(self) -> None:
+        """What still asks is told that nobody answers."""
         self.informer.stop()
         self.etcd.close()
+
+    def join(self) -> None:
+        """Wait until nothing is called back any more; after :meth:`stop`."""
+        try:
+            self.informer.join(_END)
+        except Exception as error:  # noqa: BLE001 -- on_death has been told of it
+            self._log.debug("informer.ended", error=repr(error))
 
     def _group_of(self, key: bytes) -> str | None:
         split = self.keyspace.split_ref(key)
@@ -87,3 +110,43 @@ class Cluster:
             self._connections += 1
         self._log.info("etcd.connected", endpoint=head.endpoint, revision=head.revision)
         self._on_connect()
+
+    def _troubled(self, error: BaseException) -> None:
+        if isinstance(error, EtcdError):
+            self._log.warning("etcd.trouble", error=str(error))
+        else:
+            self._on_death(error)
+
+
+class Named(Mapping[str, KeyValue]):
+    """The keys of one group under their names without the group. Nothing is copied: a group may have 100,000 refs.
+
+    :param start: what every key begins with
+    """
+
+    def __init__(self, entries: Mapping[bytes, KeyValue], start: bytes) -> None:
+        self.entries = entries
+        self.start = start
+
+    def __getitem__(self, name: str) -> KeyValue:
+        return self.entries[self.start + encode(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        cut = len(self.start)
+        return (decode(key[cut:]) for key in self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def items(self) -> ItemsView[str, KeyValue]:
+        return _Items(self)
+
+
+class _Items(ItemsView[str, KeyValue]):
+    def __init__(self, named: Named) -> None:
+        super().__init__(named)
+        self._named = named
+
+    def __iter__(self) -> Iterator[tuple[str, KeyValue]]:
+        cut = len(self._named.start)
+        return ((decode(key[cut:]), kv) for key, kv in self._named.entries.items())

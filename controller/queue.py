@@ -5,7 +5,8 @@ Invariants (tests/unit/test_queue.py):
 * a key that is added while it waits is handed out once; the earliest time asked for wins;
 * a key that is added while a worker holds it is handed out again after that worker is done;
 * no two workers hold the same key;
-* fresh work goes before a backlog, and a backlog never takes all workers.
+* fresh work goes before a backlog, and a backlog never takes all workers;
+* a key whose worker turned out slow takes no worker's place from the backlog.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class WorkQueue:
         self._jitter = jitter
         self._backlog_limit = backlog_limit
         self._waiting: dict[str, _Waiting] = {}
-        self._held: dict[str, bool] = {}
+        self._held: dict[str, bool] = {}  # whether it is free of the backlog's limit
         self._again: dict[str, _Waiting] = {}
         self._failures: dict[str, int] = {}
         # Tickets in these three that no longer match `_waiting` are void; they are skipped when they come up.
@@ -107,6 +108,13 @@ class WorkQueue:
                 wait = self._later[0][0] - self._clock() if self._later else None
                 self._changed.wait(None if wait is None else max(wait, 0.0))
             return None
+
+    def slow(self, key: str) -> None:
+        """Whoever holds this key will take long, and another worker has taken his place: the key no longer counts as backlog."""
+        with self._changed:
+            if key in self._held:
+                self._held[key] = True
+                self._changed.notify()
 
     def done(self, key: str) -> None:
         """The worker lets go of the key."""

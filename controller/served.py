@@ -10,8 +10,10 @@ from typing import Final
 
 import structlog
 
+from controller.chronicle import Chronicle
 from controller.cluster import Cluster
-from piehole import once, progress, standing
+from controller.tidying import Tidying
+from piehole import keys, once, progress, standing
 from piehole.admission import Admission
 from piehole.config import Config
 from piehole.deadline import Deadline
@@ -19,34 +21,40 @@ from piehole.errors import EtcdError, EtcdUnreachable, Halted, PieholeError
 from piehole.etcd.model import KeyValue
 from piehole.judge import Command
 from piehole.local import Local
+from piehole.oids import zero
 from piehole.peers import Health
 from piehole.readout import Readout
-from piehole.reaping import reap
 from piehole.reconcile import Reconciler, Report
+from piehole.records import PushRecord
 from piehole.sources import Linearizable
 from piehole.supply import Supply
-from piehole.transfer import maintenance
 from piehole.transfer.hold import sweep
 from piehole.transfer.limits import Limits
 
 _PATIENCE: Final = 5.0  # seconds for each question to etcd
 _PUBLISH_EVERY: Final = 1.0  # seconds between two progress records of one repository
-_LOOK_AGAIN: Final = 0.03  # seconds until a ref that a push holds is looked at again
+_LOOK_AGAIN: Final = 0.03  # seconds until a ref that a push holds is looked at again, doubled each time
+_LOOK_LATEST: Final = 1.0
 _HALTED_LOOK: Final = 30.0  # seconds until a halted site asks again whether a person has decided
-_TIDY_EVERY: Final = 3600.0  # seconds between looks at kept tips
-_REAP_EVERY: Final = 60.0  # seconds between looks at tombstones
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """When to look at the repository again: ``retry`` with growing delay, else after ``delay`` seconds, else when told."""
+    """When to come back: ``retry`` with growing delay, else after ``delay`` seconds, else when told.
+
+    ``then``: seconds after which the next lane of work has something to do for this repository; None: nothing.
+    """
 
     retry: bool = False
     delay: float | None = None
+    then: float | None = None
 
 
 class Served:
-    """One at a time works on it (the queue sees to that); hooks' questions come in beside that at any time."""
+    """Three lanes of work, each for one worker at a time: ``turn``, which must be quick, ``report`` and ``tidy``.
+
+    Hooks' questions come in beside that at any time.
+    """
 
     def __init__(
         self,
@@ -62,26 +70,24 @@ class Served:
         """
         self.config = config
         self.cluster = cluster
-        self._clock = clock
-        self._nudge = nudge
-        self._log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
+        self.nudge = nudge
         self.local = Local.of(config, cluster.etcd)
-        self._source = Cached(self)
-        self.admission = Admission(config, self.local.repository, self.local.swapper, self._source)
-        supply = Supply(self.local, health, limits=limits)
-        self._reconciler = Reconciler(self.local, supply, lambda: cluster.view(config.group))
+        self.admission = Admission(config, self.local.repository, self.local.swapper, Cached(self))
+        self.trouble = ""
+        self._clock = clock
+        self._log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
+        self._reconciler = Reconciler(
+            self.local, Supply(self.local, health, limits=limits), lambda: cluster.view(config.group)
+        )
+        self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at)
+        self._tidying = Tidying(self.local, self._guarded, clock)
         self._checked_in = -1
         self._group: KeyValue | None = None
         self._halted: Halted | None = None
+        self._deferred = 0  # turns in a row
+        self._report: Report | None = None
+        self._converged: Report | None = None  # the newest that was
         self._published_at = float("-inf")
-        self._tidied_at = float("-inf")
-        self._reaped_at = clock()
-        self.report: Report | None = None
-        self.trouble = ""
-
-    @property
-    def halted(self) -> Halted | None:
-        return self._halted
 
     def standing(self) -> KeyValue | None:
         """The group's record as it was when this site's standing was last found good; None where it is not known now."""
@@ -89,53 +95,60 @@ class Served:
             return None
         return self._group
 
-    def nudge(self) -> None:
-        self._nudge()
+    def doubt(self) -> None:
+        """Have the next turn check the standing again, whatever was found before."""
+        self._checked_in = -1
 
     def describe(self) -> list[str]:
         """What `piehole status` asks: one line each, ``WORD REST``."""
-        lines = [f"halted {self._halted.token} {self._halted}"] if self._halted else []
+        halted, report = self._halted, self._report
+        lines = [f"halted {halted.token} {halted}"] if halted else []
         lines += [f"trouble {' '.join(self.trouble.split())}"] if self.trouble else []
-        if self.report is not None:
-            lines.append(f"revision {self.report.revision}")
-            lines += [f"stuck {ref} {' '.join(why.split())}" for ref, why in self.report.stuck.items()]
+        if report is not None:
+            lines.append(f"revision {report.revision}")
+            lines += [f"stuck {ref} {' '.join(why.split())}" for ref, why in report.stuck.items()]
         return lines
 
-    def turn(self, stop: threading.Event) -> Next:
-        """One turn of work: check the standing where that is due, reconcile, publish, tidy up.
+    # ---- the first lane
 
-        Faults of this repository end here, in its log and its next turn.
-        """
+    def turn(self, stop: threading.Event) -> Next:
+        """Check the standing where that is due, and reconcile. Faults of this repository end here, in its log and its next turn."""
         try:
             self._check_standing()
             report = self._reconciler.run(stop)
         except Halted as halted:
-            if self._halted is None or str(halted) != str(self._halted):
-                self._log.error("site.halted", token=halted.token, reason=str(halted))
-            self._halted = halted
+            self._halt(halted)
             return Next(delay=_HALTED_LOOK)
         except (PieholeError, OSError) as error:
             self._trouble(error)
             return Next(retry=True)
         self.trouble = ""
         self._tell(report)
-        self.report = report
+        self._report = report
+        return self._after(report)
+
+    def _after(self, report: Report) -> Next:
+        self._guarded("log.failed", lambda: self._chronicle.see(self.cluster.view(self.config.group)))
         if report.deferred:
-            return Next(delay=_LOOK_AGAIN)
+            delay = min(_LOOK_AGAIN * 2 ** min(self._deferred, 10), _LOOK_LATEST)
+            self._deferred += 1
+            return Next(delay=delay, then=_PUBLISH_EVERY)
+        self._deferred = 0
         if report.stuck:
-            return Next(retry=True)
-        return self._after(report, stop)
+            return Next(retry=True, then=_PUBLISH_EVERY)
+        self._converged = report
+        return Next(then=max(0.0, self._published_at + _PUBLISH_EVERY - self._clock()))
 
     def _check_standing(self) -> None:
         epoch = self.cluster.epoch
         if self._checked_in == epoch and self._halted is None:
             return
         readout = progress.check(self.local, Deadline(_PATIENCE))
-        if self._halted is not None:
-            self._log.info("site.resumed")
         # A view from before this check may be of another etcd's past: only one that has reached it may be acted on.
         if not self.cluster.informer.wait_for(self._newest(readout), Deadline(_PATIENCE)):
             raise EtcdUnreachable("the watch of the refs has not caught up with etcd yet")
+        if self._halted is not None:
+            self._log.info("site.resumed")
         self._group = readout.group
         self._halted = None
         self._checked_in = epoch
@@ -145,58 +158,74 @@ class Served:
         """The newest revision that the readout proves to be in the watched range."""
         return max((kv.mod_revision for kv in readout.entries.values()), default=0)
 
-    def _after(self, report: Report, stop: threading.Event) -> Next:
-        """What follows a reconcile that left everything in step."""
+    # ---- the second lane
+
+    def report(self, _stop: threading.Event) -> Next:
+        """Write down what was seen and publish how far this site has come, at most once a second."""
+        self._guarded("log.failed", self._chronicle.write)
+        report = self._converged
+        if report is None or self._halted is not None:
+            return Next()
         wait = self._published_at + _PUBLISH_EVERY - self._clock()
+        if wait > 0:
+            return Next(delay=wait)
         known = standing.load(self.config.git_dir).published
         if known is None or report.newest > known.revision:
-            if wait > 0:
-                return Next(delay=wait)
             self._published_at = self._clock()
             if not self._guarded("progress.failed", lambda: once.publish(self.local, report)):
                 return Next(retry=True)
-        self._tidy(stop)
-        return Next()
+        return Next(then=0.0)
 
-    def _tidy(self, stop: threading.Event) -> None:
-        repository = self.local.repository
-        now = self._clock()
-        if maintenance.due(self.config.git_dir):
-            self._guarded("maintenance.failed", lambda: maintenance.maintain(self.config.git_dir, stop=stop))
-        if now - self._tidied_at > _TIDY_EVERY:
-            self._tidied_at = now
-            self._guarded("expiry.failed", lambda: repository.expire_kept(repository.expiry()))
-        if now - self._reaped_at > _REAP_EVERY:
-            self._reaped_at = now
-            self._guarded("reaping.failed", lambda: reap(self.local, Deadline(_PATIENCE)))
+    def _push_at(self, revision: int) -> PushRecord | None:
+        key = self.local.keyspace.ref(self.config.group, keys.PUSH)
+        found = self.local.etcd.range(key, revision=revision, deadline=Deadline(_PATIENCE)).kvs
+        return PushRecord.parse(found[0].value) if found and found[0].mod_revision == revision else None
+
+    # ---- the third lane
+
+    def tidy(self, stop: threading.Event) -> Next:
+        """What can wait: roll up small packs, let go of old kept tips, reap tombstones."""
+        if self.standing() is None:
+            return Next()
+        return Next(delay=self._tidying.run(self.cluster.view(self.config.group), stop))
+
+    # ---- what is told
 
     def _guarded(self, event: str, work: Callable[[], object]) -> bool:
         """Whether it went well. These are not the reconcile itself: what fails is tried again some other time."""
         try:
             work()
         except Halted as halted:
-            self._halted = halted
-            self._log.error("site.halted", token=halted.token, reason=str(halted))
+            self._halt(halted)
             return False
         except (PieholeError, OSError) as error:
-            self._log.warning(event, error=str(error))
+            log = self._log.debug if isinstance(error, EtcdError) else self._log.warning
+            log(event, error=str(error))
             return False
         return True
+
+    def _halt(self, halted: Halted) -> None:
+        if self._halted is None or str(halted) != str(self._halted):
+            self._log.error("site.halted", token=halted.token, reason=str(halted))
+        self._halted = halted
 
     def _trouble(self, error: Exception) -> None:
         text = str(error)
         # etcd's absence is told once by the informer, not by each of a thousand repositories at each try.
-        log = self._log.debug if isinstance(error, EtcdError) else self._log.warning
+        log = self._log.debug if isinstance(error, EtcdError) or text == self.trouble else self._log.warning
         log("reconcile.failed", error=text, kind=type(error).__name__)
         self.trouble = text
 
     def _tell(self, report: Report) -> None:
-        if report.quiet and not (report.locked and (self.report is None or self.report.locked != report.locked)):
-            return
+        known = self._report
+        # What stays as it was is told once, not at each of its retries.
+        trouble = (report.stuck, report.locked) != ((known.stuck, known.locked) if known else ({}, {}))
+        news = bool(report.moved or report.head or trouble)
         # A ref in a push's hands is nothing to report: that push moves it, and this repository is looked at again at once.
-        working = report.moved or report.head or report.stuck or report.locked
+        if not news and not report.deferred:
+            return
         self._log.log(
-            30 if report.stuck else 20 if working else 10,
+            10 if not news else 30 if report.stuck else 20,
             "reconcile",
             revision=report.revision,
             moved=len(report.moved),
@@ -216,7 +245,7 @@ class Cached(Linearizable):
     """The informer's view first, which costs nothing; a linearizable read where that one would refuse."""
 
     def __init__(self, served: Served) -> None:
-        super().__init__(served.local, served.nudge)
+        super().__init__(served.local, lambda: served.nudge())
         self._served = served
 
     def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:

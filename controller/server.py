@@ -1,7 +1,12 @@
-"""The socket on which hooks ask: who may ask, about which repository, and that nobody is answered who is gone."""
+"""The socket on which hooks ask: who may ask, about which repository, and that nobody is answered who is gone.
+
+Every account of this server may connect, since pushers have accounts of their own; what an account may ask for follows from what it
+may do itself: its hook must run below a living receive-pack, and it must be able to write the repository.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
@@ -42,19 +47,15 @@ class Server:
     def __init__(self, name: str, find: Callable[[str], Site | None]) -> None:
         """
         :param name: what tells this controller from others of the same account
-        :raises PieholeError: no directory is to be had that only this account can write
+        :raises PieholeError: no directory is to be had that only this account can write, or another controller has this name
         """
         self.path = _directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
         self._find = find
         self._log = structlog.get_logger(socket=str(self.path))
+        self._lock = _lock(self.path.with_suffix(".lock"), name)
         self.path.unlink(missing_ok=True)
-        handler = self._handle
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                handler(self.request)
-
-        self._server = _Listener(str(self.path), Handler)
+        self._server = _Listener(str(self.path), self._handle)
+        self.path.chmod(0o666)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.5,), name="hooks' socket")
 
     def start(self) -> None:
@@ -67,6 +68,8 @@ class Server:
             self._thread.join()
         self._server.server_close()
         self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        os.close(self._lock)
 
     def _handle(self, connection: socket.socket) -> None:
         try:
@@ -74,8 +77,10 @@ class Server:
         except (OSError, ValueError) as error:  # the hook went away, or is none
             self._log.debug("hook.gone", error=str(error))
         except PieholeError as error:
+            # Without a word the hook decides for itself.
             self._log.warning("hook.refused", error=str(error))
-            _send(connection, [f"refuse no-access {' '.join(str(error).split())}"])
+        except Exception:  # noqa: BLE001 -- a bug in one answer must not end the others'; it is told in full
+            self._log.exception("answer.crashed")
 
     def _answer(self, connection: socket.socket) -> None:
         lines = ask.Reader(connection).message(monotonic() + _QUESTION)
@@ -115,19 +120,46 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
     block_on_close = False
     request_queue_size = 128
 
+    def __init__(self, path: str, handle: Callable[[socket.socket], None]) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                handle(self.request)
+
+        super().__init__(path, Handler)
+
+
+def _lock(path: Path, name: str) -> int:
+    """A descriptor that holds the lock as long as it is open.
+
+    :raises PieholeError: another controller holds it
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise PieholeError(f"another controller of this account serves {name} already.") from error
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # the one before removed it in this very moment
+
 
 def _directory() -> Path:
     """A directory that only this account can write; its path is short, since a socket's has at most 107 bytes."""
-    runtime = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
+    # systemd separates several by colons. A session's own directory is closed to the accounts of pushers, and goes with the session.
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     uid = os.geteuid()
     choices = [Path(runtime) / "piehole"] if runtime and len(runtime) < 70 else []
     choices.append(Path(tempfile.gettempdir()) / f"piehole-{uid}")
     for path in choices:
         try:
             path.mkdir(mode=0o755, exist_ok=True)
+            found = path.lstat()
+            if found.st_uid == uid and not path.is_symlink():
+                path.chmod(0o755)  # past the umask: others may connect
         except OSError:
             continue
-        found = path.lstat()
         if found.st_uid == uid and not found.st_mode & 0o022 and path.is_dir() and not path.is_symlink():
             return path
     raise PieholeError(

@@ -8,41 +8,64 @@ import subprocess
 import sys
 from pathlib import Path
 
-
-def answer(libraries: str, question: list[str]) -> list[str]:
-    """Answer the question as the controller would.
-
-    :param libraries: the folder of the packages, as ``install`` found it
-    """
-    site.main()  # the hook was started without it, since that costs every push some milliseconds
-    if libraries not in sys.path:
-        sys.path.append(libraries)
-    from piehole import answers, proc
-    from piehole.admission import Admission
-    from piehole.errors import EtcdError, PieholeError
+TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
+if TYPE_CHECKING:
+    from piehole.answers import Question
     from piehole.local import Local
-    from piehole.sources import Linearizable
 
-    try:
-        asked = answers.Question.parse(question)
-        local = Local.open(Path(asked.repository))
+
+class Direct:
+    """Answers a hook's questions as the controller would; keeps its connections from one question to the next."""
+
+    def __init__(self, libraries: str) -> None:
+        """
+        :param libraries: the folder of the packages, as ``install`` found it
+        """
+        site.main()  # the hook was started without it, since that costs every push some milliseconds
+        if libraries not in sys.path:
+            sys.path.append(libraries)
+        self._local: Local | None = None
+
+    def answer(self, question: list[str]) -> list[str]:
+        """The answer's lines, a refusal in words where no decision could be reached."""
+        from piehole.admission import refusal
+        from piehole.answers import Question
+        from piehole.errors import EtcdError, PieholeError
+
+        try:
+            answered = self._answer(Question.parse(question))
+        except EtcdError as error:
+            refused = refusal(error)
+            return [_refusal(question, refused.token, refused.sentence)]
+        except (PieholeError, OSError) as error:
+            return [_refusal(question, "no-access", f"{error} Nothing moves. Run `piehole check` at this site.")]
+        return answered or [_refusal(question, "no-access", "the receive-pack of this push has ended: nothing moves.")]
+
+    def _answer(self, question: Question) -> list[str] | None:
+        from piehole import answers, proc
+        from piehole.admission import Admission
+        from piehole.local import Local
+        from piehole.sources import Linearizable
+
+        local = self._local = self._local or Local.open(Path(question.repository))
+        deadline = question.deadline(local.config.hook_timeout)
+        if question.kind == "propose":
+            # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
+            local.etcd.head(
+                local.keyspace.group(local.config.group), deadline=deadline.at_most(deadline.remaining() / 2)
+            )
         source = Linearizable(local, lambda: _start_reconcile(local.git_dir))
         admission = Admission(local.config, local.repository, local.swapper, source)
         # Git holds the locks only while its receive-pack lives.
-        deadline = asked.deadline(local.config.hook_timeout)
-        answered = answers.answer(asked, admission, deadline, lambda: proc.lives(asked.push_name) is True)
-    except (PieholeError, OSError) as error:
-        why = f"{error}" if isinstance(error, EtcdError) else f"{error} Run `piehole check` at this site."
-        return [_refusal(question, why)]
-    return answered or [_refusal(question, "The receive-pack of this push has ended.")]
+        return answers.answer(question, admission, deadline, lambda: proc.lives(question.push_name) is True)
 
 
-def _refusal(question: list[str], why: str) -> str:
+def _refusal(question: list[str], token: str, sentence: str) -> str:
     """What the pusher is told where no decision was reached; a controller that fell silent may still act on a proposal."""
-    words = " ".join(why.split())
+    words = " ".join(sentence.split())
     if question[0] == "propose" and "earlier" in question:
         return f"refuse unknown the group may still take this push; look before pushing again. {words}"
-    return f"refuse no-access {words} Nothing moves."
+    return f"refuse {token} {words}"
 
 
 def _start_reconcile(git_dir: Path) -> None:

@@ -11,6 +11,10 @@ from time import monotonic, sleep
 
 from piehole import ask, inflight, proc
 
+TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
+if TYPE_CHECKING:
+    from hooks.direct import Direct
+
 _RESERVED = "refs/piehole/"
 # An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has.
 _PROMPT = 0.1
@@ -68,6 +72,7 @@ class Hook:
     def __init__(self, git_dir: str, libraries: str) -> None:
         self.git_dir = git_dir
         self._libraries = libraries
+        self._direct: Direct | None = None
 
     def update(self, ref: str, old: str, new: str) -> None:
         """Admit one ref, read-only, and announce it to ``prepared``."""
@@ -210,10 +215,12 @@ class Hook:
             try:
                 return ask.ask(self.git_dir, question)
             except ask.NobodyHome as nobody:
-                from hooks import direct
+                if self._direct is None:
+                    from hooks.direct import Direct
 
+                    self._direct = Direct(self._libraries)
                 question[3] = f"waited {record.waited + monotonic() - started:.3f}"
-                return direct.answer(self._libraries, [*question, "earlier"] if nobody.asked else question)
+                return self._direct.answer([*question, "earlier"] if nobody.asked else question)
         finally:
             took = monotonic() - started
             if took > _PROMPT:

@@ -175,7 +175,7 @@ class Admission:
             refs = ", ".join(command.ref for command in commands[:3])
             return Refuse(
                 judge.STALE,
-                f"other changes of the group kept coming first, and there is no time left for {refs}. Push again.",
+                f"{refs} could not be moved in time: other changes came first, or etcd was too slow. Nothing changed; push again.",
             )
         return refusals[0] if refusals else Again(bases)
 

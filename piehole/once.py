@@ -34,11 +34,16 @@ def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None 
     """
     local.repository.check_owner()
     hold.sweep(local.git_dir)
-    reconciler = Reconciler(local, Supply(local, Health(), progress=progress), lambda: _view(local))
-    report = _until_settled(reconciler)
+    views: list[Readout] = []
+
+    def view() -> Readout:
+        views[:] = [_view(local)]
+        return views[0]
+
+    report = _until_settled(Reconciler(local, Supply(local, Health(), progress=progress), view))
     if report.converged:
         publish(local, report)
-        reap(local, Deadline(_PATIENCE))
+        reap(local, Deadline(_PATIENCE), views[0].entries)
     local.repository.expire_kept(local.repository.expiry())
     return report
 

@@ -199,12 +199,13 @@ def _sites(now: Status, seen: Survey, everybody: Sequence[Member], deadline: Dea
     return found
 
 
-def wait(first: Status, seconds: float, patience: float) -> bool:
+def wait(first: Status, waited: Deadline, patience: float) -> bool:
     """Wait until every site has reached what was the newest when ``first`` was read; whether all have in time.
 
+    :param waited: when to stop waiting
     :raises EtcdError: etcd could not be used
     """
-    local, waited = first.local, Deadline(seconds)
+    local = first.local
     reached = {one.member.site for one in first.sites if one.state == IN_STEP}
     while True:
         missing = [

@@ -47,6 +47,7 @@ from piehole.cli import common, scope
 from piehole.errors import PieholeError
 
 if TYPE_CHECKING:
+    from piehole.deadline import Deadline
     from piehole.status import SiteStatus, Status
 
 HELP = "how far each site has come, and what holds it up"
@@ -62,11 +63,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from piehole.deadline import Deadline
+
     worst = 0
+    waiting = None if args.wait is None else Deadline(args.wait)
     shown: list[Status] = []
     for git_dir in scope.repositories(args):
         try:
-            found, ok = _one(git_dir, args)
+            found, ok = _one(git_dir, args, waiting)
         except PieholeError as error:
             print(f"{git_dir}: {error}", file=sys.stderr)
             worst = max(worst, error.exit_status)
@@ -86,15 +90,15 @@ def run(args: argparse.Namespace) -> int:
     return worst
 
 
-def _one(git_dir: Path, args: argparse.Namespace) -> tuple[Status, bool]:
+def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> tuple[Status, bool]:
     from piehole.local import Local
     from piehole.status import status, wait
 
     local = Local.open(git_dir, common.overrides(args))
     found = status(local, _PATIENCE)
-    if args.wait is None or found.trouble or found.halted:
+    if waiting is None or found.trouble or found.halted:
         return found, found.converged
-    reached = wait(found, args.wait, _PATIENCE)
+    reached = wait(found, waiting, _PATIENCE)
     return status(local, _PATIENCE), reached
 
 

@@ -24,6 +24,7 @@ from piehole.etcd.model import (
     Head,
     KeyValue,
     Operation,
+    Range,
     Snapshot,
     TxnResult,
     prefix_end,
@@ -140,14 +141,15 @@ class Etcd:
         *,
         deadline: Deadline,
     ) -> TxnResult:
-        """If every compare holds, perform ``success``, else ``failure``; each of them atomically.
+        """If every compare holds, perform ``success``, else ``failure``; each of them atomically. What only reads is repeated.
 
         :raises EtcdUnreachable: with ``maybe_sent``, the outcome is unknown and may come true later; without, the
             transaction was never sent
         :raises EtcdRefused: nothing was changed; ``too_many``: more operations than etcd takes at once
         """
         body = wire.txn_request(compares, success, failure)
-        return self._turns.ask("/kv/txn", body, wire.txn_result, deadline, repeatable=False)[1]
+        reads_only = all(isinstance(operation, Range) for operation in (*success, *failure))
+        return self._turns.ask("/kv/txn", body, wire.txn_result, deadline, repeatable=reads_only)[1]
 
     # ---- history
 

@@ -209,10 +209,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     Never by ``__context__``: that leads to whatever the caller is just handling, such as an earlier attempt that was
     never sent.
     """
+    seen: set[int] = set()
     pending: list[object] = [error]
     while pending:
         one = pending.pop(0)
-        if isinstance(one, BaseException):
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
             yield one
             pending += [one.__cause__, getattr(one, "reason", None), *one.args]
 

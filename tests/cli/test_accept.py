@@ -79,6 +79,8 @@ def test_damaged_notes_are_written_anew(pair: World) -> None:
 
 def test_a_missing_group_record_is_not_accepted(pair: World) -> None:
     pair.raw.delete(pair.key("group", "g"))
+    before = pair.raw.revision()
     answer = piehole("accept", "-C", pair.folder / "a.git", "--yes")
     assert answer.status == 1
     assert "piehole clobber" in answer.err
+    assert pair.raw.revision() == before

@@ -16,8 +16,7 @@ class Proxy:
     """A TCP proxy in front of one endpoint. It can cut every connection, or let no answer through any more."""
 
     def __init__(self, target: str) -> None:
-        parts = urlsplit(target)
-        self._target = (parts.hostname or LOOPBACK, parts.port or 0)
+        self._target = _address(target)
         self._answers = threading.Event()
         self._answers.set()
         self._lock = threading.Lock()
@@ -26,8 +25,12 @@ class Proxy:
         self.connections = 0
         self.requested = False  # some request has come through
         self._listener = socket.create_server((LOOPBACK, 0))
-        self.endpoint = f"{parts.scheme}://{LOOPBACK}:{self._listener.getsockname()[1]}"
+        self.endpoint = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
         self._spawn(self._accept)
+
+    def lead_to(self, target: str) -> None:
+        """New connections go to another endpoint."""
+        self._target = _address(target)
 
     def cut(self) -> None:
         """Close what is open; new connections are served."""
@@ -86,6 +89,11 @@ class Proxy:
         thread.start()
 
 
+def _address(endpoint: str) -> tuple[str, int]:
+    parts = urlsplit(endpoint)
+    return parts.hostname or LOOPBACK, parts.port or 0
+
+
 def _shut(one: socket.socket) -> None:
     try:
         one.shutdown(socket.SHUT_RDWR)
@@ -103,7 +111,7 @@ def proxy_to(endpoint: str) -> Iterator[Proxy]:
 
 
 @contextmanager
-def stranger(status: int, body: bytes) -> Iterator[str]:
+def stranger(status: int, body: bytes, **headers: str) -> Iterator[str]:
     """An HTTP server that is no etcd: it answers every POST in the same way. Gives its endpoint."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -113,6 +121,8 @@ def stranger(status: int, body: bytes) -> Iterator[str]:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 

@@ -176,6 +176,11 @@ def test_many_threads_may_share_one_connection_object(client: Etcd, root: bytes)
 
 
 class TestFirstChange:
+    @pytest.fixture
+    def quiet(self, own_etcd: OwnEtcd, connect: Connect) -> Etcd:
+        """An etcd that sends no progress messages."""
+        return connect(own_etcd(options=EtcdOptions(progress_interval="10m")).endpoint)
+
     def test_is_the_first_of_several_and_none_when_nothing_changed(self, client: Etcd, root: bytes) -> None:
         key = root + b"k"
         base = put(client, (key, b"0"))
@@ -201,10 +206,12 @@ class TestFirstChange:
         assert client.first_change(key, base, deadline=soon()) == change
 
     @pytest.mark.parametrize("name", [b"@w", b"z"], ids=["before", "after"])
-    def test_is_none_by_a_witness_that_lies_on_either_side(self, client: Etcd, root: bytes, name: bytes) -> None:
+    def test_is_none_by_a_witness_that_lies_on_either_side(self, quiet: Etcd, root: bytes, name: bytes) -> None:
+        client = quiet
         base = put(client, (root + name, b""))
         assert client.first_change(root + b"k", base, deadline=soon(), witness=root + name) is None
         put(client, (root + b"kk", b""), (root + name, b"2"))
+        put(client, (root + b"later", b""))
         assert client.first_change(root + b"k", base, deadline=soon(), witness=root + name) is None
 
     def test_is_none_after_a_progress_message_where_nothing_else_proves_it(self, client: Etcd, root: bytes) -> None:
@@ -212,12 +219,11 @@ class TestFirstChange:
         put(client, (root + b"other", b"2"))
         assert client.first_change(root + b"k", base, deadline=soon()) is None
 
-    def test_is_never_guessed(self, own_etcd: OwnEtcd, connect: Connect) -> None:
-        client = connect(own_etcd(options=EtcdOptions(progress_interval="10m")).endpoint)
-        base = put(client, (b"other", b""))
-        put(client, (b"other", b"2"))
+    def test_is_never_guessed(self, quiet: Etcd) -> None:
+        base = put(quiet, (b"other", b""))
+        put(quiet, (b"other", b"2"))
         with pytest.raises(EtcdUnreachable, match="did not tell its history"):
-            client.first_change(b"k", base, deadline=Deadline(1))
+            quiet.first_change(b"k", base, deadline=Deadline(1))
 
     def test_is_compacted_where_history_is_missing(self, client: Etcd, etcd: EtcdProcess, root: bytes) -> None:
         key = root + b"k"

@@ -291,7 +291,7 @@ def test_refusals_reach_a_client_over_http_and_the_pusher_s_name_reaches_the_rec
 
 def test_a_client_s_false_word_about_the_old_value_deletes_nothing(world: World) -> None:
     """A client may claim that it deletes a ref which does not exist: then git compares no old value."""
-    site, work, first = world.founded()
+    site, _, first = world.founded()
     git(site, "update-ref", "refs/heads/only-here", first)
     zero = "0" * 40
     line = f"{zero} {zero} refs/heads/only-here\0report-status"

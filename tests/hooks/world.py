@@ -49,7 +49,12 @@ class World:
     ) -> Path:
         """Install a site; its repository is empty unless one is given."""
         path = repository or git.make_bare(self.folder / f"{name}.git")
-        wanted = {"piehole.allowProtocol": "file", "piehole.hookTimeout": "8", "piehole.catchUp": "5", **(settings or {})}
+        wanted = {
+            "piehole.allowProtocol": "file",
+            "piehole.hookTimeout": "8",
+            "piehole.catchUp": "5",
+            **(settings or {}),
+        }
         for setting, value in wanted.items():
             git.git(path, "config", setting, value)
         overrides: dict[str, str | Sequence[str]] = {

@@ -1,0 +1,177 @@
+"""Which repositories this controller serves: found below its folders, left when they go, begun anew when configured otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from controller.cluster import Address, Cluster
+from controller.folders import Folders
+from controller.served import Served
+from piehole import ask, config
+from piehole.config import Config
+from piehole.errors import PieholeError
+from piehole.peers import Health
+from piehole.transfer.limits import Limits
+
+# (key, fresh, seconds from now)
+Enqueue = Callable[[str, bool, float], None]
+
+
+class Roster:
+    """Changed by one thread, in :meth:`scan`; read by all.
+
+    :param socket: where hooks shall ask
+    :param enqueue: has a repository reconciled
+    :param on_death: an informer has ended with this error
+    :param ending: whether there is no point in going on
+    """
+
+    def __init__(
+        self,
+        folders: Folders,
+        socket: Path,
+        limits: Limits,
+        enqueue: Enqueue,
+        on_death: Callable[[BaseException], None],
+        ending: Callable[[], bool],
+    ) -> None:
+        self._folders = folders
+        self._socket = socket
+        self._limits = limits
+        self._enqueue = enqueue
+        self._on_death = on_death
+        self._ending = ending
+        self._health = Health()
+        self._served: dict[str, Served] = {}
+        self._clusters: dict[Address, Cluster] = {}
+        self._complaints: dict[str, str] = {}
+        self._log = structlog.get_logger()
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._served))
+
+    def find(self, key: str) -> Served | None:
+        return self._served.get(key)
+
+    def forget(self) -> None:
+        """Have the next scan read every configuration anew."""
+        self._folders.forget()
+
+    def scan(self) -> None:
+        """Serve what is there, leave what is gone, start anew what was configured otherwise."""
+        found = self._folders.look()
+        for key in [key for key in self._served if key not in found.present]:
+            self._leave(key)
+        for git_dir in found.changed:
+            if self._ending():
+                return
+            try:
+                self._take(git_dir)
+            except (PieholeError, OSError) as error:
+                self._complain(git_dir, str(error))
+        for key in [key for key in self._complaints if key not in found.present]:
+            del self._complaints[key]
+
+    def stop(self) -> None:
+        """Nothing new is heard of from now on."""
+        for cluster in self._clusters.values():
+            cluster.stop()
+
+    def close(self) -> None:
+        """No hook shall come here any more."""
+        for cluster in self._clusters.values():
+            cluster.join()
+        for served in self._served.values():
+            self._unpoint(served.config.git_dir)
+
+    def _take(self, git_dir: Path) -> None:
+        key = str(git_dir)
+        fresh = config.load(git_dir)
+        served = self._served.get(key)
+        if served is None or served.config != fresh:
+            if served is not None:
+                self._leave(key)
+            self._check_twin(key, fresh)
+            address = Address.of(fresh)
+            cluster = self._clusters.get(address) or self._connect(address)
+            served = Served(fresh, cluster, self._health, self._limits, lambda: self._enqueue(key, True, 0.0))
+            served.local.repository.check_owner()
+            self._served[key] = served
+            self._log.info("repository.served", repository=key, group=fresh.group, site=fresh.site)
+        self._complaints.pop(key, None)
+        # Written last: whoever asks there finds the repository served. Written again, too: the repository may be a new one.
+        self._point(git_dir)
+        self._enqueue(key, False, 0.0)
+
+    def _check_twin(self, key: str, fresh: Config) -> None:
+        address = Address.of(fresh)
+        for other, served in self._served.items():
+            same = (served.config.group, served.config.site) == (fresh.group, fresh.site)
+            if other != key and same and served.cluster.address == address:
+                raise PieholeError(
+                    f"it is the site {fresh.site!r} of the group {fresh.group!r}, and so is {other}: "
+                    "give one of them another site name."
+                )
+
+    def _connect(self, address: Address) -> Cluster:
+        cluster = Cluster(
+            address,
+            on_change=lambda groups, fresh: self._changed(address, groups, fresh),
+            on_connect=lambda: self._changed(address, None, False),
+            on_death=self._on_death,
+        )
+        self._clusters[address] = cluster
+        cluster.start()
+        return cluster
+
+    def _changed(self, address: Address, groups: set[str] | None, fresh: bool) -> None:
+        """Enqueue the repositories of these groups (None: of all). Called from an informer's thread."""
+        for key, served in list(self._served.items()):
+            if served.cluster.address == address and (groups is None or served.config.group in groups):
+                self._enqueue(key, fresh, 0.0)
+
+    def _leave(self, key: str) -> None:
+        served = self._served.pop(key)
+        self._unpoint(served.config.git_dir)
+        self._log.info("repository.left", repository=key)
+        address = served.cluster.address
+        if not any(other.cluster.address == address for other in self._served.values()):
+            self._clusters.pop(address).stop()
+
+    def _complain(self, git_dir: Path, why: str) -> None:
+        """Say once, not at each scan, why a repository is not served (or not as it is configured now); it is looked at again."""
+        key = str(git_dir)
+        self._folders.forget(git_dir)
+        if self._complaints.get(key) != why:
+            self._complaints[key] = why
+            self._log.error("repository.refused", repository=key, reason=why)
+
+    def _point(self, git_dir: Path) -> None:
+        """Tell the repository's hooks where to ask."""
+        pointer = git_dir / ask.POINTER
+        if _read(pointer) == str(self._socket):
+            return
+        scratch = pointer.with_name(f"{pointer.name}.{os.getpid()}.tmp")
+        scratch.write_text(f"{self._socket}\n")
+        scratch.chmod(0o644)
+        scratch.replace(pointer)
+
+    def _unpoint(self, git_dir: Path) -> None:
+        pointer = git_dir / ask.POINTER
+        # Another controller may have taken the repository over meanwhile.
+        if _read(pointer) == str(self._socket):
+            pointer.unlink(missing_ok=True)
+
+
+def _read(pointer: Path) -> str:
+    try:
+        return pointer.read_text(errors="replace").strip()
+    except OSError:  # there is none, or the repository itself is gone
+        return ""

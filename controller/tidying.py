@@ -1,0 +1,65 @@
+"""Work on one repository that can wait: small packs, kept tips, tombstones. None of it may hold up a push or a reconcile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from piehole import keys
+from piehole.deadline import Deadline
+from piehole.local import Local
+from piehole.readout import Readout, live
+from piehole.reaping import reap
+from piehole.transfer import maintenance
+
+_PATIENCE: Final = 10.0  # seconds for etcd
+_EXPIRE_EVERY: Final = 3600.0  # seconds between looks at kept tips
+_REAP_FIRST: Final = 3.0  # seconds until a tombstone is looked at, doubled each time that it cannot be reaped yet
+_REAP_LATEST: Final = 300.0
+
+
+class Tidying:
+    """
+    :param guarded: runs the work and logs its failure under the event name; whether it went well
+    """
+
+    def __init__(
+        self, local: Local, guarded: Callable[[str, Callable[[], object]], bool], clock: Callable[[], float]
+    ) -> None:
+        self._local = local
+        self._guarded = guarded
+        self._clock = clock
+        self._expired_at = float("-inf")
+        self._newest_tombstone = 0
+        self._reap_at = 0.0
+        self._reap_wait = _REAP_FIRST
+
+    def run(self, readout: Readout, stop: threading.Event) -> float | None:
+        """Do what is due; seconds until there is more to do, None where only a change can bring more.
+
+        :param readout: the group's keys, as far as they are known here
+        """
+        git_dir, repository = self._local.git_dir, self._local.repository
+        if maintenance.due(git_dir):
+            self._guarded("maintenance.failed", lambda: maintenance.maintain(git_dir, stop=stop))
+        if self._clock() - self._expired_at > _EXPIRE_EVERY:
+            self._expired_at = self._clock()
+            self._guarded("expiry.failed", lambda: repository.expire_kept(repository.expiry()))
+        return self._reap(readout)
+
+    def _reap(self, readout: Readout) -> float | None:
+        """Look for tombstones that every site has passed: soon after the newest one came, then ever more seldom."""
+        dead = {name: kv for name, kv in readout.entries.items() if keys.is_ref_name(name) and not live(kv)}
+        if not dead:
+            return None
+        now = self._clock()
+        newest = max(kv.mod_revision for kv in dead.values())
+        if newest > self._newest_tombstone:
+            self._newest_tombstone, self._reap_wait = newest, _REAP_FIRST
+            self._reap_at = now + self._reap_wait
+        elif now >= self._reap_at:
+            self._guarded("reaping.failed", lambda: reap(self._local, Deadline(_PATIENCE), dead))
+            self._reap_wait = min(self._reap_wait * 2, _REAP_LATEST)
+            self._reap_at = now + self._reap_wait
+        return max(0.0, self._reap_at - now)

@@ -1,0 +1,177 @@
+"""What is written about piehole is true, as far as a program can tell."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from piehole import judge, settings
+from piehole.cli import parser
+from piehole.config import Config
+from piehole.transfer.limits import Limits
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/*.md")])
+OPERATIONS = ROOT / "docs" / "operations.md"
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+FAILURE_MODES = ROOT / "docs" / "failure-modes.md"
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def _commands() -> dict[str, argparse.ArgumentParser]:
+    for action in parser.build()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    raise AssertionError("piehole has no commands")
+
+
+def _section(page: Path, heading: str) -> str:
+    """The text below a heading, down to the next one of the same rank."""
+    _, found, rest = page.read_text().partition(f"\n{heading}\n")
+    assert found, f"{page.name} has no {heading!r}"
+    return re.split(rf"^{heading.split(' ')[0]} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def _first_cells(text: str) -> list[str]:
+    """The first cell of each row of the tables in a text, without their heads."""
+    lines = text.splitlines()
+    rules = {number for number, line in enumerate(lines) if line.startswith("| ---")}
+    assert rules, "there is no table"
+    heads = {number - 1 for number in rules}
+    rows = [line for number, line in enumerate(lines) if line.startswith("| ") and number not in rules | heads]
+    return [row.split("|")[1].strip() for row in rows]
+
+
+def _anchors(page: Path) -> set[str]:
+    """As the usual renderers make them from headings."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pages
+def test_every_link_leads_somewhere(page: Path) -> None:
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        if not there.exists() or (anchor and anchor not in _anchors(there)):
+            dead.append(target)
+    assert dead == []
+
+
+def _said(page: Path) -> Iterator[list[str]]:
+    """Every ``piehole COMMAND …`` in a page's code, as words."""
+    text = page.read_text().replace("\\\n", " ")
+    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+    spans += [line for block in re.findall(r"^ *```\n(.*?)^ *```", text, re.S | re.M) for line in block.splitlines()]
+    for span in spans:
+        for match in re.finditer(r"(?:^|\$ |-u git |; )piehole ((?:[a-z]+)(?: [^#;]*)?)", span):
+            yield match[1].split()
+
+
+@pages
+def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None:
+    commands = _commands()
+    for command, *words in _said(page):
+        assert command in commands, f"piehole {command}"
+        known = commands[command].format_help()
+        for option in (word for word in words if re.match(r"--?[a-zA-Z]", word)):
+            assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", known), f"piehole {command} {option}"
+
+
+@pages
+def test_every_make_target_that_is_named_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z]+)", page.read_text())) <= targets
+
+
+def test_the_readme_names_the_demo_and_the_tests() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "`make demo`" in text
+    assert "`make test`" in text
+
+
+def test_the_change_log_names_every_command() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert [name for name in _commands() if not re.search(rf"`(?:piehole )?{name}\b", text)] == []
+
+
+def test_the_reference_of_settings_lists_exactly_those_that_are_read() -> None:
+    source = (ROOT / "piehole" / "config.py").read_text()
+    read = set(re.findall(r'\b(?:one|many)\("(\w+)"', source))
+    read |= set(re.findall(r'"(etcd[A-Z]\w+)"', source))
+    for module in (ROOT / "piehole").rglob("*.py"):
+        read |= set(re.findall(r'\b(?:one|many|narrowest|every)\(\s*"piehole\.([a-z]+)"', module.read_text()))
+    section = _section(CONFIGURATION, "## Settings")
+    documented = {name for cell in _first_cells(section) for name in re.findall(r"`piehole\.(\w+)`", cell)}
+    lower = {name.lower() for name in read} - {"site", "group"}
+    assert {name.lower() for name in documented} - {"site", "group"} == lower
+
+
+def test_the_defaults_of_settings_are_the_documented_ones() -> None:
+    section = _section(CONFIGURATION, "## Settings")
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    for name, field in (("hookTimeout", "hook_timeout"), ("catchUp", "catch_up"), ("prefix", "prefix")):
+        row = next(line for line in section.splitlines() if line.startswith(f"| `piehole.{name}`"))
+        value = defaults[field]
+        assert f"`{value:g}`" in row if isinstance(value, float) else f"`{value}`" in row
+
+
+def test_the_git_settings_that_install_makes_are_the_documented_ones() -> None:
+    section = _section(CONFIGURATION, "## Git's settings that install makes")
+    assert _first_cells(section) == [f"`{one.name} = {one.value}`" for one in settings.SETTINGS]
+
+
+def test_the_controllers_options_and_limits_are_the_documented_ones() -> None:
+    section = _section(CONFIGURATION, "## Options of the controller")
+    documented = {re.findall(r"--[a-z-]+", cell)[0] for cell in _first_cells(section)}
+    actions = _commands()["controller"]._actions
+    assert documented == {action.option_strings[-1] for action in actions} - {"--help"}
+    limits = Limits()
+    for option, value in (
+        ("--fetch-max-bytes N", f"{limits.max_bytes >> 30} GiB"),
+        ("--fetch-stall SECONDS", f"{limits.stall:g}"),
+        ("--fetch-timeout SECONDS", f"{limits.total:g}"),
+    ):
+        row = next(line for line in section.splitlines() if line.startswith(f"| `{option}`"))
+        assert row.endswith(f"| {value} |")
+
+
+def test_the_documented_tokens_are_those_that_hooks_print() -> None:
+    tree = ast.parse(Path(judge.__file__).read_text())
+    constants = {
+        node.value.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    }
+    cells = _first_cells(_section(OPERATIONS, "## What hooks say"))
+    assert {cell.strip("`").rstrip(":") for cell in cells} == constants | {"accepted"}
+
+
+def test_every_module_in_the_module_map_exists() -> None:
+    for cell in _first_cells(_section(ARCHITECTURE, "## Module map")):
+        first, *others = re.findall(r"`([^`]+)`", cell)
+        folder = Path(first).parent
+        missing = [name for name in (first, *others) if not any((ROOT / at / name).exists() for at in ("", folder))]
+        assert missing == []
+
+
+def test_every_documented_failure_mode_has_its_test_and_the_other_way_round() -> None:
+    documented = re.findall(r"^`(test_\w+)` ·", FAILURE_MODES.read_text(), re.MULTILINE)
+    assert len(documented) == len(set(documented)) == 28
+    sources = [path.read_text() for path in (ROOT / "tests" / "failure_modes").rglob("test_*.py")]
+    written = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+    assert [name for name in documented if not any(test.startswith(name) for test in written)] == []
+    assert [test for test in sorted(written) if not any(test.startswith(name) for name in documented)] == []

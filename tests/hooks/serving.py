@@ -1,0 +1,123 @@
+"""Something on the socket at which hooks ask: the real server in this process, or one that answers what it is told."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+from controller.server import Server
+from piehole import ask
+from piehole.admission import Admission
+from piehole.config import Config
+from piehole.local import Local
+from piehole.sources import Linearizable
+from tests.support.wait import until
+
+Talk = Callable[["Line"], None]
+
+
+class _Site:
+    """A repository as the server sees it, answered by linearizable reads."""
+
+    def __init__(self, git_dir: Path) -> None:
+        local = Local.open(git_dir)
+        self.config: Config = local.config
+        self.admission = Admission(local.config, local.repository, local.swapper, Linearizable(local, lambda: None))
+
+    def describe(self) -> Sequence[str]:
+        return []
+
+
+@contextmanager
+def serving(git_dir: Path) -> Iterator[None]:
+    """The controller's own server answers the hooks of this repository."""
+    site = _Site(git_dir)
+    with tempfile.TemporaryDirectory() as runtime:
+        Path(runtime).chmod(0o755)
+        server = Server(f"{runtime}{git_dir}", lambda path: site if path == str(git_dir) else None)
+        server.start()
+        pointer = git_dir / ask.POINTER
+        pointer.write_text(f"{server.path}\n")
+        try:
+            yield
+        finally:
+            pointer.unlink()
+            server.stop()
+
+
+class Line:
+    """One connection of a hook."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.pid, self.uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        self.question: list[str] = []
+
+    def say(self, *lines: str) -> None:
+        self._connection.sendall(ask.pack(list(lines)))
+
+
+class Stub:
+    """A controller in name only: it keeps what it is asked and says what ``talk`` has it say."""
+
+    def __init__(self, git_dir: Path, talk: Talk) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        path = f"{self._folder.name}/s"
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(path)
+        self._listener.listen(16)
+        self._talk = talk
+        self._pointer = git_dir / ask.POINTER
+        self._pointer.write_text(path)
+        self._open: list[socket.socket] = []
+        self.lines: list[Line] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def wait_for(self, kind: str) -> Line:
+        """The first question of this kind."""
+        return until(
+            lambda: next((line for line in self.lines if line.question[:1] == [kind]), None),
+            20,
+            f"a hook asks to {kind}",
+        )
+
+    def close(self) -> None:
+        self._pointer.unlink(missing_ok=True)
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for one in self._open:
+            one.close()
+        self._folder.cleanup()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        line = Line(connection)
+        try:
+            line.question = ask.Reader(connection).message(monotonic() + 60)
+            self.lines.append(line)
+            self._talk(line)
+        except OSError:
+            pass  # the hook has gone
+
+
+@contextmanager
+def stub(git_dir: Path, talk: Talk) -> Iterator[Stub]:
+    made = Stub(git_dir, talk)
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,63 @@
+"""A refusal that advises to pull first gives this site the chance to have what is to be pulled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import monotonic
+
+from tests.hooks.world import MAIN, World, accepted, catching_up, refused
+from tests.support.git import commit, git, push, refs
+from tests.support.wait import until
+
+
+def diverged(world: World) -> tuple[Path, Path, Path, str]:
+    """Sites a and b, a clone, and what was pushed at a; the clone has something else, and b knows nothing of either."""
+    a, work, first = world.founded("a")
+    b = world.site("b")
+    world.reconcile(b)
+    theirs = commit(work, "theirs")
+    accepted(push(work, a, "HEAD:main"))
+    git(work, "reset", "-q", "--hard", first)
+    commit(work, "ours", file="other.txt")
+    return a, b, work, theirs
+
+
+def test_after_a_stale_push_the_advised_pull_helps_without_a_controller(world: World) -> None:
+    _, b, work, theirs = diverged(world)
+    refused(push(work, b, "HEAD:main"), "stale")
+    assert refs(b)[MAIN] == theirs
+    git(work, "pull", "-q", "--rebase", str(b), "main")
+    accepted(push(work, b, "HEAD:main"))
+    assert world.history()[-2:] == [theirs, refs(b)[MAIN]]
+
+
+def test_no_process_is_left_behind(world: World) -> None:
+    _, b, work, _ = diverged(world)
+    refused(push(work, b, "HEAD:main"), "stale")
+    until(lambda: not catching_up(b), 20)
+
+
+def test_a_site_that_cannot_catch_up_says_so(world: World) -> None:
+    a, b, work, _ = diverged(world)
+    a.rename(a.with_name("lost.git"))
+    git(b, "config", "piehole.catchUp", "0.5")
+    said = refused(push(work, b, "HEAD:main"), "stale")
+    assert "has not caught up" in said
+    until(lambda: not catching_up(b), 30)
+
+
+def test_many_stale_refs_wait_once_and_start_one_process(world: World) -> None:
+    a, work, first = world.founded("a")
+    b = world.site("b", settings={"piehole.hookTimeout": "2", "piehole.catchUp": "1.5"})
+    names = [f"HEAD:refs/heads/b{n}" for n in range(6)]
+    accepted(push(work, a, "--atomic", *names))
+    world.reconcile(b)
+    theirs = commit(work, "theirs")
+    accepted(push(work, a, "--atomic", *names))
+    git(work, "reset", "-q", "--hard", first)
+    commit(work, "ours")
+    a.rename(a.with_name("lost.git"))
+    began = monotonic()
+    refused(push(work, b, *names), "stale")
+    assert monotonic() - began < 6 * 1.5
+    assert world.value("refs/heads/b0") == theirs

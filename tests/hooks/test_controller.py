@@ -1,0 +1,214 @@
+"""A hook and whoever answers on the socket: the real server, one that lies, one that falls silent."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from piehole import answers, ask
+from piehole.admission import Admission
+from piehole.deadline import Deadline
+from piehole.local import Local
+from piehole.sources import Linearizable
+from tests.hooks.serving import Line, serving, stub
+from tests.hooks.world import MAIN, World, accepted, records, refused, write_hook
+from tests.support.git import commit, git, push, refs
+
+SNAPSHOT = "[1,1,1,0,[],1]"
+
+
+def agreeable(line: Line) -> None:
+    """Says yes to everything."""
+    line.say(f"here {ask.VERSION} 8")
+    line.say(f"take {SNAPSHOT}" if line.question[0] == "admit" else "accepted 7")
+
+
+def silent(line: Line) -> None:
+    """Takes the question and never says a word."""
+
+
+def test_the_controller_s_answers_count(world: World) -> None:
+    site, work, first = world.founded()
+    with serving(site):
+        git(
+            site, "config", "--replace-all", "piehole.etcd", "http://127.0.0.1:1"
+        )  # for hooks that would ask themselves
+        second = commit(work, "second")
+        accepted(push(work, site, "HEAD:main"))
+        assert world.history() == [first, second]
+        world.etcd.put(world.key(MAIN), "frozen")
+        commit(work)
+        refused(push(work, site, "HEAD:main"), "locked")
+
+
+@pytest.mark.parametrize("what", ["no socket", "a stale pointer", "a pointer to nothing that could be a socket"])
+def test_without_a_controller_the_hook_decides_itself(world: World, what: str, tmp_path: Path) -> None:
+    site, work, first = world.founded()
+    pointers = {"no socket": str(tmp_path / "gone"), "a stale pointer": str(work / ".git" / "HEAD")}
+    (site / ask.POINTER).write_text(pointers.get(what, "x" * 300) + "\n")
+    second = commit(work)
+    accepted(push(work, site, "HEAD:main"))
+    assert world.history() == [first, second]
+
+
+def test_a_controller_that_does_not_say_here_within_a_second_is_not_waited_for(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work)
+    with stub(site, silent) as controller:
+        began = monotonic()
+        accepted(push(work, site, "HEAD:main"))
+        assert 2 * ask.AT_HOME < monotonic() - began < 2 * ask.AT_HOME + 5
+        assert [line.question[0] for line in controller.lines] == ["admit", "propose"]
+    assert world.history() == [first, second]
+
+
+def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world: World) -> None:
+    site, work, first = world.founded()
+    git(site, "config", "piehole.hookTimeout", "5")
+    second = commit(work)
+    with stub(site, lambda line: line.say(f"here {ask.VERSION} 2") if line.question[0] == "propose" else None):
+        began = monotonic()
+        accepted(push(work, site, "HEAD:main"))
+        assert monotonic() - began < 8
+    assert world.history() == [first, second]
+
+
+def test_what_a_silent_controller_has_done_already_is_recognised(world: World) -> None:
+    """It performed the swap, then nobody heard its answer: the hook finds the push's own id in the group."""
+    site, work, first = world.founded()
+    local = Local.open(site)
+    admission = Admission(local.config, local.repository, local.swapper, Linearizable(local, lambda: None))
+
+    def deaf(line: Line) -> None:
+        question = answers.Question.parse(line.question)
+        answered = answers.answer(question, admission, Deadline(5), lambda: True)
+        assert answered
+        if question.kind == "admit":
+            line.say(f"here {ask.VERSION} 5")
+            line.say(*answered)
+
+    second = commit(work)
+    with stub(site, deaf):
+        accepted(push(work, site, "HEAD:main"))
+    assert world.history() == [first, second]
+    assert refs(site)[MAIN] == second
+
+
+def test_unknown_where_a_controller_took_the_proposal_and_the_hook_cannot_ask_itself(world: World) -> None:
+    """Nobody may say "refused" while a controller that fell silent could still carry the proposal out."""
+    site, work, _ = world.founded()
+    git(site, "config", "piehole.etcdUser", "piehole")
+    git(site, "config", "piehole.etcdPasswordFile", "/nowhere")
+    commit(work)
+    with stub(site, lambda line: agreeable(line) if line.question[0] == "admit" else None):
+        said = refused(push(work, site, "HEAD:main"), "unknown")
+    assert "look before pushing again" in said
+
+
+def test_what_the_controller_gets_is_what_was_waited(world: World) -> None:
+    site, work, _ = world.founded()
+    commit(work)
+
+    def slow(line: Line) -> None:
+        if line.question[0] == "admit":
+            assert line.question[3] == "waited 0.000"
+            silent(line)
+        else:
+            agreeable(line)
+
+    with stub(site, slow) as controller:
+        accepted(push(work, site, "HEAD:main"))
+        (waited,) = [float(text[7:]) for text in controller.lines[-1].question if text.startswith("waited ")]
+    assert ask.AT_HOME < waited < ask.AT_HOME + 3
+
+
+def test_a_question_tells_of_the_push_as_the_protocol_has_it(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work)
+    with stub(site, agreeable) as controller:
+        accepted(push(work, site, "HEAD:main", "HEAD:side"))
+    admit, propose = controller.lines[0].question, controller.lines[1].question
+    assert admit[:2] == ["admit", f"repository {site}"]
+    assert admit[4] == f"command {MAIN} {first} {second}"
+    assert propose[0] == "propose"
+    assert f"want {MAIN} {first} {second} {SNAPSHOT}" in propose
+    assert "earlier" not in propose
+    assert admit[2] == propose[2] == controller.lines[2].question[2]
+
+
+def test_a_record_that_vanished_after_the_swap_is_no_veto(world: World) -> None:
+    """What is noted after the group has taken a push is for people."""
+    site, work, _ = world.founded()
+
+    def forgetful(line: Line) -> None:
+        if line.question[0] == "propose":
+            for record in records(site):
+                record.unlink()
+        agreeable(line)
+
+    tip = commit(work)
+    with stub(site, forgetful):
+        accepted(push(work, site, "HEAD:main"))
+    assert refs(site)[MAIN] == tip
+
+
+def test_an_answer_that_makes_no_sense_moves_nothing(world: World) -> None:
+    site, work, first = world.founded()
+
+    def raving(line: Line) -> None:
+        line.say(f"here {ask.VERSION} 8")
+        line.say(f"take {SNAPSHOT}" if line.question[0] == "admit" else "perhaps")
+
+    commit(work)
+    with stub(site, raving):
+        refused(push(work, site, "HEAD:main"), "unknown")
+    assert world.refs() == {MAIN: first}
+    assert refs(site)[MAIN] == first
+
+
+def test_another_account_s_controller_is_not_believed(world: World) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can give a repository to another account")
+    site, work, first = world.founded()
+    second = commit(work)
+    with stub(site, agreeable) as impostor:
+        os.chown(site, 12345, -1)
+        accepted(push(work, site, "HEAD:main"))
+        os.chown(site, 0, -1)
+        assert not impostor.lines
+    assert world.history() == [first, second]
+
+
+HEAVY = (
+    "etcd3gw",
+    "requests",
+    "structlog",
+    "dulwich",
+    "tenacity",
+    "json",
+    "socket",
+    "dataclasses",
+    "typing",
+    "subprocess",
+    "re",
+)
+
+
+def test_the_fast_path_imports_nothing_heavy_while_a_controller_answers(world: World, tmp_path: Path) -> None:
+    site, work, _ = world.founded()
+    for name in ("update", "reference-transaction"):
+        path = site / "hooks" / name
+        script = path.read_text().replace(" -I -S ", " -I -S -X importtime ")
+        assert "importtime" in script
+        write_hook(site, name, script.rstrip() + f" 2>>{tmp_path / 'imports'}\n")
+    commit(work)
+    with stub(site, agreeable):
+        accepted(push(work, site, "HEAD:main"))
+    told = [line for line in (tmp_path / "imports").read_text().splitlines() if line.startswith("import time:")]
+    imported = {line.rpartition("|")[2].strip() for line in told}
+    assert {"hooks.main", "piehole.ask", "piehole.inflight", "piehole.proc"} <= imported
+    assert not [name for name in imported if name.partition(".")[0] in HEAVY]
+    assert "hooks.direct" not in imported

@@ -1,0 +1,165 @@
+"""kill -9 at the steps of a push: nothing is swapped for a push whose locks are gone, and what was swapped is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from piehole import ask
+from tests.hooks.serving import Line, stub
+from tests.hooks.tamper import Tamper, tampering
+from tests.hooks.world import MAIN, World, accepted, chain, finish, kill, piehole, receive_pack, records, start_push
+from tests.support.etcd import EtcdProcess
+from tests.support.git import commit, git, push, refs
+from tests.support.process import descendants
+from tests.support.wait import until
+
+
+@pytest.fixture
+def tamper(etcd: EtcdProcess) -> Iterator[Tamper]:
+    with tampering(etcd.endpoint) as made:
+        yield made
+
+
+def forget_records(site: Path) -> None:
+    """Sweep what earlier pushes left, so that the next record is the next push's."""
+    for record in records(site):
+        record.unlink()
+
+
+def test_kill_anywhere_before_the_swap(world: World) -> None:
+    """receive-pack dies while its hook has not begun: nothing is swapped."""
+    site, work, first = world.founded()
+    forget_records(site)
+    chain(
+        site,
+        "reference-transaction",
+        'if [ "$1" = prepared ]; then echo $$ >hook.pid; until [ -e go ]; do sleep 0.02; done; fi\n"$piehole" "$@"\n'
+        'status=$?; [ "$1" = prepared ] && echo $status >status; exit $status',
+    )
+    commit(work)
+    pushing = start_push(work, site, "HEAD:main")
+    until((site / "hook.pid").exists, 20)
+    kill(receive_pack(site))
+    (site / "go").touch()  # the hook holds the client's end of the pipe, too
+    assert finish(pushing).returncode != 0
+    until((site / "status").exists, 20)
+    assert (site / "status").read_text() == "1\n"
+    assert world.history() == [first]
+
+
+def test_kill_anywhere_while_the_hook_waits_for_its_answer(world: World) -> None:
+    """receive-pack dies while the hook waits for a controller: the hook, which decides itself now, does not swap."""
+    site, work, first = world.founded()
+    forget_records(site)
+
+    def hold(line: Line) -> None:
+        line.say(f"here {ask.VERSION} 8")
+        if line.question[0] == "admit":
+            line.say(f"take [{world.etcd.revision()},{world.changes()[-1].revision},1,0,[],1]")
+
+    commit(work)
+    with stub(site, hold) as controller:
+        pushing = start_push(work, site, "HEAD:main")
+        hook = controller.wait_for("propose").pid
+        kill(receive_pack(site))
+    # The stub is gone: the connection broke, and the hook turned to etcd.
+    assert finish(pushing).returncode != 0
+    until(lambda: not Path(f"/proc/{hook}").exists(), 20)
+    assert world.history() == [first]
+
+
+def test_leftover_lock(world: World, tamper: Tamper) -> None:
+    """receive-pack and hook die after the swap: the locks go, the ref follows, and nothing is left of the push."""
+    site = world.site("a", endpoints=[tamper.endpoint])
+    work = world.user(site)
+    first = commit(work, "first")
+    accepted(push(work, site, "HEAD:main"))
+    forget_records(site)
+    second = commit(work, "second")
+    before = tamper.seen.count("swap")
+    tamper.once("swap", "hang answer")
+    pushing = start_push(work, site, "HEAD:main")
+    tamper.wait_for("swap", before + 1)
+    until(lambda: world.value() == second)
+    pid = receive_pack(site)
+    for one in (pid, *descendants(pid)):
+        kill(one)
+    assert finish(pushing).returncode != 0
+    assert refs(site)[MAIN] == first
+    assert (site / f"{MAIN}.lock").exists()
+    done = piehole("reconcile", "--once", str(site))
+    assert "refs/heads/main" in done.stdout
+    assert refs(site)[MAIN] == second
+    assert not list(site.glob("**/*.lock")) or [path.name for path in site.glob("**/*.lock")] == ["state.lock"]
+    assert not records(site)
+    third = commit(work, "third")
+    accepted(push(work, site, "HEAD:main"))
+    assert world.history() == [first, second, third]
+
+
+def test_kill_anywhere_the_hook_alone_after_the_swap(world: World, tamper: Tamper) -> None:
+    """git takes a dead hook for a veto; the group has the push, and the site follows."""
+    site = world.site("a", endpoints=[tamper.endpoint])
+    work = world.user(site)
+    first = commit(work, "first")
+    accepted(push(work, site, "HEAD:main"))
+    forget_records(site)
+    second = commit(work, "second")
+    before = tamper.seen.count("swap")
+    tamper.once("swap", "hang answer")
+    pushing = start_push(work, site, "HEAD:main")
+    tamper.wait_for("swap", before + 1)
+    until(lambda: world.value() == second)
+    for one in descendants(receive_pack(site)):
+        kill(one)
+    assert finish(pushing).returncode != 0
+    assert refs(site)[MAIN] == first
+    world.reconcile(site)
+    assert refs(site)[MAIN] == second
+    assert world.history() == [first, second]
+
+
+def test_sigterm_removes_the_locks_and_the_swap_is_not_made(world: World) -> None:
+    """receive-pack removes its locks on SIGTERM while its hook runs on."""
+    site, work, first = world.founded()
+    forget_records(site)
+
+    def hold(line: Line) -> None:
+        line.say(f"here {ask.VERSION} 8")
+        if line.question[0] == "admit":
+            line.say(f"take [{world.etcd.revision()},{world.changes()[-1].revision},1,0,[],1]")
+
+    commit(work)
+    with stub(site, hold) as controller:
+        pushing = start_push(work, site, "HEAD:main")
+        hook = controller.wait_for("propose").pid
+        kill(receive_pack(site), 15)
+        finish(pushing)
+        until(lambda: not (site / f"{MAIN}.lock").exists(), 10)
+    until(lambda: not Path(f"/proc/{hook}").exists(), 20)
+    assert world.history() == [first]
+
+
+def test_a_deletion_that_was_killed_leaves_no_lock_of_the_packed_refs(world: World, tamper: Tamper) -> None:
+    site = world.site("a", endpoints=[tamper.endpoint])
+    work = world.user(site)
+    commit(work, "first")
+    accepted(push(work, site, "HEAD:main", "HEAD:side"))
+    git(site, "pack-refs", "--all", "--prune")
+    forget_records(site)
+    before = tamper.seen.count("swap")
+    tamper.once("swap", "hang answer")
+    pushing = start_push(work, site, ":side")
+    tamper.wait_for("swap", before + 1)
+    pid = receive_pack(site)
+    for one in (pid, *descendants(pid)):
+        kill(one)
+    finish(pushing)
+    assert (site / "packed-refs.lock").exists()
+    until(lambda: world.value("refs/heads/side") == "0" * 40)
+    world.reconcile(site)
+    assert "refs/heads/side" not in refs(site)
+    assert not (site / "packed-refs.lock").exists()

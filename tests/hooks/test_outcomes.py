@@ -1,0 +1,156 @@
+"""What a push is told when something between the hook and etcd goes wrong: accepted, refused, or unknown, and always the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.hooks.tamper import Tamper, tampering
+from tests.hooks.world import MAIN, World, accepted, finish, refused, start_push
+from tests.support.etcd import EtcdProcess
+from tests.support.git import commit, git, push, refs
+from tests.support.ports import LOOPBACK, free_ports
+
+
+@pytest.fixture
+def tamper(etcd: EtcdProcess) -> Iterator[Tamper]:
+    with tampering(etcd.endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def scene(world: World, tamper: Tamper) -> tuple[Path, Path, str]:
+    """A site that reaches etcd through the tamperer only, a clone, and the first commit."""
+    site = world.site("a", endpoints=[tamper.endpoint], settings={"piehole.hookTimeout": "6"})
+    work = world.user(site)
+    first = commit(work, "first")
+    accepted(push(work, site, "HEAD:main"))
+    return site, work, first
+
+
+@pytest.mark.parametrize("how", ["lose answer", "hang answer"])
+def test_a_swap_whose_answer_is_lost_is_reported_as_accepted(
+    world: World, tamper: Tamper, scene: tuple[Path, Path, str], how: str
+) -> None:
+    site, work, first = scene
+    second = commit(work, "second")
+    tamper.once("swap", "lose answer" if how == "lose answer" else "hang answer")
+    accepted(push(work, site, "HEAD:main"))
+    assert world.history() == [first, second]
+    assert refs(site)[MAIN] == second
+
+
+def test_a_creation_whose_answer_is_lost_is_reported_as_accepted(
+    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+) -> None:
+    site, work, first = scene
+    tamper.once("swap", "lose answer")
+    accepted(push(work, site, "HEAD:side"))
+    assert world.history("refs/heads/side") == [first]
+
+
+def test_a_swap_whose_answer_is_lost_is_accepted_even_where_others_have_moved_the_ref_since(
+    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+) -> None:
+    site, work, first = scene
+    b = world.site("b")
+    second = commit(work, "second")
+    tamper.once("swap", "hang answer")
+    before = tamper.seen.count("swap")
+    pushing = start_push(work, site, "HEAD:main")
+    tamper.wait_for("swap", before + 1)
+    third = commit(work, "third")
+    accepted(push(work, b, "HEAD:main"))
+    accepted(finish(pushing))
+    assert world.history() == [first, second, third]
+
+
+@pytest.mark.parametrize("how", ["lose request", "hold request"])
+def test_a_swap_that_never_arrived_is_fenced_and_proposed_again(
+    world: World, tamper: Tamper, scene: tuple[Path, Path, str], how: str
+) -> None:
+    site, work, first = scene
+    second = commit(work, "second")
+    tamper.once("swap", "lose request" if how == "lose request" else "hold request")
+    accepted(push(work, site, "HEAD:main"))
+    assert "fence" in tamper.seen
+    assert world.history() == [first, second]
+
+
+def test_late_proposal(world: World, tamper: Tamper, scene: tuple[Path, Path, str]) -> None:
+    """A swap that arrives after its push was decided otherwise takes no effect."""
+    site, work, first = scene
+    b = world.site("b")
+    commit(work, "ours")
+    tamper.once("swap", "hold request")
+    before = tamper.seen.count("swap")
+    pushing = start_push(work, site, "HEAD:main")
+    tamper.wait_for("swap", before + 1)
+    git(work, "checkout", "-q", "-B", "theirs", first)
+    theirs = commit(work, "theirs")
+    accepted(push(work, b, "HEAD:main"))
+    refused(finish(pushing), "stale")
+    (answer,) = tamper.deliver()
+    assert not answer.get("succeeded", False)
+    assert world.history() == [first, theirs]
+
+
+def test_late_proposal_of_a_push_that_went_through_by_another_one_takes_no_effect(
+    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+) -> None:
+    site, work, first = scene
+    second = commit(work, "second")
+    tamper.once("swap", "hold request")
+    accepted(push(work, site, "HEAD:main"))
+    accepted(push(work, site, "--force", f"{first}:main"))
+    (answer,) = tamper.deliver()
+    assert not answer.get("succeeded", False)
+    assert world.history() == [first, second, first]
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["and the swap arrived", "and the swap did not"])
+def test_unknown_within_the_deadline_where_etcd_falls_silent_for_good(
+    world: World, tamper: Tamper, scene: tuple[Path, Path, str], arrives: bool
+) -> None:
+    site, work, first = scene
+    second = commit(work, "second")
+    tamper.always("hang answer" if arrives else "hold request", "swap")
+    tamper.always("hold request", "fence", "watch")
+    began = monotonic()
+    said = refused(push(work, site, "HEAD:main"), "unknown")
+    assert monotonic() - began < 6 + 3
+    assert f"the group may still take {second}; look before pushing again" in said
+    assert world.history() == ([first, second] if arrives else [first])
+    tamper.always("pass", "swap", "fence", "watch")
+    world.reconcile(site)
+    assert refs(site)[MAIN] == (second if arrives else first)
+
+
+def test_the_same_push_again_after_unknown_is_accepted(
+    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+) -> None:
+    site, work, first = scene
+    second = commit(work, "second")
+    tamper.always("hang answer", "swap")
+    tamper.always("hold request", "fence")
+    refused(push(work, site, "HEAD:main"), "unknown")
+    tamper.always("pass", "swap", "fence")
+    accepted(push(work, site, "HEAD:main"))
+    assert world.history() == [first, second]
+    assert refs(site)[MAIN] == second
+
+
+def test_a_dead_endpoint_and_a_hanging_one_are_passed_over(world: World, tamper: Tamper) -> None:
+    (dead,) = free_ports(1)
+    site = world.site("a", endpoints=[f"http://{LOOPBACK}:{dead}", tamper.endpoint, world.endpoint])
+    work = world.user(site)
+    tamper.always("hold request", "swap", "fence", "read", "watch")
+    for _ in range(4):  # each hook begins at an endpoint of its own choice
+        tip = commit(work)
+        began = monotonic()
+        accepted(push(work, site, "HEAD:main"))
+        assert monotonic() - began < 8 + 2
+        assert world.value() == tip

@@ -1,0 +1,145 @@
+"""The swap itself, on a real etcd."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from piehole.deadline import Deadline
+from piehole.judge import Command
+from piehole.local import Local
+from piehole.records import PushRecord
+from piehole.swap import Accepted, Basis, Lost, Proposal
+from tests.hooks.world import MAIN, ZERO, World
+from tests.support.etcd_raw import _b64
+
+ONE, TWO = "1" * 40, "2" * 40
+
+pytestmark = pytest.mark.etcd_versions
+
+
+class Pushes:
+    """Proposals of one site, made and sent by hand."""
+
+    def __init__(self, world: World) -> None:
+        self.swapper = Local.open(world.site("a")).swapper
+
+    def make(self, *commands: Command, writes: bool = True) -> Proposal:
+        readout = self.swapper.read(commands, Deadline(5))
+        items = tuple((command, Basis.of(command, readout, writes=writes)) for command in commands)
+        return Proposal(PushRecord(uuid4().hex, "a", "somebody", "now"), items)
+
+    def send(self, proposal: Proposal, *, earlier: bool = False) -> object:
+        return self.swapper.propose(proposal, Deadline(3), Deadline(5), earlier=earlier)
+
+
+@pytest.fixture
+def pushes(world: World) -> Pushes:
+    return Pushes(world)
+
+
+def test_reaped_create(world: World, pushes: Pushes) -> None:
+    """A creation that was read while a tombstone stood cannot succeed once that was reaped: the reaping moved the fence."""
+    world.etcd.put(world.key(MAIN), ZERO)
+    stuck = pushes.make(Command(MAIN, ZERO, ONE))
+    reap = [
+        {"request_delete_range": {"key": _b64(world.key(MAIN))}},
+        {"request_put": {"key": _b64(world.key("@fence")), "value": _b64("reaped")}},
+    ]
+    world.etcd.call("/kv/txn", {"success": reap})
+    assert isinstance(pushes.send(stuck), Lost)
+    assert world.value() is None
+
+
+def test_the_same_proposal_sent_twice_is_settled_as_accepted_by_its_identity(world: World, pushes: Pushes) -> None:
+    proposal = pushes.make(Command(MAIN, ZERO, ONE))
+    first = pushes.send(proposal)
+    assert isinstance(first, Accepted)
+    assert pushes.send(proposal, earlier=True) == first
+    assert world.history() == [ONE]
+
+
+def test_the_same_proposal_is_settled_by_its_identity_after_others_have_moved_the_ref(
+    world: World, pushes: Pushes
+) -> None:
+    proposal = pushes.make(Command(MAIN, ZERO, ONE))
+    first = pushes.send(proposal)
+    assert isinstance(pushes.send(pushes.make(Command(MAIN, ONE, TWO))), Accepted)
+    assert pushes.send(proposal, earlier=True) == first
+    assert world.history() == [ONE, TWO]
+
+
+def test_the_same_change_by_another_push_is_not_taken_for_ours(world: World, pushes: Pushes) -> None:
+    ours = pushes.make(Command(MAIN, ZERO, ONE))
+    theirs = replace(ours, push=replace(ours.push, id=uuid4().hex))
+    assert isinstance(pushes.send(theirs), Accepted)
+    assert isinstance(pushes.send(ours, earlier=True), Lost)
+    assert isinstance(pushes.send(ours), Lost)
+
+
+def test_a_proposal_that_was_fenced_never_succeeds(world: World, pushes: Pushes) -> None:
+    proposal = pushes.make(Command(MAIN, ZERO, ONE))
+    world.etcd.put(world.key("@fence"), "somebody's")
+    assert isinstance(pushes.send(proposal), Lost)
+    assert isinstance(pushes.send(proposal, earlier=True), Lost)
+    assert world.value() is None
+
+
+@pytest.mark.parametrize("other", ["refs/heads/topic/one", "refs/heads", "refs/heads/topic"])
+def test_a_creation_loses_against_any_change_above_or_below_its_name(world: World, pushes: Pushes, other: str) -> None:
+    proposal = pushes.make(Command("refs/heads/topic", ZERO, ONE))
+    world.etcd.put(world.key(other), TWO)
+    assert isinstance(pushes.send(proposal), Lost)
+
+
+def test_a_creation_does_not_lose_against_other_names(world: World, pushes: Pushes) -> None:
+    proposal = pushes.make(Command("refs/heads/topic", ZERO, ONE))
+    for other in ("refs/heads/other", "refs/heads/topics", "refs/heads/topic0", "refs/heads/a/topic"):
+        world.etcd.put(world.key(other), TWO)
+    assert isinstance(pushes.send(proposal), Accepted)
+
+
+def test_a_swap_loses_against_a_change_of_the_group_s_record(world: World, pushes: Pushes) -> None:
+    proposal = pushes.make(Command(MAIN, ZERO, ONE))
+    key = f"{world.prefix}/group/g"
+    world.etcd.put(key, world.etcd.get(key) or "")
+    assert isinstance(pushes.send(proposal), Lost)
+
+
+def test_a_value_that_went_there_and_back_is_seen(world: World, pushes: Pushes) -> None:
+    world.etcd.put(world.key(MAIN), ONE)
+    proposal = pushes.make(Command(MAIN, ONE, TWO))
+    world.etcd.put(world.key(MAIN), TWO)
+    world.etcd.put(world.key(MAIN), ONE)
+    assert isinstance(pushes.send(proposal), Lost)
+    assert world.history() == [ONE, TWO, ONE]
+
+
+def test_half_a_swap_never_happens(world: World, pushes: Pushes) -> None:
+    refs = [f"refs/heads/b{n}" for n in range(4)]
+    proposal = pushes.make(*(Command(ref, ZERO, ONE) for ref in refs))
+    world.etcd.put(world.key(refs[2]), TWO)
+    assert isinstance(pushes.send(proposal), Lost)
+    assert world.refs() == {refs[2]: TWO}
+
+
+def test_a_loser_is_told_what_the_group_has_now(world: World, pushes: Pushes) -> None:
+    proposal = pushes.make(Command(MAIN, ZERO, ONE))
+    world.etcd.put(world.key(MAIN), TWO)
+    lost = pushes.send(proposal)
+    assert isinstance(lost, Lost)
+    assert lost.now.value(MAIN) == TWO.encode()
+
+
+def test_a_push_of_what_the_group_has_writes_its_record_alone(world: World, pushes: Pushes) -> None:
+    world.etcd.put(world.key(MAIN), ONE)
+    assert isinstance(pushes.send(pushes.make(Command(MAIN, ZERO, ONE), writes=False)), Accepted)
+    assert world.history() == [ONE]
+    assert [record["pusher"] for record in world.pushes().values()] == ["the installer", "somebody"]
+
+
+def test_another_group_s_refs_below_the_same_folder_are_not_seen(world: World, pushes: Pushes) -> None:
+    world.etcd.put(f"{world.prefix}/ref/g/nested/refs/heads/main", TWO)
+    assert "refs/heads/main" not in pushes.swapper.list_group(Deadline(5)).entries
