@@ -7,6 +7,8 @@ Invariants (tests/unit/test_queue.py):
 * no two workers hold the same key;
 * fresh work goes before a backlog, and a backlog never takes all workers;
 * a key whose worker turned out slow takes no worker's place from the backlog.
+
+:class:`Schedule` decides and knows no clock and no thread; :class:`WorkQueue` waits.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import itertools
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -25,15 +26,102 @@ _FIRST_BACKOFF: Final = 0.2  # seconds, doubled by each failure in a row
 _LONGEST_BACKOFF: Final = 60.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Waiting:
     due: float
     fresh: bool
     ticket: int
 
 
+class _Line:
+    """Keys in the order of their times, and of their tickets at one time."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, str]] = []
+
+    def push(self, key: str, waiting: _Waiting) -> None:
+        heapq.heappush(self._heap, (waiting.due, waiting.ticket, key))
+
+    def first(self, waiting: dict[str, _Waiting]) -> tuple[float, str] | None:
+        """The key that is due first. Entries whose ticket is not the key's own any more are void, and dropped."""
+        while self._heap:
+            due, ticket, key = self._heap[0]
+            known = waiting.get(key)
+            if known is not None and known.ticket == ticket:
+                return due, key
+            heapq.heappop(self._heap)
+        return None
+
+
+class Schedule:
+    """Which key is next. Not safe to share between threads; ``now`` is the time of the call.
+
+    :param backlog_limit: how many keys that are not fresh may be held at once
+    """
+
+    def __init__(self, backlog_limit: int) -> None:
+        self._backlog_limit = backlog_limit
+        self._waiting: dict[str, _Waiting] = {}
+        self._held: dict[str, bool] = {}  # whether the backlog's limit counts it
+        self._again: dict[str, _Waiting] = {}
+        self._fresh = _Line()
+        self._backlog = _Line()
+        self._tickets = itertools.count()
+
+    def __len__(self) -> int:
+        """How many keys wait or are held."""
+        return len(self._waiting) + len(self._held)
+
+    def add(self, key: str, due: float, *, fresh: bool) -> None:
+        """Have the key handed out at ``due``, or earlier where it was already to be."""
+        place = self._again if key in self._held else self._waiting
+        known = place.get(key)
+        if known is not None:
+            if known.due <= due and (known.fresh or not fresh):
+                return
+            due, fresh = min(due, known.due), fresh or known.fresh
+        place[key] = waiting = _Waiting(due, fresh, next(self._tickets))
+        if place is self._waiting:
+            self._line_up(key, waiting)
+
+    def take(self, now: float) -> str | None:
+        """Hand out the next key that is due, until :meth:`done`; None where there is none now."""
+        for line in self._open():
+            first = line.first(self._waiting)
+            if first is not None and first[0] <= now:
+                key = first[1]
+                self._held[key] = not self._waiting.pop(key).fresh
+                return key
+        return None
+
+    def next_due(self) -> float | None:
+        """When the next key can be handed out, if nothing else happens; None: never."""
+        return min((first[0] for line in self._open() if (first := line.first(self._waiting))), default=None)
+
+    def slow(self, key: str) -> None:
+        """The backlog's limit does not count this key any more, as long as it is held."""
+        if key in self._held:
+            self._held[key] = False
+
+    def done(self, key: str) -> None:
+        """The worker lets go of the key."""
+        del self._held[key]
+        again = self._again.pop(key, None)
+        if again is not None:
+            self._waiting[key] = again
+            self._line_up(key, again)
+
+    def _line_up(self, key: str, waiting: _Waiting) -> None:
+        (self._fresh if waiting.fresh else self._backlog).push(key, waiting)
+
+    def _open(self) -> list[_Line]:
+        """The lines from which a key may be taken, the better one first."""
+        is_open = sum(self._held.values()) < self._backlog_limit
+        return [self._fresh, self._backlog] if is_open else [self._fresh]
+
+
 class WorkQueue:
-    """Safe to share between threads. Keys are repositories."""
+    """A schedule that threads share and wait at. Keys are repositories."""
 
     def __init__(
         self,
@@ -49,32 +137,14 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._clock = clock
         self._jitter = jitter
-        self._backlog_limit = backlog_limit
-        self._waiting: dict[str, _Waiting] = {}
-        self._held: dict[str, bool] = {}  # whether it is free of the backlog's limit
-        self._again: dict[str, _Waiting] = {}
+        self._schedule = Schedule(backlog_limit)
         self._failures: dict[str, int] = {}
-        # Tickets in these three that no longer match `_waiting` are void; they are skipped when they come up.
-        self._later: list[tuple[float, int, str]] = []
-        self._fresh: deque[tuple[int, str]] = deque()
-        self._backlog: deque[tuple[int, str]] = deque()
-        self._tickets = itertools.count()
         self._stopped = False
 
     def add(self, key: str, *, fresh: bool = False, delay: float = 0.0) -> None:
         """Have the key handed out ``delay`` seconds from now, or earlier where it was already to be."""
         with self._changed:
-            due = self._clock() + delay
-            if key in self._held:
-                known = self._again.get(key)
-                self._again[key] = _Waiting(
-                    min(due, known.due) if known else due, fresh or bool(known and known.fresh), 0
-                )
-                return
-            known = self._waiting.get(key)
-            if known is not None and known.due <= due and (known.fresh or not fresh):
-                return
-            self._enter(key, min(due, known.due) if known else due, fresh or bool(known and known.fresh))
+            self._schedule.add(key, self._clock() + delay, fresh=fresh)
             self._changed.notify()
 
     def retry(self, key: str) -> float:
@@ -86,43 +156,31 @@ class WorkQueue:
         return delay
 
     def forget(self, key: str) -> None:
-        """The key succeeded: its next retry waits the shortest time again."""
+        """The key succeeded, or is gone: its next retry waits the shortest time again."""
         with self._changed:
             self._failures.pop(key, None)
-
-    def drop(self, key: str) -> None:
-        """The key is gone: it is not handed out any more."""
-        with self._changed:
-            self._failures.pop(key, None)
-            self._waiting.pop(key, None)
-            self._again.pop(key, None)
 
     def get(self) -> str | None:
         """The next key, as soon as there is one; None once the queue is stopped. Call :meth:`done` with it."""
         with self._changed:
             while not self._stopped:
-                self._ripen()
-                key = self._next()
+                key = self._schedule.take(self._clock())
                 if key is not None:
                     return key
-                wait = self._later[0][0] - self._clock() if self._later else None
-                self._changed.wait(None if wait is None else max(wait, 0.0))
+                due = self._schedule.next_due()
+                self._changed.wait(None if due is None else max(due - self._clock(), 0.0))
             return None
 
     def slow(self, key: str) -> None:
-        """Whoever holds this key will take long, and another worker has taken his place: the key no longer counts as backlog."""
+        """Whoever holds this key will take long, and another worker has taken his place: it is no longer part of a backlog."""
         with self._changed:
-            if key in self._held:
-                self._held[key] = True
-                self._changed.notify()
+            self._schedule.slow(key)
+            self._changed.notify()
 
     def done(self, key: str) -> None:
         """The worker lets go of the key."""
         with self._changed:
-            self._held.pop(key)
-            again = self._again.pop(key, None)
-            if again is not None:
-                self._enter(key, again.due, again.fresh)
+            self._schedule.done(key)
             self._changed.notify()
 
     def stop(self) -> None:
@@ -134,33 +192,4 @@ class WorkQueue:
     def __len__(self) -> int:
         """How many keys wait or are held."""
         with self._changed:
-            return len(self._waiting) + len(self._held)
-
-    def _enter(self, key: str, due: float, fresh: bool) -> None:
-        ticket = next(self._tickets)
-        self._waiting[key] = _Waiting(due, fresh, ticket)
-        if due > self._clock():
-            heapq.heappush(self._later, (due, ticket, key))
-        else:
-            (self._fresh if fresh else self._backlog).append((ticket, key))
-
-    def _valid(self, ticket: int, key: str) -> bool:
-        known = self._waiting.get(key)
-        return known is not None and known.ticket == ticket
-
-    def _ripen(self) -> None:
-        now = self._clock()
-        while self._later and (self._later[0][0] <= now or not self._valid(*self._later[0][1:])):
-            _, ticket, key = heapq.heappop(self._later)
-            if self._valid(ticket, key):
-                (self._fresh if self._waiting[key].fresh else self._backlog).append((ticket, key))
-
-    def _next(self) -> str | None:
-        backlog_open = sum(1 for fresh in self._held.values() if not fresh) < self._backlog_limit
-        for line, is_open in ((self._fresh, True), (self._backlog, backlog_open)):
-            while is_open and line:
-                ticket, key = line.popleft()
-                if self._valid(ticket, key):
-                    self._held[key] = self._waiting.pop(key).fresh
-                    return key
-        return None
+            return len(self._schedule)

@@ -35,7 +35,8 @@ _PATIENCE: Final = 5.0  # seconds for each question to etcd
 _PUBLISH_EVERY: Final = 1.0  # seconds between two progress records of one repository
 _LOOK_AGAIN: Final = 0.03  # seconds until a ref that a push holds is looked at again, doubled each time
 _LOOK_LATEST: Final = 1.0
-_HALTED_LOOK: Final = 30.0  # seconds until a halted site asks again whether a person has decided
+_HALTED_LOOK: Final = 1.0  # seconds until a halted site looks whether a person has decided, and
+_HALTED_ASK: Final = 30.0  # seconds until it asks etcd again, though nothing seems to have changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Served:
         self._checked_in = -1
         self._group: KeyValue | None = None
         self._halted: Halted | None = None
+        self._halted_at: tuple[int, int, int, float] = (0, 0, 0, 0.0)
         self._deferred = 0  # turns in a row
         self._report: Report | None = None
         self._converged: Report | None = None  # the newest that was
@@ -113,6 +115,8 @@ class Served:
 
     def turn(self, stop: threading.Event) -> Next:
         """Check the standing where that is due, and reconcile. Faults of this repository end here, in its log and its next turn."""
+        if self._still_halted():
+            return Next(delay=_HALTED_LOOK)
         try:
             self._check_standing()
             report = self._reconciler.run(stop)
@@ -138,6 +142,16 @@ class Served:
             return Next(retry=True, then=_PUBLISH_EVERY)
         self._converged = report
         return Next(then=max(0.0, self._published_at + _PUBLISH_EVERY - self._clock()))
+
+    def _still_halted(self) -> bool:
+        """Whether nothing has happened since the site was halted that could have ended it."""
+        if self._halted is None:
+            return False
+        now = (self.cluster.epoch, self.cluster.view(self.config.group).revision, standing.stamp(self.config.git_dir))
+        if now == self._halted_at[:3] and self._clock() < self._halted_at[3]:
+            return True
+        self._halted_at = (*now, self._clock() + _HALTED_ASK)
+        return False
 
     def _check_standing(self) -> None:
         epoch = self.cluster.epoch

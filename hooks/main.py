@@ -213,7 +213,7 @@ class Hook:
         question = [question[0], *about, *question[1:]]
         try:
             try:
-                return ask.ask(self.git_dir, question)
+                return self._ask(record, question)
             except ask.NobodyHome as nobody:
                 if self._direct is None:
                     from hooks.direct import Direct
@@ -225,6 +225,23 @@ class Hook:
             took = monotonic() - started
             if took > _PROMPT:
                 _spend(record, took)
+
+    def _ask(self, record: inflight.Record, question: list[str]) -> list[str]:
+        """The controller's answer. Finding out that it hangs takes a second, which a push of many refs must not pay for each.
+
+        :raises ask.NobodyHome: none answered
+        """
+        if record.silent:
+            raise ask.NobodyHome("it did not answer an earlier question of this push")
+        try:
+            return ask.ask(self.git_dir, question)
+        except ask.NobodyHome as nobody:
+            if nobody.asked:
+                try:
+                    record.note_silence()
+                except OSError:
+                    pass  # then the next hook finds out for itself
+            raise
 
     def _refused(self, answer: list[str]) -> Refused:
         word, _, rest = answer[0].partition(" ")

@@ -8,7 +8,7 @@ if [ "$hook" = reference-transaction ]; then
 	[ "$1" = prepared ] || exit 0
 	# git gc packs loose refs one by one, each with a call of this hook. The parent is git itself, so this is no push.
 	# (read drops the NULs between the words.)
-	read -r parent </proc/$PPID/cmdline 2>/dev/null
+	read -r parent 2>/dev/null </proc/$PPID/cmdline
 	case $parent in gitpack-refs*) exit 0 ;; esac
 fi
 if ! [ -x "$python" ] || ! [ -r "$entry" ]; then

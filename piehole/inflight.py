@@ -9,6 +9,7 @@ before ``prepared``. A record is lines that are only ever appended; of several l
     free REF OLD NEW -              not managed: git may move it, the consensus has no say
     waited MILLISECONDS             how much of the push's patience etcd has used up
     settled REF                     the swap of this ref is in etcd
+    silent                          the controller did not answer: this push asks it no more
 
 Imports nothing heavy: it is on the hooks' path.
 """
@@ -50,6 +51,7 @@ class Record:
         self.path = f"{git_dir}/{FOLDER}/{name}"
         self.push_id = ""
         self.waited = 0.0
+        self.silent = False
         self.announced: dict[str, Announcement] = {}
 
     def open(self) -> Record:
@@ -87,6 +89,8 @@ class Record:
                 self.announced[ref] = Announcement(ref, old, new, snapshot, managed=word == "want")
             elif word == "settled" and rest in self.announced:
                 self.announced[rest].settled = True
+            elif word == "silent":
+                self.silent = True
             elif word == "waited" and rest.isdigit():
                 self.waited += int(rest) / 1000
             elif word == "piehole" and len(fields) == 2 and fields[0] == "1":
@@ -103,6 +107,10 @@ class Record:
     def add_wait(self, seconds: float) -> None:
         self.waited += seconds
         self._append(f"waited {int(seconds * 1000)}\n")
+
+    def note_silence(self) -> None:
+        self.silent = True
+        self._append("silent\n")
 
     def settle(self, refs: list[str]) -> None:
         self._append("".join(f"settled {ref}\n" for ref in refs))

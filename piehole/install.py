@@ -58,7 +58,7 @@ class Installer:
         config = self._config()
         Repository(git_dir, config.object_format).check_owner()
         # Whether this repository has taken part in its group before, whatever the configuration says by now.
-        known = bool(config.group_id) and bool(standing.load(git_dir).notes)
+        known = bool(config.group_id) and standing.load(git_dir).published is not None
         local = Local.of(config, Etcd(config.etcd, config.credentials))
         readout = local.swapper.list_group(Deadline(_PATIENCE))
         group = self._group(local, readout, known)

@@ -22,7 +22,7 @@ DEFAULT_PREFIX: Final = "/piehole"
 
 _SITE: Final = re.compile(r"[A-Za-z0-9._-]+")
 # git-check-ref-format(1), except that the name must lie below refs/ and hold no bytes etcd's JSON cannot carry as text.
-_REF_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\.(?:/|$)|/$")
+_REF_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\.$|/$")
 
 
 def encode(text: str) -> bytes:

@@ -32,8 +32,7 @@ def clear(git_dir: Path) -> list[str]:
     for record in records:
         if record.name in dead:
             seen = _modified(Path(record.path))
-            locks = [git_dir / f"{name}.lock" for name in _locked(record, living)]
-            if not all(_remove(lock, seen, removed) for lock in locks):
+            if not all(_remove(git_dir / name, seen, removed) for name in _locks(record, living)):
                 dead.discard(record.name)
     for name in dead:  # also those that were cut off before their first line, and announced nothing
         (folder / name).unlink(missing_ok=True)
@@ -47,13 +46,15 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def _locked(record: inflight.Record, living: set[str]) -> set[str]:
-    """The names that git may have locked for this push, without those that a living one is about to lock."""
-    names = {ref for ref in record.announced if ref not in living}
+def _locks(record: inflight.Record, living: set[str]) -> list[str]:
+    """The files by which git may have locked for this push, without those that a living one is about to make."""
+    locks = [f"{ref}.lock" for ref in record.announced if ref not in living]
     if not living:
-        # Git locks HEAD with the branch that it points to, and the packed refs where it deletes.
-        names |= {"HEAD"} | ({"packed-refs"} if any(is_zero(one.new) for one in record.announced.values()) else set())
-    return names
+        locks.append("HEAD.lock")  # taken with the branch that HEAD points to
+        if any(is_zero(one.new) for one in record.announced.values()):
+            # The new packed refs are written under their lock, and would be in the way of the next ones.
+            locks += ["packed-refs.new", "packed-refs.lock"]
+    return locks
 
 
 def _is_dead(path: Path) -> bool:
@@ -83,6 +84,6 @@ def _remove(lock: Path, seen: float, removed: list[str]) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return False
+        return True  # not to be removed by this account: git names it where it is in the way, and the ref counts as stuck
     removed.append(str(lock))
     return True

@@ -120,10 +120,11 @@ def plan(
         if ref not in desired.refs and ref not in desired.locked and keys.is_managed(ref, exclude)
     ]
     opinions = set(moves)
-    room = _room(moves, observed, {*unadopted, *losers}, stuck)
+    room = _room(moves, observed, {*unadopted, *(losers.keys() & observed.refs.keys())}, stuck)
     flying = set(in_flight)
     deferred = {ref for ref in moves if ref in flying or room.get(ref, set()) & flying}
-    deferred |= {blocker for ref in deferred for blocker in room.get(ref, set()) - opinions}
+    needed = {blocker for ref, blockers in room.items() if ref not in deferred for blocker in blockers}
+    deferred |= {blocker for ref in deferred for blocker in room.get(ref, set())} - opinions - needed
     return Plan(
         moves=tuple(move for ref, move in moves.items() if ref not in deferred),
         room={ref: frozenset(blockers - opinions) for ref, blockers in room.items() if ref not in deferred},

@@ -70,14 +70,13 @@ class _Hindered:
 
 
 def _flies(record: inflight.Record) -> bool:
-    """Whether the receive-pack of this record lives.
+    """Whether the receive-pack of this record holds its refs: it lives, or it left locks that are too young to be removed.
 
     Of a process in another pid namespace nobody can tell. Git's locks keep its refs from being moved too early, whatever is
     answered here; so a record that is done, or has been silent for long, does not hold its refs back for ever.
     """
-    lives = proc.lives(record.name)
-    if lives is not None:
-        return lives
+    if proc.lives(record.name) is not None:
+        return True  # leftovers.clear() leaves a dead one's record only together with such locks
     try:
         silent = time.time() - Path(record.path).stat().st_mtime
     except OSError:
@@ -184,7 +183,10 @@ class Reconciler:
         with Hold() as hold:
             supplied = self._supply.bring(self._wanted(moves, desired), self._haves(moves, observed), hold, stop)
             stuck |= {move.ref: supplied.lacking[move.new] for move in moves if move.new in supplied.lacking}
-            moves = without(planned, {move.ref for move in moves if move.new in supplied.lacking})
+            # A fetch takes its time: a push may have announced a ref since, and would find it moved under its hands.
+            announced = self._in_flight() & {move.ref for move in moves}
+            deferred |= announced
+            moves = without(planned, announced | {move.ref for move in moves if move.new in supplied.lacking})
             if moves:
                 kept = repository.not_contained(moves)
                 repository.keep(kept)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from piehole import ancestry, git, keys
 from piehole.errors import GitError, PieholeError
@@ -15,6 +16,11 @@ from piehole.oids import is_zero, zero
 # piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
 _NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
 _ONE_TRANSACTION = 10_000  # refs
+# An object that git has without its being stored anywhere.
+EMPTY_TREES: Final = {
+    "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +182,12 @@ class Repository:
         there = set(self._kept_names())
         names = [f"{keys.KEPT}{oid}" for oid in oids]
         again = [name for name in names if name in there]
-        # The tip is still held by the ref that is about to move, so the kept ref may go for a moment.
-        self._update([f"delete {name}\0\0" for name in again], "piehole: kept anew")
+        # Git writes no reflog where a value stays the same, so these go there and back: the tip is still held by the ref that is
+        # about to move. (Deleting them would take the lock of the packed refs, which a push that deletes holds by now.)
+        if again:
+            # Git knows the empty tree without having it, but fsck wants what a reflog names.
+            self.git("hash-object", "-t", "tree", "-w", "--stdin")
+        self._update([f"update {name}\0{EMPTY_TREES[self.object_format]}\0\0" for name in again], "piehole: kept anew")
         self._update([f"update {name}\0{oid}\0\0" for name, oid in zip(names, oids, strict=True)], "piehole: kept")
 
     def kept(self) -> dict[str, int]:

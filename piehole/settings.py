@@ -27,10 +27,19 @@ SETTINGS: Final = (
     ),
     Setting("receive.fsckObjects", "true", "malformed objects are refused where they are pushed, before they spread"),
     Setting("uploadpack.allowAnySHA1InWant", "true", "peers ask for exactly the object that the consensus names"),
+    Setting(f"gc.{keys.KEPT}*.reflogExpire", "never", "the reflogs of kept tips say since when they are kept"),
+    Setting(f"gc.{keys.KEPT}*.reflogExpireUnreachable", "never", "as above"),
     Setting(
         "transfer.hideRefs", keys.KEPT.rstrip("/"), "kept tips are piehole's own and not shown to clients", several=True
     ),
 )
+
+
+def _canonical(name: str) -> str:
+    """A setting's name as git lists it: only a subsection keeps its case."""
+    section, _, variable = name.rpartition(".")
+    head, dot, subsection = section.partition(".")
+    return f"{head.lower()}{dot}{subsection}.{variable.lower()}"
 
 
 def shared_mode(shared: str) -> int:
@@ -53,7 +62,7 @@ def missing(git_dir: Path) -> list[Setting]:
     lacking = []
     for setting in SETTINGS:
         held: Iterable[str] = (
-            found.every(setting.name.lower()) if setting.several else (found.local(setting.name.lower()),)
+            found.every(_canonical(setting.name)) if setting.several else (found.local(_canonical(setting.name)),)
         )
         if setting.value not in held:
             lacking.append(setting)

@@ -91,6 +91,14 @@ def _note(value: dict[str, object]) -> Note:
     return Note(revision, name)
 
 
+def stamp(git_dir: Path) -> int:
+    """A number that is another one after each :func:`save`; 0 where nothing was saved yet."""
+    try:
+        return (git_dir / _FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def save(git_dir: Path, state: DiskState) -> None:
     """Write the state so that it survives a power failure from the moment this returns.
 
@@ -172,8 +180,8 @@ def check_progress(config: Config, disk: DiskState, found: bytes | None, revisio
         WENT_BACK,
         f"etcd went back: it was restored from a backup that is older than this site ({config.site!r}) remembers. {advice}",
     )
-    if not disk.ids and found is None:
-        return None
+    if found is None and disk.published is None:
+        return None  # nothing that was sent is known to have arrived
     if found is None or revision < disk.revision:
         return back
     try:

@@ -63,7 +63,10 @@ class Basis:
         """
         :raises ValueError: the in-flight record was damaged
         """
-        revision, mod, group, fence, mods, writes = json.loads(text)
+        fields = json.loads(text)
+        if not isinstance(fields, list) or len(fields) != 6 or not isinstance(fields[4], list):
+            raise ValueError(text)
+        revision, mod, group, fence, mods, writes = fields
         names = keys.parents(ref)[: len(mods)]
         numbers = (revision, mod, group, fence, *mods)
         if not all(isinstance(number, int) for number in numbers) or len(names) != len(mods):

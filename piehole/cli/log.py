@@ -24,7 +24,8 @@ from piehole.errors import EtcdUnreachable
 
 HELP = "who moved what, when, at which site"
 
-_PATIENCE = 30.0  # seconds: a long history takes a while
+_PATIENCE = 5.0  # seconds to find out whether etcd answers at all
+_LONG = 60.0  # seconds for its history, which may be long
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     told: list[history.Change] = []
     try:
-        told = history.from_etcd(local, Deadline(_PATIENCE))
+        local.swapper.read([], Deadline(_PATIENCE))
+        told = history.from_etcd(local, Deadline(_LONG))
     except EtcdUnreachable as error:
         print(f"piehole: only the local log is shown: {error}", file=sys.stderr)
         status = error.exit_status

@@ -69,6 +69,8 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
         print(f"{local.git_dir}: unadopted: {ref}: the group has no opinion on it, so it stays as it is")
     for ref, move in report.moved.items():
         print(f"{local.git_dir}: {ref}: {move.old[:12]} -> {move.new[:12]}")
+    if report.head:
+        print(f"{local.git_dir}: HEAD -> {report.head}")
     for ref, why in report.stuck.items():
         print(f"{local.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
     for ref in report.deferred:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -41,12 +42,13 @@ def find_etcd() -> str:
 
 def environment(home: Path) -> dict[str, str]:
     """An environment in which neither the user's configuration nor a surrounding repository has a say."""
-    home.mkdir(exist_ok=True)
+    runtime = home / "run"
+    runtime.mkdir(parents=True, exist_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PIEHOLE_", "ETCD"))}
     return env | {
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home),
-        "XDG_RUNTIME_DIR": str(home / "run"),
+        "RUNTIME_DIRECTORY": str(runtime),  # the controllers' sockets, so that they go with the rest
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
     }
@@ -118,21 +120,23 @@ class Site:
     def start(self) -> None:
         log = self._bed.folder / f"{self.name}.log"
         daemon = ["git", "daemon", "--reuseaddr", "--export-all", "--enable=receive-pack", "--listen=127.0.0.1"]
-        self._server = Process(
-            f"the Git server of {self.name}",
-            [*daemon, f"--port={self._port}", f"--base-path={self.root}", str(self.root)],
-            log,
-            self._bed.env,
-        )
+        with self._bed.held():
+            self._server = Process(
+                f"the Git server of {self.name}",
+                [*daemon, f"--port={self._port}", f"--base-path={self.root}", str(self.root)],
+                log,
+                self._bed.env,
+            )
         self.start_controller()
 
     def start_controller(self) -> None:
         command = [sys.executable, "-m", "piehole.cli", "controller", "--root", str(self.root), "--log-format", "json"]
-        self._controller = Process(
-            f"the controller of {self.name}", command, self._bed.folder / f"{self.name}.log", self._bed.env
-        )
+        with self._bed.held():
+            controller = self._controller = Process(
+                f"the controller of {self.name}", command, self._bed.folder / f"{self.name}.log", self._bed.env
+            )
         pointer = self.repository / "piehole" / "controller"
-        self._bed.until(pointer.exists, f"the controller of {self.name} serves its repository", self._controller.check)
+        self._bed.until(pointer.exists, f"the controller of {self.name} serves its repository", controller.check)
 
     def stop_controller(self) -> None:
         if self._controller is not None:
@@ -176,8 +180,12 @@ class Site:
 class Bed:
     """Everything the demo starts, and its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, held: Callable[[], AbstractContextManager[None]]) -> None:
+        """
+        :param held: within it nothing is interrupted: a process that was started must be known before its end is
+        """
         self.folder = folder
+        self.held = held
         self.env = environment(folder / "home")
         client, peer, *ports = free_ports(5)
         self.endpoint = f"http://127.0.0.1:{client}"
@@ -197,8 +205,9 @@ class Bed:
             "--max-txn-ops", "8192",
             "--experimental-watch-progress-notify-interval", "5s",
         ]  # fmt: skip
-        self._etcd = Process("etcd", command, self.folder / "etcd.log", self.env)
-        self.until(self._etcd_answers, "etcd answers", self._etcd.check)
+        with self.held():
+            etcd = self._etcd = Process("etcd", command, self.folder / "etcd.log", self.env)
+        self.until(self._etcd_answers, "etcd answers", etcd.check)
 
     def _etcd_answers(self) -> bool:
         client = Etcd([self.endpoint])

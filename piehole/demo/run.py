@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
+import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from piehole.demo.bed import Bed, find_etcd
+from piehole.demo.interrupts import Interrupts
 from piehole.demo.stories import BAR, Stories
 from piehole.errors import PieholeError
 
@@ -41,26 +40,19 @@ def play(repository: str | None, say: Callable[[str], None], *, serve: bool) -> 
     history = history_of(repository)
     binary = find_etcd()
     started = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory(prefix="piehole-demo-", ignore_cleanup_errors=True) as folder,
-        _ended_by_signals() as ended,
-    ):
-        bed = Bed(Path(folder))
-        try:
-            bed.start_etcd(binary)
-            for site in bed.sites:
-                site.build()
-            say(
-                f"An etcd and three sites ({', '.join(site.name for site in bed.sites)}), "
-                f"each with its Git server and its controller."
-            )
-            if serve:
-                _serve(bed, say, ended)
-                return
-            stories = Stories(bed, say, history)
-            stories.play()
-        finally:
-            bed.end()
+    with _stage() as (bed, interrupts):
+        bed.start_etcd(binary)
+        for site in bed.sites:
+            site.build()
+        say(
+            f"An etcd and three sites ({', '.join(site.name for site in bed.sites)}), "
+            f"each with its Git server and its controller."
+        )
+        if serve:
+            _serve(bed, say, interrupts)
+            return
+        stories = Stories(bed, say, history)
+        stories.play()
     within = "within" if stories.slowest <= BAR else "MISSED"
     say(
         f"\nEvery story ended as told, in {time.monotonic() - started:.0f} s. "
@@ -68,26 +60,26 @@ def play(repository: str | None, say: Callable[[str], None], *, serve: bool) -> 
     )
 
 
-def _serve(bed: Bed, say: Callable[[str], None], ended: threading.Event) -> None:
+def _serve(bed: Bed, say: Callable[[str], None], interrupts: Interrupts) -> None:
     say("Clone from any of these, push to any of them:")
     for site in bed.sites:
         say(f"  git clone {site.url}")
     say(f"etcd is at {bed.endpoint}; the repositories are below {bed.folder}. Ctrl-C ends it all.")
-    ended.wait()
+    interrupts.wait()
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[threading.Event]:
-    """SIGTERM ends the demo as Ctrl-C does, so that it cleans up behind itself."""
-    ended = threading.Event()
+def _stage() -> Iterator[tuple[Bed, Interrupts]]:
+    """An empty bed, and the end of all that was started in it, whatever happens."""
+    with Interrupts() as interrupts, ExitStack() as ends:
+        with interrupts.held():
+            folder = Path(tempfile.mkdtemp(prefix="piehole-demo-"))
+            bed = Bed(folder, interrupts.held)
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
-        raise KeyboardInterrupt
+            def end() -> None:
+                with interrupts.held():
+                    bed.end()
+                    shutil.rmtree(folder, ignore_errors=True)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield ended
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            ends.callback(end)
+        yield bed, interrupts

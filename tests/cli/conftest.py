@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from piehole.install import Installer, Request
+from piehole.local import Local
+from piehole.once import reconcile_once
 from tests.cli.world import World
 from tests.support.etcd import EtcdProcess
 
@@ -15,9 +19,19 @@ def world(tmp_path: Path, etcd: EtcdProcess, prefix: str) -> World:
 
 @pytest.fixture
 def pair(world: World) -> World:
-    """Two sites in step, with one commit on main."""
-    world.install("a", "b")
+    """Two sites in step, with one commit on main. Made in this process: it is what follows that a test is about."""
+    sites = [world.bare(site) for site in ("a", "b")]
+    for path in sites:
+        overrides: dict[str, str | Sequence[str]] = {
+            "group": "g",
+            "site": path.stem,
+            "url": str(path),
+            "etcd": [world.etcd.endpoint],
+            "prefix": world.prefix,
+        }
+        Installer(Request(path, overrides), lambda _: None).run()
     world.commit("one")
     world.push("a", "HEAD:refs/heads/main")
-    assert world.reconcile("a", "b").status == 0
+    for path in sites:
+        assert reconcile_once(Local.open(path)).converged
     return world

@@ -31,6 +31,7 @@ class Watched:
         self.told: list[tuple[str, object]] = []  # connect, listed or live, with what it is about
         self.troubles: list[BaseException] = []
         self.values: list[bytes] = []  # of the key a/log, at each change that was told
+        self.told_until = 0
         self.on_connect: Callable[[Head], None] = lambda _: None
         self.informer = Informer(
             etcd,
@@ -68,6 +69,7 @@ class Watched:
         value = self.value(b"log")
         if value is not None:
             self.values.append(value)
+        self.told_until = self.informer.status().revision
 
 
 Watch = Callable[..., Watched]
@@ -98,14 +100,17 @@ def put(client: Etcd, *pairs: tuple[bytes, bytes]) -> int:
 
 
 def caught_up(watched: Watched, revision: int) -> None:
+    """The cache has it, and the callback, which comes after that, has returned."""
     assert watched.informer.wait_for(revision, Deadline(20)), watched.informer.status()
+    until(lambda: watched.told_until >= revision)
 
 
 @pytest.mark.etcd_versions
 def test_it_lists_then_follows_and_says_which_buckets_changed(client: Etcd, root: bytes, watching: Watch) -> None:
     put(client, (root + b"a/x", b"1"), (root + b"b/x", b"1"), (root + b"ignored", b""))
     watched = watching(client, root)
-    assert [kind for kind, _ in watched.told] == ["connect", "listed"]
+    until(lambda: len(watched.told) == 2)
+    assert watched.told[0][0] == "connect"
     assert watched.told[1] == ("listed", {"a", "b"})
     revision = put(client, (root + b"a/x", b"2"), (root + b"ignored", b"2"))
     caught_up(watched, revision)
@@ -195,7 +200,8 @@ def test_an_etcd_that_went_back_is_told_before_anything_else_and_listed_again(
     member.restore_data(member.folder / "backup")
     before = len(watched.told)
     member.start()
-    until(lambda: watched.value(b"x") == b"old")
+    until(lambda: watched.count("listed") == 2)
+    assert watched.value(b"x") == b"old"
     (first, head), (second, buckets), *_ = watched.told[before:]
     assert (first, second, buckets) == ("connect", "listed", {"a", "b"})
     assert isinstance(head, Head)
@@ -214,8 +220,8 @@ def test_another_cluster_at_the_same_endpoint_is_listed_again_though_its_revisio
         caught_up(watched, put(connect(one.endpoint), (b"p/a/x", b"2")))
         proxy.lead_to(other.endpoint)
         proxy.cut()
-        until(lambda: watched.informer.buckets() == {"b"})
-        assert watched.told[-1] == ("listed", {"a", "b"})
+        until(lambda: watched.told[-1] == ("listed", {"a", "b"}))
+        assert watched.informer.buckets() == {"b"}
         watched.informer.stop()
         watched.informer.join(10)
 
@@ -229,7 +235,7 @@ def test_a_cluster_whose_leader_is_killed_and_one_whose_member_hangs_lose_nothin
     order = (leader.endpoint, first.endpoint, second.endpoint)
     client = connect(*order[1:])
     watched = watching(connect(*order), b"p/", idle=2.0)
-    put(client, (b"p/a/log", b"1"))
+    caught_up(watched, put(client, (b"p/a/log", b"1")))
     leader.kill()
     cluster.leader()
     caught_up(watched, put(client, (b"p/a/log", b"2")))

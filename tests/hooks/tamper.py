@@ -30,6 +30,7 @@ class Tamper:
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._held: list[bytes] = []
+        self._waiting: list[socket.socket] = []
         self.seen: list[Kind] = []
         self._listener = socket.create_server((LOOPBACK, 0), backlog=64)
         self.endpoint = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
@@ -50,6 +51,12 @@ class Tamper:
         """Send what was held to etcd now; what it answers, nobody else hears."""
         held, self._held = self._held, []
         return [json.loads(_body(self._ask(request))) for request in held]
+
+    def drop(self) -> None:
+        """Cut the connections of what was held: nobody waits for it any more, and it can still be delivered."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            _end(one)
 
     def close(self) -> None:
         _end(self._listener)
@@ -78,6 +85,7 @@ class Tamper:
             if action == "lose request":
                 _end(near)
             elif action == "hold request":
+                self._waiting.append(near)
                 self._held.append(request)
             elif action == "hang answer":
                 self._ask(request)

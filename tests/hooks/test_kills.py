@@ -162,4 +162,4 @@ def test_a_deletion_that_was_killed_leaves_no_lock_of_the_packed_refs(world: Wor
     until(lambda: world.value("refs/heads/side") == "0" * 40)
     world.reconcile(site)
     assert "refs/heads/side" not in refs(site)
-    assert not (site / "packed-refs.lock").exists()
+    assert not list(site.glob("packed-refs.*"))

@@ -248,7 +248,9 @@ def test_no_access_where_a_reflog_cannot_be_written(world: World) -> None:
     site, work, _ = world.founded()
     (site / "logs" / "refs" / "heads" / "topic").write_text("")  # a leftover of a branch of this name
     before = world.refs()
-    refused(push(work, site, "HEAD:refs/heads/topic/one"), "no-access")
+    done = push(work, site, "HEAD:refs/heads/topic/one")
+    refused(done, "no-access")
+    assert "remote: piehole: no-access" in done.stderr, "it is known early enough to be told over every protocol"
     assert world.refs() == before
 
 

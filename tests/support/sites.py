@@ -45,7 +45,13 @@ class Site:
 
     # ---- the repository
 
-    def build(self, *, adopt: tuple[str, ...] | None = None, settings: Mapping[str, str] | None = None) -> Site:
+    def build(
+        self,
+        *,
+        adopt: tuple[str, ...] | None = None,
+        settings: Mapping[str, str] | None = None,
+        replace: bool = False,
+    ) -> Site:
         """Make the repository where there is none, and install it."""
         if not self.repository.exists():
             git.make_bare(self.repository, self.group.object_format)
@@ -53,7 +59,7 @@ class Site:
             git.git(self.repository, "config", name, value)
         for protocol in ("file", "git", "http", "ssh"):
             git.git(self.repository, "config", "--add", "piehole.allowProtocol", protocol)
-        self.install(adopt=adopt)
+        self.install(adopt=adopt, replace=replace)
         return self
 
     def install(self, *, adopt: tuple[str, ...] | None = None, replace: bool = False) -> None:
@@ -202,6 +208,7 @@ class Group:
         self.sites: list[Site] = []
         # Short, since a socket's path has at most 107 bytes.
         self.runtime = Path(tempfile.mkdtemp(prefix="ph-"))
+        self.runtime.chmod(0o755)  # as systemd makes it: pushers have accounts of their own
         self.environment = {**_inherited(), "RUNTIME_DIRECTORY": str(self.runtime)}
         self._made = 0
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,166 @@
+"""A site that must not move: pushes are refused with the word that says why, nothing moves, and a person's decision ends it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+from tests.conftest import OwnEtcd
+from tests.support import git
+from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused
+from tests.support.wait import until
+
+
+def begun(group: Group) -> tuple[Path, str]:
+    """A clone of the first site, and the commit that all sites have and have told of."""
+    work = group[0].clone()
+    oid = git.commit(work, "one")
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, oid)
+    told(group)
+    return work, oid
+
+
+def told(group: Group) -> None:
+    newest = group.etcd.look(group.key(MAIN))
+    assert newest is not None
+    for site in group:
+        until(lambda site=site: site.progress() >= newest.mod_revision, 15, f"{site.name} has told of it")  # type: ignore[misc]
+
+
+def test_etcd_restored_from_a_backup(make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path) -> None:
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd)
+    work, first = begun(group)
+    etcd.terminate()
+    etcd.copy_data(tmp_path / "backup")
+    etcd.start()
+    newest = git.commit(work, "two")
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, newest)
+    told(group)
+    etcd.terminate()
+    etcd.restore_data(tmp_path / "backup")
+    etcd.start()
+    for site in group:
+        halted = site.wait_event("site.halted", token="went-back")  # noqa: S106 -- a word, not a password
+        assert "restored from a backup" in halted["reason"]
+    git.commit(work, "three")
+    assert "went back" in refused(git.push(work, "origin", "HEAD:main"), "went-back")
+    assert [site.at() for site in group] == [newest, newest]  # nothing went back
+    assert group.value() == first  # and nothing was written
+    group[0].piehole("accept", "--yes")
+    group[1].piehole("accept", "--yes")
+    group.everywhere(MAIN, first)
+    assert all(newest in site.kept() for site in group)
+
+
+def test_an_emptied_etcd(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd)
+    work, oid = begun(group)
+    etcd.kill()
+    etcd.wipe()
+    etcd.start()
+    for site in group:
+        site.wait_event("site.halted", token="wrong-group")  # noqa: S106
+    git.commit(work, "two")
+    refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
+    assert [site.at() for site in group] == [oid, oid]
+    assert group.etcd.get_prefix(group.prefix) == {}
+
+
+def test_another_group_of_the_same_name(make_group: MakeGroup) -> None:
+    group = make_group(2)
+    work, oid = begun(group)
+    key = f"{group.prefix}/group/{group.name}"
+    record = json.loads(group.etcd.get(key) or "")
+    group.etcd.put(key, json.dumps({**record, "id": "another one"}))
+    git.commit(work, "two")
+    refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
+    assert group.value() == oid
+    group.etcd.put(key, json.dumps(record))
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, git.rev_parse(work))
+
+
+def test_a_site_that_was_made_to_leave(make_group: MakeGroup) -> None:
+    group = make_group(2)
+    work, oid = begun(group)
+    group[1].piehole("leave", "--site", "a", "--yes")
+    group[0].stop()
+    group[0].start()
+    left = group[0].wait_event("site.halted")
+    assert "made to leave" in left["reason"]
+    git.commit(work, "two")
+    refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
+    accepted(git.push(work, group[1].url, "HEAD:main"))
+    group.everywhere(MAIN, git.rev_parse(work), [group[1]])
+    assert group[0].at() == oid
+
+
+def test_a_running_site_that_was_made_to_leave_notices_with_the_next_change(make_group: MakeGroup) -> None:
+    group = make_group(2)
+    work, _ = begun(group)
+    group[1].piehole("leave", "--site", "a", "--yes")
+    git.commit(work, "two")
+    accepted(git.push(work, group[1].url, "HEAD:main"))
+    group[0].wait_event("site.halted")
+    git.commit(work, "three")
+    refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
+
+
+def test_a_twin_that_took_the_name(make_group: MakeGroup) -> None:
+    group = make_group(2)
+    work, _ = begun(group)
+    twin = Site(group, "a", "", root=group.folder / "twin")
+    twin.build(replace=True)
+    git.commit(work, "two")
+    accepted(git.push(work, group[1].url, "HEAD:main"))
+    group.everywhere(MAIN, git.rev_parse(work), [group[1]])
+    halted = group[0].wait_event("site.halted")
+    assert "another machine has the name" in halted["reason"]
+    git.commit(work, "three")
+    refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
+
+
+def test_a_disk_that_came_back_from_a_backup(make_group: MakeGroup) -> None:
+    group = make_group(2)
+    work, first = begun(group)
+    state = group[1].repository / "piehole" / "state.json"
+    before = state.read_text()
+    newest = git.commit(work, "two")
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, newest)
+    told(group)
+    group[1].stop()
+    state.write_text(before)
+    group[1].move(MAIN, first)
+    group[1].start()
+    halted = group[1].wait_event("site.halted", token="went-back")  # noqa: S106
+    assert "disk was restored" in halted["reason"]
+    assert group[1].at() == first
+    refused(git.push(work, group[1].url, "HEAD:again"), "went-back")
+    group[1].piehole("accept", "--yes")
+    group.everywhere(MAIN, newest)
+
+
+def test_it_is_told_once_and_ends_by_itself_once_a_person_has_decided(make_group: MakeGroup) -> None:
+    group = make_group(1)
+    begun(group)
+    site = group[0]
+    state = site.repository / "piehole" / "state.json"
+    good = state.read_text()
+    site.stop()
+    state.write_text(good.replace(json.loads(good)["published"]["id"], "somebody else's"))
+    site.start()
+    site.wait_event("site.halted")
+    for n in range(3):
+        site.signal(signal.SIGHUP)
+        until(lambda n=n: len(site.events("controller.reloading")) > n, 10, "it looks again")  # type: ignore[misc]
+    assert len(site.events("site.halted")) == 1
+    state.write_text(good)
+    group.put("refs/heads/x", group.value() or "")
+    site.wait_event("site.resumed")
+    group.everywhere("refs/heads/x", group.value() or "")

@@ -1,0 +1,32 @@
+"""What a push costs with hooks, with and without somebody who answers them. Measures, and promises nothing."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from statistics import median
+from time import monotonic
+
+import pytest
+
+from tests.hooks.serving import serving
+from tests.hooks.world import World, accepted
+from tests.support.git import commit, make_bare, push
+
+ROUNDS = 15
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("how", ["no hooks", "no controller", "a controller"])
+def test_the_cost_of_a_push_of_one_commit(world: World, how: str) -> None:
+    site, work, _ = world.founded()
+    if how == "no hooks":
+        site = make_bare(world.folder / "plain.git")
+        accepted(push(work, site, "HEAD:main"))
+    took = []
+    with serving(site) if how == "a controller" else nullcontext():
+        for _ in range(ROUNDS):
+            commit(work)
+            began = monotonic()
+            accepted(push(work, site, "HEAD:main"))
+            took.append((monotonic() - began) * 1000)
+    print(f"\npush of one commit, {how}: {median(took):.0f} ms (least {min(took):.0f}, most {max(took):.0f})")  # noqa: T201 -- a measurement is for reading

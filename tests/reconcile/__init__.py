@@ -1,0 +1,1 @@
+"""``piehole reconcile --once``: what a site becomes, whatever it was before."""

@@ -1,0 +1,249 @@
+"""What stands in a reconcile's way: locks, kills, pruning, peers that hang."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from piehole.deadline import Deadline
+from piehole.judge import Command
+from piehole.peers import Health
+from piehole.plan import Value, desired_state
+from piehole.reconcile import Reconciler
+from piehole.repository import Observed, Repository
+from piehole.supply import Supply
+from piehole.transfer.hold import Hold
+from tests.reconcile.bed import MAIN, Bed
+from tests.support.git import git
+from tests.support.httpd import HttpServer
+from tests.support.sshd import SshServer
+
+
+def leftover_lock(path: Path, age: float = 3600) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - age, time.time() - age))
+    return path
+
+
+def test_disk_trouble_an_old_lock_is_reported_and_holds_up_no_other_ref(bed: Bed) -> None:
+    bed.install("a", "b")
+    tip = bed.commit()
+    bed.push("a", "HEAD:main", "HEAD:one", "HEAD:two", "HEAD:three")
+    lock = leftover_lock(bed.path("b") / "refs/heads/two.lock")
+    answer = bed.reconcile("b")
+    assert answer.status == 1
+    assert "stuck: refs/heads/two" in answer.err
+    assert "two.lock" in answer.err
+    assert bed.refs("b") == dict.fromkeys((MAIN, "refs/heads/one", "refs/heads/three"), tip)
+    assert lock.exists(), "it is not ours to judge"
+    lock.unlink()
+    assert bed.reconcile("b").status == 0
+
+
+def test_a_lock_that_somebody_holds_at_the_moment_is_waited_for(bed: Bed) -> None:
+    bed.install("a", "b")
+    tip = bed.commit()
+    bed.push("a")
+    lock = bed.path("b") / f"{MAIN}.lock"
+    lock.touch()
+    timer = threading.Timer(0.7, lock.unlink)
+    timer.start()
+    try:
+        answer = bed.reconcile("b")
+    finally:
+        timer.join()
+    assert answer.status == 0, answer
+    assert bed.tip("b") == tip
+
+
+def test_an_old_lock_of_head_is_reported(bed: Bed) -> None:
+    bed.install("a")
+    bed.commit()
+    bed.push("a", "HEAD:main", "HEAD:trunk")
+    bed.reconcile("a")
+    bed.put("HEAD", "ref: refs/heads/trunk")
+    lock = leftover_lock(bed.path("a") / "HEAD.lock")
+    answer = bed.reconcile("a")
+    assert answer.status == 1
+    assert "stuck: HEAD" in answer.err
+    lock.unlink()
+    assert bed.reconcile("a").status == 0
+    assert bed.head("a") == "refs/heads/trunk"
+
+
+def test_leftover_lock(bed: Bed) -> None:
+    """The lock of a receive-pack that was killed, which its in-flight record names, is removed."""
+    bed.install("a", "b")
+    tip = bed.commit()
+    bed.push("a")
+    gone = subprocess.Popen(["sleep", "0"])
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    name = f"{boot}.{namespace}.{gone.pid}.{Path(f'/proc/{gone.pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    gone.wait()
+    record = bed.path("b") / "piehole" / "inflight" / name
+    record.write_text(f"piehole 1 {'ab' * 16}\nwant {MAIN} {'0' * 40} {tip} [1,0,1,0,[0],1]\n")
+    lock = leftover_lock(bed.path("b") / f"{MAIN}.lock", 10)
+    answer = bed.reconcile("b")
+    assert answer.status == 0, answer
+    assert bed.tip("b") == tip
+    assert not lock.exists()
+    assert not record.exists()
+
+
+def test_stale_view(bed: Bed) -> None:
+    """A view older than the local refs must not take a fresh push for a stray change and rewind it."""
+    bed.install("a")
+    bed.commit("one")
+    bed.push("a")
+    local = bed.local("a")
+    old = local.swapper.list_group(Deadline(10))
+    new = bed.commit("two")
+    bed.push("a", "HEAD:main", "HEAD:side")
+    report = Reconciler(local, Supply(local, Health()), lambda: old).run()
+    assert report.moved == {}
+    assert bed.refs("a") == {MAIN: new, "refs/heads/side": new}
+    assert report.revision == old.revision
+
+
+def test_a_push_that_lands_during_a_reconcile_is_no_fault(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    bed.install("a")
+    bed.commit("one")
+    bed.push("a")
+    new = bed.commit("two")
+    pushed: list[str] = []
+
+    original = Repository.observe
+
+    def observe(self: Repository) -> Observed:
+        observed = original(self)
+        if not pushed:
+            pushed.append(new)
+            bed.push("a")
+        return observed
+
+    monkeypatch.setattr(Repository, "observe", observe)
+    answer = bed.reconcile("a")
+    assert answer.status == 0, answer
+    assert bed.tip("a") == new
+    assert "stuck" not in answer.err
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_anywhere(bed: Bed, seed: int) -> None:
+    """kill -9 at any moment of a reconcile; the next one ends in step, and nothing is left behind."""
+    chance = random.Random(seed)  # noqa: S311 -- a test's choice
+    bed.install("a", "b")
+    for round_ in range(4):
+        for n in range(6):
+            bed.commit(f"{round_}.{n}")
+        old = bed.tip("b") if round_ else ""
+        tip = bed.commit("last")
+        bed.push("a", f"HEAD:n{round_}", "+HEAD:main")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "piehole.cli", "reconcile", "--once", str(bed.path("b"))],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(0.25 + chance.random() * 0.9)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        answer = bed.reconcile("b")
+        assert answer.status == 0, answer
+        assert bed.tip("b") == tip
+        assert old in ("", bed.at("b", f"refs/heads/n{round_ - 1}"))
+        assert not list((bed.path("b") / "objects" / "pack").glob("*.keep"))
+        assert not list((bed.path("b") / "objects").glob("tmp_objdir-piehole-*"))
+    assert bed.complete("b")
+
+
+def test_prune_race(bed: Bed) -> None:
+    """Objects that no ref holds and that a prune takes right after they were found are secured, or fetched again."""
+    bed.install("a", "b")
+    bed.commit("one")
+    bed.push("a")
+    bed.reconcile("b")
+    tip = bed.commit("two")
+    bed.push("a")
+    # Loose objects without a ref, old enough for any prune.
+    git(bed.path("b"), "-c", "fetch.unpackLimit=1000", "fetch", "-q", str(bed.path("a")), tip)
+    local = bed.local("b")
+    wanted = {tip: local_value(bed)}
+    with Hold() as hold:
+        assert Supply(local, Health()).bring(wanted, [bed.tip("b")], hold).lacking == {}
+        git(bed.path("b"), "prune", "--expire=now")
+        git(bed.path("b"), "gc", "-q", "--prune=now")
+        bed.move("b", MAIN, tip)
+    assert bed.complete("b")
+    assert git(bed.path("b"), "log", "--oneline", MAIN).stdout.count("\n") == 2
+
+
+def local_value(bed: Bed) -> Value:
+    entries = bed.local("b").swapper.read([Command(MAIN, "?", "?")], Deadline(10)).entries
+    return desired_state(entries, "sha1", ()).refs[MAIN]
+
+
+def test_a_peer_that_hangs_holds_up_nobody_who_can_ask_another(bed: Bed) -> None:
+    bed.install("b", "z")
+    tip = bed.commit()
+    bed.push("z")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        git(bed.path("b"), "config", "--add", "piehole.allowProtocol", "git")
+        hanging = f"git://127.0.0.1:{silent.getsockname()[1]}/x.git"
+        bed.install("a", url=hanging)
+        # The one that hangs is asked first: it is said to have made the push.
+        push = bed.etcd.get(bed.key("@push"))
+        assert push is not None
+        bed.put(MAIN, tip)
+        bed.put("@push", push.replace('"site":"z"', '"site":"a"'))
+        began = time.monotonic()
+        answer = bed.reconcile("b")
+    assert answer.status == 0, answer
+    assert bed.tip("b") == tip
+    assert time.monotonic() - began < 10, "a stall alone would take a minute"
+
+
+def test_peers_over_ssh_are_fetched_from(bed: Bed, sshd: SshServer) -> None:
+    bed.install("b")
+    bed.install("a", url=sshd.url_for(bed.path("a")))
+    git(bed.path("b"), "config", "core.sshCommand", sshd.git_ssh_command)
+    git(bed.path("b"), "config", "--add", "piehole.allowProtocol", "ssh")
+    tip = bed.commit()
+    bed.push("a")
+    answer = bed.reconcile("b")
+    assert answer.status == 0, answer
+    assert bed.tip("b") == tip
+
+
+def test_peers_over_http_are_fetched_from(bed: Bed, httpd: HttpServer) -> None:
+    bed.install("b")
+    bed.install("a", url=httpd.url_for(bed.path("a")))
+    git(bed.path("b"), "config", "--add", "piehole.allowProtocol", "http")
+    tip = bed.commit()
+    bed.push("a")
+    answer = bed.reconcile("b")
+    assert answer.status == 0, answer
+    assert bed.tip("b") == tip
+
+
+def test_a_protocol_that_is_not_allowed_is_never_used(bed: Bed, git_daemon: object) -> None:
+    del git_daemon
+    bed.install("b")
+    bed.install("a")
+    git(bed.path("b"), "config", "--unset-all", "piehole.allowProtocol")
+    bed.commit()
+    bed.push("a")
+    answer = bed.reconcile("b")
+    assert answer.status == 1
+    assert "not allowed" in answer.err
+    assert bed.refs("b") == {}

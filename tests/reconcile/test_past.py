@@ -1,0 +1,157 @@
+"""Did etcd go back, did this disk, is there a twin? Then nothing moves, and a person is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.conftest import OwnEtcd
+from tests.reconcile.bed import MAIN, Bed
+from tests.support.git import git
+
+
+def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
+    """An older data directory comes back: no ref goes back, none is deleted, also after its revision was overtaken."""
+    etcd = own_etcd()
+    bed = Bed(tmp_path, etcd.endpoint, prefix)
+    bed.install("a", "b")
+    bed.commit("one")
+    bed.push("a", "HEAD:main", "HEAD:side")
+    assert bed.reconcile("a", "b").status == 0
+    etcd.terminate()
+    etcd.copy_data(tmp_path / "backup")
+    etcd.start()
+    new = bed.commit("two")
+    bed.push("a", "HEAD:main", "HEAD:later")
+    assert bed.reconcile("a", "b").status == 0
+    before = bed.refs("a")
+    assert before[MAIN] == new
+    etcd.kill()
+    etcd.restore_data(tmp_path / "backup")
+    etcd.start()
+    for _ in range(2):
+        for site in ("a", "b"):
+            answer = bed.reconcile(site)
+            assert answer.status == 1
+            assert "went back" in answer.err
+            assert "piehole accept" in answer.err
+            assert bed.refs(site) == before
+        for n in range(40):
+            bed.etcd.put(f"{prefix}-elsewhere", str(n))
+
+
+def test_an_emptied_etcd_halts_and_moves_nothing(bed: Bed) -> None:
+    bed.install("a", "b")
+    bed.commit()
+    bed.push("a", "HEAD:main", "HEAD:side")
+    bed.reconcile("a", "b")
+    before = bed.refs("b")
+    bed.etcd.delete_prefix(bed.prefix)
+    answer = bed.reconcile("b")
+    assert answer.status == 1
+    assert "no record of the group" in answer.err
+    assert bed.refs("b") == before
+    assert bed.etcd.get_prefix(bed.prefix) == {}, "nothing was written either"
+
+
+def test_another_group_of_the_same_name_halts(bed: Bed) -> None:
+    bed.install("a")
+    tip = bed.commit()
+    bed.push("a")
+    bed.reconcile("a")
+    bed.etcd.put(f"{bed.prefix}/group/g", '{"format":1,"id":"another","object_format":"sha1"}')
+    bed.put(MAIN, "0" * 40)
+    answer = bed.reconcile("a")
+    assert answer.status == 1
+    assert "another one" in answer.err
+    assert bed.tip("a") == tip
+
+
+def test_disk_restored(bed: Bed, tmp_path: Path) -> None:
+    """A repository that comes back from a backup is noticed, and takes part again only when a person says so."""
+    bed.install("a", "b")
+    bed.commit("one")
+    bed.push("a", "HEAD:main", "HEAD:side")
+    bed.reconcile("a", "b")
+    shutil.copytree(bed.path("b"), tmp_path / "backup", symlinks=True)
+    bed.commit("two")
+    bed.push("a", "HEAD:main", ":side")
+    bed.reconcile("a", "b")
+    shutil.rmtree(bed.path("b"))
+    shutil.copytree(tmp_path / "backup", bed.path("b"), symlinks=True)
+    before = bed.refs("b")
+    answer = bed.reconcile("b")
+    assert answer.status == 1
+    assert "restored from a backup" in answer.err
+    assert bed.refs("b") == before
+
+
+def test_a_twin_of_the_same_site_is_noticed(bed: Bed) -> None:
+    bed.install("a", "b")
+    bed.commit()
+    bed.push("a")
+    bed.reconcile("a")
+    shutil.copytree(bed.path("a"), bed.path("twin"), symlinks=True)
+    bed.commit("two")
+    bed.push("b")
+    assert bed.reconcile("twin").status == 0
+    answer = bed.reconcile("a")
+    assert answer.status == 1
+    assert "another machine uses the same site's name" in answer.err
+
+
+def test_identity_clash(bed: Bed) -> None:
+    """Somebody took this site's name over: the former one stops."""
+    bed.install("a", "b")
+    tip = bed.commit()
+    bed.push("a")
+    bed.reconcile("a", "b")
+    bed.etcd.put(f"{bed.prefix}/site/g/b", '{"format":1,"id":"another","url":"ssh://else.example.org/x.git"}')
+    bed.commit("two")
+    bed.push("a")
+    answer = bed.reconcile("b")
+    assert answer.status == 1
+    assert "ssh://else.example.org/x.git" in answer.err
+    assert bed.tip("b") == tip
+
+
+def test_a_site_whose_record_vanished_registers_itself_again(bed: Bed) -> None:
+    bed.install("a")
+    key = f"{bed.prefix}/site/g/a"
+    before = bed.etcd.get(key)
+    bed.etcd.delete(key)
+    assert bed.reconcile("a").status == 0
+    assert bed.etcd.get(key) == before
+
+
+def test_a_site_that_was_made_to_leave_stays_away(bed: Bed) -> None:
+    bed.install("a", "b")
+    record = bed.etcd.get(f"{bed.prefix}/site/g/b")
+    assert record is not None
+    bed.etcd.put(f"{bed.prefix}/site/g/b", record[:-1] + ',"left":true}')
+    bed.commit()
+    bed.push("a")
+    answer = bed.reconcile("b")
+    assert answer.status == 1
+    assert "made to leave" in answer.err
+    assert bed.refs("b") == {}
+
+
+def test_a_record_whose_answer_was_lost_is_remembered(bed: Bed) -> None:
+    """The id is on disk before it is in etcd, so either outcome of a write that was cut off is known here."""
+    bed.install("a")
+    bed.commit()
+    bed.push("a")
+    bed.reconcile("a")
+    state = bed.path("a") / "piehole" / "state.json"
+    before = state.read_bytes()
+    bed.commit("two")
+    bed.push("a")
+    bed.reconcile("a")
+    after = state.read_bytes()
+    # As if the process had been killed between the two: what it had announced is pending.
+    known, sent = json.loads(before), json.loads(after)
+    state.write_text(json.dumps({"published": known["published"], "pending": [sent["published"]]}))
+    assert bed.reconcile("a").status == 0
+    git(bed.path("a"), "fsck")

@@ -1,0 +1,114 @@
+"""Names of keys, groups, sites, refs and oids, held against git's own judgement."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from piehole import keys, oids
+from piehole.errors import UsageError
+from piehole.keys import Keyspace
+
+_COMPONENTS = st.text("ab.@{}~^:?*[\\/-_ \x7f\x01é~lock", min_size=1, max_size=8)
+REFS = st.lists(st.text("abcé-_", min_size=1, max_size=4), min_size=1, max_size=4).map(lambda c: "refs/" + "/".join(c))
+GROUPS = st.lists(st.text("abé-_", min_size=1, max_size=4), min_size=1, max_size=3).map("/".join)
+
+
+def git_takes(name: str) -> bool:
+    done = subprocess.run(["git", "check-ref-format", name], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@given(_COMPONENTS)
+@example("a.lock")
+@example("a.lock/b")
+@example("a./b")
+@example("a.")
+@example("@")
+@example("a@{b")
+@example(".a")
+@example("a//b")
+@example("a/")
+def test_what_git_takes_as_a_refs_name_is_one(tail: str) -> None:
+    name = f"refs/heads/{tail}"
+    assert keys.is_ref_name(name) == git_takes(name)
+
+
+@pytest.mark.parametrize("name", ["HEAD", "heads/main", "refs", "refs/", "", "@push"])
+def test_what_is_not_below_refs_is_no_ref(name: str) -> None:
+    assert not keys.is_ref_name(name)
+
+
+@given(GROUPS, REFS)
+def test_a_refs_key_tells_its_group_and_name(group: str, ref: str) -> None:
+    space = Keyspace("/some/prefix")
+    for name in (ref, "HEAD", "@push", "@fence"):
+        assert space.split_ref(space.ref(group, name)) == (group, name)
+        assert space.ref(group, name).startswith(space.group_refs(group))
+
+
+def test_a_nested_groups_keys_are_not_the_outer_groups() -> None:
+    space = Keyspace()
+    assert space.split_ref(space.ref("a/b", "refs/heads/main")) == ("a/b", "refs/heads/main")
+    prefix = space.sites("a")
+    assert space.split_site(prefix, space.site("a", "oslo")) == "oslo"
+    assert space.split_site(prefix, space.site("a/b", "oslo")) is None
+
+
+@pytest.mark.parametrize("name", ["", "a//b", "refs", "a/refs", "a/HEAD", "@a", "a/.b", "a b", "a\nb", "/a", "a/"])
+def test_a_groups_name_can_be_taken_for_nothing_else(name: str) -> None:
+    with pytest.raises(UsageError):
+        keys.check_group(name)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "ö", "a b", "a\n", "@a"])
+def test_a_sites_name_is_plain(name: str) -> None:
+    with pytest.raises(UsageError):
+        keys.check_site(name)
+
+
+@pytest.mark.parametrize("prefix", ["", "x", "/x/", "/", "/a b"])
+def test_a_prefix_that_cannot_be_one(prefix: str) -> None:
+    with pytest.raises(UsageError):
+        Keyspace(prefix)
+
+
+def test_parents_are_the_names_that_must_not_be_refs() -> None:
+    assert keys.parents("refs/heads/a/b/c") == ["refs/heads/a/b", "refs/heads/a", "refs/heads"]
+    assert keys.parents("refs/heads/a") == ["refs/heads"]
+
+
+@given(st.binary(min_size=1, max_size=20))
+def test_names_keep_their_bytes(raw: bytes) -> None:
+    assert keys.encode(keys.decode(raw)) == raw
+
+
+def test_managed_is_what_is_neither_reserved_nor_excluded() -> None:
+    exclude = ["refs/heads/ci/*", "refs/pull/*"]
+    assert keys.is_managed("refs/heads/main", exclude)
+    assert keys.is_managed("refs/notes/x", exclude)
+    assert not keys.is_managed("refs/heads/ci/1/2", exclude)
+    assert not keys.is_managed("refs/piehole/kept/x", exclude)
+    assert not keys.is_managed("HEAD", exclude)
+
+
+@pytest.mark.parametrize(
+    ("text", "object_format", "verdict"),
+    [
+        ("0" * 40, "sha1", True), ("ab" * 20, "sha1", True), ("AB" * 20, "sha1", False), ("ab" * 19, "sha1", False),
+        ("ab" * 32, "sha1", False), ("ab" * 32, "sha256", True), ("ab" * 20, "sha256", False), ("xy" * 20, "sha1", False),
+        ("ab" * 20 + "\n", "sha1", False), ("", "sha1", False),
+    ],
+)  # fmt: skip
+def test_only_a_full_lower_case_oid_is_an_oid(text: str, object_format: str, verdict: bool) -> None:
+    assert oids.is_oid(text, object_format) is verdict
+
+
+def test_the_zero_oid_is_zero() -> None:
+    for object_format in oids.LENGTHS:
+        assert oids.is_zero(oids.zero(object_format))
+        assert oids.is_oid(oids.zero(object_format), object_format)
+    assert not oids.is_zero("0" * 39 + "1")
