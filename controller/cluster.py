@@ -55,8 +55,9 @@ class Cluster:
         self._on_connect = on_connect
         self._on_death = on_death
         self._connections = 0
+        self._trouble = ""
         self._counted = threading.Lock()
-        self._readouts: dict[str, tuple[int, Readout]] = {}
+        self._readouts: dict[tuple[str, bytes], tuple[int, Readout]] = {}
         self.informer = Informer(
             self.etcd,
             self.keyspace.refs,
@@ -72,18 +73,22 @@ class Cluster:
         with self._counted:
             return self._connections
 
-    def view(self, group: str, record: KeyValue | None = None) -> Readout:
-        """The group's keys as the informer has them now.
+    def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> Readout:
+        """The group's keys as the informer has them now, beside the records that a site's standing was found good with.
 
         While nothing changes the same readout is returned: each ref of a large push asks for it.
         """
         epoch = self.epoch
         view = self.informer.view(group)
-        known = self._readouts.get(group)
-        if known is not None and known[0] == epoch and known[1].revision == view.revision and known[1].group == record:
-            return known[1]
-        readout = Readout(view.revision, Named(view.entries, self.keyspace.group_refs(group)), record, from_view=True)
-        self._readouts[group] = (epoch, readout)
+        place = (group, site.key if site else b"")
+        known = self._readouts.get(place)
+        if known is not None and known[0] == epoch and known[1].revision == view.revision:
+            readout = known[1]
+            if (readout.group, readout.site) == (record, site):
+                return readout
+        entries = Named(view.entries, self.keyspace.group_refs(group))
+        readout = Readout(view.revision, entries, record, site=site, from_view=True)
+        self._readouts[place] = (epoch, readout)
         return readout
 
     def start(self) -> None:
@@ -108,14 +113,18 @@ class Cluster:
     def _connected(self, head: Head) -> None:
         with self._counted:
             self._connections += 1
+        self._trouble = ""
         self._log.info("etcd.connected", endpoint=head.endpoint, revision=head.revision)
         self._on_connect()
 
     def _troubled(self, error: BaseException) -> None:
-        if isinstance(error, EtcdError):
-            self._log.warning("etcd.trouble", error=str(error))
-        else:
+        if not isinstance(error, EtcdError):
             self._on_death(error)
+            return
+        # It tries again for as long as etcd is away: what stays the same is told once.
+        text = str(error)
+        (self._log.debug if text == self._trouble else self._log.warning)("etcd.trouble", error=text)
+        self._trouble = text
 
 
 class Named(Mapping[str, KeyValue]):

@@ -11,7 +11,7 @@ import structlog
 from controller.cluster import Address, Cluster
 from controller.folders import Folders
 from controller.served import Served
-from piehole import ask, config
+from piehole import ask, config, leftovers
 from piehole.config import Config
 from piehole.errors import PieholeError
 from piehole.peers import Health
@@ -78,6 +78,13 @@ class Roster:
                 self._complain(git_dir, str(error))
         for key in [key for key in self._complaints if key not in found.present]:
             del self._complaints[key]
+        self._find_leftovers()
+
+    def _find_leftovers(self) -> None:
+        """A receive-pack that was killed before its swap changes nothing that is heard of, and its locks refuse every other push."""
+        for key, served in self._served.items():
+            if leftovers.any_dead(served.config.git_dir):
+                self._enqueue(key, False, 0.0)
 
     def stop(self) -> None:
         """Nothing new is heard of from now on."""
@@ -134,7 +141,7 @@ class Roster:
     def _changed(self, address: Address, groups: set[str] | None, fresh: bool) -> None:
         """Enqueue the repositories of these groups (None: of all). Called from an informer's thread."""
         for key, served in list(self._served.items()):
-            if served.cluster.address == address and (groups is None or served.config.group in groups):
+            if (groups is None or served.config.group in groups) and served.cluster.address == address:
                 self._enqueue(key, fresh, 0.0)
 
     def _leave(self, key: str) -> None:

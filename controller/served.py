@@ -83,19 +83,22 @@ class Served:
         self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at)
         self._tidying = Tidying(self.local, self._guarded, clock)
         self._checked_in = -1
-        self._group: KeyValue | None = None
+        self._group: KeyValue | None = None  # both records as they were when the standing was last found good
+        self._site: KeyValue | None = None
         self._halted: Halted | None = None
         self._halted_at: tuple[int, int, int, float] = (0, 0, 0, 0.0)
         self._deferred = 0  # turns in a row
+        self._seen = 0  # the newest revision that this process has acted on, and the state on disk at that time
+        self._seen_stamp = standing.stamp(config.git_dir)
         self._report: Report | None = None
         self._converged: Report | None = None  # the newest that was
         self._published_at = float("-inf")
 
-    def standing(self) -> KeyValue | None:
-        """The group's record as it was when this site's standing was last found good; None where it is not known now."""
+    def view(self) -> Readout | None:
+        """The group's keys as the informer has them, for a push; None where this site's standing is not known to be good now."""
         if self._checked_in != self.cluster.epoch or self._halted is not None:
             return None
-        return self._group
+        return self.cluster.view(self.config.group, self._group, self._site)
 
     def doubt(self) -> None:
         """Have the next turn check the standing again, whatever was found before."""
@@ -127,6 +130,7 @@ class Served:
             self._trouble(error)
             return Next(retry=True)
         self.trouble = ""
+        self._remember(report.revision)
         self._tell(report)
         self._report = report
         return self._after(report)
@@ -157,16 +161,23 @@ class Served:
         epoch = self.cluster.epoch
         if self._checked_in == epoch and self._halted is None:
             return
-        readout = progress.check(self.local, Deadline(_PATIENCE))
+        # A person's decision is written to the state on disk, and ends what this process remembers of etcd.
+        seen = self._seen if standing.stamp(self.config.git_dir) == self._seen_stamp else 0
+        readout = progress.check(self.local, Deadline(_PATIENCE), seen=seen)
         # A view from before this check may be of another etcd's past: only one that has reached it may be acted on.
         if not self.cluster.informer.wait_for(self._newest(readout), Deadline(_PATIENCE)):
             raise EtcdUnreachable("the watch of the refs has not caught up with etcd yet")
         if self._halted is not None:
             self._log.info("site.resumed")
-        self._group = readout.group
+        self._group, self._site = readout.group, readout.site
         self._halted = None
         self._checked_in = epoch
+        self._remember(readout.revision, anew=True)
         sweep(self.config.git_dir)
+
+    def _remember(self, revision: int, *, anew: bool = False) -> None:
+        self._seen = revision if anew else max(self._seen, revision)
+        self._seen_stamp = standing.stamp(self.config.git_dir)
 
     def _newest(self, readout: Readout) -> int:
         """The newest revision that the readout proves to be in the watched range."""
@@ -188,6 +199,7 @@ class Served:
             self._published_at = self._clock()
             if not self._guarded("progress.failed", lambda: once.publish(self.local, report)):
                 return Next(retry=True)
+            self._remember(report.revision)
         return Next(then=0.0)
 
     def _push_at(self, revision: int) -> PushRecord | None:
@@ -199,7 +211,7 @@ class Served:
 
     def tidy(self, stop: threading.Event) -> Next:
         """What can wait: roll up small packs, let go of old kept tips, reap tombstones."""
-        if self.standing() is None:
+        if self.view() is None:
             return Next()
         return Next(delay=self._tidying.run(self.cluster.view(self.config.group), stop))
 
@@ -263,9 +275,9 @@ class Cached(Linearizable):
         self._served = served
 
     def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
-        record = self._served.standing()
-        if record is not None:
-            yield self._served.cluster.view(self._served.config.group, record)
+        view = self._served.view()
+        if view is not None:
+            yield view
         yield from super().readouts(commands, deadline)
 
     def halted(self, readout: Readout) -> Halted | None:

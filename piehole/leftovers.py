@@ -17,6 +17,12 @@ _YOUNG: Final = 1.0
 _FORGOTTEN: Final = 86400.0
 
 
+def any_dead(git_dir: Path) -> bool:
+    """Whether there is something that :func:`clear` would look at. Cheap: the folder is empty as a rule."""
+    folder = git_dir / inflight.FOLDER
+    return any(_is_dead(folder / name) for name in _names(folder))
+
+
 def clear(git_dir: Path) -> list[str]:
     """Remove the locks that dead receive-packs left, then their records; return the locks that were removed.
 
@@ -84,6 +90,8 @@ def _remove(lock: Path, seen: float, removed: list[str]) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        return True  # not to be removed by this account: git names it where it is in the way, and the ref counts as stuck
+        return (
+            True  # not to be removed by this account: git names it where it is in the way, and the ref counts as stuck
+        )
     removed.append(str(lock))
     return True

@@ -36,23 +36,29 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def check(local: Local, deadline: Deadline) -> Readout:
+def check(local: Local, deadline: Deadline, *, seen: int = 0) -> Readout:
     """Whether this site may act on what etcd holds; registers the site again where its record vanished.
 
+    :param seen: the newest revision that this process has acted on. Progress is published once a second, so a backup of etcd from
+        the moment before that holds the newest record that the disk knows, and yet lacks pushes; the revision tells.
     :raises Halted: etcd or this disk went back, the group is another one, or the site was made to leave
     :raises EtcdError: etcd could not be used
     """
     with state_lock(local.git_dir):
-        return _check(local, deadline)
+        return _check(local, deadline, seen)
 
 
-def _check(local: Local, deadline: Deadline) -> Readout:
+def _check(local: Local, deadline: Deadline, seen: int) -> Readout:
     readout = local.swapper.read([], deadline)
+    if readout.revision < seen:
+        # From now on the disk knows it, too, until a person decides.
+        standing.save(local.git_dir, standing.witness(seen))
     halted = standing.check(local.config, standing.load(local.git_dir), readout)
     if halted is not None:
         raise halted
     if readout.site is None:
         _register(local, deadline)
+        readout = local.swapper.read([], deadline)
     return readout
 
 
@@ -79,7 +85,7 @@ def publish(local: Local, revision: int, deadline: Deadline, *, takeover: bool =
         if takeover:
             readout = local.swapper.read([], deadline)
         else:
-            readout = _check(local, deadline)
+            readout = _check(local, deadline, revision)
             state = standing.load(local.git_dir)
             if readout.progress is not None:
                 state = state.seen(Progress.parse(readout.progress.value).id)
@@ -90,6 +96,6 @@ def publish(local: Local, revision: int, deadline: Deadline, *, takeover: bool =
         result = local.etcd.txn([Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=deadline)
         if not result.succeeded:
             # No other process of this repository writes meanwhile: it is a twin, or this one's own write of a while ago.
-            _check(local, deadline)
+            _check(local, deadline, revision)
             raise PieholeError(f"the progress record of the site {local.config.site!r} changed meanwhile; look again.")
         standing.save(local.git_dir, state.confirmed())

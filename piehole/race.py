@@ -83,6 +83,7 @@ class Race:
         self._fetch = fetch
         self._hold = hold
         self._answers: queue.Queue[tuple[Attempt, Fetched | str]] = queue.Queue()
+        self._started: list[Attempt] = []
         self._running: list[Attempt] = []
         self._threads: list[threading.Thread] = []
 
@@ -102,13 +103,18 @@ class Race:
                 attempt, what = answer
                 self._running.remove(attempt)
                 if isinstance(what, Fetched):
-                    return Raced(attempt.peer.site, what, failures)
+                    return Raced(attempt.peer.site, what, {**failures, **self._overtaken(attempt)})
                 failures[attempt.peer.site] = what
                 if not self._running:
                     self._start_next()
             return Raced(failures=failures)
         finally:
             self._end()
+
+    def _overtaken(self, winner: Attempt) -> dict[str, str]:
+        """Those that were asked before the winner and have not sent a byte: they would cost the next fetch as much time."""
+        earlier = [one for one in self._started[: self._started.index(winner)] if one in self._running]
+        return {one.peer.site: "it sent nothing while another did" for one in earlier if not one.received}
 
     def _next_answer(self, stop: threading.Event | None) -> tuple[Attempt, Fetched | str] | None:
         """The next attempt that ended; None when told to stop, or when too little came and a rival was started."""
@@ -129,6 +135,7 @@ class Race:
         if not self._waiting:
             return
         attempt = Attempt(self._waiting.pop(0), self._hold)
+        self._started.append(attempt)
         self._running.append(attempt)
         thread = threading.Thread(
             target=self._work, args=(attempt,), name=f"fetch from {attempt.peer.site}", daemon=True

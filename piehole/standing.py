@@ -91,6 +91,11 @@ def _note(value: dict[str, object]) -> Note:
     return Note(revision, name)
 
 
+def witness(revision: int) -> DiskState:
+    """The state of a disk that knows more than any progress record tells: etcd was seen at this revision."""
+    return DiskState(Note(revision, str(uuid.uuid4())))
+
+
 def stamp(git_dir: Path) -> int:
     """A number that is another one after each :func:`save`; 0 where nothing was saved yet."""
     try:

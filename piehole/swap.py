@@ -36,6 +36,7 @@ class Basis:
     revision: int
     ref: int
     group: int
+    site: int
     fence: int
     parents: tuple[tuple[str, int], ...]
     writes: bool
@@ -46,6 +47,7 @@ class Basis:
             revision=readout.revision,
             ref=readout.mod(command.ref),
             group=readout.group.mod_revision if readout.group else 0,
+            site=readout.site.mod_revision if readout.site else 0,
             fence=readout.mod(keys.FENCE),
             parents=tuple((name, readout.mod(name)) for name in keys.parents(command.ref)) if command.creates else (),
             writes=writes,
@@ -54,7 +56,15 @@ class Basis:
     def dump(self) -> str:
         """One word, for the in-flight record. Parents go by their place: the ref's name tells the rest."""
         return json.dumps(
-            [self.revision, self.ref, self.group, self.fence, [mod for _, mod in self.parents], int(self.writes)],
+            [
+                self.revision,
+                self.ref,
+                self.group,
+                self.site,
+                self.fence,
+                [mod for _, mod in self.parents],
+                int(self.writes),
+            ],
             separators=(",", ":"),
         )
 
@@ -64,14 +74,14 @@ class Basis:
         :raises ValueError: the in-flight record was damaged
         """
         fields = json.loads(text)
-        if not isinstance(fields, list) or len(fields) != 6 or not isinstance(fields[4], list):
+        if not isinstance(fields, list) or len(fields) != 7 or not isinstance(fields[5], list):
             raise ValueError(text)
-        revision, mod, group, fence, mods, writes = fields
+        revision, mod, group, site, fence, mods, writes = fields
         names = keys.parents(ref)[: len(mods)]
-        numbers = (revision, mod, group, fence, *mods)
+        numbers = (revision, mod, group, site, fence, *mods)
         if not all(isinstance(number, int) for number in numbers) or len(names) != len(mods):
             raise ValueError(text)
-        return cls(revision, mod, group, fence, tuple(zip(names, mods, strict=True)), bool(writes))
+        return cls(revision, mod, group, site, fence, tuple(zip(names, mods, strict=True)), bool(writes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +186,11 @@ class Swapper:
         # and everything is read anew.
         fence = min(basis.fence for _, basis in proposal.items)
         group = min(basis.group for _, basis in proposal.items)
+        site = min(basis.site for _, basis in proposal.items)
         compares = [
             Compare(self._keyspace.group(self._group), mod_revision=group),
+            # A site that was made to leave, or whose name another machine took over, swaps nothing from that moment on.
+            Compare(self._keyspace.site(self._group, self._site), mod_revision=site),
             Compare(self._key(keys.FENCE), mod_revision=fence),
         ]
         above: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -64,7 +65,10 @@ def test_it_starts_without_etcd_keeps_running_and_recovers_when_it_comes(
     oid = git.rev_parse(work)
     accepted(git.push(work, "origin", "HEAD:main"))
     group.everywhere(MAIN, oid)
-    assert all(site.running for site in group)
+    for site in group:
+        assert site.running
+        said = [event["error"] for event in site.events("etcd.trouble")]
+        assert len(said) == len(set(said)), "an etcd that stays away is told once, not at each try"
 
 
 def test_it_ends_promptly_while_etcd_hangs(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
@@ -135,6 +139,20 @@ def test_a_broken_configuration_is_told_once_and_mended_by_itself(make_group: Ma
     site.wait_served()
     pushed(site, "one")
     assert len(site.events("repository.refused")) == 1
+
+
+def test_a_copy_that_claims_to_be_the_same_site_is_not_served(make_group: MakeGroup) -> None:
+    group = make_group(1, started=False)
+    site = group[0]
+    copy = site.root / "zcopy.git"
+    shutil.copytree(site.repository, copy)
+    site.start()
+    told = site.wait_event("repository.refused", repository=str(copy))
+    assert str(site.repository) in told["reason"]
+    assert not (copy / "piehole" / "controller").exists()
+    pushed(site, "the other one is served")
+    shutil.rmtree(site.repository)
+    until(lambda: (copy / "piehole" / "controller").exists(), 15, "it takes its place once that one is gone")
 
 
 def test_two_controllers_on_one_machine_do_not_collide(make_group: MakeGroup) -> None:

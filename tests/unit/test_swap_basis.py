@@ -16,12 +16,12 @@ ZERO, ONE = "0" * 40, "1" * 40
 NUMBERS = st.integers(0, 2**62)
 
 
-@given(NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.lists(NUMBERS, min_size=2, max_size=2), st.booleans())
+@given(NUMBERS, NUMBERS, NUMBERS, NUMBERS, NUMBERS, st.lists(NUMBERS, min_size=2, max_size=2), st.booleans())
 def test_what_was_written_is_read_back(
-    revision: int, ref: int, group: int, fence: int, mods: list[int], writes: bool
+    revision: int, ref: int, group: int, site: int, fence: int, mods: list[int], writes: bool
 ) -> None:
     name = "refs/heads/a/b"
-    basis = Basis(revision, ref, group, fence, tuple(zip(keys.parents(name), mods, strict=True)), writes)
+    basis = Basis(revision, ref, group, site, fence, tuple(zip(keys.parents(name), mods, strict=True)), writes)
     assert " " not in basis.dump()
     assert Basis.parse(name, basis.dump()) == basis
 
@@ -32,12 +32,13 @@ def test_what_was_written_is_read_back(
         "",
         "[]",
         "null",
-        "[1,2,3,4,[],1",
-        "[1,2,3,4,[1,2,3,4,5],1]",
-        '["1",2,3,4,[],1]',
+        "[1,2,3,4,5,[],1",
+        "[1,2,3,4,5,[1,2,3,4,5],1]",
+        '["1",2,3,4,5,[],1]',
         "[1,2,3,4]",
         "7",
-        "[1,2,3,4,5,1]",
+        "[1,2,3,4,5,6,1]",
+        "[1,2,3,4,[],1]",
     ],
 )
 def test_a_damaged_basis_is_a_value_error(damaged: str) -> None:
@@ -46,7 +47,12 @@ def test_a_damaged_basis_is_a_value_error(damaged: str) -> None:
 
 
 def test_a_creation_compares_the_names_above_and_others_do_not() -> None:
-    readout = Readout(9, {"refs/heads": KeyValue(b"", b"x", 4, 4, 1)}, KeyValue(b"", b"{}", 2, 2, 1))
+    readout = Readout(
+        9,
+        {"refs/heads": KeyValue(b"", b"x", 4, 4, 1)},
+        KeyValue(b"", b"{}", 2, 2, 1),
+        site=KeyValue(b"", b"{}", 3, 3, 1),
+    )
     creation = Basis.of(Command("refs/heads/a", ZERO, ONE), readout, writes=True)
-    assert creation == Basis(9, 0, 2, 0, (("refs/heads", 4),), True)
+    assert creation == Basis(9, 0, 2, 3, 0, (("refs/heads", 4),), True)
     assert Basis.of(Command("refs/heads/a", ONE, ZERO), readout, writes=True).parents == ()

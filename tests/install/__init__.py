@@ -1,0 +1,1 @@
+"""``piehole install``: what it refuses, what it adopts, and that it may be run again."""
