@@ -51,9 +51,7 @@ class Direct:
         deadline = question.deadline(local.config.hook_timeout)
         if question.kind == "propose":
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
-            local.etcd.head(
-                local.keyspace.group(local.config.group), deadline=deadline.at_most(deadline.remaining() / 2)
-            )
+            local.etcd.head(local.keyspace.group(local.config.group), deadline=deadline)
         source = Linearizable(local, lambda: _start_reconcile(local.git_dir))
         admission = Admission(local.config, local.repository, local.swapper, source)
         # Git holds the locks only while its receive-pack lives.

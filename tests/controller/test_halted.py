@@ -68,7 +68,7 @@ def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
     with ExitStack() as nothing_is_told:
         for site in group:
             lock = nothing_is_told.enter_context((site.repository / "piehole" / "state.lock").open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         newest = git.commit(work, "two")
         accepted(git.push(work, "origin", "HEAD:main"))
         group.everywhere(MAIN, newest)
