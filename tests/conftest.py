@@ -134,6 +134,15 @@ def etcd_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Path, E
 
 
 @pytest.fixture(scope="session")
+def compactable_pool() -> Iterator[dict[Path, EtcdProcess]]:
+    """As ``etcd_pool``, for ``compactable_etcd``."""
+    pool: dict[Path, EtcdProcess] = {}
+    yield pool
+    for member in pool.values():
+        member.kill()
+
+
+@pytest.fixture(scope="session")
 def etcd(
     etcd_binary: Path, etcd_pool: dict[Path, EtcdProcess], tmp_path_factory: pytest.TempPathFactory
 ) -> EtcdProcess:
@@ -141,6 +150,16 @@ def etcd(
     if etcd_binary not in etcd_pool:
         etcd_pool[etcd_binary] = EtcdProcess(etcd_binary, tmp_path_factory.mktemp("etcd")).start()
     return etcd_pool[etcd_binary]
+
+
+@pytest.fixture(scope="session")
+def compactable_etcd(
+    etcd_binary: Path, compactable_pool: dict[Path, EtcdProcess], tmp_path_factory: pytest.TempPathFactory
+) -> EtcdProcess:
+    """A healthy member whose history may be compacted: on the one that all share, others read theirs from its beginning."""
+    if etcd_binary not in compactable_pool:
+        compactable_pool[etcd_binary] = EtcdProcess(etcd_binary, tmp_path_factory.mktemp("etcd")).start()
+    return compactable_pool[etcd_binary]
 
 
 @pytest.fixture

@@ -6,11 +6,20 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from piehole import journal
 from piehole.journal import Entry
 from tests.cli.world import World, piehole
+from tests.support.etcd import EtcdProcess
 from tests.support.git import ZERO_SHA1
 from tests.support.ports import free_ports
+
+
+@pytest.fixture
+def etcd(compactable_etcd: EtcdProcess) -> EtcdProcess:
+    """A test here compacts."""
+    return compactable_etcd
 
 
 def entry(revision: int, ref: str = "refs/heads/main", new: str = "1" * 40) -> Entry:

@@ -26,6 +26,12 @@ def connect() -> Iterator[Connect]:
         yield make
 
 
+@pytest.fixture(scope="session")
+def etcd(compactable_etcd: EtcdProcess) -> EtcdProcess:
+    """The tests of this folder compact."""
+    return compactable_etcd
+
+
 @pytest.fixture
 def client(etcd: EtcdProcess, connect: Connect) -> Etcd:
     """A connection to the member that all tests of the process share."""

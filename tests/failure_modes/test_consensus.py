@@ -172,12 +172,18 @@ def test_df_conflict(make_group: MakeGroup) -> None:
     group = make_group(2, started=False)
     a, b = group
     work, first = begun(group)
-    at_once = [start_push(work, a.repository, "HEAD:topic"), start_push(work, b.repository, "HEAD:topic/one")]
-    (loser,) = [done for done in map(finish, at_once) if done.returncode]
-    refused(loser, "conflict")
+    chain(
+        a.repository,
+        "reference-transaction",
+        'if [ "$1" = prepared ]; then touch arrived; until [ -e go ]; do sleep 0.02; done; fi\nexec "$piehole" "$@"',
+    )
+    pushing = start_push(work, a.repository, "HEAD:topic")
+    until((a.repository / "arrived").exists, PATIENCE, "A's has been admitted, and holds its lock")
+    accepted(git.push(work, b.repository, "HEAD:topic/one"))
+    (a.repository / "go").touch()
+    refused(finish(pushing), "conflict")
     group.start()
-    ((winner, _),) = [item for item in group.in_step().items() if item[0] != MAIN]
-    assert winner in ("refs/heads/topic", "refs/heads/topic/one")
+    assert group.in_step() == {MAIN: first, "refs/heads/topic/one": first}
     # Put by hand, the key that was created first wins everywhere, and the other is reported.
     group.put("refs/heads/x", first)
     group.put("refs/heads/x/y", first)

@@ -171,13 +171,15 @@ def test_identity_clash_a_site_that_leaves_and_comes_back_begins_anew(make_group
     a, b = group
     work, first = begun(group, "side")
     told(group)
+    b.stop()
     b.piehole("leave", "--yes")
     record = f"{group.prefix}/site/{group.name}/b"
     assert json.loads(group.etcd.get(record) or "")["left"] is True
     second = git.commit(work, "second")
     accepted(git.push(work, a.repository, "HEAD:main", ":side"))
-    b.wait_event("site.halted", PATIENCE)
+    b.start().wait_event("site.halted", PATIENCE)
     refused(git.push(work, b.repository, "HEAD:again"), "wrong-group")
+    assert b.refs() == {MAIN: first, "refs/heads/side": first}
     until(lambda: group.value("refs/heads/side") is None, PATIENCE, "nobody waits for a site that left")
     b.install()
     group.everywhere(MAIN, second, timeout=PATIENCE)

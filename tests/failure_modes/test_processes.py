@@ -297,11 +297,11 @@ def test_etcd_trouble_history_is_compacted_while_a_site_is_away(make_group: Make
     work, first = begun(group, "side")
     told(group)
     b.pause()
+    etcd.restart()  # else what is compacted below would reach B on its old connection
     second = git.commit(work, "second")
     accepted(git.push(work, a.repository, "HEAD:main", ":side", "HEAD:new"))
     group.etcd.put("/elsewhere", "x")
     group.etcd.compact(group.etcd.revision())
-    etcd.restart()
     b.resume()
     assert group.in_step() == {MAIN: second, "refs/heads/new": second}
     third = git.commit(work, "third")

@@ -139,12 +139,12 @@ def test_a_push_that_lands_during_a_reconcile_is_no_fault(bed: Bed, monkeypatch:
     assert "stuck" not in answer.err
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_kill_anywhere(bed: Bed, seed: int) -> None:
     """kill -9 at any moment of a reconcile; the next one ends in step, and nothing is left behind."""
     chance = random.Random(seed)  # noqa: S311 -- a test's choice
     bed.install("a", "b")
-    for round_ in range(4):
+    for round_ in range(3):
         for n in range(6):
             bed.commit(f"{round_}.{n}")
         old = bed.tip("b") if round_ else ""
