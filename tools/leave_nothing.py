@@ -26,6 +26,17 @@ def _become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def _wait(pid: int) -> int:
+    """The command's exit status, minus n where signal n ended it.
+
+    Orphans that came here are reaped meanwhile, as init does it: nobody sees a process that has ended as one that still is.
+    """
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            return os.waitstatus_to_exitcode(status)
+
+
 def _children() -> list[int]:
     """The living children of this process; those that ended are reaped on the way."""
     while True:
@@ -73,11 +84,11 @@ def main(command: list[str]) -> int:
     process = subprocess.Popen(command)
 
     def pass_on(number: int, _frame: object) -> None:
-        process.send_signal(number)
+        os.kill(process.pid, number)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command as well
-    status = process.wait()
+    status = _wait(process.pid)
     if status < 0:
         status = 128 - status
     found = _leftovers()
