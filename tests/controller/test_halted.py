@@ -130,6 +130,16 @@ def test_a_site_that_was_made_to_leave(make_group: MakeGroup) -> None:
     assert group[0].at() == oid
 
 
+def test_a_running_site_that_was_made_to_leave_takes_no_further_push(make_group: MakeGroup) -> None:
+    """Its controller has not noticed yet; the swap compares the site's record."""
+    group = make_group(2)
+    work, oid = begun(group)
+    group[1].piehole("leave", "--site", "a", "--yes")
+    git.commit(work, "two")
+    refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
+    assert group.value() == oid
+
+
 def test_a_running_site_that_was_made_to_leave_notices_with_the_next_change(make_group: MakeGroup) -> None:
     group = make_group(2)
     work, _ = begun(group)
