@@ -18,6 +18,7 @@ import structlog
 
 from controller.folders import Folders
 from controller.lanes import Lane
+from controller.notify import Notifier
 from controller.roster import Roster
 from controller.served import Next, Served
 from controller.server import Server
@@ -57,6 +58,7 @@ class Controller:
         self._reporting = Lane("report", 2, 2, self._report, self._died, then=self._tidying)
         self._reconciling = Lane("reconcile", _WORKERS, _BACKLOG, self._reconcile, self._died, then=self._reporting)
         self._lanes = (self._reconciling, self._reporting, self._tidying)
+        self._notifier = Notifier()
         self._server = Server(",".join(str(root.resolve()) for root in options.roots), self._find)
         self._roster = Roster(
             Folders(options.roots),
@@ -87,6 +89,7 @@ class Controller:
             self._server.start()
             self._roster.scan()
             self._log.info("controller.started", repositories=len(self._roster), socket=str(self._server.path))
+            self._tell_ready()
             self._serve()
         finally:
             self._end()
@@ -98,8 +101,10 @@ class Controller:
         scan, resync = now + self._options.scan_every, now + _RESYNC
         while not self._ending:
             order = self._next_order()
+            self._notifier.alive()
             if order == "reload":
                 self._log.info("controller.reloading")
+                self._notifier.reloading()
                 self._roster.forget()
             for lane in self._lanes:
                 lane.relieve()
@@ -107,9 +112,14 @@ class Controller:
             if order == "reload" or now >= scan:
                 self._roster.scan()
                 scan = time.monotonic() + self._options.scan_every
+                if order == "reload":
+                    self._tell_ready()
             if now >= resync:
                 resync = now + _RESYNC
                 self._resync()
+
+    def _tell_ready(self) -> None:
+        self._notifier.ready(f"{len(self._roster)} repositories")
 
     def _next_order(self) -> Literal["reload", "end"] | None:
         try:
@@ -127,6 +137,7 @@ class Controller:
 
     def _end(self) -> None:
         self._log.info("controller.stopping")
+        self._notifier.stopping()
         self._stop.set()
         self._server.stop()
         self._roster.stop()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from controller.notify import Notifier
+from tests.support.wait import until
 
 
 class Manager:
@@ -97,3 +101,28 @@ def test_a_manager_that_hears_nothing_holds_nobody_up_for_long(manager: Manager)
         notifier.stopping()
     assert time.monotonic() - began < 5
     assert "STOPPING=1" in manager.heard()
+
+
+def test_the_controller_tells_when_it_serves_reloads_and_stops(manager: Manager, tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    def told(word: str) -> bool:
+        heard.extend(manager.heard())
+        return any(word in note for note in heard)
+
+    controller = subprocess.Popen(
+        [sys.executable, "-m", "piehole.cli", "controller", "--root", str(tmp_path)],
+        env=os.environ | {"NOTIFY_SOCKET": manager.address, "RUNTIME_DIRECTORY": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: told("READY=1\nSTATUS=0 repositories"), 20, "ready")
+        heard.clear()
+        controller.send_signal(signal.SIGHUP)
+        until(lambda: told("RELOADING=1") and told("READY=1"), 20, "reloading, then ready again")
+        controller.terminate()
+        until(lambda: told("STOPPING=1"), 20, "stopping")
+        assert controller.wait(20) == 0
+    finally:
+        controller.kill()
+        controller.wait()
