@@ -22,6 +22,7 @@ from controller.notify import Notifier
 from controller.roster import Roster
 from controller.served import Next, Served
 from controller.server import Server
+from piehole.config import Overrides
 from piehole.errors import PieholeError
 from piehole.transfer.limits import Limits
 
@@ -33,10 +34,15 @@ _TICK: Final = 1.0  # seconds between two looks at the workers
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``scan_every``: seconds between two looks for repositories that came or went."""
+    """What a controller serves, and how.
+
+    :param overrides: settings that count for every repository (:func:`piehole.config.parse`)
+    :param scan_every: seconds between two looks for repositories that came or went
+    """
 
     roots: tuple[Path, ...]
     limits: Limits = field(default_factory=Limits)
+    overrides: Overrides = field(default_factory=dict)
     scan_every: float = 5.0
 
 
@@ -64,6 +70,7 @@ class Controller:
             Folders(options.roots),
             self._server.path,
             options.limits,
+            options.overrides,
             lambda key, fresh, delay: self._reconciling.queue.add(key, fresh=fresh, delay=delay),
             self._died,
             lambda: self._ending,

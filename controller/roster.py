@@ -12,7 +12,7 @@ from controller.cluster import Address, Cluster
 from controller.folders import Folders
 from controller.served import Served
 from piehole import ask, config, leftovers
-from piehole.config import Config
+from piehole.config import Config, Overrides
 from piehole.errors import PieholeError
 from piehole.peers import Health
 from piehole.transfer.limits import Limits
@@ -35,6 +35,7 @@ class Roster:
         folders: Folders,
         socket: Path,
         limits: Limits,
+        overrides: Overrides,
         enqueue: Enqueue,
         on_death: Callable[[BaseException], None],
         ending: Callable[[], bool],
@@ -42,6 +43,7 @@ class Roster:
         self._folders = folders
         self._socket = socket
         self._limits = limits
+        self._overrides = overrides
         self._enqueue = enqueue
         self._on_death = on_death
         self._ending = ending
@@ -100,7 +102,7 @@ class Roster:
 
     def _take(self, git_dir: Path) -> None:
         key = str(git_dir)
-        fresh = config.load(git_dir)
+        fresh = config.load(git_dir, self._overrides)
         served = self._served.get(key)
         if served is None or served.config != fresh:
             if served is not None:

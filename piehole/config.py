@@ -6,11 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from piehole import git, keys
 from piehole.errors import UsageError
 from piehole.etcd.endpoint import Credentials
+
+# Settings from a command line, by the variable's lower-case name.
+Overrides: TypeAlias = Mapping[str, str | Sequence[str]]
 
 DEFAULT_PROTOCOLS: Final = ("ssh", "https")
 
@@ -91,7 +94,7 @@ def seconds(name: str, text: str) -> float:
     return value
 
 
-def parse(git_dir: Path, found: GitConfig, overrides: Mapping[str, str | Sequence[str]] | None = None) -> Config:
+def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -> Config:
     """The configuration of one repository; ``overrides`` (lower-case variable -> value) come from the command line.
 
     :raises UsageError: a required setting is missing or a value cannot be what it says
@@ -132,7 +135,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Mapping[str, str | Sequenc
     )
 
 
-def load(git_dir: Path, overrides: Mapping[str, str | Sequence[str]] | None = None) -> Config:
+def load(git_dir: Path, overrides: Overrides | None = None) -> Config:
     """Read and check the configuration of the repository at ``git_dir``.
 
     :raises UsageError: a required setting is missing or malformed

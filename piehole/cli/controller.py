@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a folder with repositories; repeat it or separate several with commas (default: piehole.root)",
     )
+    common.etcd(parser)
     parser.add_argument(
         "--log-format", choices=("auto", "console", "json"), default="auto", help="auto: console on a terminal"
     )
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         stall=args.fetch_stall or defaults.stall,
         total=args.fetch_timeout or defaults.total,
     )
-    controller = Controller(Options(tuple(Path(root) for root in roots), limits))
+    controller = Controller(Options(tuple(Path(root) for root in roots), limits, common.overrides(args)))
 
     def ended(_number: int, _frame: FrameType | None) -> None:
         controller.shutdown()

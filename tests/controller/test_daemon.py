@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.conftest import OwnEtcd
 from tests.support import git
+from tests.support.ports import free_ports
 from tests.support.process import descendants
 from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused
 from tests.support.wait import until
@@ -188,3 +189,15 @@ def test_a_wrong_folder_is_a_wrong_argument(make_group: MakeGroup) -> None:
     group = make_group(1, started=False)
     assert group.piehole("controller", "--root", str(group.folder / "nowhere"), check=False).returncode == 2
     assert group.piehole("controller", check=False).returncode == 2
+
+
+def test_an_etcd_on_the_command_line_counts_for_every_repository(make_group: MakeGroup) -> None:
+    group = make_group(2, started=False)
+    a, b = group
+    git.git(b.repository, "config", "--replace-all", "piehole.etcd", f"http://127.0.0.1:{free_ports(1)[0]}")
+    a.start()
+    b.start("--etcd", f"127.0.0.1:{free_ports(1)[0]},{group.etcd.endpoint}")
+    work = a.clone()
+    oid = git.commit(work, "one")
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, oid)
