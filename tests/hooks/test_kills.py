@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,17 @@ def basis(world: World) -> str:
     keys = (f"{world.prefix}/group/{GROUP}", f"{world.prefix}/site/{GROUP}/a", world.key("@fence"))
     group, site, fence = (found.mod_revision if found else 0 for found in map(world.etcd.look, keys))
     return f"[{world.etcd.revision()},{world.changes()[-1].revision},{group},{site},{fence},[],1]"
+
+
+def admits_and_holds(world: World) -> Callable[[Line], None]:
+    """A controller that admits what is asked, and never answers a proposal."""
+
+    def talk(line: Line) -> None:
+        line.say(f"here {ask.VERSION} 8")
+        if line.question[0] == "admit":
+            line.say(f"take {basis(world)}")
+
+    return talk
 
 
 @pytest.fixture
@@ -74,13 +85,8 @@ def test_kill_anywhere_while_the_hook_waits_for_its_answer(world: World) -> None
     site, work, first = world.founded()
     forget_records(site)
 
-    def hold(line: Line) -> None:
-        line.say(f"here {ask.VERSION} 8")
-        if line.question[0] == "admit":
-            line.say(f"take {basis(world)}")
-
     commit(work)
-    with stub(site, hold) as controller:
+    with stub(site, admits_and_holds(world)) as controller:
         pushing = start_push(work, site, "HEAD:main")
         hook = controller.wait_for("propose").pid
         kill(receive_pack(site))
@@ -146,13 +152,8 @@ def test_sigterm_removes_the_locks_and_the_swap_is_not_made(world: World) -> Non
     site, work, first = world.founded()
     forget_records(site)
 
-    def hold(line: Line) -> None:
-        line.say(f"here {ask.VERSION} 8")
-        if line.question[0] == "admit":
-            line.say(f"take {basis(world)}")
-
     commit(work)
-    with stub(site, hold) as controller:
+    with stub(site, admits_and_holds(world)) as controller:
         pushing = start_push(work, site, "HEAD:main")
         hook = controller.wait_for("propose").pid
         kill(receive_pack(site), 15)
