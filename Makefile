@@ -1,6 +1,7 @@
 # Everything begins from a fresh clone: the first run of a target makes .venv, the next ones find it.
 #   make demo              see it work: etcd, three sites and a user's clone on this machine
 #   make demo REPO=path    the same with a repository of yours (a copy of it; yours is left alone)
+#   make demo-servers      the stories on three servers and a laptop, each in a network namespace of its own (needs root)
 #   make test              all tests; ARGS="-k name" chooses, JOBS=n sets how many run at once
 #   make check             format, lint, types, import layers
 #   make bench             the measurements
@@ -20,7 +21,7 @@ TIME_LIMIT ?= 900
 REPO ?=
 ARGS ?=
 
-.PHONY: help demo test check bench format clean venv runtime
+.PHONY: help demo demo-servers test check bench format clean venv runtime
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -33,6 +34,9 @@ venv:
 
 demo: runtime
 	@$(BIN)/piehole demo $(if $(REPO),--repo "$(REPO)") $(ARGS)
+
+demo-servers: runtime
+	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m tests.servers.demo
 
 # The last line names what was skipped and why; with CI=true or PIEHOLE_REQUIRE_ALL=1 a skip is a failure.
 # The tests get $(TIME_LIMIT) seconds and may leave no process behind.

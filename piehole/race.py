@@ -80,6 +80,7 @@ class Race:
 
     def __init__(self, candidates: Sequence[Peer], fetch: Callable[[Attempt], Fetched], hold: Hold) -> None:
         self._waiting = list(candidates)
+        self._again: list[Peer] = []
         self._fetch = fetch
         self._hold = hold
         self._answers: queue.Queue[tuple[Attempt, Fetched | str]] = queue.Queue()
@@ -105,6 +106,7 @@ class Race:
                 if isinstance(what, Fetched):
                     return Raced(attempt.peer.site, what, {**failures, **self._overtaken(attempt)})
                 failures[attempt.peer.site] = what
+                self._again.append(attempt.peer)
                 if not self._running:
                     self._start_next()
             return Raced(failures=failures)
@@ -128,6 +130,9 @@ class Race:
             except queue.Empty:
                 continue
         if all(attempt.received - before[attempt] < _ENOUGH for attempt in self._running):
+            if not self._waiting:
+                # Only silent ones are left. One that failed may have the objects by now: nobody waits for a silent one's patience.
+                self._waiting, self._again = self._again, []
             self._start_next()
         return None
 

@@ -21,7 +21,7 @@ from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess, find_etcds
 from tests.support.git import git_environment, make_home
 from tests.support.gitdaemon import GitDaemon
 from tests.support.httpd import HttpServer
-from tests.support.servers import Unavailable
+from tests.support.servers import NOT_POSSIBLE, Unavailable
 from tests.support.sshd import SshServer
 
 ETCD_LINES = ("3.5", "3.4")
@@ -50,13 +50,17 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(where[2]).removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
 
 
+def _is_failure(report: pytest.TestReport | pytest.CollectReport) -> bool:
+    return report.skipped and not hasattr(report, "wasxfail") and not _reason(report).startswith(NOT_POSSIBLE)
+
+
 class SkipsAreFailures:
-    """Where everything is required, a skipped test has failed."""
+    """Where everything is required, a skipped test has failed: unless no installation could make it run on this machine."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if report.skipped and not hasattr(report, "wasxfail"):
+        if _is_failure(report):
             report.outcome = "failed"
             report.longrepr = f"skipped, and nothing may be skipped here: {_reason(report)}"
         return report
@@ -64,7 +68,7 @@ class SkipsAreFailures:
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
         report = yield
-        if report.skipped:
+        if _is_failure(report):
             report.outcome = "failed"
             report.longrepr = f"skipped, and nothing may be skipped here: {_reason(report)}"
         return report

@@ -23,6 +23,25 @@ CONNECT_SECONDS: Final = 1.0
 # A member that knows of no leader then says so at once, and ends a watch, instead of letting everybody wait.
 _HEADERS: Final = {"Grpc-Metadata-hasleader": "true"}
 
+# What OpenSSL says of a failed handshake, in lower case and with spaces for underscores, and what helps. The first that fits counts.
+_TLS_MENDS: Final = (
+    ("certificate has expired", "renew the certificate, or correct the clock"),
+    ("certificate is not yet valid", "correct the clock, or renew the certificate"),
+    (
+        "hostname mismatch",
+        "write the endpoint in piehole.etcd as etcd's certificate names it, or make one that names it",
+    ),
+    (
+        "ip address mismatch",
+        "write the endpoint in piehole.etcd as etcd's certificate names it, or make one that names it",
+    ),
+    ("certificate verify failed", "set piehole.etcdCA to the certificates that sign etcd's"),
+    ("bad certificate", "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed"),
+    ("certificate required", "set piehole.etcdCert and piehole.etcdKey: etcd asks for a client certificate"),
+    ("unknown ca", "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed"),
+    ("wrong version number", "etcd does not speak TLS there: write http:// in piehole.etcd, or correct the port"),
+)
+
 T = TypeVar("T")
 
 
@@ -233,4 +252,6 @@ def is_silence(error: BaseException) -> bool:
 def spoken(error: BaseException) -> str:
     """A few words for a person, from the innermost error that has some."""
     words = [one.strerror for one in _chain(error) if isinstance(one, OSError) and one.strerror]
-    return (words[-1] if words else str(error) or type(error).__name__)[:200]
+    said = (words[-1] if words else str(error) or type(error).__name__)[:200]
+    mend = next((mend for part, mend in _TLS_MENDS if part in said.lower().replace("_", " ")), "")
+    return f"{said} ({mend})" if mend else said

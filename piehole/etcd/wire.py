@@ -197,6 +197,8 @@ def refusal(endpoint: str, body: str) -> EtcdError | Trouble:
 def judge(endpoint: str, code: int, message: str) -> EtcdError | Trouble:
     """What etcd's gRPC status ``code`` and ``message`` mean for the one who asked."""
     words = message.removeprefix("etcdserver: ") or f"gRPC status {code}"
+    if words == "no leader":  # the header hasleader has it turned away at the door, before it was proposed
+        return Trouble(words, sent=False)
     if code not in _DEFINITE:
         return Trouble(words, sent=True)
     if "too many requests" in words:  # turned away at the door, before it was proposed

@@ -15,6 +15,10 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 _ATTEMPTS = 5
 
 
+# How the reason of a skip begins where nothing that could be installed would help: it is told, and no failure even where all is required.
+NOT_POSSIBLE = "not possible here: "
+
+
 class Unavailable(Exception):
     """This machine lacks the server; the text says what, and fixtures skip with it."""
 

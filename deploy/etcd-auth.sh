@@ -1,0 +1,46 @@
+#!/bin/sh
+# Let etcd ask who is there: a user for each site, one role for each prefix, then authentication is on. May be run again.
+#
+#   sh deploy/etcd-auth.sh SERVERS FOLDER [PREFIX]
+#
+# SERVERS is the list that deploy/pki.sh reads, FOLDER its FOLDER/auth: a password file for each site, and root's.
+# ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY say how etcdctl reaches the cluster.
+# Run again with another list and PREFIX for another circle of trust: its sites get a role of their own.
+set -eu
+[ $# -ge 2 ] || { echo "usage: etcd-auth.sh SERVERS FOLDER [PREFIX]" >&2; exit 2; }
+servers=$1 folder=$2 prefix=${3:-/piehole}
+role=piehole$(printf %s "${prefix#/piehole}" | tr / -)
+export ETCDCTL_API=3
+
+# A password goes through the environment or a pipe, never through arguments, which every account can see.
+etcdctl_as_root() {
+	if [ -n "$on" ]; then
+		ETCDCTL_USER=root ETCDCTL_PASSWORD=$(cat "$folder/root") etcdctl "$@"
+	else
+		etcdctl "$@"
+	fi
+}
+
+# add_user NAME: with the password of its file, also where the user was there with another
+add_user() {
+	if etcdctl_as_root user get "$1" >/dev/null 2>&1; then
+		etcdctl_as_root user passwd "$1" --interactive=false <"$folder/$1"
+	else
+		etcdctl_as_root user add "$1" --interactive=false <"$folder/$1"
+	fi
+}
+
+# While authentication is off, anybody may ask; once it is on, that needs a password.
+if etcdctl user list >/dev/null 2>&1; then on=; else on=yes; fi
+
+[ -n "$on" ] || add_user root
+etcdctl_as_root role get root >/dev/null 2>&1 || etcdctl_as_root role add root
+etcdctl_as_root user grant-role root root >/dev/null
+etcdctl_as_root role get "$role" >/dev/null 2>&1 || etcdctl_as_root role add "$role"
+etcdctl_as_root role grant-permission "$role" --prefix=true readwrite "$prefix/" >/dev/null
+while read -r site _; do
+	case $site in '' | '#'*) continue ;; esac
+	add_user "$site"
+	etcdctl_as_root user grant-role "$site" "$role" >/dev/null
+done <"$servers"
+[ -n "$on" ] || etcdctl auth enable

@@ -1,0 +1,269 @@
+"""Three servers, set up by deploy/'s scripts, and a user's laptop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.servers.bed.hosts import CHECKOUT, NETWORK, Done, Host, Wire
+from tests.support.wait import until
+
+SITES = ("oslo", "lima", "kyoto")
+REPOSITORY = "/srv/git/project.git"
+MAIN = "refs/heads/main"
+PASSWORD = "correct horse battery staple"  # noqa: S105 - of an account that exists in a namespace
+_NUMBERS = {"oslo": 11, "lima": 12, "kyoto": 13, "laptop": 21}
+_READY = 40.0  # seconds
+
+_METRICS = """
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile="/etc/piehole/ca.pem")
+context.load_cert_chain("/etc/piehole/client.pem", "/etc/piehole/client-key.pem")
+print(urllib.request.urlopen(f"https://{sys.argv[1]}:2379/metrics", context=context, timeout=10).read().decode())
+"""
+
+
+def _name(host: str) -> str:
+    return f"{host}.example.org"
+
+
+class Laptop:
+    """A user's machine: stock git, an ssh key, a password, and nothing of piehole."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._made = 0
+
+    def prepare(self, ca: Path) -> None:
+        """Make the user's account with its key; trust the authority and, from then on, each host's key at first sight."""
+        self.host.run("useradd", "--create-home", "--user-group", "--shell", "/bin/sh", "alice")
+        self.host.write("/etc/piehole-ca.pem", ca.read_text())
+        self.host.sh("mkdir -m 700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -C alice -f ~/.ssh/id_ed25519", user="alice")
+        self.host.write(
+            "/etc/gitconfig",
+            "[user]\n\tname = Alice\n\temail = alice@example.org\n[init]\n\tdefaultBranch = main\n"
+            "[core]\n\tsshCommand = ssh -o StrictHostKeyChecking=accept-new -o BatchMode=yes -o ConnectTimeout=10\n"
+            "[http]\n\tsslCAInfo = /etc/piehole-ca.pem\n"
+            "[credential]\n\thelper = store --file=/home/alice/.git-credentials\n",
+        )
+        self.host.write(
+            "/home/alice/.git-credentials",
+            "".join(f"https://alice:{PASSWORD.replace(' ', '%20')}@{_name(site)}\n" for site in SITES),
+        )
+        self.host.run("chown", "alice", "/home/alice/.git-credentials")
+
+    @property
+    def key(self) -> str:
+        return self.host.path("/home/alice/.ssh/id_ed25519.pub").read_text()
+
+    def git(self, clone: str, *arguments: str, check: bool = True, timeout: float = 90.0) -> Done:
+        return self.host.run(
+            "git", "-C", clone, *arguments, user="alice", check=check, env={"GIT_TERMINAL_PROMPT": "0"}, timeout=timeout
+        )
+
+    def clone(self, url: str) -> str:
+        """A new clone; returns its folder."""
+        self._made += 1
+        folder = f"/home/alice/clone{self._made}"
+        self.git("/home/alice", "clone", "--quiet", url, folder)
+        return folder
+
+    def commit(self, clone: str, message: str) -> str:
+        self.git(clone, "commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git(clone, "rev-parse", "HEAD").stdout.strip()
+
+    def push(self, clone: str, url: str, *refspecs: str, timeout: float = 90.0) -> Done:
+        return self.git(clone, "push", url, *(refspecs or ("HEAD:" + MAIN,)), check=False, timeout=timeout)
+
+
+class Server:
+    """One of the three, as a site."""
+
+    def __init__(self, host: Host, site: str) -> None:
+        self.host = host
+        self.site = site
+
+    @property
+    def ssh(self) -> str:
+        return f"ssh://git@{self.host.name}{REPOSITORY}"
+
+    @property
+    def https(self) -> str:
+        return f"https://{self.host.name}/project.git"
+
+    def url(self, protocol: str) -> str:
+        return self.ssh if protocol == "ssh" else self.https
+
+    def at(self, ref: str = MAIN) -> str:
+        """Where the ref is on this server's disk; "" where it is not."""
+        try:
+            return self.host.path(f"{REPOSITORY}/{ref}").read_text().strip()
+        except OSError:
+            done = self.host.run(
+                "git", f"--git-dir={REPOSITORY}", "rev-parse", "--verify", "--quiet", ref, user="git", check=False
+            )
+            return done.stdout.strip()
+
+    def refs(self) -> str:
+        """All branches and tags with their oids, one a line."""
+        listed = ("for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags")
+        return self.host.run("git", f"--git-dir={REPOSITORY}", *listed, user="git").stdout
+
+    def piehole(self, *arguments: str, check: bool = True) -> Done:
+        return self.host.run("piehole", *arguments, user="git", check=check)
+
+    def wait_ready(self) -> None:
+        """Wait until the controller serves the repository and this server's own member of etcd has a leader."""
+        until(self.host.path(f"{REPOSITORY}/piehole/controller").exists, 20, f"the controller of {self.site} serves")
+
+        def answers() -> bool:
+            return self.etcdctl("get", "/piehole/", check=False).returncode == 0
+
+        until(answers, 20, f"etcd of {self.site} answers")
+
+    def wait_leaderless(self) -> None:
+        """Wait until this server's member knows that it has no leader: what is proposed to it before then hangs."""
+
+        def leaderless() -> bool:
+            return "\netcd_server_has_leader 0\n" in self.host.run("python3", "-c", _METRICS, self.host.name).stdout
+
+        until(leaderless, 20, f"etcd of {self.site} has no leader")
+
+    def service(self, name: str) -> tuple[int, int]:
+        """The main process of a service, 0 where it does not run, and how often it has been started."""
+        self.host.systemctl("show", name)
+        main, starts, _ = json.loads(self.host.path(f"/run/{name}.show").read_text())
+        return main, starts
+
+    def etcdctl(self, *arguments: str, root: bool = False, check: bool = True, stdin: str = "") -> Done:
+        """etcdctl at this server's own member, as the site's user or as etcd's root."""
+        return self.host.run("etcdctl", *arguments, env=self._etcdctl_environment(root), check=check, stdin=stdin)
+
+    def etcd_script(self, name: str, *arguments: str) -> Done:
+        """One of deploy/'s scripts for etcd, as etcd's root."""
+        return self.host.run("sh", f"/root/piehole/deploy/{name}", *arguments, env=self._etcdctl_environment(True))
+
+    def _etcdctl_environment(self, root: bool) -> dict[str, str]:
+        password = "/etc/etcd-root" if root else "/etc/piehole/etcd-password"
+        return {
+            "ETCDCTL_API": "3",
+            "ETCDCTL_ENDPOINTS": f"https://{self.host.name}:2379",
+            "ETCDCTL_CACERT": "/etc/piehole/ca.pem",
+            "ETCDCTL_CERT": "/etc/piehole/client.pem",
+            "ETCDCTL_KEY": "/etc/piehole/client-key.pem",
+            "ETCDCTL_USER": "root" if root else self.site,
+            "ETCDCTL_PASSWORD": self.host.path(password).read_text().strip(),
+        }
+
+
+class ThreeServers:
+    """The bed. ``begin`` brings all of it up; ``end`` leaves nothing."""
+
+    def __init__(self, folder: Path, *, etcd_settings: str = "") -> None:
+        """
+        :param etcd_settings: lines for ``etcd.local``, which end up in every member's settings
+        """
+        self.folder = folder
+        self.etcd_settings = etcd_settings
+        folder.mkdir(parents=True, exist_ok=True)
+        self._wire = Wire(folder)
+        names = {_name(host): f"{NETWORK}.{number}" for host, number in _NUMBERS.items()}
+        self._hosts = {host: Host(self._wire, folder, _name(host), number, names) for host, number in _NUMBERS.items()}
+        self.laptop = Laptop(self._hosts["laptop"])
+        self.servers = [Server(self._hosts[site], site) for site in SITES]
+
+    def __iter__(self) -> Iterator[Server]:
+        return iter(self.servers)
+
+    def begin(self) -> ThreeServers:
+        for host in self._hosts.values():
+            host.boot()
+        self._make_list_and_keys()
+        self.laptop.prepare(self.folder / "pki" / "authority" / "ca.pem")
+        self.set_up(self.servers)
+        return self
+
+    def end(self) -> None:
+        with ThreadPoolExecutor(len(self._hosts)) as pool:  # the kernel takes its time with each
+            list(pool.map(Host.halt, self._hosts.values()))
+        self._wire.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def set_up(self, servers: Sequence[Server]) -> None:
+        """Run deploy/three-servers.sh on these at the same time."""
+        for server in servers:
+            self.deliver(server)
+        with ThreadPoolExecutor(len(servers)) as pool:
+            for done in [pool.submit(self.run_script, server) for server in servers]:
+                done.result()
+
+    def rebuild(self, lost: Server) -> None:
+        """Set up a server anew whose disk has burned, with the help of one that lives."""
+        helper = next(server for server in self.servers if server.host.is_up and server is not lost)
+        helper.etcd_script("etcd-replace.sh", lost.site)
+        lost.host.boot()
+        self.deliver(lost, founding=False)
+        lost.host.write("/root/piehole/etcd.local", self.etcd_settings + "ETCD_INITIAL_CLUSTER_STATE=existing\n")
+        self.run_script(lost)
+
+    def run_script(self, server: Server) -> Done:
+        return server.host.run(
+            "sh",
+            "/root/piehole/deploy/three-servers.sh",
+            server.site,
+            env={"PIEHOLE_PATIENCE": f"{_READY:.0f}"},
+            timeout=_READY + 60,
+        )
+
+    def deliver(self, server: Server, *, founding: bool = True) -> None:
+        """What the administrator copies to a server: the checkout (as far as it is needed here), its part of the keys, the users."""
+        host = server.host
+        into = host.path("/root/piehole")
+        shutil.rmtree(into, ignore_errors=True)
+        shutil.copytree(CHECKOUT / "deploy", into / "deploy")
+        shutil.copy(self.folder / "servers", into / "servers")
+        shutil.copytree(self.folder / "pki" / server.site, into / "pki" / server.site)
+        host.write("/root/piehole/etcd.local", self.etcd_settings)
+        host.write("/root/piehole/users/alice.pub", self.laptop.key)
+        host.write("/root/piehole/users/alice.password", PASSWORD + "\n")
+        host.write("/etc/etcd-root", (self.folder / "pki" / "auth" / "root").read_text(), mode=0o400)
+        if founding and server is self.servers[0]:
+            shutil.copytree(self.folder / "pki" / "auth", into / "pki" / "auth")
+
+    def mend(self) -> None:
+        """Start what was stopped, and wait until all three agree."""
+        for server in self.servers:
+            server.host.systemctl("start", "etcd", "piehole-controller", "piehole-http", "nginx", "ssh")
+        for server in self.servers:
+            server.wait_ready()
+        self.in_step()
+
+    def in_step(self, timeout: float = 30.0) -> None:
+        def same() -> bool:
+            return len({server.refs() for server in self.servers}) == 1
+
+        until(same, timeout, "all three servers have the same refs")
+
+    def everywhere(self, ref: str, oid: str, servers: Sequence[Server] | None = None, timeout: float = 20.0) -> None:
+        for server in self.servers if servers is None else servers:
+
+            def there(server: Server = server) -> bool:
+                return server.at(ref) == oid
+
+            until(there, timeout, f"{ref} is at {oid[:12] or 'nothing'} at {server.site}")
+
+    def _make_list_and_keys(self) -> None:
+        lines = [f"{site} {_name(site)} {NETWORK}.{_NUMBERS[site]}\n" for site in SITES]
+        (self.folder / "servers").write_text("".join(lines))
+        subprocess.run(
+            ["sh", str(CHECKOUT / "deploy" / "pki.sh"), str(self.folder / "servers"), str(self.folder / "pki")],
+            check=True,
+            timeout=60,
+        )
+
+
+MakeBed = Callable[..., ThreeServers]
