@@ -15,6 +15,7 @@ from piehole import ask, config, leftovers
 from piehole.config import Config, Overrides
 from piehole.errors import PieholeError
 from piehole.peers import Health
+from piehole.repository import Repository
 from piehole.transfer.limits import Limits
 
 # (key, fresh, seconds from now)
@@ -102,6 +103,13 @@ class Roster:
 
     def _take(self, git_dir: Path) -> None:
         key = str(git_dir)
+        # First of all: what stands in another account's repository is believed in nothing, not even in where etcd is.
+        try:
+            Repository(git_dir).check_owner()
+        except PieholeError:
+            if key in self._served:
+                self._leave(key)
+            raise
         fresh = config.load(git_dir, self._overrides)
         served = self._served.get(key)
         if served is None or served.config != fresh:
@@ -111,7 +119,6 @@ class Roster:
             address = Address.of(fresh)
             cluster = self._clusters.get(address) or self._connect(address)
             served = Served(fresh, cluster, self._health, self._limits, lambda: self._enqueue(key, True, 0.0))
-            served.local.repository.check_owner()
             self._served[key] = served
             self._log.info("repository.served", repository=key, group=fresh.group, site=fresh.site)
         self._complaints.pop(key, None)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -78,11 +79,15 @@ class Served:
         self._clock = clock
         self._log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
         self._reconciler = Reconciler(
-            self.local, Supply(self.local, health, limits=limits), lambda: cluster.view(config.group)
+            self.local,
+            Supply(self.local, health, limits=limits, failed=self._tell_peer),
+            lambda: cluster.view(config.group),
         )
+        self._peers: dict[str, str] = {}  # what was last said of a peer that failed
         self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at)
         self._tidying = Tidying(self.local, self._guarded, clock)
         self._checked_in = -1
+        self._fence = 0  # of the group, when the standing was last found good
         self._group: KeyValue | None = None  # both records as they were when the standing was last found good
         self._site: KeyValue | None = None
         self._halted: Halted | None = None
@@ -93,6 +98,7 @@ class Served:
         self._report: Report | None = None
         self._converged: Report | None = None  # the newest that was
         self._published_at = float("-inf")
+        self._vouched = 0  # the newest change of the group that the last progress record came after
 
     def view(self) -> Readout | None:
         """The group's keys as the informer has them, for a push; None where this site's standing is not known to be good now."""
@@ -159,7 +165,9 @@ class Served:
 
     def _check_standing(self) -> None:
         epoch = self.cluster.epoch
-        if self._checked_in == epoch and self._halted is None:
+        # Who registers a site, or makes one leave, writes the fence, too: another machine may have this one's name now.
+        fence = self.cluster.view(self.config.group).mod(keys.FENCE)
+        if (self._checked_in, self._fence) == (epoch, fence) and self._halted is None:
             return
         # A person's decision is written to the state on disk, and ends what this process remembers of etcd.
         seen = self._seen if standing.stamp(self.config.git_dir) == self._seen_stamp else 0
@@ -171,7 +179,7 @@ class Served:
             self._log.info("site.resumed")
         self._group, self._site = readout.group, readout.site
         self._halted = None
-        self._checked_in = epoch
+        self._checked_in, self._fence = epoch, fence
         self._remember(readout.revision, anew=True)
         sweep(self.config.git_dir)
 
@@ -188,18 +196,25 @@ class Served:
     def report(self, _stop: threading.Event) -> Next:
         """Write down what was seen and publish how far this site has come, at most once a second."""
         self._guarded("log.failed", self._chronicle.write)
-        report = self._converged
-        if report is None or self._halted is not None:
+        last, converged = self._report, self._converged
+        if last is None or self._halted is not None:
             return Next()
         wait = self._published_at + _PUBLISH_EVERY - self._clock()
         if wait > 0:
             return Next(delay=wait)
         known = standing.load(self.config.git_dir).published
-        if known is None or report.newest > known.revision:
+        publish: Callable[[], object] | None = None
+        if converged is not None and (known is None or converged.newest > known.revision):
+            publish = partial(once.publish, self.local, converged)
+        elif known is not None and last.newest > max(known.revision, self._vouched):
+            # Something keeps the progress back, and pushes go on: a backup of etcd must be recognised all the same.
+            publish = partial(progress.vouch, self.local, Deadline(_PATIENCE))
+        if publish is not None:
             self._published_at = self._clock()
-            if not self._guarded("progress.failed", lambda: once.publish(self.local, report)):
+            if not self._guarded("progress.failed", publish):
                 return Next(retry=True)
-            self._remember(report.revision)
+            self._vouched = last.newest
+            self._remember(last.revision)
         return Next(then=0.0)
 
     def _push_at(self, revision: int) -> PushRecord | None:
@@ -241,6 +256,12 @@ class Served:
         log = self._log.debug if isinstance(error, EtcdError) or text == self.trouble else self._log.warning
         log("reconcile.failed", error=text, kind=type(error).__name__)
         self.trouble = text
+
+    def _tell_peer(self, site: str, why: str) -> None:
+        """Once for each reason: such a peer is asked again and again."""
+        if self._peers.get(site) != why:
+            self._log.warning("peer.failed", peer=site, reason=why)
+        self._peers[site] = why
 
     def _tell(self, report: Report) -> None:
         known = self._report

@@ -22,12 +22,15 @@ from typing import Final, Protocol
 
 import structlog
 
+from controller.callers import Callers, is_trusted, may_write
 from piehole import answers, ask, proc
 from piehole.admission import Admission
 from piehole.config import Config
 from piehole.errors import EtcdError, PieholeError
 
 _QUESTION: Final = 5.0  # seconds in which a client must have asked
+# Bytes that a question of another account may have: who it is about is only known when it is here. 8192 refs have about three million.
+_OTHERS_LARGEST: Final = 4 << 20
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
 
 
@@ -83,15 +86,16 @@ class Server:
             self._log.exception("answer.crashed")
 
     def _answer(self, connection: socket.socket) -> None:
-        lines = ask.Reader(connection).message(monotonic() + _QUESTION)
-        pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        pid, uid = _caller(connection)
+        largest = ask.LARGEST if is_trusted(uid) else _OTHERS_LARGEST
+        lines = ask.Reader(connection, largest).message(monotonic() + _QUESTION)
         if lines[0] == "status":
             self._describe(connection, lines, uid)
             return
         question = answers.Question.parse(lines)
         site = self._find(question.repository)
         # Without a word the hook decides for itself, with what its own account may do.
-        if site is None or not _may_write(Path(question.repository), uid) or not _is_hook(pid, question.push_name):
+        if site is None or not may_write(Path(question.repository), uid) or not _is_hook(pid, question.push_name):
             return
         deadline = question.deadline(site.config.hook_timeout)
         _send(connection, [f"here {ask.VERSION} {deadline.remaining():.3f}"])
@@ -110,7 +114,7 @@ class Server:
     def _describe(self, connection: socket.socket, lines: list[str], uid: int) -> None:
         path = lines[1].partition(" ")[2] if len(lines) > 1 else ""
         site = self._find(path)
-        if site is not None and _may_write(Path(path), uid):
+        if site is not None and may_write(Path(path), uid):
             _send(connection, [f"here {ask.VERSION} 10"])
             _send(connection, ["status", *site.describe()])
 
@@ -125,7 +129,26 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
             def handle(self) -> None:
                 handle(self.request)
 
+        self._callers = Callers()
         super().__init__(path, Handler)
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override] # typeshed: a pair, too
+        uid = _caller(request)[1]
+        if not self._callers.enter(uid):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._callers.leave(uid)
+            raise
+
+    def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        uid = _caller(request)[1]
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._callers.leave(uid)
 
 
 def _lock(path: Path, name: str) -> int:
@@ -167,28 +190,15 @@ def _directory() -> Path:
     )
 
 
+def _caller(connection: socket.socket) -> tuple[int, int]:
+    """The process and the account that connected, as the kernel saw them then."""
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid
+
+
 def _send(connection: socket.socket, lines: Sequence[str]) -> None:
     connection.settimeout(_QUESTION)
     connection.sendall(ask.pack(list(lines)))
-
-
-def _may_write(git_dir: Path, uid: int) -> bool:
-    """Whether the account could write the repository itself: what it may not do there it may not ask for here."""
-    found = git_dir.stat()
-    if uid in (0, found.st_uid):
-        return True
-    import grp
-    import pwd
-
-    if found.st_mode & 0o002:
-        return True
-    if not found.st_mode & 0o020:
-        return False
-    try:
-        account = pwd.getpwuid(uid)
-        return account.pw_gid == found.st_gid or account.pw_name in grp.getgrgid(found.st_gid).gr_mem
-    except KeyError:
-        return False
 
 
 def _is_hook(pid: int, push_name: str) -> bool:

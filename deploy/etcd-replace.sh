@@ -1,15 +1,34 @@
 #!/bin/sh
 # Make room for a member of etcd whose disk was lost, so that its server can be set up anew under the same name.
 #
-#   sh deploy/etcd-replace.sh SITE        at a server that lives, as etcd's root (ETCDCTL_USER, ETCDCTL_PASSWORD)
+#   sh deploy/etcd-replace.sh SITE [PEER-URL]     at a server that lives, as etcd's root (ETCDCTL_USER, ETCDCTL_PASSWORD)
 #
-# ETCDCTL_ENDPOINTS and its like say how etcdctl reaches the cluster. Afterwards, at the lost server, a file etcd.local with the line
-# ETCD_INITIAL_CLUSTER_STATE=existing belongs beside `servers` before deploy/three-servers.sh runs there. It may stay.
+# ETCDCTL_ENDPOINTS and its like say how etcdctl reaches the cluster. PEER-URL is needed only where a run before this one ended
+# between its two steps, so that etcd does not know the member any more. Afterwards, at the lost server, a file etcd.local with the
+# line ETCD_INITIAL_CLUSTER_STATE=existing belongs beside `servers` before deploy/three-servers.sh runs there. It may stay.
 set -eu
-site=${1:?usage: etcd-replace.sh SITE}
+site=${1:?usage: etcd-replace.sh SITE [PEER-URL]}
+peer=${2:-}
 export ETCDCTL_API=3
-line=$(etcdctl member list | grep ", $site, ") || { echo "etcd-replace: there is no member $site" >&2; exit 1; }
+members=$(etcdctl member list)
 # ID, status, name, peer URLs, client URLs, ...
-peer=$(echo "$line" | cut -d, -f4 | tr -d ' ')
-etcdctl member remove "${line%%,*}"
-etcdctl member add "$site" --peer-urls="$peer"
+if line=$(echo "$members" | grep ", $site, "); then
+	peer=$(echo "$line" | cut -d, -f4 | tr -d ' ')
+	etcdctl member remove "${line%%,*}"
+elif [ -z "$peer" ]; then
+	echo "etcd-replace: there is no member $site. If it was removed already, give its peer URL, too: etcd-replace.sh $site URL" >&2
+	exit 1
+fi
+# etcd takes a new member only when all others have been connected for five seconds; until then it says "unhealthy cluster".
+tries=30
+until said=$(etcdctl member add "$site" --peer-urls="$peer" 2>&1); do
+	tries=$((tries - 1))
+	case $said in *"unhealthy cluster"*) ;; *) tries=0 ;; esac
+	if [ "$tries" -le 0 ]; then
+		echo "$said" >&2
+		echo "etcd-replace: $site was not added. Try again with: etcd-replace.sh $site $peer" >&2
+		exit 1
+	fi
+	sleep 1
+done
+echo "$said"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import pwd
 import site
 import subprocess
 import sys
 from pathlib import Path
+
+from piehole import proc
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ class Direct:
         """
         :param libraries: the folder of the packages, as ``install`` found it
         """
+        _forget_the_pusher()
         site.main()  # the hook was started without it, since that costs every push some milliseconds
         if libraries not in sys.path:
             sys.path.append(libraries)
@@ -42,7 +47,7 @@ class Direct:
         return answered or [_refusal(question, "no-access", "the receive-pack of this push has ended: nothing moves.")]
 
     def _answer(self, question: Question) -> list[str] | None:
-        from piehole import answers, proc
+        from piehole import answers, progress
         from piehole.admission import Admission
         from piehole.local import Local
         from piehole.sources import Linearizable
@@ -55,7 +60,32 @@ class Direct:
         source = Linearizable(local, lambda: _start_reconcile(local.git_dir))
         admission = Admission(local.config, local.repository, local.swapper, source)
         # Git holds the locks only while its receive-pack lives.
-        return answers.answer(question, admission, deadline, lambda: proc.lives(question.push_name) is True)
+        answered = answers.answer(question, admission, deadline, lambda: proc.lives(question.push_name) is True)
+        word, _, revision = answered[0].partition(" ") if answered else ("", "", "")
+        if word == "accepted":
+            progress.remember_push(local, int(revision), question.push_id)
+        return answered
+
+
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def _forget_the_pusher() -> None:
+    """From here on nothing counts that whoever pushes may have set: another HOME would bring another configuration, another PATH
+    another git, and OpenSSL has variables of its own. Home and name are the account's; git is the one that runs the push.
+    """
+    git, _ = proc.nearest_git(os.getpid())
+    try:
+        known = {"PATH": f"{os.path.dirname(os.readlink(f'/proc/{git}/exe'))}:{_PATH}"}
+    except OSError:  # it has ended, and nothing will move
+        known = {"PATH": _PATH}
+    try:
+        account = pwd.getpwuid(os.getuid())
+        known |= {"HOME": account.pw_dir, "USER": account.pw_name, "LOGNAME": account.pw_name}
+    except KeyError:  # an account without a name has no home, and so no configuration of its own
+        pass
+    os.environ.clear()
+    os.environ.update(known)
 
 
 def _refusal(question: list[str], token: str, sentence: str) -> str:

@@ -99,6 +99,8 @@ class Hook:
         git, command = proc.nearest_git(os.getpid())
         if git and command != "receive-pack":
             return
+        if not lines:
+            self._refuse_swallowed_lines()
         asked = [line.split(" ", 2) for line in lines]
         managed = [
             (old, new, ref) for old, new, ref in asked if ref.startswith("refs/") and not ref.startswith(_RESERVED)
@@ -115,6 +117,25 @@ class Hook:
             for one in wanted:
                 self._check_reflog(one.ref)
             self._propose(record, wanted)
+
+    def _refuse_swallowed_lines(self) -> None:
+        """A hook before this one that has read standard input itself must pass it on: what it keeps would move unagreed."""
+        try:
+            record = inflight.Record(self.git_dir, self._receive_pack()).load()
+        except FileNotFoundError:
+            return
+        # A deletion of what is not here ("0 0") is never swapped, so never settled.
+        waiting = [
+            one.ref
+            for one in record.announced.values()
+            if one.managed and not one.settled and (one.old + one.new).strip("0")
+        ]
+        if waiting:
+            raise Refused(
+                "no-access",
+                f"git is about to move {waiting[0]}, and its lines have not come here: a hook that is chained before piehole's "
+                '`reference-transaction` must pass standard input on (docs/operations.md, "Chaining hooks").',
+            )
 
     def _check_gate(self) -> None:
         """Without ``reference-transaction`` git would move the ref and nobody would have agreed."""

@@ -7,7 +7,7 @@ the values come from differs (:class:`Source`).
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -124,7 +124,12 @@ class Admission:
         :param earlier: this proposal may have been sent before, by a process that fell silent
         """
         moves = [Move(command.ref, command.old, command.new) for command, _ in items]
-        self._repository.keep(self._repository.not_contained(moves))
+        kinds = self._repository.kinds(list(dict.fromkeys(oid for move in moves for oid in (move.old, move.new))))
+        refused = self._unfit(moves, kinds)
+        if refused:
+            # What may have been sent before was let pass then.
+            return Unknown(refused.sentence) if earlier else refused
+        self._repository.keep(self._repository.not_contained(moves, kinds))
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         push = PushRecord(pusher.push_id, self._config.site, pusher.name, time)
         if not may_go():
@@ -185,6 +190,22 @@ class Admission:
             return refused
         behind = self._source.catch_up(command.ref, refused.wants, deadline.at_most(self._config.catch_up))
         return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
+
+    def _unfit(self, moves: Sequence[Move], kinds: Mapping[str, str]) -> Refuse | None:
+        """What no hook of piehole proposes, since it has asked before. But others than hooks can talk to the socket, and a push
+        whose objects went somewhere else (``GIT_OBJECT_DIRECTORY``) gets as far as this: the group would name what nobody has.
+        """
+        for move in moves:
+            if not keys.is_managed(move.ref, self._config.exclude):
+                return Refuse(
+                    judge.RESERVED, f"{move.ref} is no ref of the group at this site, so none of it is proposed."
+                )
+            if not move.deletes and move.new not in kinds:
+                return Refuse(
+                    judge.NO_ACCESS,
+                    f"{move.ref} would name {move.new}, which is not among the objects of this repository. Nothing changed; push again.",
+                )
+        return None
 
     def _broken_deletion(self, command: Command) -> Refuse | None:
         # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:

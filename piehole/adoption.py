@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from piehole import adopt, keys
+from piehole import adopt, git, keys
 from piehole.adopt import Change
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, UsageError
@@ -30,15 +30,18 @@ class Adoption:
         self._pusher = pusher
         self._say = say
 
-    def check(self, *, founding: bool) -> None:
+    def check(self, *, founding: bool, whole: bool) -> None:
         """Before anything is changed.
 
+        :param whole: also look whether all that the refs here need is here
         :raises UsageError: a ref to adopt is not here
-        :raises PieholeError: a ref of the founder names an object that is not here
+        :raises PieholeError: a ref of the founder names an object that is not here, or a history here has gaps
         """
         self._check_names()
         if founding:
             self._refuse_broken()
+        if whole:
+            self._refuse_incomplete()
 
     def _check_names(self) -> None:
         unknown = set(self._names or ()).difference(adopt.local_refs(self._local))
@@ -60,6 +63,23 @@ class Adoption:
             raise PieholeError(
                 f"nothing was changed: {', '.join(broken[:10])}{' …' if len(broken) > 10 else ''} of {self._local.git_dir} name objects that it "
                 "does not have. See `git fsck`; bring the objects here or delete the refs, then install again."
+            )
+
+    def _refuse_incomplete(self) -> None:
+        """Peers are told which tips are here, and send only what these do not have: what a tip lacks would never come.
+
+        :raises PieholeError: something that a ref needs is missing
+        """
+        git_dir = self._local.git_dir
+
+        def ask(arguments: Sequence[str], stdin: bytes) -> bool:
+            return git.run(git_dir, arguments, stdin=stdin, ok=(0, 1, 128)).returncode == 0
+
+        tips = sorted(set(self._local.repository.observe().refs.values()))
+        if tips and not connectivity.whole(ask, tips):
+            raise PieholeError(
+                f"nothing was changed: {git_dir} lacks objects that its refs need (`git fsck --connectivity-only` names them). If it is a copy "
+                "of another site's repository, that one changed while it was copied: copy once more."
             )
 
     def found(self) -> None:

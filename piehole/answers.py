@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from piehole import judge
+from piehole import judge, keys
 from piehole.admission import LEAST, Admission, Again, Free, Pusher
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
@@ -64,7 +64,7 @@ class Question:
             repository = single["repository"]
         except (KeyError, ValueError, IndexError) as error:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand: {error}") from error
-        sound = all(command.ref.startswith("refs/") and _oids(command) for command in commands)
+        sound = all(keys.is_ref_name(command.ref) and _oids(command) for command in commands)
         if kind not in ("admit", "propose") or not commands or not sound or not 0 <= waited < 1e6:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand.")
         return cls(

@@ -20,7 +20,7 @@ AT_HOME = 1.0  # seconds in which a controller that lives says "here"
 VERSION = "1"
 # The controller gets this share of the time, so that the hook can still ask etcd itself if it falls silent.
 SHARE = 0.6
-_LARGEST = 64 << 20  # bytes
+LARGEST = 64 << 20  # bytes
 _SO_PEERCRED = 17  # <asm-generic/socket.h>; the module _socket does not name it everywhere
 
 
@@ -37,14 +37,15 @@ def pack(lines: list[str]) -> bytes:
 
 
 class Reader:
-    """Reads messages from a connected socket until ``deadline`` (monotonic seconds)."""
+    """Reads messages from a connected socket, none of them larger than ``largest`` (bytes)."""
 
-    def __init__(self, connection: _socket.socket) -> None:
+    def __init__(self, connection: _socket.socket, largest: int = LARGEST) -> None:
         self._connection = connection
+        self._largest = largest
         self._buffer = b""
 
     def message(self, deadline: float) -> list[str]:
-        """The next message's lines.
+        """The next message's lines, awaited until ``deadline`` (monotonic seconds).
 
         :raises OSError: the connection broke, was closed, timed out, or sent too much
         """
@@ -61,7 +62,7 @@ class Reader:
             if not chunk:
                 raise ConnectionResetError("the connection was closed")
             size += len(chunk)
-            if size > _LARGEST:
+            if size > self._largest:
                 raise ConnectionError("the message is too long")
             chunks.append(chunk)
             if b"\n\n" in tail + chunk:

@@ -25,7 +25,9 @@ def candidates(root: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(root.resolve()):
         if "HEAD" in files and "config" in files and "objects" in names and "refs" in names:
             names.clear()
-            yield Path(folder)
+            # Whoever may make a folder here could put a pipe there, and git would wait for it for ever.
+            if (Path(folder) / "config").is_file():
+                yield Path(folder)
         else:
             names.sort()
 

@@ -13,6 +13,11 @@ from piehole.errors import PieholeError
 
 HOOKS: Final = ("update", "reference-transaction")
 _MARK: Final = b"# piehole hook;"
+_GITOLITE: Final = b"Gitolite::Hooks::Update"
+_GITOLITE_MEND: Final = (
+    "copy deploy/gitolite/local to gitolite's LOCAL_CODE, append deploy/gitolite/piehole.rc to its rc file and run `gitolite setup` "
+    "(docs/gitolite.md), which then installs the repositories"
+)
 
 
 def _package_file(package: str, name: str) -> Path:
@@ -24,9 +29,16 @@ def _package_file(package: str, name: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / name
 
 
+def first_line(shell: Path = Path("/bin/sh")) -> str:
+    """The hooks' first line. bash takes functions and options from its environment, which a pusher may have set: a function named
+    ``read``, or SHELLOPTS=noexec, would open the gate. With -p it does not; other shells take no such thing, nor all of them -p.
+    """
+    return f"#!{shell} -p" if shell.resolve().name == "bash" else f"#!{shell}"
+
+
 def text(hook: str) -> str:
     """What the hook's file must hold, for this very interpreter and installation."""
-    shim = _package_file("hooks", "shim.sh").read_text()
+    shim = _package_file("hooks", "shim.sh").read_text().replace("#!/bin/sh", first_line(), 1)
     values = {
         "@HOOK@": hook,
         "@PYTHON@": sys.executable,
@@ -54,18 +66,35 @@ def is_chained(path: Path) -> bool:
         return False
 
 
+def is_gitolite(git_dir: Path) -> bool:
+    """Whether gitolite's access rules are the ``update`` hook here.
+
+    gitolite makes that link anew, and refuses everybody where it is not there; it calls piehole from a trigger (docs/gitolite.md).
+    """
+    try:
+        return _GITOLITE in (git_dir / "hooks" / "update").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 def place(git_dir: Path, hook: str) -> Path:
     """Where piehole's own file goes: beside a hook that chains to it, else under the hook's name."""
     path = git_dir / "hooks" / hook
-    return path.with_name(f"{hook}.piehole") if is_chained(path) else path
+    beside = is_chained(path) or (hook == "update" and is_gitolite(git_dir))
+    return path.with_name(f"{hook}.piehole") if beside else path
 
 
 def refuse_foreign(git_dir: Path) -> None:
     """
     :raises PieholeError: a hook of somebody else's stands where piehole's must go
     """
+    gitolite = is_gitolite(git_dir)
+    if gitolite and not is_chained(git_dir / "hooks" / "reference-transaction"):
+        raise PieholeError(f"{_gitolite_lacks_gate(git_dir)}: {_GITOLITE_MEND}.")
     for hook in HOOKS:
         path = git_dir / "hooks" / hook
+        if gitolite and hook == "update":
+            continue
         if path.exists() and not is_ours(path) and not is_chained(path):
             idle = "" if os.access(path, os.X_OK) else " (it is not executable, so git ignores it)"
             raise PieholeError(
@@ -73,6 +102,13 @@ def refuse_foreign(git_dir: Path) -> None:
                 f'`exec "$(dirname "$0")/{hook}.piehole" "$@"` (for reference-transaction it must pass standard input on), then run '
                 "`piehole install` again. If it is not needed, move it away."
             )
+
+
+def _gitolite_lacks_gate(git_dir: Path) -> str:
+    return (
+        f"{git_dir / 'hooks' / 'update'} is gitolite's and stays in charge, and "
+        f"{git_dir / 'hooks' / 'reference-transaction'} is not the link to the gate that lets piehole have its say after it"
+    )
 
 
 def write(git_dir: Path) -> list[str]:
@@ -112,6 +148,8 @@ def remove(git_dir: Path) -> list[str]:
 def faults(git_dir: Path) -> list[str]:
     """What is wrong with the hooks, a sentence each; the mend is always `piehole install`."""
     found = []
+    if is_gitolite(git_dir) and not is_chained(git_dir / "hooks" / "reference-transaction"):
+        found.append(f"{_gitolite_lacks_gate(git_dir)} (docs/gitolite.md)")
     for hook in HOOKS:
         path = place(git_dir, hook)
         entry = git_dir / "hooks" / hook

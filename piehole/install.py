@@ -19,7 +19,7 @@ from piehole.etcd.model import Compare, Put
 from piehole.judge import WRONG_GROUP
 from piehole.local import Local
 from piehole.readout import Readout
-from piehole.records import GroupRecord, SiteRecord
+from piehole.records import GroupRecord, PushRecord, SiteRecord
 from piehole.repository import Repository
 from piehole.transfer.urls import parse_url
 
@@ -65,7 +65,8 @@ class Installer:
         founding = readout.group is None or group.extra.get("adopting") == config.site
         local = Local.of(replace(config, group_id=group.id, site_id=self._site_id(config, readout)), local.etcd)
         adoption = Adoption(local, self._request.adopt, self._request.pusher, self._say)
-        adoption.check(founding=founding)
+        # What piehole brought here is whole. What came otherwise, a copy made while pushes went on for one, need not be.
+        adoption.check(founding=founding, whole=not self._took_part(git_dir, config))
         anew = self._configure(local) or not known or self._was_away(readout)
         if readout.group is None:
             self._found(local, group)
@@ -77,6 +78,11 @@ class Installer:
         if not founding:
             adoption.join()
         return local
+
+    def _took_part(self, git_dir: Path, config: Config) -> bool:
+        """Whether this very site, of whatever group, has reached some state of it here before."""
+        former = GitConfig(git_dir).local("piehole.site"), GitConfig(git_dir).local("piehole.siteid")
+        return former[0] == config.site and bool(former[1]) and standing.load(git_dir).published is not None
 
     def _was_away(self, readout: Readout) -> bool:
         """Whether this site was made to leave: the group has not waited for it, so what its records said is over."""
@@ -92,6 +98,11 @@ class Installer:
         elif former[1] not in ("", config.site):
             # A copy of another site's repository, or one that changes its name: whose past it brings along is not its own.
             config = replace(config, site_id="")
+            if "url" not in self._request.overrides and config.url == found.local("piehole.url"):
+                raise UsageError(
+                    f"this repository's piehole.url, {config.url}, is that of the site {former[1]!r}, which it was (or was copied from). "
+                    f"Give --url: where the other sites fetch from the site {config.site!r}."
+                )
             self._say(
                 f"note: this repository was the site {former[1]!r}; if that is no more, `piehole leave --site {former[1]}`"
             )
@@ -124,6 +135,9 @@ class Installer:
                 )
             return GroupRecord(config.group_id or str(uuid.uuid4()), config.object_format, {"adopting": config.site})
         record = GroupRecord.parse(readout.group.value)
+        halted = standing.check_renamed(config.group, record)
+        if halted is not None:
+            raise halted
         if record.object_format != config.object_format:
             raise PieholeError(
                 f"the group {config.group!r} has {record.object_format} objects and {config.git_dir} has {config.object_format}: "
@@ -142,11 +156,12 @@ class Installer:
         if readout.site is None:
             return config.site_id or str(uuid.uuid4())
         record = SiteRecord.parse(readout.site.value)
+        if self._request.replace and not record.left:
+            # Also where the id or the URL is the same: the machine before may be alive, and this one's disk a copy of its.
+            return str(uuid.uuid4())
         # The same name and URL with no id of its own: the site was emptied and is installed anew.
         if config.site_id == record.id or (not config.site_id and record.url == config.url) or record.left:
             return record.id if not record.left or config.site_id == record.id else str(uuid.uuid4())
-        if self._request.replace:
-            return str(uuid.uuid4())
         raise PieholeError(
             f"the site name {config.site!r} is taken: its repository is at {record.url}. Choose another name, "
             "or take the name over from a machine that is gone with `piehole install --replace`."
@@ -161,7 +176,6 @@ class Installer:
         for setting in settings.apply(git_dir):
             self._say(f"set {setting.name} = {setting.value} ({setting.why})")
         values = {
-            "group": config.group,
             "groupId": config.group_id,
             "site": config.site,
             "siteId": config.site_id,
@@ -175,8 +189,13 @@ class Installer:
                 settings.write(git_dir, name, [value])
         for name in ("etcd", "etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"):
             asked = given.get(name.lower())
-            if asked:
-                settings.write(git_dir, name, [asked] if isinstance(asked, str) else asked)
+            wanted = (asked,) if isinstance(asked, str) else tuple(asked or ())
+            known = before.local(f"piehole.{name.lower()}") and before.narrowest(f"piehole.{name.lower()}")
+            if wanted and known != wanted:
+                settings.write(git_dir, name, wanted)
+        # Last of all: by it a controller finds the repository, and would serve it half configured, with another prefix for one.
+        if before.local("piehole.group") != config.group:
+            settings.write(git_dir, "group", [config.group])
         changed = hookfiles.write(git_dir)
         self._say(f"hooks: wrote {', '.join(changed)}" if changed else "hooks: as they should be")
         return anew
@@ -204,13 +223,19 @@ class Installer:
         if readout.site is not None:
             before = SiteRecord.parse(readout.site.value)
             record = replace(before, id=config.site_id, url=config.url, left=False)
+            if self._request.replace and not before.left:
+                record = record.replacing(before, progress.now())
             # A site that begins anew writes its record in any case: whoever reaps at this moment counted on its old progress.
             if record == before and not anew:
                 self._say(f"the site {config.site!r} is registered with the URL {config.url}")
                 return
         found = readout.site.mod_revision if readout.site else 0
+        # The fence is no ref, but all controllers hear of it and look again: those that wait for objects which only this site has
+        # (its old URL was dead, it has just come back) ask it now, and not when their next retry is due.
+        heard = PushRecord(str(uuid.uuid4()), config.site, self._request.pusher, progress.now(), {"kind": "registered"})
+        news = [Put(local.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or readout.site else []
         if not local.etcd.txn(
-            [Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=Deadline(_PATIENCE)
+            [Compare(key, mod_revision=found)], [Put(key, record.dump()), *news], deadline=Deadline(_PATIENCE)
         ).succeeded:
             raise PieholeError(
                 f"somebody else changed the record of the site {config.site!r} at this very moment. Run `piehole install` again."

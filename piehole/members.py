@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from piehole.deadline import Deadline
 from piehole.errors import Compacted, PieholeError
 from piehole.etcd.model import Compare, Put, Range, prefix_end
 from piehole.local import Local
+from piehole.progress import now
 from piehole.readout import Readout
 from piehole.records import Progress, PushRecord, RecordError, SiteRecord
 
@@ -19,7 +21,10 @@ _LOOKED_UP: Final = 50  # push records
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One site. ``fault`` says why a record of it cannot be used; then it counts as a site that was never seen."""
+    """One site. ``fault`` says why a record of it cannot be used; then it counts as a site that was never seen.
+
+    ``replaced``: when another machine took this name over, ``""`` where none did.
+    """
 
     site: str
     id: str = ""
@@ -27,6 +32,7 @@ class Member:
     left: bool = False
     progress: Progress | None = None
     fault: str = ""
+    replaced: str = ""
 
     @property
     def revision(self) -> int:
@@ -56,8 +62,8 @@ def _member(name: str, record: bytes, progress: bytes | None) -> Member:
     try:
         seen = Progress.parse(progress) if progress is not None else None
     except RecordError as error:
-        return Member(name, site.id, site.url, site.left, fault=str(error))
-    return Member(name, site.id, site.url, site.left, seen)
+        return Member(name, site.id, site.url, site.left, fault=str(error), replaced=site.replaced)
+    return Member(name, site.id, site.url, site.left, seen, replaced=site.replaced)
 
 
 def ref_revisions(readout: Readout) -> dict[str, int]:
@@ -112,7 +118,10 @@ def leave(local: Local, site: str, deadline: Deadline) -> bool:
     if record.left:
         return False
     guard = Compare(key, mod_revision=found[0].mod_revision)
-    if not local.etcd.txn([guard], [Put(key, record.leaving().dump())], deadline=deadline).succeeded:
+    # No ref moves by it, but all controllers hear of the fence: the one of the site that left stands still at once.
+    heard = PushRecord(str(uuid.uuid4()), config.site, "", now(), {"kind": "left"})
+    puts = [Put(key, record.leaving().dump()), Put(local.keyspace.ref(config.group, keys.FENCE), heard.dump())]
+    if not local.etcd.txn([guard], puts, deadline=deadline).succeeded:
         raise PieholeError(
             f"somebody else changed the record of the site {site!r} at this very moment. Look, and try again."
         )

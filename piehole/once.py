@@ -44,6 +44,8 @@ def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None 
     if report.converged:
         publish(local, report)
         reap(local, Deadline(_PATIENCE), views[0].entries)
+    elif report.moved:
+        site_progress.vouch(local, Deadline(_PATIENCE))
     local.repository.expire_kept(local.repository.expiry())
     return report
 

@@ -5,30 +5,49 @@ from __future__ import annotations
 import datetime
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from piehole import standing
+from piehole import keys, standing
 from piehole.deadline import Deadline
-from piehole.errors import PieholeError
+from piehole.errors import Compacted, Halted, PieholeError
 from piehole.etcd.model import Compare, Put
 from piehole.local import Local
 from piehole.readout import Readout
-from piehole.records import Progress, SiteRecord
-from piehole.standing import DiskState
+from piehole.records import Progress, PushRecord, RecordError, SiteRecord
+from piehole.standing import DiskState, Note
+
+_NOTE: Final = 1.0  # seconds that a push, which has succeeded, waits to write its note
+_LOOK_EVERY: Final = 0.01  # seconds
 
 
 @contextmanager
-def state_lock(git_dir: Path) -> Iterator[None]:
-    """Only one process at a time compares or writes the site's state: the daemon and `reconcile --once` may run together."""
+def state_lock(git_dir: Path, patience: Deadline | None = None) -> Iterator[None]:
+    """Only one process at a time compares or writes the site's state: the daemon and `reconcile --once` may run together.
+
+    :raises TimeoutError: somebody else has held it for the whole ``patience``
+    """
     (git_dir / "piehole").mkdir(exist_ok=True)
     handle = os.open(git_dir / "piehole" / "state.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        _lock(handle, patience)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, patience: Deadline | None) -> None:
+    while patience is not None:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if patience.passed:
+                raise TimeoutError("the site's state is locked") from None
+            time.sleep(_LOOK_EVERY)
+    return fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def now() -> str:
@@ -53,13 +72,58 @@ def _check(local: Local, deadline: Deadline, seen: int) -> Readout:
     if readout.revision < seen:
         # From now on the disk knows it, too, until a person decides.
         standing.save(local.git_dir, standing.witness(seen))
-    halted = standing.check(local.config, standing.load(local.git_dir), readout)
+    disk = standing.load(local.git_dir)
+    halted = standing.check(local.config, disk, readout) or forgotten(local, disk, deadline)
     if halted is not None:
         raise halted
     if readout.site is None:
         _register(local, deadline)
         readout = local.swapper.read([], deadline)
     return readout
+
+
+def forgotten(local: Local, disk: DiskState, deadline: Deadline) -> Halted | None:
+    """Whether etcd does not know the newest push that was taken here, though it may have come as far since.
+
+    :raises EtcdError: etcd could not be used
+    """
+    if disk.pushed is None:
+        return None
+    key = local.keyspace.ref(local.config.group, keys.PUSH)
+    try:
+        found = local.etcd.range(key, revision=disk.pushed.revision, deadline=deadline).kvs
+    except Compacted:  # history that is gone tells nothing
+        return None
+    try:
+        known = bool(found) and PushRecord.parse(found[0].value).id == disk.pushed.id
+    except RecordError:
+        known = False
+    return None if known else standing.went_back(local.config.site)
+
+
+def remember_push(local: Local, revision: int, push_id: str) -> None:
+    """Write to disk that a push was taken here: nobody publishes it soon, and a backup of etcd may lack it.
+
+    Where that fails, nothing is lost but this note: the push itself stands.
+    """
+    try:
+        with state_lock(local.git_dir, Deadline(_NOTE)):
+            standing.save(local.git_dir, standing.load(local.git_dir).took(Note(revision, push_id)))
+    except (PieholeError, OSError):
+        return  # a full disk, a controller that hangs, an account that may not write here: `piehole check` names them
+
+
+def vouch(local: Local, deadline: Deadline) -> None:
+    """Publish the last progress record anew, under another id: what etcd held before this can be told from what it holds now.
+
+    For a site that has followed the group although something keeps its progress back.
+
+    :raises Halted: etcd and this disk do not remember the same past
+    :raises EtcdError: etcd could not be used
+    """
+    known = standing.load(local.git_dir).published
+    if known is not None:
+        publish(local, known.revision, deadline)
 
 
 def _register(local: Local, deadline: Deadline) -> None:

@@ -55,6 +55,18 @@ class GroupRecord:
     object_format: str
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def renamed(self) -> str:
+        """The group that this one has become, ``""`` while it is open. Its refs do not move any more."""
+        name = self.extra.get("renamed")
+        return name if isinstance(name, str) else ""
+
+    @property
+    def copying(self) -> str:
+        """The group whose refs are being brought into this one, ``""`` once they all are."""
+        name = self.extra.get("copying")
+        return name if isinstance(name, str) else ""
+
     @classmethod
     def parse(cls, raw: bytes) -> GroupRecord:
         value = _parse("the group's record", raw)
@@ -89,6 +101,17 @@ class SiteRecord:
 
     def leaving(self) -> SiteRecord:
         return replace(self, left=True)
+
+    def replacing(self, former: SiteRecord, time: str) -> SiteRecord:
+        """This record, with a note for people of whose name it has taken over and when."""
+        return replace(self, extra={**self.extra, "replaced": {"id": former.id, "url": former.url, "time": time}})
+
+    @property
+    def replaced(self) -> str:
+        """When this machine took the name over from another one, ``""`` where it did not."""
+        note = self.extra.get("replaced")
+        time = note.get("time") if isinstance(note, dict) else None
+        return time if isinstance(time, str) else ""
 
 
 @dataclass(frozen=True, slots=True)

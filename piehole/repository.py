@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -133,10 +133,14 @@ class Repository:
         # merge-base peels tags, which are no commits.
         return found.returncode == 0 and self.kinds([old, new]) == {old: "commit", new: "commit"}
 
-    def not_contained(self, moves: Iterable[Move]) -> list[str]:
-        """The old tips that the moves would leave behind: those that the new value does not contain, and that exist here."""
+    def not_contained(self, moves: Iterable[Move], kinds: Mapping[str, str] | None = None) -> list[str]:
+        """The old tips that the moves would leave behind: those that the new value does not contain, and that exist here.
+
+        :param kinds: what :meth:`kinds` says of all these oids, where that is known already
+        """
         pending = [move for move in moves if not move.creates and move.old != move.new]
-        kinds = self.kinds(list(dict.fromkeys(oid for move in pending for oid in (move.old, move.new))))
+        if kinds is None:
+            kinds = self.kinds(list(dict.fromkeys(oid for move in pending for oid in (move.old, move.new))))
         pairs = dict.fromkeys((move.old, move.new) for move in pending)
         commits = [pair for pair in pairs if all(kinds.get(oid) == "commit" for oid in pair)]
         parents = self._parents([new for _, new in commits])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from piehole import standing
+from piehole import progress, standing
 from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
 from piehole.judge import Command
@@ -34,7 +34,7 @@ class Linearizable:
                 break
             readout = self._local.swapper.read([], Deadline(2))
             found = standing.check(self._local.config, standing.load(self._local.git_dir), readout)
-        return found
+        return found or progress.forgotten(self._local, standing.load(self._local.git_dir), Deadline(2))
 
     def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
         repository = self._local.repository

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,10 @@ from piehole.readout import Readout
 from piehole.records import GroupRecord, Progress, RecordError, SiteRecord
 
 _FILE: Final = "piehole/state.json"
+_ADVICE: Final = (
+    "Nothing moves and pushes are refused until a person decides: `piehole accept` takes etcd as it is, `piehole clobber` makes this "
+    "repository's refs the group's, `piehole clobber --newest` the newest that any site has."
+)
 _PENDING: Final = 20  # records sent without an answer that are remembered; more would mean minutes of failing writes
 
 
@@ -34,10 +38,15 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class DiskState:
-    """``published`` is known to be in etcd; each of ``pending`` may be there, or may yet come (written here before it was sent)."""
+    """``published`` is known to be in etcd; each of ``pending`` may be there, or may yet come (written here before it was sent).
+
+    ``pushed`` (its revision, and the id of its push record) is the newest push that was taken here since ``published``, as far as no
+    controller was there to publish: a backup of etcd may hold the record and lack the push.
+    """
 
     published: Note | None = None
     pending: tuple[Note, ...] = ()
+    pushed: Note | None = None
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -50,20 +59,27 @@ class DiskState:
     @property
     def revision(self) -> int:
         """The newest revision that this disk has known etcd to have."""
-        return max((note.revision for note in self.notes), default=0)
+        return max((note.revision for note in (*self.notes, *((self.pushed,) if self.pushed else ()))), default=0)
 
     def announcing(self, revision: int) -> DiskState:
         """The state to write to disk before a new progress record is sent."""
-        return DiskState(self.published, (*self.pending[-_PENDING:], Note(revision, str(uuid.uuid4()))))
+        return replace(self, pending=(*self.pending[-_PENDING:], Note(revision, str(uuid.uuid4()))))
 
     def seen(self, name: str) -> DiskState:
         """The state once the record of this id was found in etcd: whatever else was sent before it, this one is remembered."""
         note = next((note for note in self.pending if note.id == name), None)
-        return self if note is None else DiskState(note, tuple(one for one in self.pending if one != note))
+        return self if note is None else DiskState(note, tuple(one for one in self.pending if one != note), self.pushed)
 
     def confirmed(self) -> DiskState:
-        """The newest pending record is in etcd; it was sent under a compare that no earlier one can pass any more."""
+        """The newest pending record is in etcd; it was sent under a compare that no earlier one can pass any more.
+
+        What has it has every push that this disk knew when it was sent.
+        """
         return DiskState(self.pending[-1], ())
+
+    def took(self, push: Note) -> DiskState:
+        """The state once a push was taken here."""
+        return self if self.pushed and self.pushed.revision > push.revision else replace(self, pushed=push)
 
 
 def load(git_dir: Path) -> DiskState:
@@ -74,11 +90,15 @@ def load(git_dir: Path) -> DiskState:
     path = git_dir / _FILE
     try:
         value = json.loads(path.read_bytes())
-        published = value["published"]
-        return DiskState(_note(published) if published else None, tuple(_note(one) for one in value["pending"]))
+        published, pushed = value["published"], value.get("pushed")
+        return DiskState(
+            _note(published) if published else None,
+            tuple(_note(one) for one in value["pending"]),
+            _note(pushed) if pushed else None,
+        )
     except FileNotFoundError:
         return DiskState()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise PieholeError(
             f"{path} cannot be read ({error}). Compare with the other sites, then run `piehole accept` here to write it anew."
         ) from error
@@ -111,8 +131,7 @@ def save(git_dir: Path, state: DiskState) -> None:
     """
     path = git_dir / _FILE
     path.parent.mkdir(exist_ok=True)
-    pending = [asdict(note) for note in state.pending]
-    text = json.dumps({"published": asdict(state.published) if state.published else None, "pending": pending})
+    text = json.dumps({name: value for name, value in asdict(state).items() if name != "pushed" or value})
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with scratch.open("w") as file:
         # Whoever may enter the folder may read it: where no controller answers, the hooks of all pushers do.
@@ -140,11 +159,30 @@ def check_group(config: Config, raw: bytes | None) -> Halted | None:
         record = GroupRecord.parse(raw)
     except RecordError as error:
         return Halted(WRONG_GROUP, f"the record of the group {config.group!r} cannot be used: {error}")
+    renamed = check_renamed(config.group, record)
+    if renamed is not None:
+        return renamed
     if record.id != config.group_id:
         return Halted(
             WRONG_GROUP,
             f"the group {config.group!r} in etcd is another one (id {record.id}) than this repository joined (id {config.group_id or 'none'}). "
             "Check `piehole.etcd` and `piehole.prefix`; if the group was founded anew, run `piehole install` here again.",
+        )
+    return None
+
+
+def check_renamed(group: str, record: GroupRecord) -> Halted | None:
+    """Whether the group is closed because it has another name now, or not open yet because it is about to get this one."""
+    if record.renamed:
+        return Halted(
+            WRONG_GROUP,
+            f"the group {group!r} was renamed to {record.renamed!r}. Here, run `piehole install --group {record.renamed}`.",
+        )
+    if record.copying:
+        return Halted(
+            WRONG_GROUP,
+            f"the group {record.copying!r} is being renamed to {group!r}, and that has not come to its end. "
+            f"Run `piehole rename {group}` again at a site of {record.copying!r}.",
         )
     return None
 
@@ -177,14 +215,7 @@ def check_progress(config: Config, disk: DiskState, found: bytes | None, revisio
     :param found: the site's own progress record in etcd
     :param revision: etcd's revision when that was read
     """
-    advice = (
-        "Nothing moves and pushes are refused until a person decides: "
-        "`piehole accept` takes etcd as it is, `piehole clobber` makes this repository's refs the group's."
-    )
-    back = Halted(
-        WENT_BACK,
-        f"etcd went back: it was restored from a backup that is older than this site ({config.site!r}) remembers. {advice}",
-    )
+    back = went_back(config.site)
     if found is None and disk.published is None:
         return None  # nothing that was sent is known to have arrived
     if found is None or revision < disk.revision:
@@ -192,15 +223,24 @@ def check_progress(config: Config, disk: DiskState, found: bytes | None, revisio
     try:
         progress = Progress.parse(found)
     except RecordError as error:
-        return Halted(WENT_BACK, f"this site's progress record cannot be used: {error} {advice}")
+        return Halted(WENT_BACK, f"this site's progress record cannot be used: {error} {_ADVICE}")
     if progress.id in disk.ids:
         return None
     if progress.revision < disk.revision:
         return back
+    # Also where a record was published anew to vouch for more than its revision: then it may as well be etcd that went back.
     return Halted(
         WENT_BACK,
         f"etcd holds a progress record of the site {config.site!r} that this disk has not written: the disk was restored from a backup, "
-        f"or another machine uses the same site's name. {advice}",
+        f"or etcd was, or another machine uses the same site's name. {_ADVICE}",
+    )
+
+
+def went_back(site: str) -> Halted:
+    """What a site says that remembers more than etcd does."""
+    return Halted(
+        WENT_BACK,
+        f"etcd went back: it was restored from a backup that is older than this site ({site!r}) remembers. {_ADVICE}",
     )
 
 

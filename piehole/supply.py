@@ -11,6 +11,7 @@ from typing import Final
 from piehole import keys, peers
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, TransferError
+from piehole.etcd.model import KeyValue, Range, prefix_end
 from piehole.local import Local
 from piehole.peers import Health, Peer
 from piehole.plan import Value
@@ -44,16 +45,19 @@ class Supply:
         *,
         limits: Limits | None = None,
         progress: Callable[[str, int], None] | None = None,
+        failed: Callable[[str, str], None] | None = None,
         patience: float = 5.0,
     ) -> None:
         """
         :param progress: told the site that sends and the bytes received so far
+        :param failed: told the site that could not be fetched from and why, also where another one had the objects
         :param patience: seconds to wait for etcd when it is asked about the peers
         """
         self._local = local
         self._health = health
         self._limits = limits or Limits()
         self._progress = progress
+        self._failed = failed
         self._patience = patience
 
     def bring(
@@ -102,8 +106,12 @@ class Supply:
         """The peers to ask, best first."""
         k, config = self._local.keyspace, self._local.config
         deadline = Deadline(self._patience)
-        sites = self._local.etcd.list_prefix(k.sites(config.group), deadline=deadline)
-        progress = self._local.etcd.list_prefix(k.all_progress(config.group), deadline=deadline)
+        # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
+        records = [
+            Range(prefix, prefix_end(prefix)) for prefix in (k.sites(config.group), k.all_progress(config.group))
+        ]
+        push = Range(k.ref(config.group, keys.PUSH))
+        sites, progress, newest = self._local.etcd.txn([], [*records, push], deadline=deadline).ranges
         passed: dict[str, int] = {}
         for kv in progress.kvs:
             name = k.split_site(k.all_progress(config.group), kv.key)
@@ -123,19 +131,26 @@ class Supply:
                 continue  # `piehole sites` and `piehole check` name it
             found.append(Peer(name, record.url, passed.get(name, -1), record.left))
         revision = max(value.mod_revision for value in wanted.values())
-        return peers.order(found, revision, self._origin(wanted, deadline), self._health.suspect)
+        origin = self._origin(wanted, newest.kvs, deadline)
+        return peers.order(found, revision, origin, self._health.suspect)
 
-    def _origin(self, wanted: Mapping[str, Value], deadline: Deadline) -> str:
+    def _origin(self, wanted: Mapping[str, Value], newest: Sequence[KeyValue], deadline: Deadline) -> str:
         """The site that made the newest of the pushes that brought these values; else the one that pushed last of all."""
-        key = self._local.keyspace.ref(self._local.config.group, keys.PUSH)
-        for revision in [*sorted({value.mod_revision for value in wanted.values()}, reverse=True)[:_ORIGINS], 0]:
+        last = newest[0].mod_revision if newest else 0
+        for revision in sorted({value.mod_revision for value in wanted.values()}, reverse=True)[:_ORIGINS]:
+            if revision == last:
+                break
+            key = self._local.keyspace.ref(self._local.config.group, keys.PUSH)
             try:
                 found = self._local.etcd.range(key, revision=revision, deadline=deadline).kvs
-                if found and revision in (0, found[0].mod_revision):
+                if found and found[0].mod_revision == revision:
                     return PushRecord.parse(found[0].value).site
             except PieholeError:  # compacted meanwhile, or no record: then it is not known who pushed
                 continue
-        return ""
+        try:
+            return PushRecord.parse(newest[0].value).site if newest else ""
+        except RecordError:
+            return ""
 
     def _from_any(
         self,
@@ -150,6 +165,8 @@ class Supply:
         for name, why in result.failures.items():
             if _lacked(why) is None:  # not to have an object yet is no fault of a peer
                 self._health.failed(name)
+                if self._failed is not None:
+                    self._failed(name, why)
         if result.fetched is not None:
             self._health.succeeded(result.site)
         return result

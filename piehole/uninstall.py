@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from piehole import git, hookfiles, keys, members
+from piehole import ask, git, hookfiles, keys, members
 from piehole.config import GitConfig
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, PieholeError, UsageError
@@ -15,6 +16,8 @@ from piehole.local import Local
 from piehole.repository import Repository
 
 _PATIENCE: Final = 5.0  # seconds for etcd, which is not needed
+_LETTING_GO: Final = 15.0  # seconds; a controller looks through its folders every five
+_LOOK_EVERY: Final = 0.1
 
 
 def uninstall(
@@ -32,6 +35,12 @@ def uninstall(
     chained = [hook for hook in hookfiles.HOOKS if hookfiles.is_chained(git_dir / "hooks" / hook)]
     removed = hookfiles.remove(git_dir)
     say(f"hooks: removed {', '.join(removed)}" if removed else "hooks: there were none of piehole's")
+    if hookfiles.is_gitolite(git_dir):
+        say(
+            "note: gitolite's gate stays, and refuses every push until gitolite.conf leaves this repository out: "
+            'see "Taking a repository out" in docs/gitolite.md'
+        )
+        chained = []
     for hook in chained:
         say(
             f"note: {git_dir / 'hooks' / hook} is somebody else's and still calls {hook}.piehole, which is gone: take that line out"
@@ -44,10 +53,22 @@ def uninstall(
     else:
         say("configuration: there was no piehole.* in it")
     if (git_dir / "piehole").is_dir():
+        _wait_until_let_go(git_dir)
         shutil.rmtree(git_dir / "piehole")
         say(f"removed {git_dir / 'piehole'}")
     kept = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(refname)", keys.KEPT]).stdout)
     say(f"refs stay as they are{f', {len(kept)} kept tips below {keys.KEPT} too' if kept else ''}")
+
+
+def _wait_until_let_go(git_dir: Path) -> None:
+    """A controller that still serves the repository would write its notes anew. It sees within seconds that the settings are gone."""
+    deadline = Deadline(_LETTING_GO)
+    while not deadline.passed:
+        try:
+            ask.ask(str(git_dir), ["status", f"repository {git_dir}"])
+        except ask.NobodyHome:
+            return
+        time.sleep(_LOOK_EVERY)
 
 
 def _has_section(git_dir: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from piehole.checkup import cluster, disk, group, neighbours
+from piehole.checkup import chains, cluster, credentials, disk, gitolite, group, neighbours
 from piehole.local import Local
 from piehole.soundness import Fault, faults
 
@@ -34,7 +34,9 @@ def examine(local: Local) -> Checkup:
     :raises GitError: git cannot even read the configuration
     """
     links = cluster.links(local)
-    found = [*faults(local.git_dir), *disk.faults(local), *neighbours.twins(local), *cluster.faults(links)]
+    found = [*faults(local.git_dir), *disk.faults(local), *chains.faults(local.git_dir)]
+    found += gitolite.faults(local.git_dir)
+    found += [*credentials.faults(local.config.credentials), *neighbours.twins(local), *cluster.faults(links)]
     answered = any(not link.error for link in links)
     if answered:
         found += _with_etcd(local)

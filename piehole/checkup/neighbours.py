@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from piehole import discovery, git
+from piehole import discovery
 from piehole.config import GitConfig
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitError, PieholeError, UsageError
@@ -17,9 +16,8 @@ from piehole.keys import DEFAULT_PREFIX
 from piehole.local import Local
 from piehole.members import Member, members
 from piehole.soundness import Fault
-from piehole.transfer.limits import Limits
-from piehole.transfer.remote import ssh_command, ssh_command_for_git
-from piehole.transfer.urls import PeerUrl, parse_url
+from piehole.transfer.listing import list_refs
+from piehole.transfer.urls import parse_url
 
 _PATIENCE: Final = 8.0  # seconds for each peer
 _AT_ONCE: Final = 8
@@ -46,38 +44,13 @@ def _peer(local: Local, one: Member) -> Fault | None:
             "allow its protocol here (git config --add piehole.allowProtocol …), or give it another URL there (`piehole install --url`)",
         )
     try:
-        probe(local.git_dir, peer)
+        list_refs(local.git_dir, peer, "HEAD", patience=_PATIENCE)
     except GitError as error:
         return Fault(
             f"the site {one.site!r} cannot be fetched from: {peer.display}: {error.stderr or error}",
             f"see that this account can run `git ls-remote {peer.display}`; a site that is lost for good: `piehole leave --site {one.site}`",
         )
     return None
-
-
-def probe(git_dir: Path, peer: PeerUrl) -> None:
-    """Ask a peer for its HEAD, under the rules that hold for fetches.
-
-    :raises GitError: it could not be reached or refused
-    """
-    command = ["-c", "protocol.allow=never", "-c", f"protocol.{peer.protocol}.allow=always"]
-    command += ["-c", "http.followRedirects=false", "ls-remote", "--quiet", "--", peer.for_git, "HEAD"]
-    git.run(git_dir, command, timeout=_PATIENCE, extra_env=_environment(git_dir, peer))
-
-
-def _environment(git_dir: Path, peer: PeerUrl) -> dict[str, str]:
-    env: dict[str, str] = {}
-    if peer.protocol == "ssh":
-        env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(git_dir), Limits(connect=_PATIENCE))
-    if peer.password is not None:
-        # Not as an argument, which every account of this machine could read.
-        token = base64.b64encode(f"{peer.user or ''}:{peer.password}".encode()).decode()
-        env |= {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"http.{peer.display}.extraHeader",
-            "GIT_CONFIG_VALUE_0": f"Authorization: Basic {token}",
-        }
-    return env
 
 
 def twins(local: Local) -> Iterator[Fault]:

@@ -18,6 +18,7 @@ COMMANDS: Final = (
     "install",
     "uninstall",
     "leave",
+    "rename",
     "sites",
     "controller",
     "reconcile",

@@ -1,9 +1,13 @@
 """List the sites of the group: name, how far each has come, whether it left, its URL and its id.
 
-One line a site; this one is marked with '*'. --json prints one object: format (1), group, newest (the newest revision that moved
-a ref of the group), and sites, a list of objects with site, this (bool), id, url, left (bool), revision and reported (the site's last
-word about its progress and when it was written, or null), in_step (bool: by that word), fault (null, or why a record of it
-cannot be used).
+One line a site; this one is marked with '*'. What stands behind the name is 'left', 'never seen' (it has said nothing yet),
+'joining' (it has said nothing but that it is there: its first clone is under way), or 'revision N' and whether that is 'in step'.
+A name that another machine took over says since when (`install --replace`); at the machine that lost it, that is told instead of '*'.
+
+--json prints one object: format (1), group, newest (the newest revision that moved a ref of the group), and sites, a list of objects
+with site, this (bool: this very repository), id, url, left (bool), replaced (when another machine took the name over, or null),
+revision and reported (the site's last word about its progress and when it was written, or null), in_step (bool: by that word),
+fault (null, or why a record of it cannot be used).
 """
 
 from __future__ import annotations
@@ -32,25 +36,40 @@ def run(args: argparse.Namespace) -> int:
     local = common.open_local(args)
     deadline = Deadline(_PATIENCE)
     newest = max(ref_revisions(local.swapper.list_group(deadline)).values(), default=0)
+    everybody = members(local, deadline)
     found: list[dict[str, Any]] = [
         {
             "site": one.site,
-            "this": one.site == local.config.site,
+            "this": (one.site, one.id) == (local.config.site, local.config.site_id),
             "id": one.id,
             "url": one.url,
             "left": one.left,
+            "replaced": one.replaced or None,
             "revision": one.progress.revision if one.progress else None,
             "reported": one.progress.time if one.progress else None,
             "in_step": one.revision >= newest,
             "fault": one.fault or None,
         }
-        for one in members(local, deadline)
+        for one in everybody
     ]
     if args.json:
         print(json.dumps({"format": 1, "group": local.config.group, "newest": newest, "sites": found}, indent=2))
         return 0
     for one in found:
-        state = "left" if one["left"] else "never seen" if one["revision"] is None else f"revision {one['revision']}"
-        fault = f"  ({one['fault']})" if one["fault"] else ""
-        print(f"{'*' if one['this'] else ' '} {one['site']}  {state}  {one['url']}  {one['id']}{fault}")
+        lost = one["site"] == local.config.site and not one["this"]
+        notes = [one["fault"]] if one["fault"] else []
+        notes += [f"replaced {one['replaced']}"] if one["replaced"] else []
+        notes += ["another machine than this one has the name"] if lost and not one["fault"] else []
+        told = "".join(f"  ({note})" for note in notes)
+        print(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{told}")
     return 0
+
+
+def _state(one: dict[str, Any]) -> str:
+    if one["left"]:
+        return "left"
+    if one["revision"] is None:
+        return "never seen"
+    if one["revision"] == 0:
+        return "joining"
+    return f"revision {one['revision']}, {'in step' if one['in_step'] else 'behind'}"

@@ -5,7 +5,6 @@ Its objects land in the quarantine, with the store as the alternate; git offers 
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import subprocess
@@ -19,7 +18,7 @@ from piehole.errors import TransferError, TransferRejected
 from piehole.transfer.limits import Limits
 from piehole.transfer.process import plain, spawn, wait
 from piehole.transfer.quarantine import Quarantine
-from piehole.transfer.remote import ssh_command, ssh_command_for_git
+from piehole.transfer.remote import login_for_git, ssh_command, ssh_command_for_git
 from piehole.transfer.urls import PeerUrl
 from piehole.transfer.watchdog import Watchdog
 
@@ -107,16 +106,7 @@ def _environment(quarantine: Quarantine, peer: PeerUrl, limits: Limits) -> dict[
     env = quarantine.environment()
     if peer.protocol == "ssh":
         env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(quarantine.git_dir), limits)
-    if peer.password is not None:
-        # Not as an argument, which every account of this machine could read.
-        token = base64.b64encode(f"{peer.user or ''}:{peer.password}".encode()).decode()
-        number = int(env.get("GIT_CONFIG_COUNT", "0"))
-        env |= {
-            "GIT_CONFIG_COUNT": str(number + 1),
-            f"GIT_CONFIG_KEY_{number}": f"http.{peer.display}.extraHeader",
-            f"GIT_CONFIG_VALUE_{number}": f"Authorization: Basic {token}",
-        }
-    return env
+    return env | login_for_git(peer, int(env.get("GIT_CONFIG_COUNT", "0")))
 
 
 def _listen(process: subprocess.Popen[bytes], watchdog: Watchdog) -> str:

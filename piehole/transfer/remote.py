@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,6 +64,21 @@ def ssh_argv(command: str, peer: PeerUrl, limits: Limits, remote: str) -> list[s
 def ssh_command_for_git(command: str, limits: Limits) -> str:
     """The same for ``GIT_SSH_COMMAND``: git adds the port, the host and the protocol version itself."""
     return f"{command} -x -o BatchMode=yes -o ConnectTimeout={max(1, round(limits.connect))}"
+
+
+def login_for_git(peer: PeerUrl, already: int = 0) -> dict[str, str]:
+    """The variables that hand git the login of the peer's URL: not an argument, which every account of this machine could read.
+
+    :param already: how many settings the environment carries (``GIT_CONFIG_COUNT``)
+    """
+    if peer.password is None:
+        return {}
+    token = base64.b64encode(f"{peer.user or ''}:{peer.password}".encode()).decode()
+    return {
+        "GIT_CONFIG_COUNT": str(already + 1),
+        f"GIT_CONFIG_KEY_{already}": f"http.{peer.display}.extraHeader",
+        f"GIT_CONFIG_VALUE_{already}": f"Authorization: Basic {token}",
+    }
 
 
 def http_settings(git_dir: Path, peer: PeerUrl) -> HttpSettings:

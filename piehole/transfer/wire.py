@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _NO_REF: Final = [b"refs/piehole-matches-none/"]
 _LACKS: Final = re.compile(r"not our ref ([0-9a-f]{40,64})")
+_STRANGER: Final = "Host key verification failed"  # ssh, for a host key that is unknown or another
+_CHANGED: Final = re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|No \S+ host key is known for \S+")
 
 
 class NegotiationTrouble(Exception):
@@ -171,12 +173,24 @@ def _translated(error: Exception, tap: Tap, watchdog: Watchdog, words: str) -> E
         return TransferError(f"does not have {lacking.group(1)}")
     if refusal:
         return TransferError(f"refused: {refusal}")
+    if _STRANGER in words:
+        return TransferError(
+            f"does not prove to be the host that is known here, so nothing was asked of it: {_brief(words)} Where its key was "
+            "changed on purpose, have this account remove the old one (`ssh-keygen -R HOST`) and take over the new one once you "
+            "have compared it at that server"
+        )
     what = words or plain(str(error).encode("utf-8", "replace")) or type(error).__name__
     if tap.in_pack:
         return TransferError(f"broke off in the middle of the pack: {what}")
     if tap.received == 0:
         return TransferError(f"cannot be reached or serves no such repository: {what}")
     return NegotiationTrouble(what)
+
+
+def _brief(words: str) -> str:
+    """What ssh says of a host key, without its banner of twelve lines."""
+    found = _CHANGED.search(words)
+    return f"Host key verification failed ({found.group(0).rstrip('.')})." if found else f"{_STRANGER}."
 
 
 class _Haves:

@@ -86,6 +86,40 @@ def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
     assert all(newest in site.kept() for site in group)
 
 
+def test_a_backup_of_etcd_is_recognised_by_a_site_that_something_keeps_back(
+    make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
+) -> None:
+    """Its progress stands still, so that cannot tell; and its controller is started anew, so neither can its memory."""
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd)
+    work, _ = begun(group)
+    group.put("refs/heads/nowhere", "1" * 40)
+    for site in group:
+        until(
+            lambda site=site: "refs/heads/nowhere" in site.piehole("status", check=False).stdout,  # type: ignore[misc]
+            what=f"a ref is stuck at {site.name}",
+        )
+    keys = [f"{group.prefix}/progress/{group.name}/{site.name}" for site in group]
+    etcd.save_snapshot(tmp_path / "backup")
+    before = {group.etcd.get(key) for key in keys}
+    newest = git.commit(work, "two")
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, newest)
+    until(lambda: not before & {group.etcd.get(key) for key in keys}, what="each has told of it under a new id")
+    for site in group:
+        site.stop()
+    etcd.kill()
+    etcd.restore_snapshot(tmp_path / "backup")
+    etcd.start()
+    for number in range(20):
+        group.etcd.put(f"{group.prefix}-elsewhere", str(number))
+    for site in group:
+        site.start()
+    for site in group:
+        site.wait_event("site.halted", token="went-back")  # noqa: S106
+    assert [site.at() for site in group] == [newest, newest]
+
+
 def test_an_emptied_etcd(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
     etcd = own_etcd()
     group = make_group(2, etcd=etcd)

@@ -7,6 +7,9 @@ import pytest
 
 from tests.hooks.world import World
 from tests.support.etcd import EtcdProcess
+from tests.support.sites import make_group
+
+__all__ = ["make_group", "world"]
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import OwnEtcd
 from tests.reconcile.bed import MAIN, Bed
 from tests.support.git import git
@@ -39,6 +41,63 @@ def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
             assert bed.refs(site) == before
         for n in range(40):
             bed.etcd.put(f"{prefix}-elsewhere", str(n))
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_backup_of_etcd_from_before_a_push_that_no_controller_told_of(
+    tmp_path: Path, own_etcd: OwnEtcd, prefix: str, overtaken: bool
+) -> None:
+    etcd = own_etcd()
+    bed = Bed(tmp_path, etcd.endpoint, prefix)
+    bed.install("a", "b")
+    bed.commit("one")
+    bed.push("a", "HEAD:main")
+    assert bed.reconcile("a", "b").status == 0
+    etcd.terminate()
+    etcd.copy_data(tmp_path / "backup")
+    etcd.start()
+    new = bed.commit("two")
+    bed.push("a", "HEAD:main")
+    etcd.kill()
+    etcd.restore_data(tmp_path / "backup")
+    etcd.start()
+    if overtaken:
+        for number in range(20):
+            bed.push("b", f"HEAD~1:refs/heads/side{number}")
+    answer = bed.reconcile("a")
+    assert answer.status == 1
+    assert "went back" in answer.err
+    assert bed.tip("a") == new
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_backup_of_etcd_from_before_moves_of_a_site_that_something_keeps_back(
+    tmp_path: Path, own_etcd: OwnEtcd, prefix: str, overtaken: bool
+) -> None:
+    etcd = own_etcd()
+    bed = Bed(tmp_path, etcd.endpoint, prefix)
+    bed.install("a", "b")
+    bed.commit("one")
+    bed.push("a", "HEAD:main")
+    assert bed.reconcile("a", "b").status == 0
+    bed.put("refs/heads/nowhere", "1" * 40)
+    etcd.terminate()
+    etcd.copy_data(tmp_path / "backup")
+    etcd.start()
+    new = bed.commit("two")
+    bed.push("a", "HEAD:main")
+    assert bed.reconcile("b").status == 1, "one ref is stuck"
+    assert bed.tip("b") == new
+    etcd.kill()
+    etcd.restore_data(tmp_path / "backup")
+    etcd.start()
+    if overtaken:
+        for number in range(20):
+            bed.etcd.put(f"{prefix}-elsewhere", str(number))
+    answer = bed.reconcile("b")
+    assert answer.status == 1
+    assert "Nothing moves" in answer.err
+    assert bed.tip("b") == new
 
 
 def test_an_emptied_etcd_halts_and_moves_nothing(bed: Bed) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
@@ -70,6 +72,15 @@ class EtcdProcess:
     def raw(self) -> RawEtcd:
         """An independent client of this member."""
         return RawEtcd(self.endpoint, context=self.options.context)
+
+    def calls(self) -> dict[str, int]:
+        """How often each method of gRPC has been called at this member since its start; JSON clients come by gRPC, too."""
+        url = f"{self.endpoint}/metrics"
+        with urllib.request.urlopen(url, timeout=10, context=self.options.context) as answer:  # noqa: S310 -- our own etcd
+            told = re.findall(
+                r'^grpc_server_started_total{grpc_method="(\w+)".*} (\S+)$', answer.read().decode(), re.MULTILINE
+            )
+        return {method: int(float(count)) for method, count in told if float(count)}
 
     @property
     def data(self) -> Path:

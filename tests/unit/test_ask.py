@@ -66,13 +66,10 @@ def test_a_closed_connection_and_a_passed_deadline_are_os_errors(ends: tuple[soc
         ask.Reader(ends[1]).message(soon())
 
 
-def test_a_message_that_never_ends_is_refused(
-    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ask, "_LARGEST", 1000)
+def test_a_message_that_never_ends_is_refused(ends: tuple[socket.socket, socket.socket]) -> None:
     ends[0].sendall(b"x" * 2000)
     with pytest.raises(ConnectionError, match="too long"):
-        ask.Reader(ends[1]).message(soon())
+        ask.Reader(ends[1], 1000).message(soon())
 
 
 def test_nobody_is_home_where_nobody_said_so(git_dir: Path) -> None:

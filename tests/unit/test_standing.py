@@ -13,7 +13,7 @@ from piehole import standing
 from piehole.config import Config
 from piehole.errors import PieholeError
 from piehole.records import GroupRecord, Progress, SiteRecord
-from piehole.standing import DiskState
+from piehole.standing import DiskState, Note
 
 CONFIG = Config(Path("/x"), "g", "group-id", "oslo", "site-id", "/x", ("e:1",))
 
@@ -56,6 +56,20 @@ def test_an_etcd_that_went_back_halts_also_after_its_revision_was_overtaken() ->
     assert verdict(disk, new, revision=8)
 
 
+def test_a_push_that_was_taken_here_is_remembered_until_a_record_vouches_for_it() -> None:
+    disk, etcd = published(5)
+    disk = disk.took(Note(8, "push")).took(Note(7, "earlier"))
+    assert disk.pushed == Note(8, "push")
+    assert verdict(disk, etcd, revision=7), "etcd has not come as far as the push"
+    assert not verdict(disk, etcd, revision=8)
+    announced = disk.announcing(5)
+    assert announced.pushed == announced.seen(announced.pending[-1].id).pushed == Note(8, "push")
+    assert announced.confirmed().pushed is None
+    assert verdict(announced.confirmed(), etcd), (
+        "what etcd held before is told by the id, though the revision is the same"
+    )
+
+
 def test_a_disk_that_went_back_halts() -> None:
     old, _ = published(5)
     _, etcd = published(9, old)
@@ -82,7 +96,7 @@ def test_the_groups_and_the_sites_records_must_be_this_ones() -> None:
 
 def test_the_state_comes_back_from_the_disk(tmp_path: Path) -> None:
     assert standing.load(tmp_path) == DiskState()
-    state = published(3)[0].announcing(4)
+    state = published(3)[0].announcing(4).took(Note(9, "push"))
     standing.save(tmp_path, state)
     assert standing.load(tmp_path) == state
     assert [path.name for path in (tmp_path / "piehole").iterdir()] == ["state.json"]

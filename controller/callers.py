@@ -1,0 +1,73 @@
+"""The accounts at the other end of the hooks' socket: what they may do here follows from what they could do themselves."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+# Connections of one account at a time. A hook asks one question after the other, so this is as many pushes at once.
+AT_ONCE: Final = 64
+_WRITE: Final = 0o2
+_SEARCH: Final = 0o1
+
+
+def is_trusted(uid: int) -> bool:
+    """The controller's own account, which may receive everybody's pushes, and root: they could stop it anyway."""
+    return uid in (0, os.geteuid())
+
+
+class Callers:
+    """Counts connections by account, so that a flood from one leaves threads and descriptors for all others."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: Counter[int] = Counter()
+
+    def enter(self, uid: int) -> bool:
+        """Whether one more connection of this account is served; :meth:`leave` ends one that is."""
+        with self._lock:
+            if not is_trusted(uid) and self._open[uid] >= AT_ONCE:
+                return False
+            self._open[uid] += 1
+            return True
+
+    def leave(self, uid: int) -> None:
+        with self._lock:
+            self._open[uid] -= 1
+            if self._open[uid] <= 0:
+                del self._open[uid]
+
+
+def may_write(git_dir: Path, uid: int) -> bool:
+    """Whether the account could get at the repository and write it: what it may not do there it may not ask for here.
+
+    By owner, group and mode, as the account database has its groups; what access control lists grant beyond that does not count.
+
+    :raises OSError: the repository is gone
+    """
+    if uid in (0, git_dir.stat().st_uid):
+        return True
+    groups = _groups(uid)
+    real = git_dir.resolve()
+    return _allows(real, uid, groups, _WRITE | _SEARCH) and all(
+        _allows(folder, uid, groups, _SEARCH) for folder in real.parents
+    )
+
+
+def _groups(uid: int) -> frozenset[int]:
+    try:
+        account = pwd.getpwuid(uid)
+    except KeyError:
+        return frozenset()
+    return frozenset(os.getgrouplist(account.pw_name, account.pw_gid))
+
+
+def _allows(path: Path, uid: int, groups: frozenset[int], wanted: int) -> bool:
+    """As the kernel decides it: the first of owner, group and others that fits counts, alone."""
+    found = path.stat()
+    shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
+    return (found.st_mode >> shift) & wanted == wanted

@@ -1,0 +1,38 @@
+"""Give the group of this repository another name. Run it once, at any one site; then, at every site, `piehole install --group NAME`.
+
+It closes the group (no push to it is accepted any more, anywhere; reading goes on), copies every value of it in etcd to the new
+name, and opens that. No repository changes. Until a site has joined under the new name it refuses pushes, and says what to run.
+A push that was accepted before is part of the new group, wherever its objects are; the sites fetch them as each of them joins.
+
+Interrupted, it goes on when it is run again. The keys of the old name stay in etcd (docs/life-of-a-group.md tells how to remove them).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from piehole.cli import common, confirm
+
+HELP = "give the group another name"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.repository(parser)
+    common.etcd(parser)
+    parser.add_argument("name", metavar="NAME", help="the group's new name")
+    confirm.argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole import keys, rename
+
+    local = common.open_local(args)
+    local.repository.check_owner()
+    keys.check_group(args.name)
+    confirm.confirm(
+        f"Close the group {local.config.group!r} for all sites, and go on as {args.name!r}?",
+        yes=args.yes,
+    )
+    rename.rename(local, args.name, common.operator(), print)
+    print(f"now, at every site: piehole install --group {args.name}")
+    return 0

@@ -1,0 +1,41 @@
+"""One bed for all tests of a process: setting up two gitolite servers takes seconds. Each test uses branches of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.gitolite.bed import Bed, GitoliteSite
+from tests.support.etcd import EtcdProcess
+from tests.support.servers import Unavailable
+
+
+@pytest.fixture(scope="session")
+def bed(etcd: EtcdProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bed]:
+    """Two gitolite servers, oslo and lima, as two sites of each of their repositories."""
+    made = Bed(tmp_path_factory.mktemp("gl"), etcd.endpoint, f"/piehole-{uuid4().hex}")
+    try:
+        made.begin()
+        yield made
+    except Unavailable as missing:
+        pytest.skip(f"gitolite: {missing}")
+    finally:
+        made.end()
+
+
+@pytest.fixture
+def oslo(bed: Bed) -> GitoliteSite:
+    return bed[0]
+
+
+@pytest.fixture
+def lima(bed: Bed) -> GitoliteSite:
+    return bed[1]
+
+
+@pytest.fixture
+def branch() -> str:
+    """A branch that no other test uses."""
+    return f"branch-{uuid4().hex[:8]}"

@@ -1,0 +1,123 @@
+"""Members of etcd come and go while pushes go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import OwnCluster
+from tests.failure_modes.steps import PATIENCE
+from tests.life.bed import Life, begun, live
+from tests.life.page import commands
+from tests.support import git
+from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess, find_etcdctl
+from tests.support.ports import LOOPBACK, free_ports
+from tests.support.sites import MAIN, MakeGroup, accepted
+from tests.support.wait import until
+
+MORE = "More members of etcd"
+_SITES = ("oslo", "lima")
+
+
+def _etcdctl(binary: Path) -> Path:
+    found = find_etcdctl(binary)
+    if found is None:
+        pytest.skip("no etcdctl on this machine")
+    return found
+
+
+def _push(life: Life, work: Path, message: str) -> None:
+    for site in life.group:
+        oid = git.commit(work, f"{message}, to {site.name}")
+        accepted(git.push(work, site.repository, "HEAD:main"))
+        life.group.everywhere(MAIN, oid, timeout=PATIENCE)
+
+
+def _added(life: Life, words: dict[str, str]) -> None:
+    """`etcdctl member add`, until etcd takes it: the members must have been connected for five seconds."""
+
+    def done() -> bool:
+        said = life.admin.run(life["oslo"], commands(MORE, 0), words, check=False)
+        assert said.returncode == 0 or "unhealthy cluster" in said.stderr, said.stderr
+        return said.returncode == 0
+
+    until(done, PATIENCE, "etcd takes another member")
+
+
+def _joining(
+    cluster: EtcdCluster, folder: Path, name: str, ports: tuple[int, int], *, members: list[EtcdProcess]
+) -> EtcdProcess:
+    """A member that has been added to the others, with an empty data directory."""
+    options = EtcdOptions(extra=("--initial-cluster-state=existing",))
+    peers = {one.name: one.peer_url for one in members} | {name: f"http://{LOOPBACK}:{ports[1]}"}
+    binary, token = cluster.members[0].binary, cluster.members[0].token
+    return EtcdProcess(binary, folder / name, name=name, options=options, ports=ports, cluster=peers, token=token)
+
+
+def test_a_member_whose_disk_was_lost_is_replaced_and_piehole_needs_nothing(
+    make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path
+) -> None:
+    cluster = own_cluster(3)
+    lost, *living = cluster.members
+    life = live(make_group, tmp_path, _SITES, endpoints=cluster.endpoints)
+    work = begun(life)
+    lost.kill()
+    lost.wipe()
+    life.admin.use_etcdctl(_etcdctl(lost.binary), living[0].endpoint)
+    _push(life, work, "one member is lost")
+    life.admin.run(life["oslo"], commands("A member of etcd is replaced"), {"lima": lost.name})
+    again = life.admin.run(life["oslo"], "sh deploy/etcd-replace.sh nobody", check=False)
+    assert (again.returncode, "give its peer URL" in again.stderr) == (1, True)
+    new = _joining(cluster, tmp_path / "new", lost.name, lost.ports, members=living)
+    try:
+        new.launch()
+        new.wait_healthy()
+        _push(life, work, "it is replaced")
+        living[0].kill()  # now the new one is needed for a majority
+        _push(life, work, "another one is gone")
+        checked = life["oslo"].piehole("check", check=False).stdout
+        assert living[0].endpoint in checked, "the endpoint that does not answer is named"
+    finally:
+        new.kill()
+
+
+def test_a_fourth_and_a_fifth_member_are_added_and_used(
+    make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path
+) -> None:
+    cluster = own_cluster(3)
+    first = cluster.members[0]
+    # piehole knows the first member alone, so that it must use the new ones once that is gone.
+    life = live(make_group, tmp_path, _SITES, endpoints=[first.endpoint], locally=False)
+    oslo, lima = life["oslo"], life["lima"]
+    git.git(lima.repository, "config", "--add", "piehole.etcd", first.endpoint)
+    work = begun(life)
+    life.admin.use_etcdctl(_etcdctl(first.binary), first.endpoint)
+    added: list[EtcdProcess] = []
+    try:
+        for name in ("quito", "perth"):
+            client, peer = free_ports(2)
+            words = {"https://quito.example.org:2380": f"http://{LOOPBACK}:{peer}", "quito": name}
+            _added(life, words)
+            known = [*cluster.members, *added]
+            added.append(_joining(cluster, tmp_path / "new", name, (client, peer), members=known))
+            added[-1].launch()
+            added[-1].wait_healthy()
+            _push(life, work, f"with {name}")
+        assert oslo.controller is not None
+        life.admin.reload_by_systemctl(oslo.controller)
+        new = added[0].endpoint
+        life.admin.run(oslo, commands(MORE, 1), {"https://quito.example.org:2379": new})
+        words = {"https://oslo.example.org:2379": first.endpoint, "https://quito.example.org:2379": new}
+        life.admin.run(lima, commands(MORE, 2), words)
+        for site in life.group:
+            # It is one repository with another address, so it is left and served anew.
+            site.wait_event("repository.left", PATIENCE)
+        first.kill()
+        life.group.etcd = added[0].raw
+        for site in life.group:
+            site.wait_event("etcd.connected", PATIENCE, endpoint=new)
+        _push(life, work, "without the first one")
+    finally:
+        for member in added:
+            member.kill()
