@@ -39,7 +39,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What would change, and what is left alone (``missing``: refs that the group has and this repository lacks)."""
+    """What would change, and what is left alone.
+
+    ``missing``: refs that the group has and this repository lacks. ``undecided``: refs whose value a person must choose; as long as
+    there are some, a site that stands still goes on standing still, since following etcd would choose for them.
+    """
 
     seen: Survey
     changes: tuple[Change, ...]
@@ -47,10 +51,16 @@ class Situation:
     restores: bool
     halted: Halted | None
     lines: tuple[str, ...]
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the site follows etcd again after this."""
+        return self.halted is not None and not self.undecided
 
     @property
     def needed(self) -> bool:
-        return bool(self.changes or self.restores or self.halted)
+        return bool(self.changes or self.restores or self.resumes)
 
 
 def check_request(local: Local, request: Request) -> None:
@@ -72,22 +82,47 @@ def situation(local: Local, request: Request) -> Situation:
     :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
     :raises EtcdError: etcd could not be used
     """
+    seen = look(local)
+    changes, missing = _changes(local, seen, request, adopt.local_refs(local))
+    return situated(local, seen, changes, _left_alone(seen, missing), missing=missing)
+
+
+def look(local: Local) -> Survey:
+    """
+    :raises Halted: etcd holds another group, or another machine has this site's name
+    :raises EtcdError: etcd could not be used
+    """
     seen = survey(local, Deadline(_PATIENCE))
-    restores = seen.readout.group is None
     _refuse_foreign(local, seen)
-    mine = adopt.local_refs(local)
-    changes, missing = _changes(local, seen, request, mine)
+    return seen
+
+
+def situated(
+    local: Local,
+    seen: Survey,
+    changes: Sequence[Change],
+    remarks: Sequence[str],
+    *,
+    missing: Sequence[str] = (),
+    undecided: Sequence[str] = (),
+) -> Situation:
+    """The situation in which these changes are wanted, told line by line; ``remarks`` come after the changes.
+
+    :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
+    """
     _refuse_incomplete(local.git_dir, {c.name: c.after for c in changes if is_oid(c.after, local.config.object_format)})
     _refuse_conflicts(seen, changes)
+    restores = seen.readout.group is None
     halted = _past(local, seen) if restores else seen.halted
-    lines = _lines(local, seen, changes, missing)
+    lines = [*_lines(local, changes), *remarks]
     if restores:
         lines.insert(0, f"the group's record is missing in etcd: it is restored with the id {local.config.group_id}")
     if halted is not None:
         lines.append(f"{halted.token}: {halted}")
+    if halted is not None and not undecided:
         lines.append("after this, the site follows etcd again; then, for the rest:")
         lines += accept.consequences(local, seen, besides={change.name for change in changes})
-    return Situation(seen, tuple(changes), tuple(missing), restores, halted, tuple(lines))
+    return Situation(seen, tuple(changes), tuple(missing), restores, halted, tuple(lines), tuple(undecided))
 
 
 def carry_out(local: Local, found: Situation, pusher: str) -> bool:
@@ -105,9 +140,9 @@ def carry_out(local: Local, found: Situation, pusher: str) -> bool:
         guard = result.revision
     if adopt.write(local, found.changes, pusher, kind="clobber", guards=[Compare(key, mod_revision=guard)]):
         return False
-    if found.halted is not None:
+    if found.resumes:
         accept.accept(local)
-    elif found.seen.readout.site is None:
+    elif found.halted is None and found.seen.readout.site is None:
         progress.check(local, Deadline(_PATIENCE))
     return True
 
@@ -209,11 +244,16 @@ def _refuse_conflicts(seen: Survey, changes: Collection[Change]) -> None:
             )
 
 
-def _lines(local: Local, seen: Survey, changes: Sequence[Change], missing: Sequence[str]) -> list[str]:
+def _lines(local: Local, changes: Sequence[Change]) -> list[str]:
     lines = []
     for number, change in enumerate(changes):
         before = decode((change.before or b"").removesuffix(b"\n"))
         lines.append(f"{change.name}: {_held(before)} -> {short(change.after)}{_what(local, change, before, number)}")
+    return lines
+
+
+def _left_alone(seen: Survey, missing: Sequence[str]) -> list[str]:
+    lines = []
     for name in missing:
         kv = seen.readout.entries.get(name)
         if kv is None or not live(kv):
