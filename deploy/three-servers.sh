@@ -226,7 +226,7 @@ as_git git config --global http.sslKey /etc/piehole/client-key.pem
 
 #: ## The repository
 #:
-#: Owned by `git`, and open for pushers' own accounts in its group. The first server founds the group, the others join it.
+#: Owned by `git`, and open for pushers' own accounts in its group (for whom that is, see [security.md](security.md)). The first server founds the group, the others join it.
 
 [ -d "$repository" ] || as_git git init --quiet --bare --shared=group --initial-branch=main "$repository"
 group_is_founded() { as_site get --keys-only "/piehole/group/$group" | grep -q .; }

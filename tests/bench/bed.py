@@ -1,4 +1,4 @@
-"""What the measurements are made on: a plain repository, a site without a controller, and three sites with one each."""
+"""What is measured: a plain repository, a site without a controller, a lone one with its controller, and three with one each."""
 
 from __future__ import annotations
 
@@ -86,16 +86,22 @@ class Bed:
         # The tests' members do not fsync where they need not; this one does, as a real one.
         known = subprocess.run([etcd_binary, "--help"], capture_output=True, text=True, check=False)
         careful = ["--unsafe-no-fsync=false"] if "--unsafe-no-fsync" in known.stdout + known.stderr else []
-        self.etcd = EtcdProcess(etcd_binary, folder / "etcd", options=EtcdOptions(extra=careful)).start()
+        # The second one hears of nothing but the pushes to the lone sites, so what these ask can be counted.
+        self.etcd, self.quiet_etcd = (
+            EtcdProcess(etcd_binary, folder / name, options=EtcdOptions(extra=careful)).start()
+            for name in ("etcd", "quiet-etcd")
+        )
         ends.callback(self.etcd.kill)
+        ends.callback(self.quiet_etcd.kill)
         self.plain = Server(folder / "plain")
-        self.alone = Site(folder / "alone", "without", self.etcd.endpoint)
+        self.alone = Site(folder / "alone", "without", self.quiet_etcd.endpoint)
         self.home, *self.others = (Site(folder / name, "with", self.etcd.endpoint) for name in ("home", "b", "c"))
-        for site in (self.home, *self.others):
+        self.single = Site(folder / "single", "single", self.quiet_etcd.endpoint)
+        for site in (self.home, *self.others, self.single):
             site.start_controller(ends)
         self.fetcher = make_bare(folder / "fetcher.git")
         git(self.fetcher, "config", "core.fsync", FSYNC)
-        for server in (self.plain, self.alone, self.home):
+        for server in (self.plain, self.alone, self.home, self.single):
             server.begin()
         self.fetch_by_hand()
 

@@ -6,12 +6,14 @@ output, the same numbers as JSON to .cache/bench.json.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -54,7 +56,7 @@ def bed(etcd_binary: Path, tmp_path: Path) -> Iterator[Bed]:
 def test_bench(bed: Bed, etcd_binary: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     seconds = _measure(bed)
     rows = {name: _summary(seconds, name) for name in _ROWS}
-    about = _about(etcd_binary, tmp_path)
+    about = _about(etcd_binary, tmp_path) | _round_trips(bed)
     cache = pytestconfig.rootpath / ".cache"
     cache.mkdir(exist_ok=True)
     (cache / "bench.json").write_text(json.dumps({"format": 1, "about": about, "rows": rows}, indent=2) + "\n")
@@ -81,6 +83,21 @@ def _measure(bed: Bed) -> dict[str, list[float]]:
         seconds[_SWAP] += [_swap(etcd) for _ in range(_SWAPS)]
     etcd.close()
     return seconds
+
+
+def _round_trips(bed: Bed) -> dict[str, str]:
+    """What one push asks of etcd, as etcd counts it; the progress that is published once a second is held up meanwhile."""
+    told = {}
+    for name, site in (("with", bed.single), ("without", bed.alone)):
+        with ExitStack() as held:
+            if site is bed.single:
+                lock = held.enter_context((site.repository / "piehole" / "state.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            before = Counter(bed.quiet_etcd.calls())
+            site.push_one_commit()
+            counted = Counter(bed.quiet_etcd.calls()) - before
+        told[f"etcd, {name}"] = " + ".join(f"{count} {method}" for method, count in sorted(counted.items())) + " a push"
+    return told
 
 
 def _swap(etcd: Etcd) -> float:

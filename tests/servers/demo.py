@@ -14,12 +14,31 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from tests.servers.bed.hosts import Done
+from tests.servers.bed.hosts import Done, python
 from tests.servers.bed.links import Links
 from tests.servers.bed.missing import what_is_missing
-from tests.servers.bed.three import MAIN, Server, ThreeServers
+from tests.servers.bed.three import MAIN, REPOSITORY, Server, ThreeServers
 
 _PUSHES = 5
+_FAR_PUSHES = 3
+_ONE_WAY = 0.1  # seconds, between servers that are far apart
+_LOSS = 1  # percent of the packets
+
+# On a server: what one write that the members agree on takes, in milliseconds, over a connection that is there already.
+_WRITES = """
+import statistics, sys, time
+from pathlib import Path
+from piehole.deadline import Deadline
+from piehole.etcd.model import Put
+from piehole.local import Local
+etcd = Local.open(Path(sys.argv[1])).etcd
+took = []
+for number in range(int(sys.argv[2]) + 1):
+    began = time.monotonic()
+    etcd.txn([], [Put(b"/piehole/measured", b"x")], deadline=Deadline(20))
+    took.append(time.monotonic() - began)
+print(round(statistics.median(took[1:]) * 1000))
+"""
 
 
 def say(text: str) -> None:
@@ -41,6 +60,7 @@ class Stories:
         stories: tuple[tuple[str, Callable[[], None]], ...] = (
             ("A user's laptop pushes, over ssh and https, to each server", self.pushes),
             ("Two users race, at two servers", self.race),
+            ("The servers are far apart, on bad lines", self.far_apart),
             ("Kyoto's links are cut", self.cut_off),
             ("Members of etcd stop, first one, then another", self.members_stop),
             ("The home server burns down before it has replicated", self.home_server_lost),
@@ -82,6 +102,33 @@ class Stories:
         self._expect(hers in both, "the pull from lima brought what was pushed to oslo", refused)
         self._laptop.git(self._clone, "pull", "--quiet", "--rebase", self._lima.https, "main")
         self._tell("the first push went to oslo; the other, to lima, was refused, pulled from lima, and went in")
+
+    def far_apart(self) -> None:
+        for one, other in ((self._oslo, self._lima), (self._oslo, self._kyoto), (self._lima, self._kyoto)):
+            self._links.slow(one.host, other.host, _ONE_WAY)
+            self._links.lossy(one.host, other.host, _LOSS)
+        for server in self._bed:  # connections that were there before are as quick as ever
+            server.host.systemctl("restart", "etcd", "piehole-controller")
+            server.wait_ready()
+        self._tell(
+            f"a round trip between two servers takes {2 * _ONE_WAY * 1000:.0f} ms, and {_LOSS} % of the packets are lost"
+        )
+        for server in self._bed:
+            pushes, lags = [], []
+            for number in range(_FAR_PUSHES):
+                oid = self._laptop.commit(self._clone, f"far away, to {server.site}, {number}")
+                began = time.monotonic()
+                self._accepted(self._push(server, "ssh"))
+                pushes.append(time.monotonic() - began)
+                self._bed.everywhere(MAIN, oid)
+                lags.append(time.monotonic() - began - pushes[-1])
+            write = server.host.run(python(), "-c", _WRITES, REPOSITORY, str(_FAR_PUSHES), user="git").stdout.strip()
+            self._tell(
+                f"{server.site}: {_ms(pushes)} a push; one write to etcd takes {write} ms, and a push makes one; "
+                f"at all three {_ms(lags)} later"
+            )
+        self._links.heal_all(*(server.host for server in self._bed))
+        self._bed.mend()
 
     def cut_off(self) -> None:
         self._links.isolate(self._kyoto.host, self._oslo.host, self._lima.host)

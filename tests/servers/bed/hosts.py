@@ -125,8 +125,7 @@ class Host:
             self._furnish(tree)
         unshare = ["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"]
         seen = [str(path) for path in _seen()]
-        python = str(CHECKOUT / ".venv" / "bin" / "python") if _has_venv() else sys.executable
-        entered = ["sh", str(_HERE / "enter.sh"), self.name, str(tree), python, str(_HERE / "init.py"), *seen]
+        entered = ["sh", str(_HERE / "enter.sh"), self.name, str(tree), python(), str(_HERE / "init.py"), *seen]
         self._process = ManagedProcess([*unshare, *entered], self.console)
         process = self._process
 
@@ -278,8 +277,7 @@ class Host:
         assert etcdctl is not None
         for name, target in (("etcd", etcd), ("etcdctl", etcdctl), ("systemctl", _HERE / "systemctl")):
             (folder / name).write_text(f'#!/bin/sh\nexec {"sh " if name == "systemctl" else ""}"{target}" "$@"\n')
-        python = CHECKOUT / ".venv" / "bin" / "python" if _has_venv() else sys.executable
-        (folder / "piehole").write_text(f'#!/bin/sh\nexec "{python}" -m piehole.cli "$@"\n')
+        (folder / "piehole").write_text(f'#!/bin/sh\nexec "{python()}" -m piehole.cli "$@"\n')
         for file in folder.iterdir():
             file.chmod(0o755)
 
@@ -289,8 +287,10 @@ def newest_etcd() -> Path:
     return found[max(found, key=lambda version: tuple(map(int, version.split("."))))]
 
 
-def _has_venv() -> bool:
-    return (CHECKOUT / ".venv" / "bin" / "python").exists()
+def python() -> str:
+    """The interpreter that finds piehole and its packages, on every host."""
+    own = CHECKOUT / ".venv" / "bin" / "python"
+    return str(own if own.exists() else sys.executable)
 
 
 def _seen() -> Sequence[Path]:

@@ -107,8 +107,6 @@ class Unit:
             names = self.setting(f"{kind}Directory").split()
             for name in names:
                 path = Path(parent, name)
-                if kind == "Runtime":
-                    shutil.rmtree(path, ignore_errors=True)  # it ends with the service
                 path.mkdir(parents=True, exist_ok=True)
                 path.chmod(int(self.setting(f"{kind}DirectoryMode", "0755"), 8))
                 os.chown(path, who.pw_uid, gid)
@@ -321,6 +319,8 @@ class Init:
     def _launch(self, unit: Unit) -> None:
         unit.wanted, unit.ready, unit.failed, unit.again_at = True, False, "", float("inf")
         unit.starts += 1
+        for name in unit.setting("RuntimeDirectory").split():
+            shutil.rmtree(Path("/run", name), ignore_errors=True)  # it ended with the service
         unit.notes.clear()
         kind = unit.setting("Type", "simple")
         for command in read_unit(unit.name)["ExecStartPre"]:

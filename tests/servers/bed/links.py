@@ -43,7 +43,7 @@ class Links:
 
     def __init__(self) -> None:
         self._links: dict[tuple[str, str], _Link] = {}
-        self._relays: list[ManagedProcess] = []
+        self._relays: dict[str, ManagedProcess] = {}
 
     def cut(self, one: Host, other: Host) -> None:
         self._change(one, other, cut=True)
@@ -59,18 +59,24 @@ class Links:
     def slow(self, one: Host, other: Host, seconds: float) -> None:
         """From now on, what a new TCP connection between these carries takes so much longer, each way.
 
-        The kernel's own means (netem) is missing from many, so this is a relay on each side.
+        The kernel's own means (netem) is missing from many, so this is a relay on each side; all slow links of a host are as slow as
+        its first one.
         """
         for host in (one, other):
-            # In the host's network only, and with this machine's files: nothing of it is seen on the host.
-            into = ["nsenter", "--target", str(host.pid), "--net", sys.executable, "-I", "-S", str(_RELAY)]
-            process = ManagedProcess(
-                [*into, str(_RELAY_PORT), str(_RELAY_MARK), str(seconds)], host.console.with_name("relay.log")
-            )
-            self._relays.append(process)
-            until(lambda process=process: "listening" in process.tail() or not process.alive, what="the relay listens")  # type: ignore[misc]
-            assert process.alive, process.tail()
+            if host.name not in self._relays:
+                self._relays[host.name] = self._relay(host, seconds)
         self._change(one, other, slow=True)
+
+    @staticmethod
+    def _relay(host: Host, seconds: float) -> ManagedProcess:
+        # In the host's network only, and with this machine's files: nothing of it is seen on the host.
+        into = ["nsenter", "--target", str(host.pid), "--net", sys.executable, "-I", "-S", str(_RELAY)]
+        log = host.console.with_name("relay.log")
+        log.unlink(missing_ok=True)
+        process = ManagedProcess([*into, str(_RELAY_PORT), str(_RELAY_MARK), str(seconds)], log)
+        until(lambda: "listening" in process.tail() or not process.alive, what="the relay listens")
+        assert process.alive, process.tail()
+        return process
 
     def heal(self, one: Host, other: Host) -> None:
         self._links.pop((one.name, other.address), None)
@@ -80,7 +86,7 @@ class Links:
 
     def heal_all(self, *hosts: Host) -> None:
         # Relays first: with the rules gone, the ends of what they carry would not hear that it has ended.
-        for relay in self._relays:
+        for relay in self._relays.values():
             relay.end()
         self._relays.clear()
         self._links.clear()
