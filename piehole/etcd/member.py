@@ -36,7 +36,11 @@ _TLS_MENDS: Final = (
         "write the endpoint in piehole.etcd as etcd's certificate names it, or make one that names it",
     ),
     ("certificate verify failed", "set piehole.etcdCA to the certificates that sign etcd's"),
-    ("bad certificate", "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed"),
+    # That is all that etcd says of an expired one, too.
+    (
+        "bad certificate",
+        "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed and that has not expired",
+    ),
     ("certificate required", "set piehole.etcdCert and piehole.etcdKey: etcd asks for a client certificate"),
     ("unknown ca", "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed"),
     ("wrong version number", "etcd does not speak TLS there: write http:// in piehole.etcd, or correct the port"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -121,3 +123,56 @@ def test_a_missing_client_certificate_is_said_with_its_mend(bed: ThreeServers) -
     finally:
         oslo.host.run("git", "config", "--system", "piehole.etcdCert", "/etc/piehole/client.pem")
         oslo.host.run("git", "config", "--system", "piehole.etcdKey", "/etc/piehole/client-key.pem")
+
+
+def _reissue(bed: ThreeServers, tmp_path: Path, name: str, days: int) -> Path:
+    """Another certificate of the same authority for oslo, by the same script; its folder."""
+    made = tmp_path / "pki"
+    shutil.copytree(bed.folder / "pki", made)
+    (made / "oslo" / f"{name}.pem").unlink()
+    subprocess.run(
+        ["sh", str(CHECKOUT / "deploy" / "pki.sh"), str(bed.folder / "servers"), str(made)],
+        env={**os.environ, "PIEHOLE_PKI_DAYS": str(days)},
+        check=True,
+        timeout=60,
+    )
+    return made / "oslo"
+
+
+def test_an_expired_client_certificate_is_said_with_its_mend(bed: ThreeServers, tmp_path: Path) -> None:
+    oslo = bed.servers[0]
+    expired = _reissue(bed, tmp_path, "client", 0)
+    time.sleep(1.1)  # it is valid for the second in which it was made
+    for suffix in ("", "-key"):
+        file = oslo.host.path(f"/root/client{suffix}.pem")
+        file.write_bytes((expired / f"client{suffix}.pem").read_bytes())
+        file.chmod(0o644)
+        oslo.host.run("mv", f"/root/client{suffix}.pem", f"/etc/piehole/expired{suffix}.pem")
+    try:
+        oslo.host.run("git", "config", "--system", "piehole.etcdCert", "/etc/piehole/expired.pem")
+        oslo.host.run("git", "config", "--system", "piehole.etcdKey", "/etc/piehole/expired-key.pem")
+        _says(oslo, "bad certificate", "piehole.etcdCert", "not expired", status=3)
+    finally:
+        oslo.host.run("git", "config", "--system", "piehole.etcdCert", "/etc/piehole/client.pem")
+        oslo.host.run("git", "config", "--system", "piehole.etcdKey", "/etc/piehole/client-key.pem")
+
+
+def test_an_expired_certificate_of_etcd_is_said_and_the_other_members_are_asked(
+    bed: ThreeServers, clone: str, tmp_path: Path
+) -> None:
+    oslo = bed.servers[0]
+    files = [oslo.host.path(f"/etc/piehole/server{suffix}.pem") for suffix in ("", "-key")]
+    before = [file.read_bytes() for file in files]
+    expired = _reissue(bed, tmp_path, "server", 0)
+    for file in files:  # etcd reads them anew for each connection
+        file.write_bytes((expired / file.name).read_bytes())
+    time.sleep(1.1)
+    try:
+        said = oslo.piehole("check", REPOSITORY, check=False).stdout
+        assert "certificate has expired" in said
+        assert "renew the certificate" in said
+        bed.laptop.commit(clone, "by way of the other members")
+        accepted(bed.laptop.push(clone, oslo.ssh))
+    finally:
+        for file, content in zip(files, before, strict=True):
+            file.write_bytes(content)
