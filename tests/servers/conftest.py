@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def shared_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeServers]:
     bed = ThreeServers(tmp_path_factory.mktemp("servers"), etcd_settings=f"ETCD_AUTH_TOKEN_TTL={TOKEN_SECONDS}\n")
+    try:
+        yield bed.begin()
+    finally:
+        bed.end()
+
+
+@pytest.fixture
+def own_bed(tmp_path: Path) -> Iterator[ThreeServers]:
+    """Three servers for one test alone, which breaks what could not be mended behind it."""
+    bed = ThreeServers(tmp_path / "own")
     try:
         yield bed.begin()
     finally:

@@ -20,8 +20,10 @@ def _told(server: Server, revision: int) -> bool:
 
 
 @pytest.mark.timeout(240)
-def test_etcd_is_put_back_line_by_line_and_nothing_moves_back(bed: ThreeServers, clone: str) -> None:
+def test_etcd_is_put_back_line_by_line_and_nothing_moves_back(own_bed: ThreeServers) -> None:
+    bed = own_bed
     oslo, lima, kyoto = bed.servers
+    clone = bed.laptop.clone(oslo.https)
     old = bed.laptop.commit(clone, "before the backup")
     accepted(bed.laptop.push(clone, oslo.https))
     bed.everywhere(MAIN, old)
@@ -53,7 +55,7 @@ def test_etcd_is_put_back_line_by_line_and_nothing_moves_back(bed: ThreeServers,
         until(lambda server=server: halted(server), 30, f"{server.site} stands still")  # type: ignore[misc]
     assert {server.at() for server in bed} == {new}
     bed.laptop.commit(clone, "while all stand still")
-    refused(bed.laptop.push(clone, kyoto.https), "went-back")
+    refused(bed.laptop.push(clone, kyoto.ssh), "went-back")
 
     shown = kyoto.piehole("clobber", "--newest", "--yes", "-C", REPOSITORY)
     assert f"{old[:12]} -> {new[:12]} (forward)" in shown.stdout
