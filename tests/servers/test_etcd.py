@@ -143,11 +143,10 @@ def test_an_expired_client_certificate_is_said_with_its_mend(bed: ThreeServers, 
     oslo = bed.servers[0]
     expired = _reissue(bed, tmp_path, "client", 0)
     time.sleep(1.1)  # it is valid for the second in which it was made
-    for suffix in ("", "-key"):
-        file = oslo.host.path(f"/root/client{suffix}.pem")
-        file.write_bytes((expired / f"client{suffix}.pem").read_bytes())
-        file.chmod(0o644)
-        oslo.host.run("mv", f"/root/client{suffix}.pem", f"/etc/piehole/expired{suffix}.pem")
+    names = [f"/etc/piehole/expired{suffix}.pem" for suffix in ("", "-key")]
+    for name in names:
+        oslo.host.write(name, (expired / Path(name).name.replace("expired", "client")).read_text(), mode=0o400)
+        oslo.host.run("chown", "git:git", name)
     try:
         oslo.host.run("git", "config", "--system", "piehole.etcdCert", "/etc/piehole/expired.pem")
         oslo.host.run("git", "config", "--system", "piehole.etcdKey", "/etc/piehole/expired-key.pem")
@@ -155,6 +154,7 @@ def test_an_expired_client_certificate_is_said_with_its_mend(bed: ThreeServers, 
     finally:
         oslo.host.run("git", "config", "--system", "piehole.etcdCert", "/etc/piehole/client.pem")
         oslo.host.run("git", "config", "--system", "piehole.etcdKey", "/etc/piehole/client-key.pem")
+        oslo.host.run("rm", *names)
 
 
 def test_an_expired_certificate_of_etcd_is_said_and_the_other_members_are_asked(
