@@ -16,7 +16,6 @@ from piehole import journal, keys
 from piehole.errors import PieholeError
 from piehole.etcd.model import KeyValue
 from piehole.journal import Entry
-from piehole.keys import decode
 from piehole.readout import Readout
 from piehole.records import PushRecord
 
@@ -80,7 +79,13 @@ class Chronicle:
                     continue
             if revision in asked:
                 entries.append(_signed(entry, asked[revision]))
-        journal.append(self._git_dir, entries)
+        try:
+            journal.append(self._git_dir, entries)
+        except OSError:
+            # Nobody sees these again. What was written before the disk was full comes twice, and is read as one.
+            with self._lock:
+                self._pending = [*((entry, True) for entry in entries), *self._pending]
+            raise
         return len(entries)
 
 
@@ -116,4 +121,4 @@ def _signed(entry: Entry, push: PushRecord | None) -> Entry:
 
 
 def _text(kv: KeyValue) -> str:
-    return decode(kv.value.removesuffix(b"\n"))
+    return journal.value_text(kv.value)

@@ -82,6 +82,7 @@ class Served:
             self.local,
             Supply(self.local, health, limits=limits, failed=self._tell_peer),
             lambda: cluster.view(config.group),
+            lambda: cluster.view(config.group).revision,
         )
         self._peers: dict[str, str] = {}  # what was last said of a peer that failed
         self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at)

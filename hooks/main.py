@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from time import monotonic, sleep
 
-from piehole import ask, inflight, proc
+from piehole import ask, inflight, proc, walk
+from piehole.steps import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _RESERVED = "refs/piehole/"
 # An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has.
 _PROMPT = 0.1
+# Refs of one transaction of git. What deploy/ sets as etcd's --max-txn-ops; each ref costs a push some 30 ms before etcd can say no.
+_MOST = 8192
 
 
 class Refused(Exception):
@@ -35,6 +38,20 @@ def say(token: str, sentence: str) -> None:
         os.write(2, f"piehole: {token}: {sentence}\n".encode("utf-8", "surrogateescape"))
     except OSError:
         pass
+
+
+def transaction(lines: list[str]) -> list[tuple[str, str, str]]:
+    """Old value, new value and name of each ref, from what git writes to ``reference-transaction`` (githooks(5)).
+
+    :raises ValueError: a line is none of git's
+    """
+    found = []
+    for line in lines:
+        fields = line.split(" ", 2)
+        if len(fields) != 3:
+            raise ValueError(f"git's line {line[:200]!r} for this transaction makes no sense")
+        found.append((fields[0], fields[1], fields[2]))
+    return found
 
 
 def run(libraries: str, arguments: list[str], lines: list[str]) -> int:
@@ -83,9 +100,12 @@ class Hook:
                 f"this push uses the namespace {namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others.",
             )
         self._check_gate()
+        reached(Step.UPDATE_BEGUN)
         record = inflight.Record(self.git_dir, self._receive_pack()).open()
+        self._check_number(record)
         answer = self._decide(record, ["admit", f"command {ref} {old} {new}"])
         word, _, rest = answer[0].partition(" ")
+        reached(Step.ADMITTING)
         if word == "take":
             self._check_reflog(ref)
             record.announce(inflight.Announcement(ref, old, new, rest, managed=True))
@@ -93,6 +113,7 @@ class Hook:
             record.announce(inflight.Announcement(ref, old, new, "-", managed=False))
         else:
             raise self._refused(answer)
+        reached(Step.ANNOUNCED)
 
     def prepared(self, lines: list[str]) -> None:
         """Swap all refs of this transaction, whose locks git holds; the gate is closed except where it is known to be open."""
@@ -101,10 +122,14 @@ class Hook:
             return
         if not lines:
             self._refuse_swallowed_lines()
-        asked = [line.split(" ", 2) for line in lines]
-        managed = [
-            (old, new, ref) for old, new, ref in asked if ref.startswith("refs/") and not ref.startswith(_RESERVED)
-        ]
+        try:
+            asked = transaction(lines)
+        except ValueError as error:
+            raise Refused(
+                "no-access",
+                f"{error}: a hook that is chained before piehole's `reference-transaction` must pass standard input on as it came.",
+            ) from error
+        managed = [one for one in asked if one[2].startswith("refs/") and not one[2].startswith(_RESERVED)]
         if not managed:
             return
         record = inflight.Record(self.git_dir, self._receive_pack())
@@ -114,9 +139,21 @@ class Hook:
             pass  # nothing was announced, so every line is refused below
         wanted = [one for one in (self._announced(record, *line) for line in managed) if one is not None]
         if wanted:
+            reached(Step.PREPARED_BEGUN)
             for one in wanted:
                 self._check_reflog(one.ref)
             self._propose(record, wanted)
+
+    def _check_number(self, record: inflight.Record) -> None:
+        """With ``--atomic`` git asks about all refs before it moves any, so a push that no etcd takes can end here. (Without it
+        each ref is settled before the next one is asked about.)
+        """
+        waiting = sum(one.managed and not one.settled for one in record.announced.values())
+        if waiting >= _MOST:
+            raise Refused(
+                "too-many",
+                f"this push moves more than {_MOST} refs at once, and it is never split. Push fewer refs at once, or without --atomic.",
+            )
 
     def _refuse_swallowed_lines(self) -> None:
         """A hook before this one that has read standard input itself must pass it on: what it keeps would move unagreed."""
@@ -181,7 +218,7 @@ class Hook:
         while not os.path.lexists(path):
             path = os.path.dirname(path)
         # Git removes a folder that is in a reflog's way where it holds nothing but folders.
-        free = os.path.isdir(path) if path != log else not any(files for _, _, files in os.walk(log))
+        free = os.path.isdir(path) if path != log else all(folder for _, folder in walk.below(log))
         if not free or not os.access(path, os.W_OK):
             raise Refused(
                 "no-access",
@@ -198,6 +235,7 @@ class Hook:
             answer = self._decide(record, question)
             if answer[0] != "again":
                 break
+            reached(Step.REBASING)
             for line in answer[1:]:
                 _, ref, snapshot = line.split(" ")
                 one = record.announced[ref]
@@ -215,7 +253,9 @@ class Hook:
             f"the group has taken {', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}.",
         )
         try:
+            reached(Step.ANSWERED)
             record.settle([one.ref for one in wanted])
+            reached(Step.SETTLED)
         except OSError:
             pass  # a note for people who look; the group has taken the refs, so nothing may veto them now
 

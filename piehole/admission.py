@@ -20,6 +20,7 @@ from piehole.oids import is_zero
 from piehole.readout import Readout
 from piehole.records import PushRecord
 from piehole.repository import Move, Repository
+from piehole.steps import Step, reached
 from piehole.swap import Accepted, Basis, Proposal, Swapper, Unknown
 
 LEAST: Final = 0.1  # seconds: what each question may take of a push whose patience is used up
@@ -129,6 +130,7 @@ class Admission:
         if refused:
             # What may have been sent before was let pass then.
             return Unknown(refused.sentence) if earlier else refused
+        reached(Step.KEEPING)
         self._repository.keep(self._repository.not_contained(moves, kinds))
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         push = PushRecord(pusher.push_id, self._config.site, pusher.name, time)

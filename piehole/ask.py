@@ -113,7 +113,7 @@ def ask(git_dir: str, question: list[str]) -> list[str]:
             # It may act on the question all the same.
             raise NobodyHome("the controller speaks another version", asked=True)
         return reader.message(monotonic() + float(first[2]) * SHARE)
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, OverflowError) as error:
         raise NobodyHome(str(error), asked=asked) from error
     finally:
         connection.close()

@@ -10,6 +10,7 @@
     │   │   └── NoAccess         this account cannot read the etcd credentials
     │   └── Compacted            the history that was asked for is gone: list again
     ├── GitError                 a git process failed where it must not
+    │   └── GitSilent            it gave no answer in time and was ended
     ├── TransferError            a fetch from one peer failed: try the next one
     │   └── TransferRejected     the peer sent something that is corrupt, incomplete or too large
     └── Halted                   the site must not move: etcd or this disk went back, wrong group, twin
@@ -73,6 +74,10 @@ class GitError(PieholeError):
         super().__init__(message)
         self.returncode = returncode
         self.stderr = stderr
+
+
+class GitSilent(GitError):
+    """A git process gave no answer in time, and was ended: trying the same with less takes as long again."""
 
 
 class TransferError(PieholeError):

@@ -11,7 +11,6 @@ from piehole import journal, keys
 from piehole.deadline import Deadline
 from piehole.etcd.model import Event, KeyValue
 from piehole.journal import Entry
-from piehole.keys import decode
 from piehole.local import Local
 from piehole.oids import zero
 from piehole.records import PushRecord, RecordError
@@ -101,7 +100,7 @@ def _told(local: Local, events: Iterable[Event]) -> Iterator[Change]:
 
 def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise: str) -> Change:
     """:param otherwise: the kind, where no push record has the change's revision"""
-    new = decode(kv.value.removesuffix(b"\n"))
+    new = journal.value_text(kv.value)
     try:
         record = PushRecord.parse(push.value) if push is not None else None
     except RecordError:

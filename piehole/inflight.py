@@ -17,13 +17,18 @@ Imports nothing heavy: it is on the hooks' path.
 from __future__ import annotations
 
 import os
-from errno import EIO, ENOSPC
+from errno import EFBIG, EIO, ENOSPC
+from stat import S_ISREG
+
+from piehole.steps import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = "piehole/inflight"
+_DIGITS = 9  # of a number of milliseconds; more is none of ours
+LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
 
 
 class Announcement:
@@ -66,6 +71,7 @@ class Record:
             return self
         try:
             os.fchmod(handle, mode)  # past the umask
+            reached(Step.RECORD_CREATED)
             self.push_id = os.urandom(16).hex()
             _write(handle, f"piehole 1 {self.push_id}\n")
         finally:
@@ -77,10 +83,16 @@ class Record:
 
         :raises FileNotFoundError: nothing was announced for this receive-pack
         """
-        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # Not blocking: whoever may write the folder could have put a pipe there.
+        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as file:
+            if not S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(EIO, "the in-flight record is no file", self.path)
+            content = file.read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise OSError(EFBIG, "the in-flight record is too large", self.path)
             # A line without its end was cut off by a kill -9 and announces nothing.
-            lines = file.read().decode("utf-8", "surrogateescape").split("\n")[:-1]
+            lines = content.decode("utf-8", "surrogateescape").split("\n")[:-1]
         for line in lines:
             word, _, rest = line.partition(" ")
             fields = rest.split(" ")
@@ -91,7 +103,7 @@ class Record:
                 self.announced[rest].settled = True
             elif word == "silent":
                 self.silent = True
-            elif word == "waited" and rest.isdigit():
+            elif word == "waited" and rest.isascii() and rest.isdigit() and len(rest) <= _DIGITS:
                 self.waited += int(rest) / 1000
             elif word == "piehole" and len(fields) == 2 and fields[0] == "1":
                 self.push_id = fields[1]

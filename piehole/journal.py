@@ -14,7 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from piehole.keys import decode
+from piehole.steps import Step, reached
+
 FILE: Final = "piehole/log"
+_VALUE: Final = 1024  # bytes; an oid has 64
 LARGEST: Final = 8 << 20  # bytes, about 30,000 moves; two such files are kept
 
 
@@ -35,6 +39,11 @@ class Entry:
     time: str
 
 
+def value_text(raw: bytes) -> str:
+    """A key's value as the log has it: without its trailing newline, and cut where it is longer than any value of ours."""
+    return decode(raw[:_VALUE].removesuffix(b"\n"))
+
+
 def append(git_dir: Path, entries: Iterable[Entry]) -> None:
     """Append to the log. Several processes may do so at once.
 
@@ -47,6 +56,7 @@ def append(git_dir: Path, entries: Iterable[Entry]) -> None:
     path.parent.mkdir(exist_ok=True)
     handle = _opened(path)
     try:
+        reached(Step.LOGGING)
         # A line that was cut off (disk full, power) must not swallow the next one.
         if os.fstat(handle).st_size and os.pread(handle, 1, os.fstat(handle).st_size - 1) != b"\n":
             text = "\n" + text
@@ -96,7 +106,7 @@ def _entries(path: Path) -> Iterator[Entry]:
     for line in lines:
         try:
             yield _entry(json.loads(line))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from piehole import inflight, proc
 from piehole.oids import is_zero
+from piehole.steps import Step, reached
 
 # A lock that was made this long (seconds) after the dead one's last sign of life is somebody else's.
 _LATE: Final = 60.0
@@ -40,6 +41,7 @@ def clear(git_dir: Path) -> list[str]:
             seen = _modified(Path(record.path))
             if not all(_remove(git_dir / name, seen, removed) for name in _locks(record, living)):
                 dead.discard(record.name)
+    reached(Step.UNLOCKED)
     for name in dead:  # also those that were cut off before their first line, and announced nothing
         (folder / name).unlink(missing_ok=True)
     return removed

@@ -40,7 +40,10 @@ def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None 
         views[:] = [_view(local)]
         return views[0]
 
-    report = _until_settled(Reconciler(local, Supply(local, Health(), progress=progress), view))
+    def claim() -> int:
+        return local.swapper.read([], Deadline(_PATIENCE)).revision
+
+    report = _until_settled(Reconciler(local, Supply(local, Health(), progress=progress), view, claim))
     if report.converged:
         publish(local, report)
         reap(local, Deadline(_PATIENCE), views[0].entries)

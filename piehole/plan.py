@@ -98,8 +98,10 @@ def plan(
     :param in_flight: refs that a living receive-pack has announced: it is about to move them itself, under their locks
     """
     none = zero(object_format)
+    flying = set(in_flight)
     stuck: dict[str, str] = {}
     moves: dict[str, Move] = {}
+    coming: set[str] = set()
     losers = _losers(desired)
     for ref, value in desired.refs.items():
         if ref in observed.symbolic:
@@ -114,6 +116,10 @@ def plan(
             )
         elif local != value.oid:
             moves[ref] = Move(ref, local, value.oid)
+        elif is_zero(value.oid) and ref in flying:
+            # Deleted in the group and not here. But a push that was accepted before the deletion may be about to create it here: who
+            # took this site for one that has seen the deletion would reap the tombstone, and the ref would stay here for good.
+            coming.add(ref)
     unadopted = [
         ref
         for ref in observed.refs
@@ -121,7 +127,6 @@ def plan(
     ]
     opinions = set(moves)
     room = _room(moves, observed, {*unadopted, *(losers.keys() & observed.refs.keys())}, stuck)
-    flying = set(in_flight)
     deferred = {ref for ref in moves if ref in flying or room.get(ref, set()) & flying}
     needed = {blocker for ref, blockers in room.items() if ref not in deferred for blocker in blockers}
     deferred |= {blocker for ref in deferred for blocker in room.get(ref, set())} - opinions - needed
@@ -132,7 +137,7 @@ def plan(
         stuck=stuck,
         locked=dict(desired.locked),
         unadopted=tuple(sorted(ref for ref in unadopted if ref not in moves)),
-        deferred=tuple(sorted(deferred)),
+        deferred=tuple(sorted(deferred | coming)),
     )
 
 

@@ -19,6 +19,7 @@ from piehole.local import Local
 from piehole.readout import Readout
 from piehole.records import Progress, PushRecord, RecordError, SiteRecord
 from piehole.standing import DiskState, Note
+from piehole.steps import Step, reached
 
 _NOTE: Final = 1.0  # seconds that a push, which has succeeded, waits to write its note
 _LOOK_EVERY: Final = 0.01  # seconds
@@ -108,6 +109,7 @@ def remember_push(local: Local, revision: int, push_id: str) -> None:
     """
     try:
         with state_lock(local.git_dir, Deadline(_NOTE)):
+            reached(Step.NOTING)
             standing.save(local.git_dir, standing.load(local.git_dir).took(Note(revision, push_id)))
     except (PieholeError, OSError):
         return  # a full disk, a controller that hangs, an account that may not write here: `piehole check` names them
@@ -156,10 +158,13 @@ def publish(local: Local, revision: int, deadline: Deadline, *, takeover: bool =
         found = readout.progress.mod_revision if readout.progress else 0
         state = state.announcing(revision)
         standing.save(local.git_dir, state)
+        reached(Step.PROGRESS_ANNOUNCED)
         record = Progress(revision, state.pending[-1].id, now())
         result = local.etcd.txn([Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=deadline)
         if not result.succeeded:
             # No other process of this repository writes meanwhile: it is a twin, or this one's own write of a while ago.
             _check(local, deadline, revision)
             raise PieholeError(f"the progress record of the site {local.config.site!r} changed meanwhile; look again.")
+        reached(Step.PROGRESS_SENT)
         standing.save(local.git_dir, state.confirmed())
+        reached(Step.PROGRESS_CONFIRMED)

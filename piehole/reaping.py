@@ -19,6 +19,7 @@ from piehole.local import Local
 from piehole.oids import is_zero
 from piehole.progress import now
 from piehole.records import Progress, PushRecord, RecordError, SiteRecord
+from piehole.steps import Step, reached
 
 # Keys in one transaction; the second where etcd has its default --max-txn-ops (128).
 _SIZES: Final = (4000, 120)
@@ -102,4 +103,7 @@ def _reap(local: Local, batch: Sequence[tuple[str, int]], sites: Compare, deadli
         Put(k.ref(group, keys.FENCE), fence.dump()),
     )
     compares = [sites, *(Compare(k.ref(group, name), mod_revision=mod) for name, mod in batch)]
-    return local.etcd.txn(compares, list(operations), deadline=deadline).succeeded
+    reached(Step.REAPING)
+    reaped = local.etcd.txn(compares, list(operations), deadline=deadline).succeeded
+    reached(Step.REAPED)
+    return reaped

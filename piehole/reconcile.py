@@ -3,8 +3,11 @@
 Orders that must hold:
 
 * Local refs are read first, the desired state after them; else a push that lands in between looks like a stray local change.
+* What is claimed as reached was read before the pushes in flight were, and these before the local refs: a push whose swap is as old as
+  the claim is then seen in flight, or its ref as it left it.
 * A ref never moves to an oid whose closure is not proven to be here, and not before its objects are protected from pruning.
 * A local tip that the new value does not contain is kept before the ref moves.
+* What the group wants is asked once more between git's locking of the refs and their move (:mod:`piehole.confirm`).
 """
 
 from __future__ import annotations
@@ -16,20 +19,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from piehole import inflight, keys, leftovers, proc, standing
+from piehole import confirm, inflight, keys, leftovers, proc
 from piehole.deadline import Deadline
-from piehole.errors import GitError, Halted
-from piehole.judge import WENT_BACK, Command
+from piehole.errors import GitError
+from piehole.judge import Command
 from piehole.local import Local
 from piehole.oids import is_zero
 from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.readout import Readout
 from piehole.repository import Move, Observed
+from piehole.steps import Step, reached
 from piehole.supply import Supply
 from piehole.transfer.hold import Hold
 
-# More refs than this are verified by listing the group, fewer by reading just them.
-_FEW: Final = 50
 # Seconds for which a lock is taken for somebody's at work (git gc packing refs), not for a leftover.
 _BRIEF: Final = 3.0
 # Seconds after which a push in another pid namespace, which says nothing any more, is taken for over.
@@ -87,14 +89,24 @@ def _flies(record: inflight.Record) -> bool:
 class Reconciler:
     """Reconciles one repository. One at a time: the caller sees to it that there is no second one in this process."""
 
-    def __init__(self, local: Local, supply: Supply, view: Callable[[], Readout], *, patience: float = 10.0) -> None:
+    def __init__(
+        self,
+        local: Local,
+        supply: Supply,
+        view: Callable[[], Readout],
+        claim: Callable[[], int],
+        *,
+        patience: float = 10.0,
+    ) -> None:
         """
         :param view: the group's keys; called after the local refs were read
+        :param claim: a revision that the next view has reached; called before anything else is read
         :param patience: seconds to wait for etcd
         """
         self._local = local
         self._supply = supply
         self._view = view
+        self._claim = claim
         self._patience = patience
 
     def run(self, stop: threading.Event | None = None) -> Report:
@@ -107,11 +119,15 @@ class Reconciler:
         :raises PieholeError: this process runs under another account than the repository's owner
         """
         started = time.monotonic()
+        reached(Step.RECONCILING)
         self._local.repository.check_owner()
         leftovers.clear(self._local.git_dir)
-        observed = self._local.repository.observe()
+        claim = self._claim()
         in_flight = self._in_flight()
+        observed = self._local.repository.observe()
+        in_flight |= self._in_flight()
         readout = self._view()
+        claimed = min(claim, readout.revision)
         desired = self._desired(readout)
         planned = self._plan(desired, observed, in_flight)
         if planned.moves or planned.head:
@@ -119,12 +135,12 @@ class Reconciler:
             desired = self._verified(desired, names, readout.revision)
             planned = only(self._plan(desired, observed, in_flight), names)
         report = Report(
-            revision=readout.revision,
+            revision=claimed,
             locked=planned.locked,
             unadopted=planned.unadopted,
             deferred=planned.deferred,
             stuck=dict(planned.stuck),
-            newest=desired.newest,
+            newest=min(desired.newest, claimed),
         )
         report = self._carry_out(planned, desired, observed, report, stop)
         return replace(report, seconds=time.monotonic() - started)
@@ -144,7 +160,9 @@ class Reconciler:
     def _verified(self, desired: Desired, refs: Collection[str], seen: int) -> Desired:
         """The desired state with the values of these refs and HEAD read anew, now that the local refs have been read.
 
-        The view may be older than the local refs: a push that went through here just now would look like a stray change.
+        The view may be older than the local refs: a push that went through here just now would look like a stray change. Nothing
+        would come of it, since every move is confirmed; but its tip would be kept, objects be fetched for nothing, and a ref be
+        called stuck that is not. So this read says what to prepare, and the one under the locks what may be done.
 
         :param seen: the view's revision
         :raises Halted: etcd is not the one, or no longer as new as the one, that the view is of
@@ -152,15 +170,9 @@ class Reconciler:
         deadline = Deadline(self._patience)
         # A move is never to "nothing" and back, so these commands only say which keys to read.
         commands = [Command(ref, "?", "?") for ref in (*refs, keys.HEAD)]
-        whole = len(refs) > _FEW
+        whole = len(refs) > confirm.FEW
         readout = self._local.swapper.list_group(deadline) if whole else self._local.swapper.read(commands, deadline)
-        if readout.revision < seen:
-            raise Halted(
-                WENT_BACK, f"etcd is at revision {readout.revision}, and was at {seen} a moment ago: nothing moves."
-            )
-        halted = standing.check_group(self._local.config, readout.group.value if readout.group else None)
-        if halted is not None:
-            raise halted
+        confirm.check(readout, seen, self._local.config)
         fresh = self._desired(readout)
         if whole:
             return fresh
@@ -190,11 +202,15 @@ class Reconciler:
             if moves:
                 kept = repository.not_contained(moves)
                 repository.keep(kept)
-                failed = repository.move(moves, f"piehole: revision {report.revision}")
-                moves = [move for move in moves if move.ref not in failed]
-                hindered = self._hindered({move.ref: move for move in planned.moves if move.ref in failed}, failed)
+                reached(Step.TIPS_KEPT)
+                seen = max(report.revision, desired.newest)
+                confirmed = confirm.Confirmation(self._local, planned, moves, desired, seen)
+                unmoved = repository.move(moves, f"piehole: revision {report.revision}", confirmed)
+                failed = {move.ref: move for move in moves if move.ref in unmoved.failed}
+                moves = [move for move in moves if move.ref not in failed and move.ref not in unmoved.unwanted]
+                hindered = self._hindered(failed, unmoved.failed)
                 stuck |= hindered.stuck
-                deferred |= hindered.deferred
+                deferred |= hindered.deferred | unmoved.unwanted
         head = self._set_head(planned.head, stuck, deferred)
         return replace(
             report,
@@ -231,6 +247,7 @@ class Reconciler:
         try:
             if target:
                 self._local.repository.set_head(target)
+                reached(Step.HEAD_SET)
         except GitError as error:
             age = self._local.repository.lock_age(keys.HEAD)
             if age is not None and abs(age) < _BRIEF:

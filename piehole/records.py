@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from piehole.errors import PieholeError
+from piehole.keys import encode
 
 FORMAT: Final = 1
 _LARGEST: Final = 64 * 1024  # bytes; a record is a few hundred
@@ -40,6 +41,10 @@ def _text(what: str, value: Mapping[str, Any], name: str, default: str | None = 
     found = value.get(name, default)
     if not isinstance(found, str):
         raise RecordError(f"{what} in etcd has no text field {name!r}.")
+    try:
+        encode(found)
+    except UnicodeEncodeError as error:
+        raise RecordError(f"{what} in etcd has a field {name!r} that is no text: {found[:60]!a}") from error
     return found
 
 

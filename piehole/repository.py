@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Final
 
 from piehole import ancestry, git, keys
-from piehole.errors import GitError, PieholeError
+from piehole.errors import GitError, GitSilent, PieholeError
 from piehole.oids import is_zero, zero
+from piehole.steps import Step, reached
+from piehole.transaction import RefTransaction
 
 # piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
 _NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
 _ONE_TRANSACTION = 10_000  # refs
+# Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
+_NO_WAITING = ("-c", "core.filesRefLockTimeout=100")
 # An object that git has without its being stored anywhere.
 EMPTY_TREES: Final = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -38,6 +43,22 @@ class Move:
     @property
     def deletes(self) -> bool:
         return is_zero(self.new)
+
+
+@dataclass(frozen=True, slots=True)
+class Unmoved:
+    """The refs that stayed: ``failed`` with git's words, ``unwanted`` since who was asked under git's locks wanted them no more."""
+
+    failed: Mapping[str, str] = field(default_factory=dict)
+    unwanted: frozenset[str] = frozenset()
+
+    def __or__(self, other: Unmoved) -> Unmoved:
+        return Unmoved({**self.failed, **other.failed}, self.unwanted | other.unwanted)
+
+
+# Called with the moves of one transaction while git holds the locks of their refs, and each ref has its old value; answers which of
+# these refs may still move. What it raises ends everything, and moves nothing of that transaction.
+Confirm = Callable[[Sequence[Move]], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +124,12 @@ class Repository:
                 text = (self.git_dir / ref).read_bytes()[:4096]
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
+            except OSError as error:
+                if (
+                    error.errno == ENAMETOOLONG
+                ):  # then no such file can be there; git says so where it is asked to make it
+                    return None
+                raise
             return keys.decode(text[4:].strip()) if text.startswith(b"ref:") else None
         found = git.lines(self.git("symbolic-ref", "--quiet", ref, ok=(0, 1, 128)))
         return found[0] if found else None
@@ -213,7 +240,7 @@ class Repository:
                 return 0
             words = line.partition(b"\t")[0].split(b" ")
             stamp = keys.decode(words[-2]) if len(words) > 1 else ""
-        return int(stamp) if stamp.isdigit() else 0
+        return int(stamp) if stamp.isdecimal() else 0
 
     def expire_kept(self, expiry: int) -> list[str]:
         """Let go of the tips that were kept before ``expiry`` (seconds since the epoch); those of unknown age start anew."""
@@ -234,11 +261,14 @@ class Repository:
         shown = self.git("config", "--type=expiry-date", "--default=90.days", "--get", "piehole.keepFor")
         return int(git.lines(shown)[0])
 
-    def move(self, moves: Sequence[Move], message: str) -> dict[str, str]:
-        """Move local refs, each from its explicit old value; return those that could not be moved, with git's words.
+    def move(self, moves: Sequence[Move], message: str, confirm: Confirm) -> Unmoved:
+        """Move local refs, each from its explicit old value, and tell which could not be moved.
 
         Deletions go in an earlier transaction than creations, so that ``a`` can make room for ``a/b``. Where a transaction
         fails, its halves are tried: one ref that is locked must not hold up the others.
+
+        :param confirm: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, anew
+        :raises GitSilent: git hangs; earlier transactions have moved their refs
         """
         failed: dict[str, str] = {}
         for move in moves:
@@ -246,21 +276,42 @@ class Repository:
             target = self.symref_target(move.ref) if move.creates else None
             if target is not None:
                 failed[move.ref] = f"it is a symbolic ref here (to {target})"
+        unmoved = Unmoved(failed)
         sound = [move for move in moves if move.ref not in failed]
         for group in ([m for m in sound if m.deletes], [m for m in sound if not m.deletes]):
             for start in range(0, len(group), _ONE_TRANSACTION):
-                failed |= self._move_together(group[start : start + _ONE_TRANSACTION], message)
-        return failed
+                unmoved |= self._move_together(group[start : start + _ONE_TRANSACTION], message, confirm)
+        return unmoved
 
-    def _move_together(self, moves: Sequence[Move], message: str) -> dict[str, str]:
+    def _move_together(self, moves: Sequence[Move], message: str, confirm: Confirm) -> Unmoved:
+        unwanted: frozenset[str] = frozenset()
         try:
-            self._update([_line(move, self.zero) for move in moves], message)
+            # Aborted, the locks are gone: what is still wanted must be confirmed under the next ones.
+            while moves and (declined := self._move_confirmed(moves, message, confirm)):
+                unwanted |= declined
+                moves = [move for move in moves if move.ref not in declined]
+        except GitSilent:
+            raise
         except GitError as error:
             if len(moves) == 1:
-                return {moves[0].ref: error.stderr or str(error)}
+                return Unmoved({moves[0].ref: error.stderr or str(error)}, unwanted)
             middle = len(moves) // 2
-            return self._move_together(moves[:middle], message) | self._move_together(moves[middle:], message)
-        return {}
+            halves = (moves[:middle], moves[middle:])
+            first, second = (self._move_together(half, message, confirm) for half in halves)
+            return Unmoved(unwanted=unwanted) | first | second
+        return Unmoved(unwanted=unwanted)
+
+    def _move_confirmed(self, moves: Sequence[Move], message: str, confirm: Confirm) -> frozenset[str]:
+        """All of these moves in one transaction, or none: the refs that are no longer wanted."""
+        commands = keys.encode(_commands([_line(move, self.zero) for move in moves]))
+        options = (*_NO_HOOKS, *_NO_WAITING)
+        with RefTransaction(self.git_dir, options, ("--create-reflog", "-m", message), len(moves)) as transaction:
+            transaction.prepare(commands)
+            declined = frozenset(move.ref for move in moves).difference(confirm(moves))
+            if not declined:
+                transaction.commit()
+                reached(Step.REFS_MOVED)
+        return declined
 
     def lock_age(self, ref: str) -> float | None:
         """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""
@@ -277,19 +328,13 @@ class Repository:
 
     def _update(self, lines: Sequence[str], message: str) -> None:
         if lines:
-            stdin = "".join(f"option no-deref\0{line}" for line in lines)
-            # Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
-            update = [
-                "-c",
-                "core.filesRefLockTimeout=100",
-                "update-ref",
-                "--stdin",
-                "-z",
-                "--create-reflog",
-                "-m",
-                message,
-            ]
-            self.git(*update, stdin=keys.encode(stdin))
+            update = [*_NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
+            self.git(*update, stdin=keys.encode(_commands(lines)))
+
+
+def _commands(lines: Sequence[str]) -> str:
+    """For ``git update-ref --stdin -z``; nothing is written through a symbolic ref."""
+    return "".join(f"option no-deref\0{line}" for line in lines)
 
 
 def _line(move: Move, zero_oid: str) -> str:

@@ -19,6 +19,7 @@ from piehole.errors import Halted, PieholeError
 from piehole.judge import WENT_BACK, WRONG_GROUP
 from piehole.readout import Readout
 from piehole.records import GroupRecord, Progress, RecordError, SiteRecord
+from piehole.steps import Step, reached
 
 _FILE: Final = "piehole/state.json"
 _ADVICE: Final = (
@@ -98,7 +99,7 @@ def load(git_dir: Path) -> DiskState:
         )
     except FileNotFoundError:
         return DiskState()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PieholeError(
             f"{path} cannot be read ({error}). Compare with the other sites, then run `piehole accept` here to write it anew."
         ) from error
@@ -125,20 +126,23 @@ def stamp(git_dir: Path) -> int:
 
 
 def save(git_dir: Path, state: DiskState) -> None:
-    """Write the state so that it survives a power failure from the moment this returns.
+    """Write the state so that it survives a power failure from the moment this returns. The caller holds the state's lock.
 
     :raises OSError: the disk is full or cannot be written
     """
     path = git_dir / _FILE
     path.parent.mkdir(exist_ok=True)
     text = json.dumps({name: value for name, value in asdict(state).items() if name != "pushed" or value})
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # One name for all, so that what a writer that was killed has left goes with the next: only one writes at a time.
+    scratch = path.with_name(f"{path.name}.tmp")
+    scratch.unlink(missing_ok=True)  # another account's could not be written
     with scratch.open("w") as file:
         # Whoever may enter the folder may read it: where no controller answers, the hooks of all pushers do.
         os.fchmod(file.fileno(), 0o600 | path.parent.stat().st_mode & 0o044)
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
+    reached(Step.STATE_WRITTEN)
     scratch.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from piehole import keys, peers
@@ -23,7 +23,8 @@ from piehole.transfer.hold import Hold
 from piehole.transfer.limits import Limits
 
 _LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
-_ORIGINS: Final = 8  # push records that are looked up for one fetch
+_ORIGINS: Final = 8  # push records that are looked up for one fetch,
+_SHARES: Final = 64  # and where no peer has all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,15 @@ class Supplied:
     lacking: Mapping[str, str]
     peers: tuple[str, ...] = ()
     bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Oids to be fetched at once, first of all from ``origin``. ``by_origin``: they are one site's share."""
+
+    oids: list[str]
+    origin: str = ""
+    by_origin: bool = False
 
 
 class Supply:
@@ -85,13 +95,14 @@ class Supply:
         lacking: dict[str, str] = {}
         used: list[str] = []
         received = 0
-        batches = [sorted(missing)]
+        batches = [_Batch(sorted(missing))]
         while batches:
-            batch = batches.pop()
+            turn = batches.pop()
+            batch = turn.oids
             if stop is not None and stop.is_set():
                 lacking.update(dict.fromkeys(batch, "this piehole is being stopped"))
                 continue
-            result = self._from_any(candidates, batch, haves, hold, stop)
+            result = self._from_any(self._first(candidates, turn.origin), batch, haves, hold, stop)
             if result.fetched is not None:
                 used.append(result.site)
                 received += result.fetched.bytes
@@ -99,7 +110,7 @@ class Supply:
                 lacking[batch[0]] = result.why
             else:
                 # One oid that nobody has must not hold up the others.
-                batches += _divided(batch, result.failures)
+                batches += self._parts(turn, wanted, result.failures)
         return Supplied(lacking, tuple(dict.fromkeys(used)), received)
 
     def _candidates(self, wanted: Mapping[str, Value]) -> list[Peer]:
@@ -140,17 +151,47 @@ class Supply:
         for revision in sorted({value.mod_revision for value in wanted.values()}, reverse=True)[:_ORIGINS]:
             if revision == last:
                 break
-            key = self._local.keyspace.ref(self._local.config.group, keys.PUSH)
-            try:
-                found = self._local.etcd.range(key, revision=revision, deadline=deadline).kvs
-                if found and found[0].mod_revision == revision:
-                    return PushRecord.parse(found[0].value).site
-            except PieholeError:  # compacted meanwhile, or no record: then it is not known who pushed
-                continue
+            site = self._pushed_at(revision, deadline)
+            if site:
+                return site
         try:
             return PushRecord.parse(newest[0].value).site if newest else ""
         except RecordError:
             return ""
+
+    def _pushed_at(self, revision: int, deadline: Deadline) -> str:
+        """The site whose push this revision is, ``""`` where that is not known."""
+        key = self._local.keyspace.ref(self._local.config.group, keys.PUSH)
+        try:
+            found = self._local.etcd.range(key, revision=revision, deadline=deadline).kvs
+            return PushRecord.parse(found[0].value).site if found and found[0].mod_revision == revision else ""
+        except PieholeError:  # compacted meanwhile, or no record
+            return ""
+
+    def _first(self, candidates: Sequence[Peer], origin: str) -> list[Peer]:
+        """The candidates with this site before all others, unless it failed lately."""
+        return sorted(candidates, key=lambda peer: peer.site != origin or self._health.suspect(peer.site))
+
+    def _parts(self, turn: _Batch, wanted: Mapping[str, Value], failures: Mapping[str, str]) -> list[_Batch]:
+        """What to ask for next, after no peer could give all of the batch.
+
+        Where several sites take pushes at once none has all of them, but each has its own.
+        """
+        if not turn.by_origin and len({_lacked(why) for why in failures.values()}) > 1:
+            shares = self._by_origin(turn.oids, wanted)
+            if len(shares) > 1:
+                return [_Batch(oids, site, True) for site, oids in shares.items()]
+        return [replace(turn, oids=part) for part in _divided(turn.oids, failures)]
+
+    def _by_origin(self, batch: Sequence[str], wanted: Mapping[str, Value]) -> dict[str, list[str]]:
+        """The oids by the site that pushed them, ``""`` where that is not known."""
+        deadline = Deadline(self._patience)
+        revisions = sorted({wanted[oid].mod_revision for oid in batch}, reverse=True)[:_SHARES]
+        pushed = {revision: self._pushed_at(revision, deadline) for revision in revisions}
+        shares: dict[str, list[str]] = {}
+        for oid in batch:
+            shares.setdefault(pushed.get(wanted[oid].mod_revision, ""), []).append(oid)
+        return shares
 
     def _from_any(
         self,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from piehole import ask, inflight, proc, standing
+from piehole import ask, inflight, proc, standing, walk
 from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
 from piehole.judge import NO_ACCESS
@@ -75,14 +75,18 @@ def halted(local: Local, readout: Readout) -> Halted | None:
 def old_locks(git_dir: Path) -> dict[str, float]:
     """Lock files that stand in the way of every later move of their refs, and their age in seconds."""
     found: dict[str, float] = {}
-    for path in [*(git_dir / name for name in _OTHERS), *sorted((git_dir / "refs").rglob("*.lock"))]:
+    for path in [*(git_dir / name for name in _OTHERS), *sorted(_locks(git_dir / "refs"))]:
         try:
             age = time.time() - path.stat().st_mtime
-        except FileNotFoundError:
+        except OSError:  # gone meanwhile, or no place for a lock
             continue
         if age > _OLD:
             found[str(path.relative_to(git_dir))] = age
     return found
+
+
+def _locks(folder: Path) -> list[Path]:
+    return [Path(path) for path, is_folder in walk.below(str(folder)) if path.endswith(".lock") and not is_folder]
 
 
 def controller_says(git_dir: Path) -> list[str]:

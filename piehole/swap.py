@@ -23,6 +23,7 @@ from piehole.judge import Command
 from piehole.keys import Keyspace, encode
 from piehole.readout import Question, Readout
 from piehole.records import PushRecord, RecordError
+from piehole.steps import Step, reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,10 @@ class Basis:
         """
         :raises ValueError: the in-flight record was damaged
         """
-        fields = json.loads(text)
+        try:
+            fields = json.loads(text)
+        except RecursionError as error:
+            raise ValueError(text[:60]) from error
         if not isinstance(fields, list) or len(fields) != 7 or not isinstance(fields[5], list):
             raise ValueError(text)
         revision, mod, group, site, fence, mods, writes = fields
@@ -159,7 +163,9 @@ class Swapper:
         question = self._question([command for command, _ in proposal.items])
         reads = question.ranges if question.fits else []
         try:
+            reached(Step.PROPOSING)
             result = self._etcd.txn(self._compares(proposal), self._puts(proposal), reads, deadline=deadline)
+            reached(Step.SWAPPED)
         except EtcdUnreachable as error:
             if not (error.maybe_sent or earlier):
                 raise
@@ -224,7 +230,9 @@ class Swapper:
         )
 
         def attempt() -> Readout:
+            reached(Step.FENCING)
             self._etcd.txn([], [fence], deadline=settle_by.at_most(max(1.0, settle_by.remaining() / 2)))
+            reached(Step.FENCED)
             return self.read(commands, settle_by)
 
         try:
@@ -236,7 +244,8 @@ class Swapper:
     def _identify(self, proposal: Proposal, now: Readout, settle_by: Deadline) -> Outcome:
         """Whether the swap is what moved the refs: all of them move together, so any one tells."""
         for command, basis in proposal.written:
-            if now.mod(command.ref) == basis.ref:
+            # (An absent key tells nothing: what was created may have been deleted and reaped since.)
+            if basis.ref and now.mod(command.ref) == basis.ref:
                 return Lost(now)
         for command, basis in proposal.written[:1]:
             held = now.entries.get(command.ref)
@@ -244,7 +253,9 @@ class Swapper:
                 return Accepted(held.mod_revision)  # nobody has moved it since, so no history is needed
             try:
                 # Up to basis.revision the ref's key was as the basis has it, so the first change after that one tells.
-                first = self._etcd.first_change(self._key(command.ref), basis.revision, deadline=settle_by)
+                first = self._etcd.first_change(
+                    self._key(command.ref), basis.revision, deadline=settle_by, witness=self._key(keys.PUSH)
+                )
                 if first is not None and self._is_of(proposal.push, first, settle_by):
                     return Accepted(first.mod_revision)
             except EtcdError as error:

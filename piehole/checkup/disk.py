@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from piehole import ask, hookfiles, inflight, keys, settings, standing
+from piehole import ask, hookfiles, inflight, keys, settings, standing, walk
 from piehole.config import GitConfig
 from piehole.errors import PieholeError
 from piehole.local import Local
@@ -76,15 +76,14 @@ def _files(git_dir: Path) -> Iterator[Path]:
     left = _SAMPLE
     for top in ("HEAD", "config", "packed-refs", "refs", "logs", "piehole", "objects"):
         for path in (git_dir / top, *_below(git_dir / top)):
-            if path.exists() and left:
+            if left and os.path.lexists(path):
                 left -= 1
                 yield path
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for base, names, files in os.walk(folder):
-        for name in (*names, *files):
-            yield Path(base) / name
+    for path, _ in walk.below(str(folder)):
+        yield Path(path)
 
 
 def _foreign(path: Path, owner: int) -> bool:

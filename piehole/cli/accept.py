@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common, confirm
+from piehole.cli.telling import tell
 
 HELP = "take etcd as it is after it, or this disk, went back"
 
@@ -32,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     if found.halted is None:
         print("nothing to accept: etcd and this disk remember the same past")
         return 0
-    print(f"{found.halted.token}: {found.halted}")
+    tell(f"{found.halted.token}: {found.halted}")
     for line in found.lines:
-        print(line)
+        tell(line)
     if not found.lines:
         print("every ref here is at the group's value already")
     confirm.confirm("Follow etcd as it is?", yes=args.yes)

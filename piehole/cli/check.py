@@ -19,6 +19,7 @@ import argparse
 import json
 
 from piehole.cli import common
+from piehole.cli.telling import tell
 
 HELP = "is this installation sound? Names each fault and its mend"
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"format": 1, **about, "sound": sound, **lists}, indent=2))
     else:
         for fault in found.found:
-            print(f"{'warning' if fault.warning else 'fault'}: {fault}")
+            tell(f"{'warning' if fault.warning else 'fault'}: {fault}")
         many = len(found.warnings)
         words = "no fault" if sound else f"{len(found.faults)} fault{'' if len(found.faults) == 1 else 's'}"
         print(f"{config.git_dir}: {words}, {many} warning{'' if many == 1 else 's'}")

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from piehole.cli import common, confirm
+from piehole.cli.telling import tell
 from piehole.errors import PieholeError, UsageError
 
 if TYPE_CHECKING:
@@ -81,16 +82,16 @@ def _until_written(local: Local, look: Callable[[], Situation], args: argparse.N
     for _ in range(_ATTEMPTS):
         found = look()
         for line in found.lines:
-            print(line)
+            tell(line)
         status = 1 if (args.refs and found.missing) or found.undecided else 0
         if not found.needed:
-            print(_done(args, found))
+            tell(_done(args, found))
             return status
         confirm.confirm(f"Change {len(found.changes)} of the group's values?", yes=args.yes)
         if clobber.carry_out(local, found, common.operator()):
             print(f"changed {len(found.changes)} of the group's values; the other sites follow")
             if found.undecided:
-                print(_decide(found))
+                tell(_decide(found))
             return status
         print("somebody changed the group at the same moment; this is the new situation:")
     raise PieholeError(

@@ -35,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--fetch-max-bytes", metavar="N", type=_bytes, help="the largest pack that is accepted from a peer"
     )
     parser.add_argument(
+        "--fetch-max-memory", metavar="N", type=_bytes, help="what a git that reads a peer's pack may allocate"
+    )
+    parser.add_argument(
         "--fetch-stall", metavar="SECONDS", type=_seconds, help="a peer that sends nothing for so long is left"
     )
     parser.add_argument("--fetch-timeout", metavar="SECONDS", type=_seconds, help="how long one fetch may take in all")
@@ -72,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     defaults = Limits()
     limits = Limits(
         max_bytes=args.fetch_max_bytes or defaults.max_bytes,
+        max_memory=args.fetch_max_memory or defaults.max_memory,
         stall=args.fetch_stall or defaults.stall,
         total=args.fetch_timeout or defaults.total,
     )

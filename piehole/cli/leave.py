@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common, confirm
+from piehole.cli.telling import tell
 
 HELP = "mark a site as left"
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if any(one.site == site and not one.left for one in everybody):
         alone = members.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
         for ref in alone[:_SHOWN]:
-            print(f"only at {site}: {ref}")
+            tell(f"only at {site}: {ref}")
         if len(alone) > _SHOWN:
             print(f"only at {site}: {len(alone) - _SHOWN} more refs")
         if alone:

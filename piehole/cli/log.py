@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 
 from piehole.cli import common
+from piehole.cli.telling import complain, tell
 from piehole.errors import EtcdUnreachable
 
 HELP = "who moved what, when, at which site"
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         local.swapper.read([], Deadline(_PATIENCE))
         told = history.from_etcd(local, Deadline(_LONG))
     except EtcdUnreachable as error:
-        print(f"piehole: only the local log is shown: {error}", file=sys.stderr)
+        complain(f"piehole: only the local log is shown: {error}")
         status = error.exit_status
     changes = history.merge(told, history.from_disk(local))
     if args.ref:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     for change in changes:
         e = change.entry
         new = short(e.new) or "no key"
-        print(
+        tell(
             f"{e.revision} {e.time or '?'} {e.ref} {short(e.old) or '?'} -> {new} {e.site or '?'} {e.pusher or '?'} {change.kind}"
         )
     return status

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from piehole import __version__
+from piehole.cli.telling import complain
 from piehole.errors import PieholeError, UsageError
 
 # Every command lives in the module piehole.cli.NAME with `HELP`, `arguments(parser)` and `run(args) -> exit status`.
@@ -76,14 +77,14 @@ def run(argv: Sequence[str]) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
     except PieholeError as error:
-        print(f"piehole: {error}", file=sys.stderr)
+        complain(f"piehole: {error}")
         return error.exit_status
     except BrokenPipeError:
         # The reader went away (`| head`). Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"piehole: {error}", file=sys.stderr)
+        complain(f"piehole: {error}")
         return 1
     except KeyboardInterrupt:
         return 130

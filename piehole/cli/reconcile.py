@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from piehole.cli import common
+from piehole.cli.telling import complain, tell
 from piehole.errors import PieholeError, UsageError
 
 HELP = "recover a site without the daemon"
@@ -30,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
             status = _one(folder, args)
         except (PieholeError, OSError) as error:
             # One repository's trouble must not keep the others waiting.
-            print(f"{folder}: {error}", file=sys.stderr)
+            complain(f"{folder}: {error}")
             status = error.exit_status if isinstance(error, PieholeError) else 1
         worst = max(worst, status)
     return worst
@@ -64,17 +65,17 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
     local = Local.open(find_repository(folder), common.overrides(args))
     report = reconcile_once(local, progress=_progress if sys.stderr.isatty() else None)
     for ref, why in report.locked.items():
-        print(f"{local.git_dir}: locked: {ref}: {why}")
+        tell(f"{local.git_dir}: locked: {ref}: {why}")
     for ref in report.unadopted:
-        print(f"{local.git_dir}: unadopted: {ref}: the group has no opinion on it, so it stays as it is")
+        tell(f"{local.git_dir}: unadopted: {ref}: the group has no opinion on it, so it stays as it is")
     for ref, move in report.moved.items():
-        print(f"{local.git_dir}: {ref}: {move.old[:12]} -> {move.new[:12]}")
+        tell(f"{local.git_dir}: {ref}: {move.old[:12]} -> {move.new[:12]}")
     if report.head:
-        print(f"{local.git_dir}: HEAD -> {report.head}")
+        tell(f"{local.git_dir}: HEAD -> {report.head}")
     for ref, why in report.stuck.items():
-        print(f"{local.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
+        tell(f"{local.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
     for ref in report.deferred:
-        print(f"{local.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
+        tell(f"{local.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
     print(f"{local.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")
     return 0 if report.converged else 1
 

@@ -17,6 +17,7 @@ import json
 from typing import Any
 
 from piehole.cli import common
+from piehole.cli.telling import tell
 
 HELP = "the sites of the group"
 
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         notes += [f"replaced {one['replaced']}"] if one["replaced"] else []
         notes += ["another machine than this one has the name"] if lost and not one["fault"] else []
         told = "".join(f"  ({note})" for note in notes)
-        print(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{told}")
+        tell(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{told}")
     return 0
 
 

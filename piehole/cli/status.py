@@ -39,11 +39,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piehole.cli import common, scope
+from piehole.cli.telling import complain, tell
 from piehole.errors import PieholeError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             found, ok = _one(git_dir, args, waiting)
         except PieholeError as error:
-            print(f"{git_dir}: {error}", file=sys.stderr)
+            complain(f"{git_dir}: {error}")
             worst = max(worst, error.exit_status)
             continue
         shown.append(found)
@@ -116,7 +116,7 @@ def _print(found: Status) -> None:
     else:
         lines += [f"controller: {line}" for line in found.controller or ["answers"]]
     for line in lines:
-        print(f"{config.git_dir}: {line}")
+        tell(f"{config.git_dir}: {line}")
 
 
 def _summary(found: Status) -> str:

@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from piehole.errors import TransferError, TransferRejected
 from piehole.oids import is_oid
+from piehole.steps import Step, reached
 from piehole.transfer.connectivity import closed, present, whole
 from piehole.transfer.gitfetch import git_fetch
 from piehole.transfer.hold import Hold
@@ -88,9 +89,12 @@ def fetch(
         Quarantine(git_dir, borrowing=bool(request.haves)) as quarantine,
     ):
         transfer = _Transfer(quarantine, peer, request, limits, watchdog, object_format, progress)
+        reached(Step.QUARANTINED)
         size, objects, via = transfer.receive()
+        reached(Step.RECEIVED)
         received = quarantine.received() if objects != 0 else []
         transfer.check_connectivity()
+        reached(Step.CONNECTED)
         watchdog.check()
         packs = quarantine.publish(received, hold)
     return Fetched(size, objects, packs, time.monotonic() - started, via)
@@ -123,7 +127,8 @@ class _Transfer:
     def check_connectivity(self) -> None:
         def ask(arguments: Sequence[str], stdin: bytes) -> bool:
             env = self.quarantine.environment()
-            return call(self.watchdog, self.quarantine.git_dir, arguments, stdin=stdin, env=env)[0] == 0
+            memory = self.limits.max_memory
+            return call(self.watchdog, self.quarantine.git_dir, arguments, stdin=stdin, env=env, memory=memory)[0] == 0
 
         self.watchdog.listen(False)
         wants, haves = self.request.wants, self.request.haves

@@ -62,6 +62,7 @@ def git_fetch(
             stdin=refspecs,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            memory=limits.max_memory,
         )
         words = _listen(process, watchdog)
         status = wait(watchdog, process)

@@ -19,6 +19,7 @@ from typing import Final
 
 from piehole import proc
 from piehole.errors import GitError
+from piehole.steps import Step, reached
 
 # Not tmp_*, git's own name for quarantines: `git prune --expire=now` deletes those while they are in use.
 QUARANTINE_PREFIX: Final = "piehole-quarantine-"
@@ -39,8 +40,13 @@ class Hold:
     ) -> None:
         kept, self._kept = self._kept, []
         for path, descriptor in kept:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+            try:
+                reached(Step.RELEASING)
+                path.unlink(missing_ok=True)
+            except OSError:
+                pass  # the refs have moved; unlocked, it is a leftover like any other, and is swept
+            finally:
+                os.close(descriptor)
 
     def keep(self, path: Path) -> None:
         """Create the ``.keep`` file ``path``; its pack must not be there yet. :raises GitError: it cannot be written"""
@@ -69,7 +75,8 @@ def lock_directory(path: Path) -> int | None:
 def sweep(git_dir: Path) -> list[Path]:
     """Remove what dead processes have left: ``.keep`` files of piehole and quarantines; returns what was removed.
 
-    Packs stay: what they hold and no ref needs is git's to prune.
+    Packs stay: what they hold and no ref needs is git's to prune. One that never got its index goes with its ``.keep``: git
+    neither uses nor removes it.
     """
     objects = git_dir / "objects"
     swept = []
@@ -105,6 +112,9 @@ def _remove_if_unlocked(path: Path, flags: int) -> bool:
         if flags & os.O_DIRECTORY:
             shutil.rmtree(path, ignore_errors=True)
         else:
+            if not path.with_suffix(".idx").exists():
+                for part in (".pack", ".rev"):
+                    path.with_suffix(part).unlink(missing_ok=True)
             path.unlink(missing_ok=True)
         return not path.exists()
     finally:

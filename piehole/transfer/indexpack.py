@@ -87,6 +87,7 @@ class IndexPack:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
+            memory=self._limits.max_memory,
         )
 
     def _refusal(self, process: subprocess.Popen[bytes]) -> Exception:

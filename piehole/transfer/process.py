@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,11 @@ def spawn(
     stdin: int | IO[bytes],
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
+    memory: int = 0,
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, under the watchdog.
 
+    :param memory: bytes that it and each of its children may allocate; 0: as many as they like
     :raises GitError: it could not be started
     """
     try:
@@ -36,6 +39,8 @@ def spawn(
     except OSError as error:
         raise GitError(f"{command[0]} could not be started: {error.strerror}") from error
     watchdog.own(process)
+    if memory:
+        _bound(process, memory)
     return process
 
 
@@ -47,9 +52,11 @@ def call(
     stdin: bytes | IO[bytes] = b"",
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     env: Mapping[str, str],
+    memory: int = 0,
 ) -> tuple[int, str]:
     """Run ``git ARGUMENTS`` to its end; returns its status and what it said.
 
+    :param memory: as for :func:`spawn`
     :raises TransferError: the watchdog ended it
     """
     with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as given:
@@ -63,10 +70,22 @@ def call(
             stdin=given if isinstance(stdin, bytes) else stdin,
             stdout=stdout,
             stderr=errors,
+            memory=memory,
         )
         status = wait(watchdog, process)
         watchdog.check()
         return status, said(errors)
+
+
+def _bound(process: subprocess.Popen[bytes], memory: int) -> None:
+    # From outside, since nothing may run between fork and exec in a process with threads. RLIMIT_DATA counts what is allocated,
+    # and not the packs that git maps.
+    try:
+        hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)[1]
+        most = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (most, most))
+    except ProcessLookupError:
+        pass  # it has ended already
 
 
 def wait(watchdog: Watchdog, process: subprocess.Popen[bytes]) -> int:

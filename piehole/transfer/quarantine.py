@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final
 
 from piehole.errors import GitError, TransferError
+from piehole.steps import Step, reached
 from piehole.transfer.hold import QUARANTINE_PREFIX, Hold, lock_directory
 from piehole.transfer.process import environment
 
@@ -113,11 +114,14 @@ class Quarantine:
                     _sync(file)
                 stem = target / f"pack-{secrets.token_hex(len(index.stem.removeprefix('pack-')) // 2)}"
                 hold.keep(stem.with_suffix(".keep"))
+                reached(Step.PACK_KEPT)
                 for file in files:
                     file.rename(stem.with_suffix(file.suffix))
                     moved.append(stem.with_suffix(file.suffix))
+                    reached(Step.PACK_MOVED)
                 packs.append(stem.with_suffix(".pack"))
             _sync(target)
+            reached(Step.PUBLISHED)
         except OSError as error:
             for path in reversed(moved):
                 path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import Final, Literal, NoReturn, get_args
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -156,6 +157,11 @@ def _scp(url: str) -> PeerUrl:
 def _host(url: str, host: str) -> str:
     if not _HOST.fullmatch(host):
         _refuse(url, "its host name is not one")
+    if ":" in host:
+        try:
+            IPv6Address(host)
+        except ValueError as error:
+            raise UsageError(f"the peer's URL {_shown(url)} cannot be used: its host name is not one") from error
     return host
 
 

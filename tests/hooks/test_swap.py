@@ -143,3 +143,17 @@ def test_a_push_of_what_the_group_has_writes_its_record_alone(world: World, push
 def test_another_group_s_refs_below_the_same_folder_are_not_seen(world: World, pushes: Pushes) -> None:
     world.etcd.put(f"{world.prefix}/ref/g/nested/refs/heads/main", TWO)
     assert "refs/heads/main" not in pushes.swapper.list_group(Deadline(5)).entries
+
+
+def test_a_creation_that_was_deleted_and_reaped_since_is_settled_as_accepted(world: World, pushes: Pushes) -> None:
+    """The key is absent again, as it was before the push: that alone does not say that nothing happened in between."""
+    proposal = pushes.make(Command(MAIN, ZERO, ONE))
+    first = pushes.send(proposal)
+    assert isinstance(first, Accepted)
+    assert isinstance(pushes.send(pushes.make(Command(MAIN, ONE, ZERO))), Accepted)
+    reap = [
+        {"request_delete_range": {"key": _b64(world.key(MAIN))}},
+        {"request_put": {"key": _b64(world.key("@fence")), "value": _b64("reaped")}},
+    ]
+    world.etcd.call("/kv/txn", {"success": reap})
+    assert pushes.send(proposal, earlier=True) == first

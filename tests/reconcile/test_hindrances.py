@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from piehole import inflight, proc
 from piehole.deadline import Deadline
 from piehole.judge import Command
 from piehole.peers import Health
 from piehole.plan import Value, desired_state
-from piehole.reconcile import Reconciler
+from piehole.reconcile import Reconciler, Report
 from piehole.repository import Observed, Repository
 from piehole.supply import Supply
 from piehole.transfer.hold import Hold
@@ -110,10 +111,45 @@ def test_stale_view(bed: Bed) -> None:
     old = local.swapper.list_group(Deadline(10))
     new = bed.commit("two")
     bed.push("a", "HEAD:main", "HEAD:side")
-    report = Reconciler(local, Supply(local, Health()), lambda: old).run()
+    report = Reconciler(local, Supply(local, Health()), lambda: old, lambda: old.revision).run()
     assert report.moved == {}
     assert bed.refs("a") == {MAIN: new, "refs/heads/side": new}
     assert report.revision == old.revision
+
+
+def test_a_deletion_is_not_passed_while_a_push_here_may_still_create_the_ref(bed: Bed) -> None:
+    """The push was accepted, then the ref was deleted elsewhere; its git has not moved the local ref yet. Were the tombstone reaped
+    now, what it is about to create would stay here for good."""
+    bed.install("a")
+    tip = bed.commit("one")
+    bed.push("a", "HEAD:main", "HEAD:side")
+    bed.push("a", ":side")
+    local = bed.local("a")
+    record = inflight.Record(str(bed.path("a")), proc.identity(os.getpid()) or "").open()
+    record.announce(inflight.Announcement("refs/heads/side", "0" * 40, tip, "[1,0,1,0,0,[0],1]", managed=True))
+
+    def run() -> Report:
+        view = local.swapper.list_group(Deadline(10))
+        return Reconciler(local, Supply(local, Health()), lambda: view, lambda: view.revision).run()
+
+    assert run().deferred == ("refs/heads/side",)
+    assert not run().converged
+    Path(record.path).unlink()
+    assert run().converged
+
+
+def test_what_is_claimed_was_read_before_everything_else(bed: Bed) -> None:
+    bed.install("a")
+    bed.commit("one")
+    bed.push("a")
+    local = bed.local("a")
+    before = local.swapper.list_group(Deadline(10))
+    bed.commit("two")
+    bed.push("a")
+    after = local.swapper.list_group(Deadline(10))
+    report = Reconciler(local, Supply(local, Health()), lambda: after, lambda: before.revision).run()
+    assert report.converged
+    assert (report.revision, report.newest) == (before.revision, before.revision)
 
 
 def test_a_push_that_lands_during_a_reconcile_is_no_fault(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:

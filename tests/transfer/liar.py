@@ -102,6 +102,15 @@ def falls_silent_in_the_pack(connection: socket.socket) -> None:
     says_nothing(connection)
 
 
+def chats_in_the_pack(connection: socket.socket) -> None:
+    """Words for people (side-band 2) without end, where the pack should go on."""
+    _open(connection)
+    connection.sendall(pkt(b"packfile\n") + pkt(b"\1PACK" + (2).to_bytes(4, "big") + (9).to_bytes(4, "big")))
+    line = pkt(b"\2" + b"still counting\r" * 4000)
+    while True:
+        connection.sendall(line)
+
+
 def _open(connection: socket.socket) -> None:
     stream = connection.makefile("rb")
     _read(stream.read, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.transfer.hold import Hold, sweep
+from piehole.transfer.hold import KEEP_MARK, Hold, sweep
 from piehole.transfer.quarantine import Quarantine
 from tests.support.git import git, has_object
 from tests.support.wait import until
@@ -117,3 +117,41 @@ def test_a_quarantine_in_use_is_not_swept(world: World) -> None:
         assert sweep(world.local) == []
         assert quarantine.pack_directory.is_dir()
     assert not list((world.local / "objects").glob("piehole-quarantine-*"))
+
+
+def test_a_pack_that_never_got_its_index_goes_with_its_keep_file(world: World) -> None:
+    store = world.local / "objects" / "pack"
+    stem = store / f"pack-{'7' * 40}"
+    whole = store / f"pack-{'8' * 40}"
+    for path in (
+        stem.with_suffix(".pack"),
+        stem.with_suffix(".rev"),
+        whole.with_suffix(".pack"),
+        whole.with_suffix(".idx"),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for path in (stem, whole):
+        path.with_suffix(".keep").write_bytes(KEEP_MARK + b"1\n")
+    with Hold() as hold:
+        living = store / f"pack-{'9' * 40}.keep"
+        hold.keep(living)
+        living.with_suffix(".pack").touch()
+        assert sweep(world.local) == [stem.with_suffix(".keep"), whole.with_suffix(".keep")]
+        assert sorted(path.name for path in store.iterdir()) == [
+            *(f"{whole.name}.{kind}" for kind in ("idx", "pack")),
+            *(f"{living.stem}.{kind}" for kind in ("keep", "pack")),
+        ]
+
+
+def test_a_keep_file_that_cannot_be_removed_hinders_nobody_and_is_swept_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = world.local / "objects" / "pack" / f"pack-{'7' * 40}.keep"
+    keep.parent.mkdir(exist_ok=True)
+    with monkeypatch.context() as full, Hold() as hold:
+        hold.keep(keep)
+        full.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+        hold.__exit__(None, None, None)
+    assert keep.exists()
+    assert sweep(world.local) == [keep]

@@ -162,3 +162,13 @@ def test_keys_are_read_as_refs_locks_and_head() -> None:
 def test_a_head_that_is_none_is_locked() -> None:
     for value in (b"main", b"ref: ", b"ref: heads/main", A.encode(), b"ref: refs/heads/a b"):
         assert set(desired_state({"HEAD": entry(value)}, "sha1", ()).locked) == {"HEAD"}
+
+
+def test_a_tombstone_under_a_push_in_flight_is_waited_for() -> None:
+    desired = Desired({"refs/heads/x": Value(ZERO, 7, 3)})
+    found = plan(desired, Observed({}, {}), object_format="sha1", in_flight={"refs/heads/x"})
+    assert (found.moves, found.deferred) == ((), ("refs/heads/x",))
+    assert plan(desired, Observed({}, {}), object_format="sha1").quiet
+    # One that moves what is there already delays nothing: a repository that is always pushed to makes progress, too.
+    busy = Desired({"refs/heads/x": Value(A, 7, 3)})
+    assert plan(busy, Observed({"refs/heads/x": A}, {}), object_format="sha1", in_flight={"refs/heads/x"}).quiet

@@ -102,6 +102,25 @@ def test_the_state_comes_back_from_the_disk(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "piehole").iterdir()] == ["state.json"]
 
 
+def test_what_a_writer_that_was_killed_has_left_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as dying, pytest.raises(Killed):
+        dying.setattr(Path, "replace", killed)
+        standing.save(tmp_path, DiskState())
+    assert standing.load(tmp_path) == DiskState()
+    state = published(3)[0]
+    standing.save(tmp_path, state)
+    assert standing.load(tmp_path) == state
+    assert [path.name for path in (tmp_path / "piehole").iterdir()] == ["state.json"]
+
+
 @pytest.mark.parametrize(("folder", "file"), [(0o700, 0o600), (0o2750, 0o640), (0o2755, 0o644)])
 def test_whoever_may_enter_the_folder_may_read_the_state(tmp_path: Path, folder: int, file: int) -> None:
     (tmp_path / "piehole").mkdir()

@@ -1,0 +1,121 @@
+"""The last question before refs move, asked while git holds their locks: does the group still want exactly this?
+
+Between the plan and the move lies a fetch. Meanwhile pushes here may have moved a ref there and back, and the consensus with it: git's
+check of the old value passes, and the planned value would bring back what the group has left behind. Under the locks no push here can
+get past its swap (git asks its hook only once it has the lock), so what the group wants by then is older than nothing that is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from piehole import keys, standing
+from piehole.config import Config
+from piehole.deadline import Deadline
+from piehole.errors import Halted
+from piehole.judge import WENT_BACK, Command
+from piehole.local import Local
+from piehole.plan import Desired, Plan, desired_state
+from piehole.readout import Readout
+from piehole.repository import Move
+
+# Up to so many refs are read one by one.
+FEW: Final = 50
+# Seconds for the read, and for each thousand refs more: pushes to these refs fail meanwhile, since they do not get the locks.
+_SECONDS: Final = 2.0
+_LONGEST: Final = 10.0
+
+
+def check(readout: Readout, seen: int, config: Config) -> None:
+    """Whether this comes from the etcd and the group that the view is of.
+
+    :param seen: a revision that this etcd has reached
+    :raises Halted: it does not
+    """
+    if readout.revision < seen:
+        raise Halted(
+            WENT_BACK, f"etcd is at revision {readout.revision}, and was at {seen} a moment ago: nothing moves."
+        )
+    halted = standing.check_group(config, readout.group.value if readout.group else None)
+    if halted is not None:
+        raise halted
+
+
+class Confirmation:
+    """Confirms moves of one plan (:data:`piehole.repository.Confirm`).
+
+    A move may go while the value that it was planned with is unchanged; one that only makes room, while something that it makes room for
+    may go, too.
+    """
+
+    def __init__(self, local: Local, planned: Plan, moves: Sequence[Move], desired: Desired, seen: int) -> None:
+        """
+        :param moves: those of the plan that are going to be made
+        :param desired: what the plan was made from
+        :param seen: a revision at which all of ``desired`` was so, or an earlier one that etcd had reached
+        """
+        self._local = local
+        self._desired = desired
+        self._seen = seen
+        self._declined: set[str] = set()
+        self._for: dict[str, set[str]] = {}
+        going = {move.ref for move in moves}
+        for ref in going & planned.room.keys():
+            for blocker in planned.room[ref]:
+                self._for.setdefault(blocker, set()).add(ref)
+
+    def __call__(self, moves: Sequence[Move]) -> set[str]:
+        """
+        :raises Halted: etcd is not the one, or no longer as new as the one, that the plan is of
+        :raises EtcdError: etcd gave no answer soon
+        """
+        refs = {move.ref for move in moves}
+        asked = refs.union(*(self._for.get(ref, ()) for ref in refs))
+        now = self._few(asked) if len(asked) <= FEW else self._many(asked)
+        same = {ref for ref in asked if _opinion(now, ref) == _opinion(self._desired, ref)}
+        wanted = {ref for ref in refs & same if ref not in self._for or self._for[ref] & same - self._declined}
+        wanted -= {move.ref for move in moves if move.creates and self._obstructed(move.ref)}
+        self._declined |= refs - wanted
+        return wanted
+
+    def _obstructed(self, ref: str) -> bool:
+        """Whether a ref that was to go first (directory/file) has stayed."""
+        return any(name.startswith(f"{ref}/") or ref.startswith(f"{name}/") for name in self._declined)
+
+    def _few(self, refs: Collection[str]) -> Desired:
+        # A move is never to "nothing" and back, so these commands only say which keys to read.
+        return self._read([Command(ref, "?", "?") for ref in refs], Deadline(_SECONDS))
+
+    def _many(self, refs: Collection[str]) -> Desired:
+        """Listing a large group takes longer than its locks may be held: only what has changed is asked for.
+
+        A key that was removed meanwhile is not noticed. Then the ref moves to what the group had last, as if it had moved before: nobody
+        has gone on from there, else there would be a key again, and a newer one.
+        """
+        deadline = Deadline(min(_SECONDS + len(refs) / 1000, _LONGEST))
+        names = sorted(keys.encode(ref) for ref in refs)
+        first, last = (self._local.keyspace.ref(self._local.config.group, keys.decode(names[n])) for n in (0, -1))
+        changed = self._local.etcd.range(first, last + b"\0", min_mod_revision=self._seen + 1, deadline=deadline)
+        self._read([], deadline)  # whether it is the group still
+        config = self._local.config
+        split = ((self._local.keyspace.split_ref(kv.key), kv) for kv in changed.kvs)
+        entries = {place[1]: kv for place, kv in split if place is not None and place[0] == config.group}
+        fresh = desired_state(entries, config.object_format, config.exclude)
+        old = self._desired
+        return Desired(
+            {ref: value for ref, value in old.refs.items() if ref not in entries} | dict(fresh.refs),
+            {ref: value for ref, value in old.locked.items() if ref not in entries} | dict(fresh.locked),
+        )
+
+    def _read(self, commands: Sequence[Command], deadline: Deadline) -> Desired:
+        config = self._local.config
+        readout = self._local.swapper.read(commands, deadline)
+        check(readout, self._seen, config)
+        return desired_state(readout.entries, config.object_format, config.exclude)
+
+
+def _opinion(desired: Desired, ref: str) -> tuple[str, int] | str | None:
+    """What the group says of a ref. A key that was made anew is another one: which of two conflicting keys goes depends on that."""
+    value = desired.refs.get(ref)
+    return desired.locked.get(ref) if value is None else (value.oid, value.create_revision)

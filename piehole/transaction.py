@@ -1,0 +1,171 @@
+"""One transaction of git's on refs, with a pause between taking the locks and moving the refs: ``git update-ref --stdin``.
+
+While :meth:`RefTransaction.prepare` has been answered and :meth:`RefTransaction.commit` has not been called, git holds the locks of all
+these refs, and each has the old value that was given: what is asked elsewhere in that time holds until the refs have moved.
+
+Nothing here waits for git without a limit: all pipes are read and written as they are ready, and who runs out of time ends git. Whatever
+ends without a commit moves nothing: git takes the end of its input for an abort (also that of a process here that was killed), and
+removes its locks when it is told to end. Only a git that has to be killed leaves them.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from piehole import git
+from piehole.deadline import Deadline
+from piehole.errors import GitError, GitSilent
+
+_LEAST: Final = 30.0  # seconds for a transaction, on a disk that is slow or busy,
+_EACH: Final = 0.05  # and for each of its refs
+_TO_END: Final = 1 / 6  # of that time, in which git is to end once it has nothing more to do, or was told to
+_CHUNK: Final = 65536
+
+
+class RefTransaction:
+    """A context manager: one transaction, which is aborted where the block is left without :meth:`commit`."""
+
+    def __init__(self, git_dir: Path, options: Sequence[str], more: Sequence[str], refs: int) -> None:
+        """
+        :param options: words for git before ``update-ref``
+        :param more: words for ``update-ref`` itself
+        :param refs: how many refs it will be about; more of them may take longer
+        :raises GitError: git could not be started
+        """
+        self._seconds = _LEAST + _EACH * refs
+        self._said = self._complaint = b""
+        command = ["git", f"--git-dir={git_dir}", *options, "update-ref", "--stdin", "-z", *more]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=git.environment(),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise GitError(f"git could not be started: {error}. Is git installed and on PATH?") from error
+        assert self._process.stdin is not None  # noqa: S101 -- all three were asked to be pipes
+        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stderr is not None  # noqa: S101
+        self._in, self._out, self._errors = self._process.stdin, self._process.stdout, self._process.stderr
+        for stream in (self._in, self._errors):
+            os.set_blocking(stream.fileno(), False)
+
+    def __enter__(self) -> RefTransaction:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._end()
+        finally:
+            for stream in (self._in, self._out, self._errors):
+                with suppress(OSError):
+                    stream.close()
+
+    def prepare(self, commands: bytes) -> None:
+        """Take the locks of all refs, and see that each has its old value.
+
+        :param commands: in the form of ``git update-ref --stdin -z``
+        :raises GitError: a ref could not be locked, or has another value, or git was ended
+        :raises GitSilent: git did not answer in time
+        """
+        self._say(b"start\0" + commands + b"prepare\0", b"prepare: ok\n")
+
+    def commit(self) -> None:
+        """Move the refs.
+
+        :raises GitError: git failed; some refs may have moved
+        :raises GitSilent: the same, since git did not answer in time
+        """
+        self._say(b"commit\0", b"commit: ok\n")
+
+    def _say(self, words: bytes, answer: bytes) -> None:
+        """Write all of ``words``, and read until git has given the answer."""
+        deadline = Deadline(self._seconds)
+        left = memoryview(words)
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._in, selectors.EVENT_WRITE)
+            ready.register(self._out, selectors.EVENT_READ)
+            ready.register(self._errors, selectors.EVENT_READ)
+            while left or not self._said.endswith(answer):
+                events = ready.select(deadline.remaining())
+                if not events and deadline.passed:
+                    raise GitSilent(f"git update-ref did not answer within {self._seconds:g} s and was stopped")
+                for key, _ in events:
+                    if key.fileobj is self._in:
+                        left = left[self._write(left[:_CHUNK]) :]
+                        if not left:
+                            ready.unregister(self._in)
+                    elif key.fileobj is self._out:
+                        self._listen()
+                    elif self._overhear() == b"":
+                        ready.unregister(self._errors)
+
+    def _write(self, piece: memoryview) -> int:
+        try:
+            return self._in.write(piece) or 0
+        except BrokenPipeError:
+            raise self._failure() from None
+
+    def _listen(self) -> None:
+        came = self._out.read(_CHUNK)
+        if not came:
+            raise self._failure()
+        self._said += came
+
+    def _overhear(self) -> bytes | None:
+        """What git says on stderr now: None where that is nothing yet, nothing where that is all."""
+        came = self._errors.read(_CHUNK)
+        self._complaint = (self._complaint + (came or b""))[-_CHUNK:]
+        return came
+
+    def _failure(self) -> GitError:
+        """git has closed a pipe: it has said on stderr why, and ends."""
+        self._end()
+        while self._overhear():
+            pass
+        said = self._complaint.decode(errors="replace").strip()
+        status = self._process.returncode
+        return GitError(
+            f"git update-ref failed with status {status}: {said or 'it said nothing'}", returncode=status, stderr=said
+        )
+
+    def _end(self) -> None:
+        """Have git end: by itself, since its input ends; else when told to, which lets it remove its locks; else killed."""
+        if self._process.returncode is not None:
+            return
+        with suppress(OSError):
+            self._in.close()
+        for number in (0, signal.SIGTERM):
+            if number:
+                # (One that is stopped takes no SIGTERM before it goes on.)
+                self._process.send_signal(number)
+                self._process.send_signal(signal.SIGCONT)
+            if self._ended(Deadline(self._seconds * _TO_END)):
+                return
+        git.kill_group(self._process)
+
+    def _ended(self, deadline: Deadline) -> bool:
+        """Wait for git's end."""
+        # The end of its output comes with it, and wakes us at once; Popen.wait() only looks from time to time.
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._out, selectors.EVENT_READ)
+            while not deadline.passed:
+                if ready.select(deadline.remaining()) and not self._out.read(_CHUNK):
+                    break
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(deadline.remaining())
+        return self._process.returncode is not None
