@@ -3,6 +3,8 @@
 #   make demo REPO=path    the same with a repository of yours (a copy of it; yours is left alone)
 #   make demo-servers      the stories on three servers and a laptop, each in a network namespace of its own (needs root)
 #   make test              all tests; ARGS="-k name" chooses, JOBS=n sets how many run at once
+#   make faults            the long part of the fault suite: every fault at every step, three chaos runs, the model (an hour);
+#                          broken off, it goes on where it was; ARGS="-k sweep" chooses
 #   make check             format, lint, types, import layers
 #   make bench             the measurements
 #   make format, make clean
@@ -21,7 +23,7 @@ TIME_LIMIT ?= 900
 REPO ?=
 ARGS ?=
 
-.PHONY: help demo demo-servers test check bench format clean venv runtime
+.PHONY: help demo demo-servers test faults check bench format clean venv runtime
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +53,9 @@ check: venv
 	$(BIN)/mypy -p tools
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_tree.py
+
+faults: venv
+	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -m faults $(ARGS) tests/fault tests/model
 
 bench: venv
 	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.failure_modes.steps import PATIENCE, begun, stuck, told
+from tests.fault.modes.steps import PATIENCE, begun, stuck, told
 from tests.hooks.tamper import Tamper
 from tests.hooks.world import ZERO, World, chain, finish, kill, receive_pack, records, start_push
 from tests.support import git

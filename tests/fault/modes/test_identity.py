@@ -11,7 +11,7 @@ import pytest
 
 from piehole.errors import PieholeError
 from tests.conftest import OwnEtcd
-from tests.failure_modes.steps import PATIENCE, begun, told
+from tests.fault.modes.steps import PATIENCE, begun, told
 from tests.support import git
 from tests.support.sites import MAIN, MakeGroup, Site, accepted, refused
 from tests.support.wait import until

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import PieholeError
-from tests.failure_modes.steps import PATIENCE, begun, git_that, meanwhile, stuck
+from tests.fault.modes.steps import PATIENCE, begun, git_that, meanwhile, stuck
 from tests.hooks.world import World, catching_up, records
 from tests.support import git
 from tests.support.sites import MAIN, MakeGroup, Site, accepted, refused

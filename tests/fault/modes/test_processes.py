@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnCluster, OwnEtcd
-from tests.failure_modes.steps import PATIENCE, begun, git_that, meanwhile, stuck, told
+from tests.fault.modes.steps import PATIENCE, begun, git_that, meanwhile, stuck, told
 from tests.hooks.world import ZERO, chain, records, write_hook
 from tests.support import git
 from tests.support.process import ManagedProcess

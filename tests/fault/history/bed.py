@@ -1,0 +1,178 @@
+"""What a chaos run happens in: a real etcd of three members, three to five sites, and a relay on every link between them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from piehole.hookfiles import HOOKS
+from tests.fault.history.clock import Clock
+from tests.fault.history.evidence import Ending, Look
+from tests.fault.history.objects import Pool
+from tests.fault.history.operations import OperationLog
+from tests.fault.history.place import Place, mount_disk, unmount_disk
+from tests.fault.history.recorder import Recorder
+from tests.fault.history.relay import Relays
+from tests.support import git
+from tests.support.etcd import EtcdCluster
+from tests.support.sites import Group
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+_WRITE_HOOKS: Final = "import sys, pathlib, piehole.hookfiles; piehole.hookfiles.write(pathlib.Path(sys.argv[1]))"
+_CRASHES: Final = ("Traceback", "controller.broken", "answer.crashed", "turn.crashed")
+_SETTINGS: Final = {"piehole.hookTimeout": "4", "piehole.catchUp": "0.4"}
+_DISK_SITE: Final = 1
+_CLOCK_SITE: Final = 2
+
+
+@dataclass
+class Bed:
+    """:param source: the tree whose ``piehole``, ``controller`` and ``hooks`` are run"""
+
+    cluster: EtcdCluster
+    group: Group
+    relays: Relays
+    places: list[Place]
+    pool: Pool
+    log: OperationLog
+    recorder: Recorder
+    looks: list[Look] = field(default_factory=list)
+    lacks: tuple[str, ...] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def place(self, name: str) -> Place:
+        return next(place for place in self.places if place.site.name == name)
+
+    def look(self, name: str, passed: int = 0, claimed: int = 0) -> Look:
+        """Take down what users see at a site. From any thread; looks of one site are in the order of time."""
+        with self._lock:
+            look = Look(name, self.place(name).site.refs(), passed, claimed)
+            self.looks.append(look)
+        return look
+
+    def heal(self) -> None:
+        """Everything runs and is connected."""
+        for member in self.cluster.members:
+            member.resume()
+            if not member.alive:
+                member.launch()
+        for place in self.places:
+            place.heal()
+        self.cluster.wait_healthy()
+
+    def converged(self, timeout: float) -> str:
+        """Wait until all sites are in step; returns why not, ``""`` where they are."""
+        try:
+            self.group.in_step(timeout=timeout)
+        except AssertionError as error:
+            return str(error)
+        self.recorder.wait_for(self.group.etcd.revision())
+        return ""
+
+    def endings(self) -> list[Ending]:
+        """What each site holds now; its controller is ended first, so that nothing moves meanwhile."""
+        found = []
+        for place in self.places:
+            crash = "" if place.site.running else "it ended by itself"
+            place.site.kill()
+            repository = place.site.repository
+            done = git.git(repository, "fsck", "--full", "--strict", "--no-dangling", "--no-progress", check=False)
+            walked = git.git(repository, "rev-list", "--all", check=False)
+            found.append(
+                Ending(
+                    place.site.name,
+                    place.site.refs(),
+                    frozenset(walked.stdout.split()),
+                    fsck=(f"{done.stdout}{done.stderr}".strip() if done.returncode else "") + walked.stderr.strip(),
+                    crash=crash or _crash(place.site.log_text()),
+                )
+            )
+        return found
+
+
+@contextmanager
+def make_bed(folder: Path, binary: Path, *, sites: int = 3, source: Path = ROOT) -> Iterator[Bed]:
+    """A bed whose sites are founded, joined and running, with nothing pushed yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as ends:
+        cluster = EtcdCluster(binary, folder / "etcd", 3)
+        ends.callback(cluster.kill)
+        cluster.start()
+        relays = Relays()
+        ends.callback(relays.end)
+        prefix = f"/piehole-{uuid4().hex}"
+        group = Group(folder / "group", cluster.endpoints, prefix, settings=_SETTINGS)
+        ends.callback(group.end)
+        # Else `-m` takes the working directory for the place of the packages.
+        group.environment.update({"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1"})
+        pool = Pool(git.make_bare(folder / "pool.git"))
+        bed = Bed(
+            cluster, group, relays, [], pool, OperationLog(), Recorder(cluster.endpoints, prefix, lambda *_: None)
+        )
+        bed.recorder = Recorder(cluster.endpoints, prefix, _Watcher(bed))
+        bed.recorder.start()
+        ends.callback(bed.recorder.end)
+        for number in range(sites):
+            bed.places.append(_make_place(folder, bed, number, ends))
+        for place in bed.places:
+            _install(bed, place, source)
+        for place in bed.places:
+            place.launch()
+        for place in bed.places:
+            place.site.wait_served()
+        if bed.places[_CLOCK_SITE].clock is None:
+            bed.lacks = ("clock",)
+        yield bed
+
+
+def _make_place(folder: Path, bed: Bed, number: int, ends: ExitStack) -> Place:
+    site = bed.group.add(chr(ord("a") + number))
+    mounted = number == _DISK_SITE and mount_disk(site.root)
+    if mounted:
+        ends.callback(unmount_disk, site.root)
+    site.root.mkdir(parents=True, exist_ok=True)
+    clock = None
+    if number == _CLOCK_SITE and (shutil.which("cc") or shutil.which("gcc")):
+        clock = Clock(folder)
+    links = [bed.relays.to(member.ports[0]) for member in bed.cluster.members]
+    place = Place(folder, site, bed.relays, links, mounted=mounted, clock=clock)
+    ends.callback(place.end)
+    return place
+
+
+def _install(bed: Bed, place: Place, source: Path) -> None:
+    bed.group.endpoints = tuple(link.endpoint for link in place.links)
+    place.site.build()
+    if source != ROOT:
+        git_dir = place.site.repository
+        command = [sys.executable, "-c", _WRITE_HOOKS, str(git_dir)]
+        subprocess.run(command, env=bed.group.environment, check=True, timeout=60)
+        for hook in HOOKS:
+            assert f"{source}/hooks/entry.py" in (git_dir / "hooks" / hook).read_text(), f"{hook} does not run {source}"
+
+
+def _crash(log: str) -> str:
+    """The first line that tells of an error which the controller was not made for."""
+    return next((line for line in log.splitlines() if any(word in line for word in _CRASHES)), "")
+
+
+class _Watcher:
+    """Looks at a site as soon as it claims to have come further."""
+
+    def __init__(self, bed: Bed) -> None:
+        self._bed = bed
+
+    def __call__(self, revision: int, key: str, value: str | None) -> None:
+        found = re.fullmatch(rf"{re.escape(self._bed.group.prefix)}/progress/{self._bed.group.name}/([^/]+)", key)
+        claimed = re.search(r'"revision": ?(\d+)', value or "")
+        if found and claimed and any(place.site.name == found[1] for place in self._bed.places):
+            self._bed.look(found[1], int(claimed[1]), revision)

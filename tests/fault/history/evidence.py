@@ -1,0 +1,59 @@
+"""What the checker judges, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.fault.history.operations import Operation
+from tests.fault.history.past import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """``rule`` is one word of the list in :func:`tests.fault.history.checker.check`."""
+
+    rule: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The refs that users saw at one site at one moment.
+
+    :param passed: the revision that the site's progress record claimed before the look; 0: none is known
+    :param claimed: the revision that this record itself made
+    """
+
+    site: str
+    refs: Mapping[str, str]
+    passed: int = 0
+    claimed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A site after all was healed: its refs, every commit that a ref or a kept tip reaches, what `git fsck` said.
+
+    :param crash: how its controller ended by itself, or what it called a crash in its log
+    """
+
+    site: str
+    refs: Mapping[str, str]
+    reachable: frozenset[str]
+    fsck: str = ""
+    crash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that the checker judges. ``parents``: the first parent of each commit that was made, ``""`` for a root."""
+
+    operations: Sequence[Operation]
+    events: Sequence[Event]
+    parents: Mapping[str, str] = field(default_factory=dict)
+    looks: Sequence[Look] = ()
+    endings: Sequence[Ending] = ()

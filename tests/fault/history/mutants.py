@@ -1,0 +1,199 @@
+"""Bugs to plant in a copy of the program, one at a time, each with the run in which the checker has to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tests.fault.history.schedule import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """In ``file``, ``old`` (which stands there exactly once) becomes ``new``."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """:param caught_by: rules of the checker, any of which tells this bug
+    :param weights: what the pushers do; the faults are those that bring the bug out
+    """
+
+    name: str
+    patches: tuple[Patch, ...]
+    caught_by: frozenset[str]
+    weights: Mapping[str, int]
+    faults: tuple[Fault, ...] = ()
+    seconds: float = 6.0
+    home: float = 0.8
+    pushers: int = 6
+    sites: int = 3
+
+
+def _each(kind: str, *, at: float = 0.5, variant: int = 0, lasts: float = 30.0) -> tuple[Fault, ...]:
+    """The same fault at all three sites."""
+    return tuple(Fault(at + number / 10, kind, number, variant, lasts) for number in range(3))
+
+
+_OWN: Final = {"own": 1}
+
+MUTANTS: Final = (
+    Mutant(
+        "no_compare",
+        (
+            Patch(
+                "piehole/swap.py",
+                "                compares.append(Compare(key, mod_revision=basis.ref))\n",
+                "                pass\n",
+            ),
+        ),
+        frozenset({"fork"}),
+        {"shared": 1, "forced": 2},
+        seconds=10.0,
+        pushers=8,
+        home=0.5,
+    ),
+    Mutant(
+        "no_connectivity_check",
+        (
+            Patch(
+                "piehole/transfer/fetch.py",
+                "        if not (closed(ask, wants, haves) if haves else whole(ask, wants)):\n",
+                "        if False and not (closed(ask, wants, haves) if haves else whole(ask, wants)):\n",
+            ),
+        ),
+        frozenset({"unsound"}),
+        _OWN,
+        _each("liar", lasts=3.0),
+    ),
+    Mutant(
+        "deleted_key_is_deletion",
+        (
+            Patch(
+                "piehole/plan.py",
+                "    opinions = set(moves)\n",
+                "    for ref in unadopted:\n"
+                '        moves[ref] = Move(ref, observed.refs[ref], "0" * len(observed.refs[ref]))\n'
+                "    opinions = set(moves)\n",
+            ),
+        ),
+        frozenset({"vanished"}),
+        _OWN,
+        (Fault(1.0, "key-delete", 0, 0, 3.0),),
+    ),
+    Mutant(
+        "swap_in_update",
+        (
+            Patch(
+                "hooks/main.py",
+                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
+                '        elif word == "free":\n',
+                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
+                "            self._propose(record, [record.announced[ref]])\n"
+                '        elif word == "free":\n',
+            ),
+            Patch(
+                "hooks/main.py",
+                "if one is not None]\n",
+                "if one is not None and not one.settled]\n",
+            ),
+        ),
+        frozenset({"half", "twice"}),
+        {"pair": 2, "own-pair": 1},
+    ),
+    Mutant(
+        "progress_too_early",
+        (
+            Patch(
+                "controller/served.py",
+                "        if report.deferred:\n            delay =",
+                "        self._converged = report\n        if report.deferred:\n            delay =",
+            ),
+        ),
+        frozenset({"early"}),
+        _OWN,
+        _each("peer-cut", variant=0, lasts=5.0),
+    ),
+    Mutant(
+        "unknown_is_refused",
+        (
+            Patch(
+                "piehole/answers.py",
+                "            Refuse(judge.UNKNOWN, f",
+                "            Refuse(judge.STALE, f",
+            ),
+        ),
+        frozenset({"refused"}),
+        _OWN,
+        _each("link-deaf", variant=0, lasts=4.5),
+        seconds=7.0,
+    ),
+    Mutant(
+        "unknown_is_accepted",
+        (
+            Patch(
+                "piehole/answers.py",
+                "    if isinstance(outcome, Unknown):\n",
+                '    if isinstance(outcome, Unknown):\n        return ["accepted 1"]\n    if isinstance(outcome, Unknown):\n',
+            ),
+        ),
+        frozenset({"lost"}),
+        _OWN,
+        _each("link-dead", variant=0, lasts=4.5),
+        seconds=7.0,
+    ),
+    Mutant(
+        "packing_is_deletion",
+        (
+            Patch("hooks/shim.sh", "\tcase $parent in gitpack-refs*) exit 0 ;; esac\n", ""),
+            Patch(
+                "hooks/main.py",
+                '        if git and command != "receive-pack":\n            return\n',
+                '        if git and command != "receive-pack":\n'
+                '            name = proc.identity(git) if command == "pack-refs" else None\n'
+                "            record = inflight.Record(self.git_dir, name).open() if name else None\n"
+                "            for old, new, ref in (line.split(' ', 2) for line in lines) if record else ():\n"
+                '                answer = self._decide(record, ["admit", f"command {ref} {old} {new}"])\n'
+                '                if answer[0].startswith("take "):\n'
+                "                    snapshot = answer[0].partition(' ')[2]\n"
+                "                    record.announce(inflight.Announcement(ref, old, new, snapshot, managed=True))\n"
+                "                    self._propose(record, [record.announced[ref]])\n"
+                "            return\n",
+            ),
+        ),
+        frozenset({"unasked"}),
+        _OWN,
+        (Fault(2.0, "gc", 0, 1, 0.5),),
+        seconds=5.0,
+    ),
+    Mutant(
+        "half_a_push",
+        (
+            Patch(
+                "piehole/swap.py",
+                "encode(command.new)) for command, _ in proposal.written]",
+                "encode(command.new)) for command, _ in proposal.written[:1]]",
+            ),
+        ),
+        frozenset({"half"}),
+        {"pair": 2, "own-pair": 1},
+    ),
+    Mutant(
+        "nothing_is_kept",
+        (
+            Patch("piehole/reconcile.py", "                repository.keep(kept)\n", ""),
+            Patch(
+                "piehole/admission.py",
+                "        self._repository.keep(self._repository.not_contained(moves, kinds))\n",
+                "",
+            ),
+        ),
+        frozenset({"dropped"}),
+        {"own": 1, "forced": 2},
+    ),
+)

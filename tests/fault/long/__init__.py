@@ -1,0 +1,1 @@
+"""Twenty minutes of mixed load: what grows?"""

@@ -1,0 +1,178 @@
+"""The bed of the sweep: an etcd, three sites, each running a copy of the program of its own, and orders for their steps."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.fault.tree import Tree
+from tests.support import git
+from tests.support.etcd import EtcdProcess
+from tests.support.process import ManagedProcess
+from tests.support.sites import Group, Site, accepted
+from tests.support.wait import until
+
+Plant = Callable[[Tree], object]
+_INSTRUMENT = Path(__file__).with_name("instrument.py")
+
+
+class Faulty(Site):
+    """A site whose program obeys orders: its controller, its hooks and what is run by hand there."""
+
+    def __init__(self, group: Group, name: str, plant: Plant) -> None:
+        super().__init__(group, name, "")
+        self.tree = Tree(group.folder / f"tree-{name}").append("piehole/steps.py", _INSTRUMENT.read_text())
+        plant(self.tree)
+        for folder in ("orders", "done"):
+            (self.tree.folder / folder).mkdir()
+        self._ordered = 0
+
+    # ---- orders
+
+    def order(self, step: str, kind: str) -> Path:
+        """Have this happen when the step is reached next; returns the order's file, which leaves when it is carried out."""
+        self._ordered += 1
+        path = self.tree.folder / "orders" / f"{self._ordered:04},{step},{kind}"
+        path.touch()
+        return path
+
+    def obeyed(self, order: Path) -> bool:
+        return not order.exists()
+
+    def release(self, order: Path) -> None:
+        """Let go on what a ``hold`` holds."""
+        (self.tree.folder / "done" / order.name).unlink()
+
+    def seen(self) -> list[str]:
+        """The steps that were reached since the last :meth:`forget`, in order."""
+        path = self.tree.folder / "seen"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def forget(self) -> None:
+        (self.tree.folder / "seen").unlink(missing_ok=True)
+        for order in (self.tree.folder / "orders").iterdir():
+            order.unlink()
+
+    # ---- the program
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.tree.environment(self.group.environment)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command line of this site's copy."""
+        return subprocess.run(
+            [sys.executable, "-m", "piehole.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self.environment,
+            cwd="/",
+            check=False,
+        )
+
+    def install(self, *, adopt: tuple[str, ...] | None = None, replace: bool = False) -> None:  # noqa: ARG002 -- all join empty
+        settings = ["--group", self.group.name, "--site", self.name, "--url", self.url, "--prefix", self.group.prefix]
+        etcd = ["--etcd", ",".join(self.group.endpoints)]
+        done = self.run("install", str(self.repository), *settings, *etcd)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shim = (self.repository / "hooks" / "update").read_text()
+        assert str(self.tree.folder) in shim, f"the hooks of {self.name} are not those of its copy:\n{shim}"
+
+    def launch(self, *options: str) -> Site:
+        assert not self.running
+        (self.repository / "piehole" / "controller").unlink(missing_ok=True)
+        command = ["-m", "piehole.cli", "controller", "--root", str(self.root), "--log-format", "json"]
+        self.controller = ManagedProcess(
+            [sys.executable, *command, *options], self.log, env=self.environment, cwd=Path("/")
+        )
+        return self
+
+    def reconcile(self) -> subprocess.CompletedProcess[str]:
+        """``piehole reconcile --once``, by hand."""
+        return self.run("reconcile", "--once", str(self.repository))
+
+
+class Bed:
+    """Three sites in step on a first commit of ``main``. Pushers push to the site that the test names."""
+
+    def __init__(
+        self,
+        folder: Path,
+        etcd: EtcdProcess,
+        prefix: str,
+        environment: Mapping[str, str],
+        plant: Plant = lambda _: None,
+    ) -> None:
+        """
+        :param plant: changes the program of every site
+        """
+        self.group = Group(folder, (etcd.endpoint,), prefix, settings={"piehole.catchUp": "2"})
+        self.group.environment |= environment
+        self.sites: list[Faulty] = []
+        for name in ("a", "b", "c"):
+            site = Faulty(self.group, name, plant)
+            self.group.sites.append(site)
+            self.sites.append(site)
+            site.build()
+        self.group.start()
+        self.work = git.clone(self.sites[0].repository, folder / "work")
+        self.base = git.commit(self.work, "first")
+        accepted(git.push(self.work, self.sites[0].repository, "HEAD:main"))
+        self.group.everywhere("refs/heads/main", self.base)
+        self.spoilt = False
+        self.runs = 0
+        self._pushes = 0
+
+    def end(self) -> None:
+        self.group.end()
+
+    def forget(self) -> None:
+        for site in self.sites:
+            site.forget()
+
+    def mend(self, *, without: Faulty | None = None) -> None:
+        """What an administrator's service manager does: a controller that has died is started again."""
+        dead = [site for site in self.sites if not site.running and site is not without]
+        for site in dead:
+            site.launch()
+        for site in dead:
+            # One that is told to die at its first reconcile dies here, once more.
+            until(lambda site=site: _serves(site) or not site.running, 30, f"{site.name} serves or has died again")  # type: ignore[misc]
+        if any(not site.running for site in dead):
+            self.mend(without=without)
+
+    def look_around(self) -> None:
+        """Have every controller look now for what dead pushes left; it does so every few seconds anyway."""
+        for site in self.sites:
+            if site.running and _serves(site):
+                site.signal(signal.SIGHUP)
+
+    def stop_controller(self, site: Faulty) -> None:
+        if site.running:
+            site.signal(signal.SIGTERM)
+            assert site.controller is not None
+            site.controller.wait(30)
+
+    def next_push(self) -> int:
+        self._pushes += 1
+        return self._pushes
+
+    def commit(self, parent: str, message: str) -> str:
+        """A new commit on that parent (``""``: a root), in the pusher's clone."""
+        tree = git.git(self.work, "mktree", stdin=_blob_line(self.work, message)).stdout.strip()
+        parents = ["-p", parent] if parent else []
+        return git.git(self.work, "commit-tree", tree, *parents, "-m", message).stdout.strip()
+
+
+def _serves(site: Faulty) -> bool:
+    return (site.repository / "piehole" / "controller").exists()
+
+
+def _blob_line(work: Path, text: str) -> str:
+    blob = git.git(work, "hash-object", "-w", "--stdin", stdin=f"{text}\n").stdout.strip()
+    return f"100644 blob {blob}\tfile.txt\n"

@@ -1,0 +1,71 @@
+"""What a copy's ``piehole/steps.py`` gets at its end: a ``reached`` that obeys orders. Never imported from here.
+
+Below the copy's folder: ``seen`` gets the name of each step that was reached, one a line. ``orders/`` holds orders, files named
+``NUMBER,STEP,KIND``; an order is carried out once, by whoever comes first, and then lies in ``done/``. A ``hold`` ends when its order
+is removed from there.
+
+Standard library only, and little of it: it runs in the hooks.
+"""
+
+import os
+import time
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_DELAY = 1.5  # seconds
+_HOLD = 30.0  # seconds after which a held process goes on all the same
+
+
+def reached(step: str) -> None:
+    handle = os.open(f"{_HERE}/seen", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(handle, f"{step}\n".encode())
+    finally:
+        os.close(handle)
+    for name in sorted(os.listdir(f"{_HERE}/orders")):
+        _, wanted, kind = name.split(",")
+        if wanted == step and _claimed(name):
+            _obey(step, kind, name)
+
+
+def _claimed(name: str) -> bool:
+    try:
+        os.rename(f"{_HERE}/orders/{name}", f"{_HERE}/done/{name}")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _obey(step: str, kind: str, name: str) -> None:
+    if kind == "delay":
+        time.sleep(_DELAY)
+    elif kind == "error":
+        raise _error(step)
+    elif kind == "hold":
+        end = time.monotonic() + _HOLD
+        while os.path.exists(f"{_HERE}/done/{name}") and time.monotonic() < end:
+            time.sleep(0.01)
+    else:
+        if kind == "killpush":
+            from piehole import proc
+
+            git, command = proc.nearest_git(os.getpid())
+            if command == "receive-pack":
+                os.kill(git, 9)
+        os.kill(os.getpid(), 9)
+
+
+def _error(step: str) -> Exception:
+    """What the durable effect beside this step fails with, where it fails."""
+    if step in ("proposing", "swapped", "fencing", "fenced", "progress-sent", "reaping", "reaped"):
+        from piehole.errors import EtcdUnreachable
+
+        return EtcdUnreachable(f"the test made {step} fail", maybe_sent=step not in ("proposing", "reaping"))
+    if step in ("quarantined", "received", "connected"):
+        from piehole.errors import TransferError
+
+        return TransferError(f"failed by order of the test at {step}")
+    if step in ("keeping", "tips-kept", "refs-moved", "head-set"):
+        from piehole.errors import GitError
+
+        return GitError(f"the test made {step} fail")
+    return OSError(28, f"No space left on device (the test, at {step})")

@@ -1,0 +1,91 @@
+"""The sweep leaves nothing out: every step has its point, every durable effect its step, and the story reaches them all."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from piehole.steps import Step
+from tests.fault.sweep.bed import Bed
+from tests.fault.sweep.effects import functions, steps_called
+from tests.fault.sweep.story import all_steps, faults
+from tests.fault.sweep.test_sweep import run
+from tests.support.wait import until
+
+# Functions that do something durable, and the steps that stand right before or after their call.
+BESIDE = {
+    "piehole.inflight:Record._append": ("ADMITTING", "ANNOUNCED", "REBASING", "ANSWERED", "SETTLED"),
+    "piehole.inflight:_write": ("RECORD_CREATED", "ADMITTING", "ANNOUNCED"),
+    "piehole.journal:_opened": ("LOGGING",),
+    "piehole.leftovers:_remove": ("RECONCILING", "UNLOCKED"),
+    "piehole.repository:Repository.keep": ("KEEPING", "PROPOSING", "TIPS_KEPT"),
+    "piehole.repository:Repository._update": ("TIPS_KEPT", "REFS_MOVED"),
+    "piehole.repository:Repository.set_head": ("REFS_MOVED", "HEAD_SET"),
+    "piehole.swap:Swapper._puts": ("PROPOSING", "SWAPPED"),
+    "piehole.transfer.connectivity:secure": ("PACK_KEPT", "PACK_MOVED", "PUBLISHED"),
+    "piehole.transfer.gitfetch:git_fetch": ("QUARANTINED", "RECEIVED"),
+    "piehole.transfer.hold:Hold.keep": ("CONNECTED", "PACK_KEPT"),
+    "piehole.transfer.indexpack:IndexPack._start": ("QUARANTINED", "RECEIVED"),
+    "piehole.transfer.quarantine:Quarantine._make": ("QUARANTINED",),
+    "piehole.transfer.quarantine:Quarantine.clear": ("QUARANTINED", "RECEIVED"),
+    "piehole.transfer.quarantine:Quarantine._remove": ("PUBLISHED", "TIPS_KEPT"),
+}
+# What is no durable effect of a push, and why.
+NONE_OF_A_PUSH = {
+    "controller.cache:Cache.apply": "a collection in memory",
+    "controller.informer:Informer._list": "a collection in memory",
+    "piehole.race:Race.run": "a collection in memory",
+    "controller.roster:Roster._point": "the controller's start: a hint for hooks, which do without",
+    "controller.roster:Roster._unpoint": "the controller's end",
+    "controller.server:Server.__init__": "the controller's start: its socket",
+    "controller.server:Server.stop": "the controller's end",
+    "controller.server:_lock": "the controller's start: a file that says something only while it is locked",
+    "controller.server:_directory": "the controller's start: its socket's folder",
+    "hooks.direct:_start_reconcile": "a file that says something only while it is locked",
+    "piehole.lock:RepositoryLock._held": "a file that says something only while it is locked",
+    "piehole.progress:state_lock": "a file that says something only while it is locked",
+    "hooks.main:say": "words to the pusher",
+    "piehole.transfer.channel:ProcessChannel.write": "bytes to a process",
+    "piehole.transfer.indexpack:IndexPack.write": "bytes to a process; what it makes of them is between QUARANTINED and RECEIVED",
+    "piehole.transfer.process:call": "bytes to a process",
+    "piehole.repository:Repository.head": "reads",
+    "piehole.repository:Repository.symref_target": "reads",
+    "piehole.progress:_register": "a site whose record vanished comes back: one transaction, and no push waits for it",
+    "piehole.transfer.hold:_remove_if_unlocked": "a sweep of what others left; each file goes by itself, and the next sweep goes on",
+    "piehole.transfer.maintenance:maintain": "git's own repack, which survives its end at any point",
+}
+
+
+def test_every_durable_effect_has_its_step_beside_it() -> None:
+    durable = {one.name: one for one in functions() if one.effects}
+    without = {name: sorted(one.effects) for name, one in durable.items() if not one.reached}
+    assert {name: found for name, found in without.items() if name not in BESIDE and name not in NONE_OF_A_PUSH} == {}
+    assert [name for name in (*BESIDE, *NONE_OF_A_PUSH) if name not in without] == [], "listed, and not there any more"
+    assert not [step for steps in BESIDE.values() for step in steps if not hasattr(Step, step)]
+
+
+def test_every_step_stands_at_one_point_of_the_program() -> None:
+    called = Counter(steps_called())
+    assert {name for name in vars(Step) if name.isupper()} == set(called)
+    assert [step for step, times in called.items() if times > 1] == []
+
+
+def test_every_step_is_swept_with_every_kind_of_fault() -> None:
+    swept = Counter((fault.step, fault.kind) for fault in faults())
+    assert {(step, kind) for step in all_steps() for kind in ("kill", "error", "delay")} <= set(swept)
+    assert len({fault.name for fault in faults()}) == len(faults())
+
+
+@pytest.mark.timeout(400)
+def test_the_story_breaks_nothing_and_reaches_every_step(bed: Bed) -> None:
+    seen: set[str] = set()
+    for direct in (True, False):
+        run(bed, None, direct=direct)
+        seen |= {step for site in bed.sites for step in site.seen()}
+
+    def missing() -> set[str]:
+        return set(all_steps()) - seen - {step for site in bed.sites for step in site.seen()}
+
+    # A tombstone is reaped some seconds after it came.
+    until(lambda: not missing(), 30, f"the story reaches every step; missing so far: {sorted(missing())}")

@@ -1,0 +1,62 @@
+"""The sweep can fail: a bug that is planted in the copies is seen by the fault that it takes to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from piehole.steps import Step
+from tests.fault.sweep.bed import Bed
+from tests.fault.sweep.checks import violations
+from tests.fault.sweep.story import Fault, Story
+from tests.fault.tree import Tree
+from tests.support.etcd import EtcdProcess
+
+
+def unknown_is_refused(tree: Tree) -> None:
+    """A swap whose answer is lost is taken for one that did not happen."""
+    tree.patch("piehole/swap.py", "if not (error.maybe_sent or earlier):", "if True:")
+
+
+def tips_are_not_kept(tree: Tree) -> None:
+    tree.patch(
+        "piehole/repository.py",
+        "        if not oids:\n            return\n        there =",
+        "        return\n        there =",
+    )
+
+
+def locks_stay(tree: Tree) -> None:
+    """What a killed receive-pack left is nobody's business."""
+    tree.patch("piehole/leftovers.py", "    if not dead:\n        return []", "    return []")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("plant", "fault", "words"),
+    [
+        (unknown_is_refused, Fault(Step.SWAPPED, "error"), "was refused, and is in the history"),
+        (tips_are_not_kept, Fault(Step.TIPS_KEPT, "kill"), "is not reachable at"),
+        (locks_stay, Fault(Step.PREPARED_BEGUN, "killpush"), "no push of"),
+    ],
+    ids=["unknown-is-refused", "tips-are-not-kept", "locks-stay"],
+)
+def test_a_planted_bug_is_seen(
+    sweep_etcd: EtcdProcess,
+    git_env: dict[str, str],
+    tmp_path: Path,
+    plant: Callable[[Tree], None],
+    fault: Fault,
+    words: str,
+) -> None:
+    bed = Bed(tmp_path, sweep_etcd, f"/{tmp_path.name}", git_env, plant)
+    try:
+        found = violations(bed, Story(bed, fault).tell())
+    except AssertionError as stopped:
+        found = [str(stopped)]
+    finally:
+        bed.end()
+    assert [one for one in found if words in one], found

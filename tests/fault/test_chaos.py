@@ -1,0 +1,56 @@
+"""Concurrent pushes while everything goes wrong: nothing that was acknowledged is lost, and the sites agree in the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.fault.history.run import Chaos, Result, run
+from tests.fault.history.schedule import schedule
+
+# The bar of a long run.
+PUSHES = 2_000
+FAULTS = 60
+SECONDS = 540.0
+# `make test` and CI play one short run; PIEHOLE_TEST_SEED chooses another seed.
+SHORT = float(os.environ.get("PIEHOLE_TEST_SECONDS", "45"))
+SEED = int(os.environ.get("PIEHOLE_TEST_SEED", "1"))
+
+
+def judged(result: Result, seed: int) -> None:
+    print(f"\n{result.summary(seed)}")  # noqa: T201 -- the figures, shown with -s
+    told = "\n".join(str(one) for one in result.violations[:40])
+    assert not result.violations, f"seed {seed}: {len(result.violations)} violations ({result.trouble})\n{told}"
+    assert not result.trouble
+
+
+@pytest.mark.timeout(120 + 3 * SHORT)
+def test_nothing_is_lost_and_nothing_forked_in_a_short_run(etcd_binary: Path, tmp_path: Path) -> None:
+    result = run(Chaos(SEED, schedule(SEED, SHORT, gap=2.0), SHORT), tmp_path, etcd_binary)
+    judged(result, SEED)
+    assert result.told["ok"] > 20
+    assert result.faults.total() > SHORT / 5
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("seed", "sites"), [(11, 3), (12, 4), (13, 5)])
+def test_nothing_is_lost_and_nothing_forked_in_a_long_run(
+    seed: int, sites: int, etcd_binary: Path, tmp_path: Path
+) -> None:
+    chaos = Chaos(
+        seed,
+        schedule(seed, SECONDS, gap=5.0),
+        SECONDS,
+        sites=sites,
+        pushers=12,
+        enough_pushes=PUSHES,
+        enough_faults=FAULTS,
+    )
+    result = run(chaos, tmp_path, etcd_binary)
+    judged(result, seed)
+    assert result.told["ok"] >= PUSHES
+    assert result.faults.total() >= FAULTS
+    assert result.seconds < 600
