@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.failure_modes.steps import git_that
+from tests.fault.modes.steps import git_that
 from tests.life.page import Administrator
 from tests.support import git
 from tests.support.sites import Group, MakeGroup, Site, accepted

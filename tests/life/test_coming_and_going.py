@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.failure_modes.steps import PATIENCE, stuck, told
+from tests.fault.modes.steps import PATIENCE, stuck, told
 from tests.life.bed import Life, begun, live, move_host, named
 from tests.life.page import commands
 from tests.support import git

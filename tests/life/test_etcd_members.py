@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnCluster
-from tests.failure_modes.steps import PATIENCE
+from tests.fault.modes.steps import PATIENCE
 from tests.life.bed import Life, begun, live
 from tests.life.page import commands
 from tests.support import git

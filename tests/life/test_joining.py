@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.failure_modes.steps import PATIENCE, meanwhile
+from tests.fault.modes.steps import PATIENCE, meanwhile
 from tests.life.bed import Life, begun, bytes_fetched, held_fetches, history, live, named
 from tests.life.page import commands
 from tests.support import git

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.conftest import OwnEtcd
-from tests.failure_modes.steps import PATIENCE
+from tests.fault.modes.steps import PATIENCE
 from tests.life.bed import live, named
 from tests.support import git
 from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused

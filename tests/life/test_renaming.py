@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.failure_modes.steps import PATIENCE, meanwhile, told
+from tests.fault.modes.steps import PATIENCE, meanwhile, told
 from tests.life.bed import SITES, Life, begun, live, named
 from tests.life.page import commands
 from tests.support import git

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.failure_modes.steps import PATIENCE
+from tests.fault.modes.steps import PATIENCE
 from tests.life.bed import Life, begun, bytes_fetched, history, live
 from tests.life.page import commands
 from tests.support import git
