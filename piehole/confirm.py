@@ -58,7 +58,6 @@ class Confirmation:
         self._local = local
         self._desired = desired
         self._seen = seen
-        self._declined: set[str] = set()
         self._for: dict[str, set[str]] = {}
         going = {move.ref for move in moves}
         for ref in going & planned.room.keys():
@@ -74,14 +73,7 @@ class Confirmation:
         asked = refs.union(*(self._for.get(ref, ()) for ref in refs))
         now = self._few(asked) if len(asked) <= FEW else self._many(asked)
         same = {ref for ref in asked if _opinion(now, ref) == _opinion(self._desired, ref)}
-        wanted = {ref for ref in refs & same if ref not in self._for or self._for[ref] & same - self._declined}
-        wanted -= {move.ref for move in moves if move.creates and self._obstructed(move.ref)}
-        self._declined |= refs - wanted
-        return wanted
-
-    def _obstructed(self, ref: str) -> bool:
-        """Whether a ref that was to go first (directory/file) has stayed."""
-        return any(name.startswith(f"{ref}/") or ref.startswith(f"{name}/") for name in self._declined)
+        return {ref for ref in refs & same if ref not in self._for or self._for[ref] & same}
 
     def _few(self, refs: Collection[str]) -> Desired:
         # A move is never to "nothing" and back, so these commands only say which keys to read.

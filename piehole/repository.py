@@ -279,6 +279,10 @@ class Repository:
         unmoved = Unmoved(failed)
         sound = [move for move in moves if move.ref not in failed]
         for group in ([m for m in sound if m.deletes], [m for m in sound if not m.deletes]):
+            # What was to make room and stays leaves none: that would look like a fault.
+            obstructed = _obstructed(group, unmoved.unwanted)
+            unmoved |= Unmoved(unwanted=obstructed)
+            group = [move for move in group if move.ref not in obstructed]
             for start in range(0, len(group), _ONE_TRANSACTION):
                 unmoved |= self._move_together(group[start : start + _ONE_TRANSACTION], message, confirm)
         return unmoved
@@ -330,6 +334,15 @@ class Repository:
         if lines:
             update = [*_NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
             self.git(*update, stdin=keys.encode(_commands(lines)))
+
+
+def _obstructed(moves: Sequence[Move], staying: frozenset[str]) -> frozenset[str]:
+    """Creations that cannot be made beside these names (directory/file)."""
+    if not staying:
+        return frozenset()
+    above = {parent for name in staying for parent in keys.parents(name)}
+    beside = (move.ref for move in moves if move.creates)
+    return frozenset(ref for ref in beside if ref in above or not staying.isdisjoint(keys.parents(ref)))
 
 
 def _commands(lines: Sequence[str]) -> str:

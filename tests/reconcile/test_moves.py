@@ -1,0 +1,257 @@
+"""Refs move only while the group still wants it, which is asked under git's locks; and git can hold up nobody for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from piehole import inflight, leftovers, transaction
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, GitSilent
+from piehole.etcd.model import Put
+from piehole.local import Local
+from piehole.peers import Health
+from piehole.plan import Value
+from piehole.reconcile import Reconciler, Report
+from piehole.repository import Move, Repository
+from piehole.supply import Supplied, Supply
+from piehole.transfer.hold import Hold
+from tests.conftest import OwnEtcd
+from tests.reconcile.bed import MAIN, ZERO, Bed
+from tests.support.git import git, make_bare
+from tests.support.process import descendants
+from tests.support.wait import until
+
+
+class Meanwhile(Supply):
+    """A fetch during which something happens."""
+
+    def __init__(self, local: Local, happens: Callable[[], object]) -> None:
+        super().__init__(local, Health())
+        self._happens = happens
+
+    def bring(
+        self, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None = None
+    ) -> Supplied:
+        supplied = super().bring(wanted, haves, hold, stop)
+        self._happens()
+        return supplied
+
+
+def run(local: Local, happens: Callable[[], object]) -> Report:
+    def claim() -> int:
+        return local.swapper.read([], Deadline(10)).revision
+
+    return Reconciler(local, Meanwhile(local, happens), lambda: local.swapper.list_group(Deadline(10)), claim).run()
+
+
+def locks(repository: Path) -> list[Path]:
+    return [*repository.glob("*.lock"), *(repository / "refs").rglob("*.lock")]
+
+
+def forgotten(repository: Path) -> bool:
+    """Whether no push is on record here, once those that have ended were removed."""
+    leftovers.clear(repository)
+    return not list(inflight.records(str(repository)))
+
+
+def values(bed: Bed, site: str, ref: str) -> list[str]:
+    """What a ref has been, the newest first; for as long as there was a reflog."""
+    return git(bed.path(site), "log", "-g", "--format=%H", ref, "--").stdout.split()
+
+
+def test_a_ref_that_went_there_and_back_during_a_fetch_stays(bed: Bed) -> None:
+    bed.install("a", "b")
+    first = bed.commit("one")
+    bed.push("a")
+    bed.reconcile("a", "b")
+    git(bed.path("a"), "config", "core.logAllRefUpdates", "true")
+    second = bed.commit("two")
+    bed.push("b")
+
+    def there_and_back() -> None:
+        bed.push("a", f"{second}:{MAIN}")
+        assert bed.at("a") == second
+        bed.push("a", f"+{first}:{MAIN}")
+        # Both are over, and forgotten: what is on record would keep the reconcile away from the ref.
+        until(lambda: forgotten(bed.path("a")), what="both pushes have ended")
+
+    report = run(bed.local("a"), there_and_back)
+    assert (bed.value(), bed.at("a")) == (first, first)
+    assert values(bed, "a", MAIN)[:2] == [first, second], "only the pushes have moved it"
+    assert values(bed, "a", MAIN).count(second) == 1
+    assert (report.moved, report.deferred, report.stuck) == ({}, (MAIN,), {})
+    assert not report.converged
+    assert bed.reconcile("a").status == 0
+    assert bed.at("a") == first
+
+
+def test_what_is_still_wanted_moves_and_the_rest_is_looked_at_again(bed: Bed) -> None:
+    bed.install("a", "b")
+    first = bed.commit("one")
+    bed.push("a", "HEAD:main", "HEAD:one", "HEAD:two", "HEAD:gone")
+    bed.reconcile("a", "b")
+    second = bed.commit("two")
+    bed.push("b", "HEAD:one", "HEAD:two", "HEAD:new", ":gone")
+
+    def happens() -> None:
+        bed.put("refs/heads/two", first)
+        bed.put("refs/heads/gone", first)
+
+    report = run(bed.local("a"), happens)
+    assert set(report.moved) == {"refs/heads/one", "refs/heads/new"}
+    assert (report.deferred, report.stuck) == (("refs/heads/gone", "refs/heads/two"), {})
+    now = dict.fromkeys((MAIN, "refs/heads/two", "refs/heads/gone"), first)
+    assert bed.refs("a") == now | dict.fromkeys(("refs/heads/one", "refs/heads/new"), second)
+    assert locks(bed.path("a")) == []
+
+
+def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Bed) -> None:
+    bed.install("a", "b")
+    tip = bed.commit()
+    bed.push("a")
+    bed.reconcile("a", "b")
+    bed.move("a", "refs/heads/x", tip)
+    bed.push("b", "HEAD:x/y")
+    report = run(bed.local("a"), lambda: bed.put("refs/heads/x/y", ZERO))
+    assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
+    assert report.stuck == {}
+    assert bed.reconcile("a").status == 0
+    assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
+
+
+def test_a_ref_whose_room_is_wanted_by_now_is_not_stuck(bed: Bed) -> None:
+    bed.install("a", "b")
+    tip = bed.commit()
+    bed.push("a")
+    bed.reconcile("a", "b")
+    bed.move("a", "refs/heads/x", tip)
+    bed.push("b", "HEAD:x/y")
+    report = run(bed.local("a"), lambda: bed.put("refs/heads/x", tip))
+    assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
+    assert (report.deferred, report.stuck) == (("refs/heads/x", "refs/heads/x/y"), {})
+
+
+def test_ten_thousand_refs_move_at_once_but_for_those_that_have_changed(bed: Bed) -> None:
+    bed.install("a")
+    first = bed.commit("one")
+    second = bed.commit("two")
+    bed.push("a")
+    bed.reconcile("a")
+    local = bed.local("a")
+    names = [f"refs/heads/n{n:05}" for n in range(10_000)]
+    for start in range(0, len(names), 100):
+        puts = [Put(bed.key(name).encode(), second.encode()) for name in names[start : start + 100]]
+        local.etcd.txn([], puts, deadline=Deadline(10))
+    changed = [names[0], names[5_000], names[-1]]
+    began = time.monotonic()
+    report = run(local, lambda: [bed.put(name, first) for name in changed])
+    assert time.monotonic() - began < 60
+    assert report.deferred == tuple(changed)
+    assert set(report.moved) == set(names) - set(changed)
+    assert bed.refs("a") == {MAIN: second} | dict.fromkeys(report.moved, second)
+    assert locks(bed.path("a")) == []
+
+
+def test_an_etcd_that_is_silent_under_the_locks_moves_nothing(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
+    etcd = own_etcd()
+    bed = Bed(tmp_path, etcd.endpoint, prefix)
+    bed.install("a", "b")
+    first = bed.commit("one")
+    bed.push("a")
+    bed.reconcile("a", "b")
+    bed.commit("two")
+    bed.push("b")
+    began: list[float] = []
+
+    def silence() -> None:
+        etcd.pause()
+        began.append(time.monotonic())
+
+    try:
+        with pytest.raises(EtcdError):
+            run(bed.local("a"), silence)
+        assert time.monotonic() - began[0] < 5
+        assert bed.at("a") == first
+        assert locks(bed.path("a")) == []
+    finally:
+        etcd.resume()
+    assert bed.reconcile("a").status == 0
+    assert bed.at("a") != first
+
+
+@pytest.fixture
+def moves(tmp_path: Path) -> tuple[Repository, Sequence[Move]]:
+    """Two moves that can be made."""
+    path = make_bare(tmp_path / "r.git")
+    tree = git(path, "hash-object", "-t", "tree", "-w", "--stdin").stdout.strip()
+    tip = git(path, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", tree, "-m", "one").stdout.strip()
+    return Repository(path), [Move("refs/heads/one", ZERO, tip), Move("refs/heads/two", ZERO, tip)]
+
+
+def signals(number: int) -> Callable[[Sequence[Move]], Collection[str]]:
+    """Confirms everything, after git was sent a signal."""
+
+    def confirm(moves: Sequence[Move]) -> Collection[str]:
+        for pid in descendants(os.getpid()):
+            if "update-ref" in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, number)
+        return {move.ref for move in moves}
+
+    return confirm
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_git_that_is_killed_under_its_locks_moves_nothing(
+    moves: tuple[Repository, Sequence[Move]], number: signal.Signals
+) -> None:
+    repository, wanted = moves
+    unmoved = repository.move(wanted, "m", signals(number))
+    assert set(unmoved.failed) == {move.ref for move in wanted}
+    assert repository.observe().refs == {}
+    if number == signal.SIGTERM:
+        assert locks(repository.git_dir) == []
+
+
+def test_a_git_that_hangs_under_its_locks_is_ended_and_leaves_none(
+    moves: tuple[Repository, Sequence[Move]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, wanted = moves
+    monkeypatch.setattr(transaction, "_LEAST", 2.0)
+    with pytest.raises(GitSilent):
+        repository.move(wanted, "m", signals(signal.SIGSTOP))
+    assert repository.observe().refs == {}
+    assert locks(repository.git_dir) == []
+
+
+def test_an_error_under_the_locks_moves_nothing_and_leaves_none(moves: tuple[Repository, Sequence[Move]]) -> None:
+    repository, wanted = moves
+
+    def confirm(_: Sequence[Move]) -> Collection[str]:
+        assert len(locks(repository.git_dir)) == 2
+        raise EtcdError("silent")
+
+    with pytest.raises(EtcdError):
+        repository.move(wanted, "m", confirm)
+    assert repository.observe().refs == {}
+    assert locks(repository.git_dir) == []
+
+
+def test_what_is_left_of_a_transaction_is_confirmed_anew(moves: tuple[Repository, Sequence[Move]]) -> None:
+    repository, wanted = moves
+    asked: list[list[str]] = []
+
+    def confirm(some: Sequence[Move]) -> Collection[str]:
+        asked.append([move.ref for move in some])
+        return ["refs/heads/two"]
+
+    unmoved = repository.move(wanted, "m", confirm)
+    assert asked == [["refs/heads/one", "refs/heads/two"], ["refs/heads/two"]]
+    assert unmoved.unwanted == {"refs/heads/one"}
+    assert set(repository.observe().refs) == {"refs/heads/two"}
