@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from piehole import keys, standing
+from piehole import inflight, keys, standing
 from piehole.config import Config
 from piehole.deadline import Deadline
 from piehole.errors import Halted
 from piehole.judge import WENT_BACK, Command
 from piehole.local import Local
+from piehole.oids import is_zero
 from piehole.plan import Desired, Plan, desired_state
 from piehole.readout import Readout
 from piehole.repository import Move
@@ -46,7 +47,8 @@ class Confirmation:
     """Confirms moves of one plan (:data:`piehole.repository.Confirm`).
 
     A move may go while the value that it was planned with is unchanged; one that only makes room, while something that it makes room for
-    may go, too.
+    may go, too. A ref that is pushed to all the time would never be caught that way: it may also go to a value that was followed by a
+    third one, as long as no push is on record here that could have brought the ref there and back.
     """
 
     def __init__(self, local: Local, planned: Plan, moves: Sequence[Move], desired: Desired, seen: int) -> None:
@@ -58,6 +60,7 @@ class Confirmation:
         self._local = local
         self._desired = desired
         self._seen = seen
+        self._before = {move.ref: move.old for move in moves if not (move.creates or move.deletes)}
         self._for: dict[str, set[str]] = {}
         going = {move.ref for move in moves}
         for ref in going & planned.room.keys():
@@ -73,7 +76,23 @@ class Confirmation:
         asked = refs.union(*(self._for.get(ref, ()) for ref in refs))
         now = self._few(asked) if len(asked) <= FEW else self._many(asked)
         same = {ref for ref in asked if _opinion(now, ref) == _opinion(self._desired, ref)}
-        return {ref for ref in refs & same if ref not in self._for or self._for[ref] & same}
+        going = {ref for ref in refs & same if ref not in self._for or self._for[ref] & same}
+        return going | self._passed_by(refs - same, now)
+
+    def _passed_by(self, refs: Collection[str], now: Desired) -> set[str]:
+        """Those that the group has moved on from to a third value, and that no push here can have moved since they were looked at."""
+        passed = {
+            ref
+            for ref in refs
+            if ref in now.refs
+            and not is_zero(now.refs[ref].oid)
+            and now.refs[ref].oid != self._before.get(ref, now.refs[ref].oid)
+        }
+        if not passed:
+            return passed
+        # A push's record stays until a reconcile clears it away, and this is the one that runs.
+        git_dir = str(self._local.git_dir)
+        return passed - {ref for record in inflight.records(git_dir) for ref in record.announced}
 
     def _few(self, refs: Collection[str]) -> Desired:
         # A move is never to "nothing" and back, so these commands only say which keys to read.

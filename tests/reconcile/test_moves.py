@@ -92,6 +92,43 @@ def test_a_ref_that_went_there_and_back_during_a_fetch_stays(bed: Bed) -> None:
     assert bed.at("a") == first
 
 
+def test_a_ref_that_is_pushed_to_all_the_time_elsewhere_moves_all_the_same(bed: Bed) -> None:
+    bed.install("a", "b")
+    bed.commit("one")
+    bed.push("a")
+    bed.reconcile("a", "b")
+    second = bed.commit("two")
+    bed.push("b")
+
+    def on_it_goes() -> None:
+        bed.commit("three")
+        bed.push("b")
+
+    report = run(bed.local("a"), on_it_goes)
+    assert set(report.moved) == {MAIN}
+    assert bed.at("a") == second
+
+
+def test_a_ref_that_a_push_here_may_have_moved_is_not_moved_to_what_the_group_has_left_behind(bed: Bed) -> None:
+    bed.install("a", "b")
+    first = bed.commit("one")
+    bed.push("a")
+    bed.reconcile("a", "b")
+    second = bed.commit("two")
+    bed.push("b")
+
+    def there_and_back_and_on() -> None:
+        bed.push("a", f"{second}:{MAIN}")
+        bed.push("a", f"+{first}:{MAIN}")
+        bed.commit("three")
+        bed.push("b", f"+HEAD:{MAIN}")
+
+    bed.reconcile("b")
+    report = run(bed.local("a"), there_and_back_and_on)
+    assert report.moved == {}
+    assert bed.at("a") == first
+
+
 def test_what_is_still_wanted_moves_and_the_rest_is_looked_at_again(bed: Bed) -> None:
     bed.install("a", "b")
     first = bed.commit("one")
