@@ -10,7 +10,7 @@ from typing import Final
 from piehole import keys, standing
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, PieholeError
-from piehole.etcd.model import Compare, Put, Range, prefix_end
+from piehole.etcd.model import Compare, Put, Range, Snapshot, prefix_end
 from piehole.local import Local
 from piehole.progress import now
 from piehole.readout import Readout
@@ -45,13 +45,22 @@ def members(local: Local, deadline: Deadline) -> list[Member]:
 
     :raises EtcdError: etcd could not be used
     """
+    return look(local, deadline)[0]
+
+
+def look(local: Local, deadline: Deadline, *more: Range) -> tuple[list[Member], list[Snapshot]]:
+    """The same, and what these ranges hold, in one round trip.
+
+    :raises EtcdError: etcd could not be used
+    """
     k, group = local.keyspace, local.config.group
     sites, progress = k.sites(group), k.all_progress(group)
     ranges = [Range(prefix, prefix_end(prefix)) for prefix in (sites, progress)]
-    found = local.etcd.txn([], ranges, deadline=deadline).ranges
+    found = local.etcd.txn([], [*ranges, *more], deadline=deadline).ranges
     said = {k.split_site(progress, kv.key): kv.value for kv in found[1].kvs}
     named = [(k.split_site(sites, kv.key), kv.value) for kv in found[0].kvs]
-    return [_member(name, record, said.get(name)) for name, record in named if name is not None]
+    everybody = [_member(name, record, said.get(name)) for name, record in named if name is not None]
+    return everybody, list(found[2:])
 
 
 def _member(name: str, record: bytes, progress: bytes | None) -> Member:

@@ -28,13 +28,15 @@ class Linearizable:
     def halted(self, readout: Readout) -> Halted | None:
         # The disk is read after etcd, so it may already know a newer progress record than the one in the readout.
         # That passes; a real disagreement stays.
-        found = standing.check(self._local.config, standing.load(self._local.git_dir), readout)
+        disk = standing.load(self._local.git_dir)
+        found = standing.check(self._local.config, disk, readout)
         for _ in range(3):
             if found is None or readout.progress is None:
                 break
             readout = self._local.swapper.read([], Deadline(2))
-            found = standing.check(self._local.config, standing.load(self._local.git_dir), readout)
-        return found or progress.forgotten(self._local, standing.load(self._local.git_dir), Deadline(2))
+            disk = standing.load(self._local.git_dir)
+            found = standing.check(self._local.config, disk, readout)
+        return found or progress.forgotten(self._local, disk, Deadline(2))
 
     def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
         repository = self._local.repository

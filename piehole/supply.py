@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from piehole import keys, peers
+from piehole import keys, members, peers
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, TransferError
-from piehole.etcd.model import KeyValue, Range, prefix_end
+from piehole.etcd.model import KeyValue, Range
 from piehole.local import Local
 from piehole.peers import Health, Peer
 from piehole.plan import Value
 from piehole.race import Attempt, Race, Raced
-from piehole.records import Progress, PushRecord, RecordError, SiteRecord
+from piehole.records import PushRecord, RecordError
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
 from piehole.transfer.hold import Hold
@@ -115,32 +115,14 @@ class Supply:
 
     def _candidates(self, wanted: Mapping[str, Value]) -> list[Peer]:
         """The peers to ask, best first."""
-        k, config = self._local.keyspace, self._local.config
-        deadline = Deadline(self._patience)
+        config, deadline = self._local.config, Deadline(self._patience)
+        push = Range(self._local.keyspace.ref(config.group, keys.PUSH))
         # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
-        records = [
-            Range(prefix, prefix_end(prefix)) for prefix in (k.sites(config.group), k.all_progress(config.group))
+        everybody, (newest,) = members.look(self._local, deadline, push)
+        # One without an id has a record that cannot be read: `piehole sites` and `piehole check` name it.
+        found = [
+            Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
         ]
-        push = Range(k.ref(config.group, keys.PUSH))
-        sites, progress, newest = self._local.etcd.txn([], [*records, push], deadline=deadline).ranges
-        passed: dict[str, int] = {}
-        for kv in progress.kvs:
-            name = k.split_site(k.all_progress(config.group), kv.key)
-            try:
-                if name is not None:
-                    passed[name] = Progress.parse(kv.value).revision
-            except RecordError:
-                continue  # such a site is asked last
-        found: list[Peer] = []
-        for kv in sites.kvs:
-            name = k.split_site(k.sites(config.group), kv.key)
-            if name is None or name == config.site:
-                continue
-            try:
-                record = SiteRecord.parse(kv.value)
-            except RecordError:
-                continue  # `piehole sites` and `piehole check` name it
-            found.append(Peer(name, record.url, passed.get(name, -1), record.left))
         revision = max(value.mod_revision for value in wanted.values())
         origin = self._origin(wanted, newest.kvs, deadline)
         return peers.order(found, revision, origin, self._health.suspect)
@@ -161,12 +143,11 @@ class Supply:
 
     def _pushed_at(self, revision: int, deadline: Deadline) -> str:
         """The site whose push this revision is, ``""`` where that is not known."""
-        key = self._local.keyspace.ref(self._local.config.group, keys.PUSH)
         try:
-            found = self._local.etcd.range(key, revision=revision, deadline=deadline).kvs
-            return PushRecord.parse(found[0].value).site if found and found[0].mod_revision == revision else ""
-        except PieholeError:  # compacted meanwhile, or no record
+            push = members.push_at(self._local, revision, deadline)
+        except PieholeError:
             return ""
+        return push.site if push is not None else ""
 
     def _first(self, candidates: Sequence[Peer], origin: str) -> list[Peer]:
         """The candidates with this site before all others, unless it failed lately."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.gitolite.bed import Bed, GitoliteSite
 from tests.support.etcd import EtcdProcess
+from tests.support.git import commit, git
 from tests.support.servers import Unavailable
 
 
@@ -39,3 +41,12 @@ def lima(bed: Bed) -> GitoliteSite:
 def branch() -> str:
     """A branch that no other test uses."""
     return f"branch-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def work(bed: Bed) -> Path:
+    folder = bed.fresh("work")
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet")
+    commit(folder, folder.name)
+    return folder

@@ -15,15 +15,6 @@ from tests.support.wait import until
 
 
 @pytest.fixture
-def work(bed: Bed) -> Path:
-    folder = bed.fresh("work")
-    folder.mkdir(parents=True)
-    git(folder, "init", "--quiet")
-    commit(folder, folder.name)
-    return folder
-
-
-@pytest.fixture
 def fresh() -> str:
     """A repository's name that is used nowhere."""
     return f"new-{uuid4().hex[:8]}"

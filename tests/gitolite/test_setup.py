@@ -8,16 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.gitolite.bed import DEPLOY, Bed, GitoliteSite
-from tests.support.git import commit, git
-
-
-@pytest.fixture
-def work(bed: Bed) -> Path:
-    folder = bed.fresh("work")
-    folder.mkdir(parents=True)
-    git(folder, "init", "--quiet")
-    commit(folder, folder.name)
-    return folder
 
 
 @pytest.fixture

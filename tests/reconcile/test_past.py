@@ -10,7 +10,31 @@ import pytest
 
 from tests.conftest import OwnEtcd
 from tests.reconcile.bed import MAIN, Bed
+from tests.support.etcd import EtcdProcess
 from tests.support.git import git
+
+
+def back_up(etcd: EtcdProcess, backup: Path) -> None:
+    etcd.terminate()
+    etcd.copy_data(backup)
+    etcd.start()
+
+
+def put_back(etcd: EtcdProcess, backup: Path) -> None:
+    """As after a disaster: what has happened since the backup is gone."""
+    etcd.kill()
+    etcd.restore_data(backup)
+    etcd.start()
+
+
+def in_step(folder: Path, etcd: EtcdProcess, prefix: str) -> Bed:
+    """Two sites with one commit, both in step."""
+    bed = Bed(folder, etcd.endpoint, prefix)
+    bed.install("a", "b")
+    bed.commit("one")
+    bed.push("a", "HEAD:main")
+    assert bed.reconcile("a", "b").status == 0
+    return bed
 
 
 def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
@@ -21,17 +45,13 @@ def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
     bed.commit("one")
     bed.push("a", "HEAD:main", "HEAD:side")
     assert bed.reconcile("a", "b").status == 0
-    etcd.terminate()
-    etcd.copy_data(tmp_path / "backup")
-    etcd.start()
+    back_up(etcd, tmp_path / "backup")
     new = bed.commit("two")
     bed.push("a", "HEAD:main", "HEAD:later")
     assert bed.reconcile("a", "b").status == 0
     before = bed.refs("a")
     assert before[MAIN] == new
-    etcd.kill()
-    etcd.restore_data(tmp_path / "backup")
-    etcd.start()
+    put_back(etcd, tmp_path / "backup")
     for _ in range(2):
         for site in ("a", "b"):
             answer = bed.reconcile(site)
@@ -48,19 +68,11 @@ def test_a_backup_of_etcd_from_before_a_push_that_no_controller_told_of(
     tmp_path: Path, own_etcd: OwnEtcd, prefix: str, overtaken: bool
 ) -> None:
     etcd = own_etcd()
-    bed = Bed(tmp_path, etcd.endpoint, prefix)
-    bed.install("a", "b")
-    bed.commit("one")
-    bed.push("a", "HEAD:main")
-    assert bed.reconcile("a", "b").status == 0
-    etcd.terminate()
-    etcd.copy_data(tmp_path / "backup")
-    etcd.start()
+    bed = in_step(tmp_path, etcd, prefix)
+    back_up(etcd, tmp_path / "backup")
     new = bed.commit("two")
     bed.push("a", "HEAD:main")
-    etcd.kill()
-    etcd.restore_data(tmp_path / "backup")
-    etcd.start()
+    put_back(etcd, tmp_path / "backup")
     if overtaken:
         for number in range(20):
             bed.push("b", f"HEAD~1:refs/heads/side{number}")
@@ -75,22 +87,14 @@ def test_a_backup_of_etcd_from_before_moves_of_a_site_that_something_keeps_back(
     tmp_path: Path, own_etcd: OwnEtcd, prefix: str, overtaken: bool
 ) -> None:
     etcd = own_etcd()
-    bed = Bed(tmp_path, etcd.endpoint, prefix)
-    bed.install("a", "b")
-    bed.commit("one")
-    bed.push("a", "HEAD:main")
-    assert bed.reconcile("a", "b").status == 0
+    bed = in_step(tmp_path, etcd, prefix)
     bed.put("refs/heads/nowhere", "1" * 40)
-    etcd.terminate()
-    etcd.copy_data(tmp_path / "backup")
-    etcd.start()
+    back_up(etcd, tmp_path / "backup")
     new = bed.commit("two")
     bed.push("a", "HEAD:main")
     assert bed.reconcile("b").status == 1, "one ref is stuck"
     assert bed.tip("b") == new
-    etcd.kill()
-    etcd.restore_data(tmp_path / "backup")
-    etcd.start()
+    put_back(etcd, tmp_path / "backup")
     if overtaken:
         for number in range(20):
             bed.etcd.put(f"{prefix}-elsewhere", str(number))
