@@ -218,12 +218,13 @@ def test_late_proposal(world: World, tamper: Tamper) -> None:
 def test_late_proposal_of_a_hook_that_is_gone(make_group: MakeGroup) -> None:
     """A controller that was stopped wakes after the hook has decided without it, and does nothing more."""
     group = make_group(2)
-    a = group[0]
+    a, b = group[0], group[1]
     work, first = begun(group)
     a.pause()
     second = git.commit(work, "second")
     accepted(git.push(work, a.repository, "HEAD:main"))
-    accepted(git.push(work, group[1].repository, "--force", f"{first}:refs/heads/main"))
+    until(lambda: b.at() == second, PATIENCE, "b has the push, so that the next one is not stale there")
+    accepted(git.push(work, b.repository, "--force", f"{first}:refs/heads/main"))
     a.resume()
     told(group)
     group.everywhere(MAIN, first)

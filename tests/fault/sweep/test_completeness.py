@@ -54,6 +54,7 @@ NONE_OF_A_PUSH = {
     "piehole.repository:Repository.head": "reads",
     "piehole.repository:Repository.symref_target": "reads",
     "piehole.progress:_register": "a site whose record vanished comes back: one transaction, and no push waits for it",
+    "piehole.members:leave": "a site leaves the group by its administrator's word: one transaction, and no push waits for it",
     "piehole.transfer.hold:_remove_if_unlocked": "a sweep of what others left; each file goes by itself, and the next sweep goes on",
     "piehole.transfer.maintenance:maintain": "git's own repack, which survives its end at any point",
 }
