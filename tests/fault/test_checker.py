@@ -88,6 +88,28 @@ def test_an_acknowledged_push_that_is_not_there_is_lost(story: Story) -> None:
     assert story.rules() == ["lost"]
 
 
+def test_a_deletion_of_what_an_unknown_one_has_deleted_is_not_lost(story: Story) -> None:
+    story.push((DEV, ZERO, D))
+    story.push((DEV, D, ZERO), outcome="unknown")
+    story.told("ok", (DEV, D, ZERO))
+    assert story.rules() == []
+
+
+def test_a_deletion_after_the_ref_came_back_is_lost(story: Story) -> None:
+    story.push((DEV, ZERO, D))
+    story.push((DEV, D, ZERO), outcome="unknown")
+    story.push((DEV, ZERO, D))
+    story.told("ok", (DEV, D, ZERO))
+    assert story.rules() == ["lost"]
+
+
+def test_a_deletion_before_the_ref_was_gone_is_lost(story: Story) -> None:
+    story.push((DEV, ZERO, D))
+    story.told("ok", (DEV, D, ZERO))
+    story.push((DEV, D, ZERO), outcome="unknown")
+    assert story.rules() == ["lost"]
+
+
 def test_a_refused_push_that_is_there_is_seen(story: Story) -> None:
     story.push((MAIN, A, B), outcome="refused")
     assert story.rules() == ["refused"]
