@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = "piehole/inflight"
+# Beside it, in the same form: which refs a `git update-ref` of piehole's own locks, named after that process.
+MOVING = "piehole/moving"
 _DIGITS = 9  # of a number of milliseconds; more is none of ours
 LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
 
@@ -51,9 +53,9 @@ class Record:
     :raises OSError: from any method, when the record cannot be read or written
     """
 
-    def __init__(self, git_dir: str, name: str) -> None:
+    def __init__(self, git_dir: str, name: str, folder: str = FOLDER) -> None:
         self.name = name
-        self.path = f"{git_dir}/{FOLDER}/{name}"
+        self.path = f"{git_dir}/{folder}/{name}"
         self.push_id = ""
         self.waited = 0.0
         self.silent = False
@@ -112,8 +114,7 @@ class Record:
         return self
 
     def announce(self, one: Announcement) -> None:
-        word = "want" if one.managed else "free"
-        self._append(f"{word} {one.ref} {one.old} {one.new} {one.snapshot}\n")
+        self._append(_line(one))
         self.announced[one.ref] = one
 
     def add_wait(self, seconds: float) -> None:
@@ -135,20 +136,34 @@ class Record:
             os.close(handle)
 
 
+def note_moves(git_dir: str, name: str, announcements: list[Announcement]) -> str:
+    """Write the record of a process that moves these refs with no push behind it, and return its path."""
+    folder = f"{git_dir}/{MOVING}"
+    os.makedirs(folder, exist_ok=True)
+    path = f"{folder}/{name}"
+    with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(f"piehole 1 {os.urandom(16).hex()}\n{''.join(map(_line, announcements))}")
+    return path
+
+
+def _line(one: Announcement) -> str:
+    return f"{'want' if one.managed else 'free'} {one.ref} {one.old} {one.new} {one.snapshot}\n"
+
+
 def _write(handle: int, text: str) -> None:
     whole = text.encode("utf-8", "surrogateescape")
     if os.write(handle, whole) != len(whole):
         raise OSError(ENOSPC, "the disk is full: the in-flight record could not be written")
 
 
-def records(git_dir: str) -> Iterator[Record]:
-    """All readable in-flight records of a repository, dead ones included."""
+def records(git_dir: str, folder: str = FOLDER) -> Iterator[Record]:
+    """All readable records of a repository in this folder, dead ones included."""
     try:
-        names = os.listdir(f"{git_dir}/{FOLDER}")
+        names = os.listdir(f"{git_dir}/{folder}")
     except FileNotFoundError:
         return
     for name in names:
         try:
-            yield Record(git_dir, name).load()
+            yield Record(git_dir, name, folder).load()
         except OSError:  # it ended meanwhile, or is being written
             continue

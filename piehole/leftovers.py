@@ -1,4 +1,7 @@
-"""What a receive-pack that was killed leaves behind: its in-flight record, and the locks of the refs that the record names."""
+"""What a killed process leaves behind: the locks of refs, and the record that names them.
+
+That process is a push's receive-pack, or a ``git update-ref`` of piehole's own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from piehole import inflight, proc
 from piehole.oids import is_zero
 from piehole.steps import Step, reached
 
+_FOLDERS: Final = (inflight.FOLDER, inflight.MOVING)
 # A lock that was made this long (seconds) after the dead one's last sign of life is somebody else's.
 _LATE: Final = 60.0
 # A lock younger than this (seconds) may be somebody else's, who took it after the dead one's; it is looked at again later.
@@ -19,39 +23,41 @@ _FORGOTTEN: Final = 86400.0
 
 
 def any_dead(git_dir: Path) -> bool:
-    """Whether there is something that :func:`clear` would look at. Cheap: the folder is empty as a rule."""
-    folder = git_dir / inflight.FOLDER
-    return any(_is_dead(folder / name) for name in _names(folder))
+    """Whether there is something that :func:`clear` would look at. Cheap: the folders are empty as a rule."""
+    return any(_is_dead(path) for path in _paths(git_dir))
 
 
 def clear(git_dir: Path) -> list[str]:
-    """Remove the locks that dead receive-packs left, then their records; return the locks that were removed.
+    """Remove the locks that dead processes left, then their records; return the locks that were removed.
 
     Locks that no record accounts for are left alone: they are not ours to judge.
     """
-    folder = git_dir / inflight.FOLDER
-    dead = {name for name in _names(folder) if _is_dead(folder / name)}
+    dead = {path for path in _paths(git_dir) if _is_dead(path)}
     if not dead:
         return []
-    records = list(inflight.records(str(git_dir)))
-    living = {ref for record in records if record.name not in dead for ref in record.announced}
+    records = [record for folder in _FOLDERS for record in inflight.records(str(git_dir), folder)]
+    living = {ref for record in records if Path(record.path) not in dead for ref in record.announced}
     removed: list[str] = []
     for record in records:
-        if record.name in dead:
-            seen = _modified(Path(record.path))
+        path = Path(record.path)
+        if path in dead:
+            seen = _modified(path)
             if not all(_remove(git_dir / name, seen, removed) for name in _locks(record, living)):
-                dead.discard(record.name)
+                dead.discard(path)
     reached(Step.UNLOCKED)
-    for name in dead:  # also those that were cut off before their first line, and announced nothing
-        (folder / name).unlink(missing_ok=True)
+    for path in dead:  # also those that were cut off before their first line, and announced nothing
+        path.unlink(missing_ok=True)
     return removed
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in folder.iterdir()]
-    except FileNotFoundError:
-        return []
+def _paths(git_dir: Path) -> list[Path]:
+    found: list[Path] = []
+    for folder in _FOLDERS:
+        try:
+            found += (git_dir / folder).iterdir()
+        except FileNotFoundError:
+            continue
+    return found
 
 
 def _locks(record: inflight.Record, living: set[str]) -> list[str]:

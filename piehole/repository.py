@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Final
 
-from piehole import ancestry, git, keys
+from piehole import ancestry, git, inflight, keys, proc
 from piehole.errors import GitError, GitSilent, PieholeError
 from piehole.oids import is_zero, zero
 from piehole.steps import Step, reached
@@ -309,13 +310,31 @@ class Repository:
         """All of these moves in one transaction, or none: the refs that are no longer wanted."""
         commands = keys.encode(_commands([_line(move, self.zero) for move in moves]))
         options = (*_NO_HOOKS, *_NO_WAITING)
-        with RefTransaction(self.git_dir, options, ("--create-reflog", "-m", message), len(moves)) as transaction:
+        transaction = RefTransaction(self.git_dir, options, ("--create-reflog", "-m", message), len(moves))
+        with self._noted(transaction, moves), transaction:
             transaction.prepare(commands)
             declined = frozenset(move.ref for move in moves).difference(confirm(moves))
             if not declined:
                 transaction.commit()
                 reached(Step.REFS_MOVED)
         return declined
+
+    @contextmanager
+    def _noted(self, transaction: RefTransaction, moves: Sequence[Move]) -> Iterator[None]:
+        """Note whose locks these are before there are any, until there are none: where git is killed, :mod:`piehole.leftovers` finds
+        them by it.
+        """
+        name = proc.identity(transaction.pid)
+        about = [inflight.Announcement(move.ref, move.old, move.new, "-", managed=True) for move in moves]
+        try:
+            note = inflight.note_moves(str(self.git_dir), name, about) if name else ""
+        except OSError:
+            note = ""  # a full disk, say: then a person would have to remove what is left
+        try:
+            yield
+        finally:
+            if note and not transaction.was_killed:
+                Path(note).unlink(missing_ok=True)
 
     def lock_age(self, ref: str) -> float | None:
         """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""

@@ -75,6 +75,15 @@ class RefTransaction:
                 with suppress(OSError):
                     stream.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether git came to no end of its own, so that its locks may be there still."""
+        return self._process.returncode in (None, -signal.SIGKILL)
+
     def prepare(self, commands: bytes) -> None:
         """Take the locks of all refs, and see that each has its old value.
 

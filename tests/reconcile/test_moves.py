@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,6 +29,8 @@ from tests.reconcile.bed import MAIN, ZERO, Bed
 from tests.support.git import git, make_bare
 from tests.support.process import descendants
 from tests.support.wait import until
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Meanwhile(Supply):
@@ -254,6 +258,50 @@ def test_a_git_that_is_killed_under_its_locks_moves_nothing(
     assert repository.observe().refs == {}
     if number == signal.SIGTERM:
         assert locks(repository.git_dir) == []
+        assert noted(repository) == []
+    movable_again(repository, wanted)
+
+
+def noted(repository: Repository) -> list[inflight.Record]:
+    return list(inflight.records(str(repository.git_dir), inflight.MOVING))
+
+
+def movable_again(repository: Repository, wanted: Sequence[Move]) -> None:
+    """Once its locks are old enough to be nobody else's, whatever a dead git left is gone."""
+
+    def cleared() -> bool:
+        leftovers.clear(repository.git_dir)
+        return not locks(repository.git_dir) and not noted(repository)
+
+    until(cleared, 10, "the locks of the dead are removed")
+    assert not repository.move(wanted, "m", lambda moves: {move.ref for move in moves}).failed
+    assert set(repository.observe().refs) == {move.ref for move in wanted}
+    assert noted(repository) == []
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from piehole.repository import Move, Repository
+from tests.support.process import descendants
+
+def confirm(moves):
+    for pid in (*descendants(os.getpid()), os.getpid()):
+        os.kill(pid, 9)
+
+Repository(Path(sys.argv[1])).move([Move(ref, "0" * 40, sys.argv[2]) for ref in sys.argv[3:]], "m", confirm)
+"""
+
+
+def test_a_site_that_dies_with_all_its_processes_under_the_locks_leaves_none_for_long(
+    moves: tuple[Repository, Sequence[Move]],
+) -> None:
+    repository, wanted = moves
+    arguments = [str(repository.git_dir), wanted[0].new, *(move.ref for move in wanted)]
+    done = subprocess.run([sys.executable, "-c", DIES, *arguments], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(locks(repository.git_dir)) == 2
+    movable_again(repository, wanted)
 
 
 def test_a_git_that_hangs_under_its_locks_is_ended_and_leaves_none(

@@ -17,9 +17,11 @@ from tests.support.wait import until
 BESIDE = {
     "piehole.inflight:Record._append": ("ADMITTING", "ANNOUNCED", "REBASING", "ANSWERED", "SETTLED"),
     "piehole.inflight:_write": ("RECORD_CREATED", "ADMITTING", "ANNOUNCED"),
+    "piehole.inflight:note_moves": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.journal:_opened": ("LOGGING",),
     "piehole.leftovers:_remove": ("RECONCILING", "UNLOCKED"),
     "piehole.repository:Repository.keep": ("KEEPING", "PROPOSING", "TIPS_KEPT"),
+    "piehole.repository:Repository._noted": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository:Repository._update": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository:Repository.set_head": ("REFS_MOVED", "HEAD_SET"),
     "piehole.swap:Swapper._puts": ("PROPOSING", "SWAPPED"),
