@@ -6,6 +6,8 @@ Invariants (tests/unit/test_queue.py):
 * a key that is added while a worker holds it is handed out again after that worker is done;
 * no two workers hold the same key;
 * fresh work goes before a backlog, and a backlog never takes all workers;
+* fresh work that is still waiting after a moment is a backlog: hundreds of changes at once do not stand before the next push;
+* what has waited in the backlog for long goes first, as far as the backlog's workers go;
 * a key whose worker turned out slow takes no worker's place from the backlog.
 
 :class:`Schedule` decides and knows no clock and no thread; :class:`WorkQueue` waits.
@@ -19,36 +21,41 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 _FIRST_BACKOFF: Final = 0.2  # seconds, doubled by each failure in a row
 _LONGEST_BACKOFF: Final = 60.0
+FRESH_FOR: Final = 0.3  # seconds, from when a key could first be handed out
+LONG: Final = 5.0  # seconds after a key of the backlog was due
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
+    """``since``: the time from which on a fresh key could have been handed out."""
+
     due: float
     fresh: bool
     ticket: int
+    since: float
 
 
 class _Line:
-    """Keys in the order of their times, and of their tickets at one time."""
+    """Keys in the order of times, and of their tickets at one time."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, str]] = []
 
-    def push(self, key: str, waiting: _Waiting) -> None:
-        heapq.heappush(self._heap, (waiting.due, waiting.ticket, key))
+    def push(self, key: str, time: float, ticket: int) -> None:
+        heapq.heappush(self._heap, (time, ticket, key))
 
     def first(self, waiting: dict[str, _Waiting]) -> tuple[float, str] | None:
-        """The key that is due first. Entries whose ticket is not the key's own any more are void, and dropped."""
+        """The key whose time is first. Entries whose ticket is not the key's own any more are void, and dropped."""
         while self._heap:
-            due, ticket, key = self._heap[0]
+            time, ticket, key = self._heap[0]
             known = waiting.get(key)
             if known is not None and known.ticket == ticket:
-                return due, key
+                return time, key
             heapq.heappop(self._heap)
         return None
 
@@ -66,6 +73,7 @@ class Schedule:
         self._again: dict[str, _Waiting] = {}
         self._fresh = _Line()
         self._backlog = _Line()
+        self._aging = _Line()  # the fresh keys again, by since when they are
         self._tickets = itertools.count()
 
     def __len__(self) -> int:
@@ -76,17 +84,21 @@ class Schedule:
         """Have the key handed out at ``due``, or earlier where it was already to be."""
         place = self._again if key in self._held else self._waiting
         known = place.get(key)
+        since = due
         if known is not None:
-            if known.due <= due and (known.fresh or not fresh):
+            if known.due <= due and not fresh:
                 return
+            # The newest change says how long the key is fresh.
+            since = max(due, known.since) if fresh else known.since
             due, fresh = min(due, known.due), fresh or known.fresh
-        place[key] = waiting = _Waiting(due, fresh, next(self._tickets))
+        place[key] = waiting = _Waiting(due, fresh, next(self._tickets), since)
         if place is self._waiting:
             self._line_up(key, waiting)
 
     def take(self, now: float) -> str | None:
         """Hand out the next key that is due, until :meth:`done`; None where there is none now."""
-        for line in self._open():
+        self._age(now)
+        for line in self._open(now):
             first = line.first(self._waiting)
             if first is not None and first[0] <= now:
                 key = first[1]
@@ -96,28 +108,43 @@ class Schedule:
 
     def next_due(self) -> float | None:
         """When the next key can be handed out, if nothing else happens; None: never."""
-        return min((first[0] for line in self._open() if (first := line.first(self._waiting))), default=None)
+        return min(
+            (first[0] for line in self._open(float("-inf")) if (first := line.first(self._waiting))), default=None
+        )
 
     def slow(self, key: str) -> None:
         """The backlog's limit does not count this key any more, as long as it is held."""
         if key in self._held:
             self._held[key] = False
 
-    def done(self, key: str) -> None:
+    def done(self, key: str, now: float) -> None:
         """The worker lets go of the key."""
         del self._held[key]
         again = self._again.pop(key, None)
         if again is not None:
-            self._waiting[key] = again
-            self._line_up(key, again)
+            self._waiting[key] = waiting = replace(again, since=max(again.since, now))
+            self._line_up(key, waiting)
 
     def _line_up(self, key: str, waiting: _Waiting) -> None:
-        (self._fresh if waiting.fresh else self._backlog).push(key, waiting)
+        (self._fresh if waiting.fresh else self._backlog).push(key, waiting.due, waiting.ticket)
+        if waiting.fresh:
+            self._aging.push(key, waiting.since, waiting.ticket)
 
-    def _open(self) -> list[_Line]:
+    def _age(self, now: float) -> None:
+        """Have the fresh keys that nobody took in time wait with the backlog."""
+        while (first := self._aging.first(self._waiting)) is not None and now - first[0] > FRESH_FOR:
+            key = first[1]
+            self._waiting[key] = aged = replace(self._waiting[key], fresh=False, ticket=next(self._tickets))
+            self._line_up(key, aged)
+
+    def _open(self, now: float) -> list[_Line]:
         """The lines from which a key may be taken, the better one first."""
-        is_open = sum(self._held.values()) < self._backlog_limit
-        return [self._fresh, self._backlog] if is_open else [self._fresh]
+        if sum(self._held.values()) >= self._backlog_limit:
+            return [self._fresh]
+        first = self._backlog.first(self._waiting)
+        if first is not None and now - first[0] > LONG:
+            return [self._backlog, self._fresh]
+        return [self._fresh, self._backlog]
 
 
 class WorkQueue:
@@ -180,7 +207,7 @@ class WorkQueue:
     def done(self, key: str) -> None:
         """The worker lets go of the key."""
         with self._changed:
-            self._schedule.done(key)
+            self._schedule.done(key, self._clock())
             self._changed.notify()
 
     def stop(self) -> None:

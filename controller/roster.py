@@ -11,7 +11,7 @@ import structlog
 from controller.cluster import Address, Cluster
 from controller.folders import Folders
 from controller.served import Served
-from piehole import ask, config, leftovers
+from piehole import ask, config
 from piehole.config import Config, Overrides
 from piehole.errors import PieholeError
 from piehole.peers import Health
@@ -50,6 +50,8 @@ class Roster:
         self._ending = ending
         self._health = Health()
         self._served: dict[str, Served] = {}
+        # The informers' threads read it: each value is replaced as a whole, never changed.
+        self._by_group: dict[tuple[Address, str], tuple[str, ...]] = {}
         self._clusters: dict[Address, Cluster] = {}
         self._complaints: dict[str, str] = {}
         self._log = structlog.get_logger()
@@ -86,7 +88,7 @@ class Roster:
     def _find_leftovers(self) -> None:
         """A receive-pack that was killed before its swap changes nothing that is heard of, and its locks refuse every other push."""
         for key, served in self._served.items():
-            if leftovers.any_dead(served.config.git_dir):
+            if served.lookout.any_dead():
                 self._enqueue(key, False, 0.0)
 
     def stop(self) -> None:
@@ -115,22 +117,22 @@ class Roster:
         if served is None or served.config != fresh:
             if served is not None:
                 self._leave(key)
-            self._check_twin(key, fresh)
             address = Address.of(fresh)
+            self._check_twin(fresh, address)
             cluster = self._clusters.get(address) or self._connect(address)
             served = Served(fresh, cluster, self._health, self._limits, lambda: self._enqueue(key, True, 0.0))
             self._served[key] = served
+            place = (address, fresh.group)
+            self._by_group[place] = (*self._by_group.get(place, ()), key)
             self._log.info("repository.served", repository=key, group=fresh.group, site=fresh.site)
         self._complaints.pop(key, None)
         # Written last: whoever asks there finds the repository served. Written again, too: the repository may be a new one.
         self._point(git_dir)
         self._enqueue(key, False, 0.0)
 
-    def _check_twin(self, key: str, fresh: Config) -> None:
-        address = Address.of(fresh)
-        for other, served in self._served.items():
-            same = (served.config.group, served.config.site) == (fresh.group, fresh.site)
-            if other != key and same and served.cluster.address == address:
+    def _check_twin(self, fresh: Config, address: Address) -> None:
+        for other in self._by_group.get((address, fresh.group), ()):
+            if self._served[other].config.site == fresh.site:
                 raise PieholeError(
                     f"it is the site {fresh.site!r} of the group {fresh.group!r}, and so is {other}: "
                     "give one of them another site name."
@@ -149,15 +151,26 @@ class Roster:
 
     def _changed(self, address: Address, groups: set[str] | None, fresh: bool) -> None:
         """Enqueue the repositories of these groups (None: of all). Called from an informer's thread."""
-        for key, served in list(self._served.items()):
-            if (groups is None or served.config.group in groups) and served.cluster.address == address:
-                self._enqueue(key, fresh, 0.0)
+        if groups is None:
+            keys = [key for key, served in list(self._served.items()) if served.cluster.address == address]
+        else:
+            keys = [key for group in groups for key in self._by_group.get((address, group), ())]
+        for key in keys:
+            served = self._served.get(key)
+            if served is not None:
+                self._enqueue(key, fresh, served.patience() if fresh else 0.0)
 
     def _leave(self, key: str) -> None:
         served = self._served.pop(key)
         self._unpoint(served.config.git_dir)
         self._log.info("repository.left", repository=key)
         address = served.cluster.address
+        place = (address, served.config.group)
+        left = tuple(other for other in self._by_group[place] if other != key)
+        if left:
+            self._by_group[place] = left
+        else:
+            del self._by_group[place]
         if not any(other.cluster.address == address for other in self._served.values()):
             self._clusters.pop(address).stop()
 

@@ -21,18 +21,20 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdUnreachable, Halted, PieholeError
 from piehole.etcd.model import KeyValue
 from piehole.judge import Command
+from piehole.leftovers import Lookout
 from piehole.local import Local
 from piehole.oids import zero
 from piehole.peers import Health
 from piehole.readout import Readout
 from piehole.reconcile import Reconciler, Report
-from piehole.records import PushRecord
+from piehole.records import PushRecord, RecordError
 from piehole.sources import Linearizable
 from piehole.supply import Supply
 from piehole.transfer.hold import sweep
 from piehole.transfer.limits import Limits
 
 _PATIENCE: Final = 5.0  # seconds for each question to etcd
+_OWN: Final = 0.15  # seconds until a push that went through this site is followed up
 _PUBLISH_EVERY: Final = 1.0  # seconds between two progress records of one repository
 _LOOK_AGAIN: Final = 0.03  # seconds until a ref that a push holds is looked at again, doubled each time
 _LOOK_LATEST: Final = 1.0
@@ -73,6 +75,7 @@ class Served:
         self.config = config
         self.cluster = cluster
         self.nudge = nudge
+        self.lookout = Lookout(config.git_dir)
         self.local = Local.of(config, cluster.etcd)
         self.admission = Admission(config, self.local.repository, self.local.swapper, Cached(self))
         self.trouble = ""
@@ -106,6 +109,17 @@ class Served:
         if self._checked_in != self.cluster.epoch or self._halted is not None:
             return None
         return self.cluster.view(self.config.group, self._group, self._site)
+
+    def patience(self) -> float:
+        """Seconds for which the group's newest change can wait. One that was pushed here moves its ref here itself, so what is left is
+        to publish that; meanwhile the other sites fetch from this one.
+        """
+        view = self.cluster.view(self.config.group)
+        try:
+            site = PushRecord.parse(view.value(keys.PUSH) or b"").site
+        except RecordError:
+            return 0.0
+        return _OWN if site == self.config.site and view.mod(keys.PUSH) == view.revision else 0.0
 
     def doubt(self) -> None:
         """Have the next turn check the standing again, whatever was found before."""

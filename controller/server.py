@@ -29,6 +29,7 @@ from piehole.config import Config
 from piehole.errors import EtcdError, PieholeError
 
 _QUESTION: Final = 5.0  # seconds in which a client must have asked
+_NEXT_QUESTION: Final = 300.0  # and asked again: between two hooks of a push there may be somebody else's
 # Bytes that a question of another account may have: who it is about is only known when it is here. 8192 refs have about three million.
 _OTHERS_LARGEST: Final = 4 << 20
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
@@ -86,30 +87,38 @@ class Server:
             self._log.exception("answer.crashed")
 
     def _answer(self, connection: socket.socket) -> None:
+        """All questions of one connection: those of one push, whose hook asked the first of them."""
         pid, uid = _caller(connection)
-        largest = ask.LARGEST if is_trusted(uid) else _OTHERS_LARGEST
-        lines = ask.Reader(connection, largest).message(monotonic() + _QUESTION)
+        reader = ask.Reader(connection, ask.LARGEST if is_trusted(uid) else _OTHERS_LARGEST)
+        lines = reader.message(monotonic() + _QUESTION)
         if lines[0] == "status":
             self._describe(connection, lines, uid)
             return
-        question = answers.Question.parse(lines)
-        site = self._find(question.repository)
-        # Without a word the hook decides for itself, with what its own account may do.
-        if site is None or not may_write(Path(question.repository), uid) or not _is_hook(pid, question.push_name):
+        push_name = answers.Question.parse(lines).push_name
+        if not _is_hook(pid, push_name):
             return
+        while self._answer_one(connection, answers.Question.parse(lines), uid, push_name):
+            lines = reader.message(monotonic() + _NEXT_QUESTION)
+
+    def _answer_one(self, connection: socket.socket, question: answers.Question, uid: int, push_name: str) -> bool:
+        """Whether it was answered. Without a word the hook decides for itself, with what its own account may do."""
+        site = self._find(question.repository)
+        if site is None or question.push_name != push_name or not may_write(Path(question.repository), uid):
+            return False
         deadline = question.deadline(site.config.hook_timeout)
         _send(connection, [f"here {ask.VERSION} {deadline.remaining():.3f}"])
         deadline = deadline.at_most(deadline.remaining() * ask.SHARE * 0.9)
         try:
             answered = answers.answer(
-                question, site.admission, deadline, lambda: _still_there(connection, question.push_name)
+                question, site.admission, deadline, lambda: _is_open(connection) and question.is_awaited()
             )
         except EtcdError as error:
             answered = [f"refuse no-access {' '.join(str(error).split())}"]
         if answered is None:
             self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
-            return
+            return False
         _send(connection, answered)
+        return True
 
     def _describe(self, connection: socket.socket, lines: list[str], uid: int) -> None:
         path = lines[1].partition(" ")[2] if len(lines) > 1 else ""
@@ -207,9 +216,7 @@ def _is_hook(pid: int, push_name: str) -> bool:
     return bool(git) and command == "receive-pack" and proc.identity(git) == push_name
 
 
-def _still_there(connection: socket.socket, push_name: str) -> bool:
-    """Whether the hook still waits and its receive-pack still lives, and with it git's locks."""
+def _is_open(connection: socket.socket) -> bool:
+    """Whether whoever asked still waits for the answer."""
     readable, _, _ = select.select([connection], [], [], 0)
-    if readable and not connection.recv(1, socket.MSG_PEEK):
-        return False
-    return proc.lives(push_name) is True
+    return not readable or bool(connection.recv(1, socket.MSG_PEEK))

@@ -10,8 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from piehole import proc
-
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
     from piehole.answers import Question
@@ -21,15 +19,17 @@ if TYPE_CHECKING:
 class Direct:
     """Answers a hook's questions as the controller would; keeps its connections from one question to the next."""
 
-    def __init__(self, libraries: str) -> None:
+    def __init__(self, libraries: str, receive_pack: int) -> None:
         """
         :param libraries: the folder of the packages, as ``install`` found it
+        :param receive_pack: the pid of the push's git
         """
-        _forget_the_pusher()
+        _forget_the_pusher(receive_pack)
         site.main()  # the hook was started without it, since that costs every push some milliseconds
         if libraries not in sys.path:
             sys.path.append(libraries)
         self._local: Local | None = None
+        self._noted = True
 
     def answer(self, question: list[str]) -> list[str]:
         """The answer's lines, a refusal in words where no decision could be reached."""
@@ -59,22 +59,21 @@ class Direct:
             local.etcd.head(local.keyspace.group(local.config.group), deadline=deadline)
         source = Linearizable(local, lambda: _start_reconcile(local.git_dir))
         admission = Admission(local.config, local.repository, local.swapper, source)
-        # Git holds the locks only while its receive-pack lives.
-        answered = answers.answer(question, admission, deadline, lambda: proc.lives(question.push_name) is True)
+        answered = answers.answer(question, admission, deadline, question.is_awaited)
         word, _, revision = answered[0].partition(" ") if answered else ("", "", "")
         if word == "accepted":
-            progress.remember_push(local, int(revision), question.push_id)
+            # Whoever holds the state for so long hangs, and a push of many refs must not wait for it with each.
+            self._noted = progress.remember_push(local, int(revision), question.push_id, wait=self._noted)
         return answered
 
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
-def _forget_the_pusher() -> None:
+def _forget_the_pusher(git: int) -> None:
     """From here on nothing counts that whoever pushes may have set: another HOME would bring another configuration, another PATH
     another git, and OpenSSL has variables of its own. Home and name are the account's; git is the one that runs the push.
     """
-    git, _ = proc.nearest_git(os.getpid())
     try:
         known = {"PATH": f"{os.path.dirname(os.readlink(f'/proc/{git}/exe'))}:{_PATH}"}
     except OSError:  # it has ended, and nothing will move

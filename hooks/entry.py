@@ -18,7 +18,7 @@ if __name__ == "__main__":
         sys.exit(1)
     lines = (
         sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")[:-1]
-        if sys.argv[2] == "reference-transaction"
+        if sys.argv[2] in ("pre-receive", "reference-transaction")
         else []
     )
     sys.exit(run(sys.argv[1], sys.argv[2:], lines))

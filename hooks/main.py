@@ -1,4 +1,5 @@
-"""What git runs: ``update`` admits one ref, ``reference-transaction`` in state ``prepared`` performs the swap.
+"""What git runs: ``update`` admits one ref, ``reference-transaction`` in state ``prepared`` performs the swap. ``pre-receive`` decides
+nothing; it starts the process that answers the two for the rest of the push (:mod:`hooks.helper`).
 
 Everything imported here counts: this runs in every push. The decision is made by the site's controller or, where none answers,
 by the very same code in this process (:mod:`hooks.direct`); either way it is a list of lines in and a list of lines out.
@@ -7,18 +8,17 @@ by the very same code in this process (:mod:`hooks.direct`); either way it is a 
 from __future__ import annotations
 
 import os
-from time import monotonic, sleep
+from time import sleep
 
-from piehole import ask, inflight, proc, walk
+from hooks.decide import Decider, spend
+from piehole import inflight, proc, walk
 from piehole.steps import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
-    from hooks.direct import Direct
+    from collections.abc import Callable
 
 _RESERVED = "refs/piehole/"
-# An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has.
-_PROMPT = 0.1
 # Refs of one transaction of git. What deploy/ sets as etcd's --max-txn-ops; each ref costs a push some 30 ms before etcd can say no.
 _MOST = 8192
 
@@ -58,52 +58,76 @@ def run(libraries: str, arguments: list[str], lines: list[str]) -> int:
     """Run the hook named by ``arguments`` and return its exit status.
 
     :param libraries: where Python finds the packages that only :mod:`hooks.direct` needs
-    :param lines: standard input of ``reference-transaction``
+    :param lines: standard input of ``pre-receive`` or ``reference-transaction``
     """
-    hook = Hook(os.path.realpath(os.environ.get("GIT_DIR", ".")), libraries)
-    try:
-        if arguments[0] == "update" and len(arguments) == 4:
-            hook.update(*arguments[1:])
-        elif arguments[:2] == ["reference-transaction", "prepared"]:
-            hook.prepared(lines)
-    except Refused as refused:
-        say(refused.token, str(refused))
-        return 1
-    except OSError as error:
-        say("no-access", f"the hook cannot do its work in {hook.git_dir}: {error}. Run `piehole check` there.")
-        return 1
-    return 0
+    if arguments[0] == "pre-receive":
+        from hooks import helper
 
-
-def _spend(record: inflight.Record, seconds: float) -> None:
-    """Note what the push has waited. On a full disk its next hook has more patience; a veto after the swap would be worse."""
-    try:
-        record.add_wait(seconds)
-    except OSError:
-        pass
+        try:
+            helper.begin(libraries, lines)
+        except (OSError, ValueError):
+            pass  # it is there for speed alone: what has to be refused, the other hooks refuse
+        return 0
+    return Hook(os.path.realpath(os.environ.get("GIT_DIR", ".")), libraries).run(arguments, lines)
 
 
 class Hook:
-    """One hook of one push."""
+    """The hooks of one push."""
 
-    def __init__(self, git_dir: str, libraries: str) -> None:
+    def __init__(
+        self,
+        git_dir: str,
+        libraries: str,
+        mover: tuple[int, str] | None = None,
+        decide: Decider | None = None,
+    ) -> None:
+        """
+        :param mover: the git process whose hook this is, and its command; found out where it is not given
+        """
         self.git_dir = git_dir
-        self._libraries = libraries
-        self._direct: Direct | None = None
+        self._mover = mover or proc.nearest_git(os.getpid())
+        self._decide = decide or Decider(git_dir, libraries, self._mover[0])
+        self._record: inflight.Record | None = None
+        self._say: Callable[[str, str], None] = say
+        # Taken now: a decision in this process forgets what the pusher's environment holds.
+        self._namespace = os.environ.get("GIT_NAMESPACE", "")
+        self._pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or ""
+
+    def awaited_by(self, process: str, said: list[str]) -> Hook:
+        """From now on another process waits for what comes of it (:func:`piehole.proc.identity`), and ``said`` gets the words."""
+        self._decide.hook = process
+        self._say = lambda token, sentence: said.append(f"piehole: {token}: {sentence}")
+        return self
+
+    def run(self, arguments: list[str], lines: list[str]) -> int:
+        """The exit status of the hook that ``arguments`` name."""
+        try:
+            if arguments[0] == "update" and len(arguments) == 4:
+                self.update(*arguments[1:])
+            elif arguments[:2] == ["reference-transaction", "prepared"]:
+                self.prepared(lines)
+        except Refused as refused:
+            self._say(refused.token, str(refused))
+            return 1
+        except OSError as error:
+            self._say(
+                "no-access", f"the hook cannot do its work in {self.git_dir}: {error}. Run `piehole check` there."
+            )
+            return 1
+        return 0
 
     def update(self, ref: str, old: str, new: str) -> None:
         """Admit one ref, read-only, and announce it to ``prepared``."""
-        namespace = os.environ.get("GIT_NAMESPACE")
-        if namespace:
+        if self._namespace:
             raise Refused(
                 "reserved",
-                f"this push uses the namespace {namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others.",
+                f"this push uses the namespace {self._namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others.",
             )
         self._check_gate()
         reached(Step.UPDATE_BEGUN)
-        record = inflight.Record(self.git_dir, self._receive_pack()).open()
+        record = self._load(self._new_record().open)
         self._check_number(record)
-        answer = self._decide(record, ["admit", f"command {ref} {old} {new}"])
+        answer = self._decide.answer(record, ["admit", f"command {ref} {old} {new}"])
         word, _, rest = answer[0].partition(" ")
         reached(Step.ADMITTING)
         if word == "take":
@@ -117,7 +141,7 @@ class Hook:
 
     def prepared(self, lines: list[str]) -> None:
         """Swap all refs of this transaction, whose locks git holds; the gate is closed except where it is known to be open."""
-        git, command = proc.nearest_git(os.getpid())
+        git, command = self._mover
         if git and command != "receive-pack":
             return
         if not lines:
@@ -132,9 +156,9 @@ class Hook:
         managed = [one for one in asked if one[2].startswith("refs/") and not one[2].startswith(_RESERVED)]
         if not managed:
             return
-        record = inflight.Record(self.git_dir, self._receive_pack())
+        record = self._new_record()
         try:
-            record.load()
+            record = self._load(record.load)
         except FileNotFoundError:
             pass  # nothing was announced, so every line is refused below
         wanted = [one for one in (self._announced(record, *line) for line in managed) if one is not None]
@@ -148,8 +172,7 @@ class Hook:
         """With ``--atomic`` git asks about all refs before it moves any, so a push that no etcd takes can end here. (Without it
         each ref is settled before the next one is asked about.)
         """
-        waiting = sum(one.managed and not one.settled for one in record.announced.values())
-        if waiting >= _MOST:
+        if len(record.waiting) >= _MOST:
             raise Refused(
                 "too-many",
                 f"this push moves more than {_MOST} refs at once, and it is never split. Push fewer refs at once, or without --atomic.",
@@ -158,15 +181,12 @@ class Hook:
     def _refuse_swallowed_lines(self) -> None:
         """A hook before this one that has read standard input itself must pass it on: what it keeps would move unagreed."""
         try:
-            record = inflight.Record(self.git_dir, self._receive_pack()).load()
+            record = self._load(self._new_record().load)
         except FileNotFoundError:
             return
         # A deletion of what is not here ("0 0") is never swapped, so never settled.
-        waiting = [
-            one.ref
-            for one in record.announced.values()
-            if one.managed and not one.settled and (one.old + one.new).strip("0")
-        ]
+        announced = [record.announced[ref] for ref in record.waiting]
+        waiting = [one.ref for one in announced if (one.old + one.new).strip("0")]
         if waiting:
             raise Refused(
                 "no-access",
@@ -188,15 +208,20 @@ class Hook:
                 f"{gate} is missing, not executable or not piehole's, and without it nothing would be agreed. Run `piehole install` at this site.",
             )
 
-    def _receive_pack(self) -> str:
-        """The name of the receive-pack that runs this hook."""
-        git, command = proc.nearest_git(os.getpid())
+    def _load(self, read: Callable[[], inflight.Record]) -> inflight.Record:
+        """The push's record as it is now; ``read`` is for the first time."""
+        self._record = self._record.refresh() if self._record is not None else read()
+        return self._record
+
+    def _new_record(self) -> inflight.Record:
+        """The record of the receive-pack that runs this hook, not read yet."""
+        git, command = self._mover
         name = proc.identity(git) if git and command == "receive-pack" else None
         if name is None:
             raise Refused(
                 "no-access", "no living git receive-pack runs this hook, so it cannot be part of a push: nothing moves."
             )
-        return name
+        return inflight.Record(self.git_dir, name)
 
     def _announced(self, record: inflight.Record, old: str, new: str, ref: str) -> inflight.Announcement | None:
         """The announcement that a line of this transaction must match; None where the swap has no business with it."""
@@ -227,12 +252,12 @@ class Hook:
             )
 
     def _propose(self, record: inflight.Record, wanted: list[inflight.Announcement]) -> None:
-        pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or self._account()
+        pusher = self._pusher or self._account()
         wait = 0.01
         while True:
             question = ["propose", f"pusher {' '.join(pusher.split())}"]
             question += [f"want {one.ref} {one.old} {one.new} {one.snapshot}" for one in wanted]
-            answer = self._decide(record, question)
+            answer = self._decide.answer(record, question)
             if answer[0] != "again":
                 break
             reached(Step.REBASING)
@@ -244,11 +269,11 @@ class Hook:
             # Another push of this group won; a random pause keeps two from losing against each other for long.
             pause = wait * (0.5 + os.urandom(1)[0] / 255)
             sleep(pause)
-            _spend(record, pause)
+            spend(record, pause)
             wait = min(wait * 2, 0.2)
         if not answer[0].startswith("accepted "):
             raise self._refused(answer)
-        say(
+        self._say(
             "accepted",
             f"the group has taken {', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}.",
         )
@@ -266,43 +291,6 @@ class Hook:
             return pwd.getpwuid(os.getuid()).pw_name
         except KeyError:
             return str(os.getuid())
-
-    def _decide(self, record: inflight.Record, question: list[str]) -> list[str]:
-        """The answer of the site's controller or, where none answers, of the same code in this process."""
-        started = monotonic()
-        about = [f"repository {self.git_dir}", f"push {record.name} {record.push_id}", f"waited {record.waited:.3f}"]
-        question = [question[0], *about, *question[1:]]
-        try:
-            try:
-                return self._ask(record, question)
-            except ask.NobodyHome as nobody:
-                if self._direct is None:
-                    from hooks.direct import Direct
-
-                    self._direct = Direct(self._libraries)
-                question[3] = f"waited {record.waited + monotonic() - started:.3f}"
-                return self._direct.answer([*question, "earlier"] if nobody.asked else question)
-        finally:
-            took = monotonic() - started
-            if took > _PROMPT:
-                _spend(record, took)
-
-    def _ask(self, record: inflight.Record, question: list[str]) -> list[str]:
-        """The controller's answer. Finding out that it hangs takes a second, which a push of many refs must not pay for each.
-
-        :raises ask.NobodyHome: none answered
-        """
-        if record.silent:
-            raise ask.NobodyHome("it did not answer an earlier question of this push")
-        try:
-            return ask.ask(self.git_dir, question)
-        except ask.NobodyHome as nobody:
-            if nobody.asked:
-                try:
-                    record.note_silence()
-                except OSError:
-                    pass  # then the next hook finds out for itself
-            raise
 
     def _refused(self, answer: list[str]) -> Refused:
         word, _, rest = answer[0].partition(" ")

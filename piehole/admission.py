@@ -92,8 +92,7 @@ class Admission:
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
         """Whether one ref may move, without changing anything. The basis is what its swap will compare."""
-        symbolic = self._repository.symref_target(command.ref) is not None
-        refused = judge.out_of_bounds(command.ref, symbolic=symbolic, namespace="")
+        refused = self._out_of_bounds(command)
         if refused:
             return refused
         if not keys.is_managed(command.ref, self._config.exclude):
@@ -108,6 +107,28 @@ class Admission:
         if basis is not None:
             return basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
+
+    def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | None]:
+        """What :meth:`admit` would say of each, as far as one look at the group tells and without the objects that the push brings.
+
+        None: that is not enough, or it would be a refusal.
+        """
+        deleted = [command.old for command in commands if command.deletes and not command.creates]
+        here = self._repository.kinds(deleted) if deleted else {}
+        managed = [command for command in commands if keys.is_managed(command.ref, self._config.exclude)]
+        sound = [command for command in managed if not command.deletes or command.old in here]
+        try:
+            readout = next(iter(self._source.readouts(sound, deadline)))
+        except EtcdError:
+            return [None] * len(commands)
+        _, bases = self._judge_by(sound, readout, lambda _, __: False)
+        known: dict[str, Free | Basis] = dict(bases)
+        known |= {command.ref: Free() for command in commands if not keys.is_managed(command.ref, self._config.exclude)}
+        return [known.get(command.ref) if self._out_of_bounds(command) is None else None for command in commands]
+
+    def _out_of_bounds(self, command: Command) -> Refuse | None:
+        symbolic = self._repository.symref_target(command.ref) is not None
+        return judge.out_of_bounds(command.ref, symbolic=symbolic, namespace="")
 
     def propose(
         self,
@@ -125,13 +146,17 @@ class Admission:
         :param earlier: this proposal may have been sent before, by a process that fell silent
         """
         moves = [Move(command.ref, command.old, command.new) for command, _ in items]
-        kinds = self._repository.kinds(list(dict.fromkeys(oid for move in moves for oid in (move.old, move.new))))
+        if self._repository.adds(moves):
+            kinds, left_behind = dict.fromkeys((move.new for move in moves), "commit"), []
+        else:
+            kinds = self._repository.kinds(list(dict.fromkeys(oid for move in moves for oid in (move.old, move.new))))
+            left_behind = self._repository.not_contained(moves, kinds)
         refused = self._unfit(moves, kinds)
         if refused:
             # What may have been sent before was let pass then.
             return Unknown(refused.sentence) if earlier else refused
         reached(Step.KEEPING)
-        self._repository.keep(self._repository.not_contained(moves, kinds))
+        self._repository.keep(left_behind)
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         push = PushRecord(pusher.push_id, self._config.site, pusher.name, time)
         if not may_go():
@@ -156,7 +181,9 @@ class Admission:
                 return [], bases
         return refusals, None
 
-    def _judge_by(self, commands: Sequence[Command], readout: Readout) -> tuple[list[Refuse], dict[str, Basis]]:
+    def _judge_by(
+        self, commands: Sequence[Command], readout: Readout, fast_forward: Callable[[str, str], bool] | None = None
+    ) -> tuple[list[Refuse], dict[str, Basis]]:
         halted = self._source.halted(readout)
         if halted:
             return [Refuse(halted.token, str(halted))], {}
@@ -168,13 +195,16 @@ class Admission:
                 readout.value(command.ref),
                 object_format=self._repository.object_format,
                 conflict=readout.conflict(command.ref) if command.creates else None,
-                fast_forward=lambda old, new: self._repository.contains(new, old),
+                fast_forward=fast_forward or self._is_fast_forward,
             )
             if isinstance(verdict, Accept):
                 bases[command.ref] = Basis.of(command, readout, writes=verdict.writes)
             else:
                 refusals.append(verdict)
         return refusals, bases
+
+    def _is_fast_forward(self, old: str, new: str) -> bool:
+        return self._repository.contains(new, old)
 
     def _again(self, commands: Sequence[Command], now: Readout, deadline: Deadline) -> Again | Refuse:
         refusals, bases = self._judge_by(commands, now)

@@ -131,15 +131,17 @@ def beside(local: Local, readout: Readout, changes: Sequence[Change]) -> list[Ch
     """
     k, group = local.keyspace, local.config.group
     guarded: list[Change] = []
+    above: dict[str, Compare] = {}  # (most of 100,000 refs lie below the same few names)
     for change in sorted(changes, key=lambda one: encode(one.name)):
         creates = change.name != keys.HEAD and not is_zero(change.after) and not live(readout.entries.get(change.name))
         guards: list[Compare] = []
         if creates:
             key = k.ref(group, change.name)
             guards.append(Compare(key, key + b"0", "<", readout.revision + 1))
-            guards += [
-                Compare(k.ref(group, name), mod_revision=readout.mod(name)) for name in keys.parents(change.name)
-            ]
+            for name in keys.parents(change.name):
+                if name not in above:
+                    above[name] = Compare(k.ref(group, name), mod_revision=readout.mod(name))
+                guards.append(above[name])
         guarded.append(replace(change, guards=tuple(guards)))
     return guarded
 

@@ -44,7 +44,9 @@ class Adoption:
             self._refuse_incomplete()
 
     def _check_names(self) -> None:
-        unknown = set(self._names or ()).difference(adopt.local_refs(self._local))
+        if not self._names:
+            return
+        unknown = set(self._names).difference(adopt.local_refs(self._local))
         if unknown:
             raise UsageError(
                 f"--adopt names {', '.join(sorted(unknown))}, and {self._local.git_dir} has no managed ref of that name. "

@@ -6,6 +6,7 @@
     repository PATH                        repository PATH
     push IN-FLIGHT-NAME PUSH-ID            push IN-FLIGHT-NAME PUSH-ID
     waited SECONDS                         waited SECONDS
+    hook PROCESS                           hook PROCESS                   (where another process asks for it)
     command REF OLD NEW                    pusher NAME
                                            want REF OLD NEW SNAPSHOT      (one a ref)
                                            earlier                        (it may have been sent before)
@@ -13,6 +14,9 @@
     free                                   accepted REVISION
     take SNAPSHOT                          again, then: basis REF SNAPSHOT (one a ref)
     refuse TOKEN SENTENCE                  refuse TOKEN SENTENCE          (``unknown`` is one of the tokens)
+
+``foresee`` is ``admit`` for many commands, before git has moved the push's objects into the repository: ``foreseen``, then for
+each command in order ``free``, ``take SNAPSHOT``, or ``later`` where only ``admit`` can tell.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from piehole import judge, keys
+from piehole import judge, keys, proc
 from piehole.admission import LEAST, Admission, Again, Free, Pusher
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
@@ -42,6 +46,7 @@ class Question:
     repository: str
     push_name: str
     push_id: str
+    hook: str
     pusher: str
     commands: tuple[Command, ...]
     snapshots: tuple[str, ...]
@@ -65,11 +70,14 @@ class Question:
         except (KeyError, ValueError, IndexError) as error:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand: {error}") from error
         sound = all(keys.is_ref_name(command.ref) and _oids(command) for command in commands)
-        if kind not in ("admit", "propose") or not commands or not sound or not 0 <= waited < 1e6:
+        if kind not in ("admit", "propose", "foresee") or not commands or not sound or not 0 <= waited < 1e6:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand.")
-        return cls(
-            kind, waited, repository, name, push_id, single.get("pusher", ""), commands, snapshots, "earlier" in single
-        )
+        hook, pusher = single.get("hook", ""), single.get("pusher", "")
+        return cls(kind, waited, repository, name, push_id, hook, pusher, commands, snapshots, "earlier" in single)
+
+    def is_awaited(self) -> bool:
+        """Whether the push's receive-pack lives, and with it git's locks, and the hook that waits for the answer."""
+        return all(proc.lives(name) is True for name in (self.push_name, self.hook) if name)
 
     def deadline(self, timeout: float) -> Deadline:
         """What is left of the whole push's patience. Never nothing: an etcd that answers at once is asked all the same."""
@@ -88,7 +96,10 @@ def answer(
     :raises Malformed: a snapshot in it is damaged
     """
     if question.kind == "admit":
-        return _admitted(admission.admit(question.commands[0], deadline))
+        return [_admitted(admission.admit(question.commands[0], deadline))]
+    if question.kind == "foresee":
+        foreseen = admission.foresee(question.commands, deadline)
+        return ["foreseen", *("later" if one is None else _admitted(one) for one in foreseen)]
     try:
         items = [
             (command, Basis.parse(command.ref, text))
@@ -106,17 +117,19 @@ def answer(
         return ["again", *(f"basis {ref} {basis.dump()}" for ref, basis in outcome.bases.items())]
     if isinstance(outcome, Unknown):
         news = ", ".join(command.new for command in question.commands[:3])
-        return _refusal(
-            Refuse(judge.UNKNOWN, f"the group may still take {news}; look before pushing again. {outcome.why}")
-        )
-    return _refusal(outcome)
+        return [
+            _refusal(
+                Refuse(judge.UNKNOWN, f"the group may still take {news}; look before pushing again. {outcome.why}")
+            )
+        ]
+    return [_refusal(outcome)]
 
 
-def _admitted(found: Free | Basis | Refuse) -> list[str]:
+def _admitted(found: Free | Basis | Refuse) -> str:
     if isinstance(found, Free):
-        return ["free"]
-    return [f"take {found.dump()}"] if isinstance(found, Basis) else _refusal(found)
+        return "free"
+    return f"take {found.dump()}" if isinstance(found, Basis) else _refusal(found)
 
 
-def _refusal(refused: Refuse) -> list[str]:
-    return [f"refuse {refused.token} {' '.join(refused.sentence.split())}"]
+def _refusal(refused: Refuse) -> str:
+    return f"refuse {refused.token} {' '.join(refused.sentence.split())}"

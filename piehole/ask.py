@@ -1,9 +1,9 @@
 """A hook's question to the site's controller, over a Unix socket. Imports nothing heavy: it is on the hooks' path.
 
-A message is lines of text, ended by an empty line; the first word of a line names it. No value holds a line feed
-(git forbids them in ref names, and ``install`` refuses a repository whose path has one). The controller
-answers ``here 1 SECONDS`` at once, so that a hook knows within a second whether somebody is at home, and how long it may take
-(``piehole.hookTimeout`` less what the push has waited already); then, when it knows, the answer.
+A connection serves the questions of one push, one after the other. A message is lines of text, ended by an empty line; the first word
+of a line names it. No value holds a line feed (git forbids them in ref names, and ``install`` refuses a repository whose path has
+one). The controller answers ``here 1 SECONDS`` at once, so that a hook knows within a second whether somebody is at home, and how
+long it may take (``piehole.hookTimeout`` less what the push has waited already); then, when it knows, the answer.
 
 ``_socket`` is what the module ``socket`` is made of; importing that one costs a hook 8 ms for nothing it needs.
 """
@@ -88,32 +88,60 @@ def controller_socket(git_dir: str) -> str:
         return ""
 
 
+class Connection:
+    """A connection to the controller that serves ``git_dir``, for one question after the other."""
+
+    def __init__(self, git_dir: str) -> None:
+        """
+        :raises NobodyHome: there is no controller, or it is not the repository owner's
+        """
+        path = controller_socket(git_dir)
+        if not path:
+            raise NobodyHome("no controller has announced itself")
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._reader = Reader(self._socket)
+        try:
+            self._socket.settimeout(AT_HOME)
+            self._socket.connect(path)
+            # struct ucred is three ints: pid, uid, gid (unix(7)).
+            server = self._socket.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
+            owner = os.stat(git_dir).st_uid
+        except OSError as error:
+            self.close()
+            raise NobodyHome(str(error)) from error
+        if int.from_bytes(server[4:8], byteorder) != owner:
+            self.close()
+            raise NobodyHome(f"{path} belongs to another account than the repository")
+
+    def ask(self, question: list[str]) -> list[str]:
+        """The lines of the answer.
+
+        :raises NobodyHome: the controller did not take the question, or fell silent; the connection is of no more use
+        """
+        asked = False
+        try:
+            self._socket.settimeout(AT_HOME)
+            self._socket.sendall(pack(question))
+            asked = True
+            first = self._reader.message(monotonic() + AT_HOME)[0].split(" ")
+            if first[:2] != ["here", VERSION]:
+                # It may act on the question all the same.
+                raise NobodyHome("the controller speaks another version", asked=True)
+            return self._reader.message(monotonic() + float(first[2]) * SHARE)
+        except (OSError, ValueError, IndexError, OverflowError) as error:
+            raise NobodyHome(str(error), asked=asked) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 def ask(git_dir: str, question: list[str]) -> list[str]:
-    """Ask the controller that serves ``git_dir`` and return its answer's lines.
+    """Ask the controller that serves ``git_dir`` one question and return its answer's lines.
 
     :raises NobodyHome: there is no controller, it is not the repository owner's, or it fell silent
     """
-    path = controller_socket(git_dir)
-    if not path:
-        raise NobodyHome("no controller has announced itself")
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    asked = False
+    connection = Connection(git_dir)
     try:
-        connection.settimeout(AT_HOME)
-        connection.connect(path)
-        # struct ucred is three ints: pid, uid, gid (unix(7)).
-        server = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
-        if int.from_bytes(server[4:8], byteorder) != os.stat(git_dir).st_uid:
-            raise NobodyHome(f"{path} belongs to another account than the repository")
-        reader = Reader(connection)
-        connection.sendall(pack(question))
-        asked = True
-        first = reader.message(monotonic() + AT_HOME)[0].split(" ")
-        if first[:2] != ["here", VERSION]:
-            # It may act on the question all the same.
-            raise NobodyHome("the controller speaks another version", asked=True)
-        return reader.message(monotonic() + float(first[2]) * SHARE)
-    except (OSError, ValueError, IndexError, OverflowError) as error:
-        raise NobodyHome(str(error), asked=asked) from error
+        return connection.ask(question)
     finally:
         connection.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from piehole import git
@@ -20,16 +20,31 @@ def repositories(root: Path) -> Iterator[Path]:
             yield git_dir
 
 
-def candidates(root: Path) -> Iterator[Path]:
-    """Folders that look like bare repositories. Nothing below one is looked at."""
-    for folder, names, files in os.walk(root.resolve()):
-        if "HEAD" in files and "config" in files and "objects" in names and "refs" in names:
-            names.clear()
+def candidates(root: Path, known: Container[str] = ()) -> Iterator[Path]:
+    """Folders that look like bare repositories. Nothing below one is looked at.
+
+    :param known: paths that were found before: they are not looked into again, and the caller sees whether they are still there
+    """
+    waiting = [str(root.resolve())]
+    while waiting:
+        folder = waiting.pop()
+        if folder in known:
+            yield Path(folder)
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                # In a repository a folder may be a symbolic link; on the way to one none is followed.
+                found = {entry.name: (entry.is_dir(), entry.is_symlink()) for entry in entries}
+        except OSError:  # it is gone, or closed to this account
+            continue
+        folders = {name for name, (is_folder, _) in found.items() if is_folder}
+        if {"HEAD", "config"} <= found.keys() - folders and {"objects", "refs"} <= folders:
             # Whoever may make a folder here could put a pipe there, and git would wait for it for ever.
             if (Path(folder) / "config").is_file():
                 yield Path(folder)
         else:
-            names.sort()
+            below = (name for name in folders if not found[name][1])
+            waiting += [f"{folder.rstrip('/')}/{name}" for name in sorted(below, reverse=True)]
 
 
 def has_group(git_dir: Path) -> bool:

@@ -11,7 +11,9 @@ from typing import Final
 
 from piehole.errors import PieholeError
 
-HOOKS: Final = ("update", "reference-transaction")
+# ``pre-receive`` starts the process that answers the other two. They do without it where somebody else's hook has its place.
+HOOKS: Final = ("pre-receive", "update", "reference-transaction")
+_OPTIONAL: Final = "pre-receive"
 _MARK: Final = b"# piehole hook;"
 _GITOLITE: Final = b"Gitolite::Hooks::Update"
 _GITOLITE_MEND: Final = (
@@ -84,6 +86,11 @@ def place(git_dir: Path, hook: str) -> Path:
     return path.with_name(f"{hook}.piehole") if beside else path
 
 
+def _is_foreign(path: Path) -> bool:
+    """Whether somebody else's hook stands here and does not chain to piehole's."""
+    return path.exists() and not is_ours(path) and not is_chained(path)
+
+
 def refuse_foreign(git_dir: Path) -> None:
     """
     :raises PieholeError: a hook of somebody else's stands where piehole's must go
@@ -95,7 +102,7 @@ def refuse_foreign(git_dir: Path) -> None:
         path = git_dir / "hooks" / hook
         if gitolite and hook == "update":
             continue
-        if path.exists() and not is_ours(path) and not is_chained(path):
+        if _is_foreign(path) and hook != _OPTIONAL:
             idle = "" if os.access(path, os.X_OK) else " (it is not executable, so git ignores it)"
             raise PieholeError(
                 f"{path} is somebody else's hook{idle}, and piehole overwrites none. To run both, have it end with "
@@ -121,6 +128,8 @@ def write(git_dir: Path) -> list[str]:
     changed = []
     for hook in HOOKS:
         path = place(git_dir, hook)
+        if _is_foreign(path):
+            continue
         wanted = text(hook)
         if path.exists() and path.read_text(errors="replace") == wanted and os.access(path, os.X_OK):
             continue
@@ -153,6 +162,8 @@ def faults(git_dir: Path) -> list[str]:
     for hook in HOOKS:
         path = place(git_dir, hook)
         entry = git_dir / "hooks" / hook
+        if hook == _OPTIONAL and _is_foreign(path):
+            continue
         if not path.exists():
             found.append(f"{path} is missing")
         elif not is_ours(path):

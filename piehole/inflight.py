@@ -5,6 +5,7 @@ and created exclusively. It ends with its receive-pack, never with ``aborted``: 
 before ``prepared``. A record is lines that are only ever appended; of several lines for a ref the last one counts::
 
     piehole 1 PUSH-ID
+    helper PID REQUESTS ANSWERS     one of the first four lines: who answers this push's hooks (hooks/helper.py), by which descriptors
     want REF OLD NEW SNAPSHOT       the mod_revisions that a proposal of this ref compares
     free REF OLD NEW -              not managed: git may move it, the consensus has no say
     waited MILLISECONDS             how much of the push's patience etcd has used up
@@ -60,6 +61,9 @@ class Record:
         self.waited = 0.0
         self.silent = False
         self.announced: dict[str, Announcement] = {}
+        # Refs that the consensus has to agree to, and has not yet.
+        self.waiting: set[str] = set()
+        self._size = 0
 
     def open(self) -> Record:
         """Read the record, creating it where this is the push's first hook."""
@@ -75,7 +79,7 @@ class Record:
             os.fchmod(handle, mode)  # past the umask
             reached(Step.RECORD_CREATED)
             self.push_id = os.urandom(16).hex()
-            _write(handle, f"piehole 1 {self.push_id}\n")
+            self._size = _write(handle, f"piehole 1 {self.push_id}\n")
         finally:
             os.close(handle)
         return self
@@ -100,9 +104,9 @@ class Record:
             fields = rest.split(" ")
             if word in ("want", "free") and len(fields) == 4:
                 ref, old, new, snapshot = fields
-                self.announced[ref] = Announcement(ref, old, new, snapshot, managed=word == "want")
+                self._note(Announcement(ref, old, new, snapshot, managed=word == "want"))
             elif word == "settled" and rest in self.announced:
-                self.announced[rest].settled = True
+                self._note_settled(rest)
             elif word == "silent":
                 self.silent = True
             elif word == "waited" and rest.isascii() and rest.isdigit() and len(rest) <= _DIGITS:
@@ -111,11 +115,24 @@ class Record:
                 self.push_id = fields[1]
         if not self.push_id:
             raise OSError(EIO, "the in-flight record has no first line", self.path)
+        self._size = len(content)
         return self
+
+    def refresh(self) -> Record:
+        """Read the record where another process has written to it since this one did."""
+        if self._size and os.stat(self.path).st_size == self._size:
+            return self
+        self.announced.clear()
+        self.waiting.clear()
+        self.waited = 0.0
+        return self.load()
 
     def announce(self, one: Announcement) -> None:
         self._append(_line(one))
-        self.announced[one.ref] = one
+        self._note(one)
+
+    def note_helper(self, pid: int, requests: int, answers: int) -> None:
+        self._append(f"helper {pid} {requests} {answers}\n")
 
     def add_wait(self, seconds: float) -> None:
         self.waited += seconds
@@ -127,11 +144,24 @@ class Record:
 
     def settle(self, refs: list[str]) -> None:
         self._append("".join(f"settled {ref}\n" for ref in refs))
+        for ref in refs:
+            self._note_settled(ref)
+
+    def _note(self, one: Announcement) -> None:
+        self.announced[one.ref] = one
+        if one.managed:
+            self.waiting.add(one.ref)
+        else:
+            self.waiting.discard(one.ref)
+
+    def _note_settled(self, ref: str) -> None:
+        self.announced[ref].settled = True
+        self.waiting.discard(ref)
 
     def _append(self, text: str) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            _write(handle, text)
+            self._size += _write(handle, text)
         finally:
             os.close(handle)
 
@@ -150,10 +180,12 @@ def _line(one: Announcement) -> str:
     return f"{'want' if one.managed else 'free'} {one.ref} {one.old} {one.new} {one.snapshot}\n"
 
 
-def _write(handle: int, text: str) -> None:
+def _write(handle: int, text: str) -> int:
+    """How many bytes were written."""
     whole = text.encode("utf-8", "surrogateescape")
     if os.write(handle, whole) != len(whole):
         raise OSError(ENOSPC, "the disk is full: the in-flight record could not be written")
+    return len(whole)
 
 
 def records(git_dir: str, folder: str = FOLDER) -> Iterator[Record]:

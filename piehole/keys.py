@@ -74,6 +74,14 @@ def is_managed(name: str, exclude: Sequence[str]) -> bool:
     return not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
 
 
+def name_below(start: bytes, key: bytes) -> str | None:
+    """The name that a key has in the group whose keys begin with ``start``; None for a key of another, such as a nested group's."""
+    if not key.startswith(start):
+        return None
+    name = decode(key[len(start) :])
+    return name if name.startswith(("refs/", "@")) or name.partition("/")[0] in ("refs", HEAD) else None
+
+
 def parents(ref: str) -> list[str]:
     """The names that must not be refs for this one to exist: ``refs/heads/a/b`` -> ``refs/heads/a``, ``refs/heads``."""
     parts = ref.split("/")

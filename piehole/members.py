@@ -10,7 +10,7 @@ from typing import Final
 from piehole import keys, standing
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, PieholeError
-from piehole.etcd.model import Compare, Put, Range, Snapshot, prefix_end
+from piehole.etcd.model import Compare, KeyValue, Put, Range, Snapshot, prefix_end
 from piehole.local import Local
 from piehole.progress import now
 from piehole.readout import Readout
@@ -45,22 +45,47 @@ def members(local: Local, deadline: Deadline) -> list[Member]:
 
     :raises EtcdError: etcd could not be used
     """
-    return look(local, deadline)[0]
+    return look(local, deadline).members
 
 
-def look(local: Local, deadline: Deadline, *more: Range) -> tuple[list[Member], list[Snapshot]]:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """``cut``: there are more members than were asked for. ``more``: what the other ranges hold."""
+
+    members: list[Member]
+    cut: bool
+    more: list[Snapshot]
+
+
+def look(local: Local, deadline: Deadline, *more: Range, limit: int = 0) -> Look:
     """The same, and what these ranges hold, in one round trip.
+
+    :param limit: of members, the first by name; 0: all. Of one whose progress is not among the first, none is known
+    :raises EtcdError: etcd could not be used
+    """
+    k, group = local.keyspace, local.config.group
+    prefixes = (k.sites(group), k.all_progress(group))
+    ranges = [Range(prefix, prefix_end(prefix), limit=limit) for prefix in prefixes]
+    found = local.etcd.txn([], [*ranges, *more], deadline=deadline).ranges
+    return Look(_members(local, found[0].kvs, found[1].kvs), found[0].more, list(found[2:]))
+
+
+def one(local: Local, site: str, deadline: Deadline) -> list[Member]:
+    """The member of this name; none where the group has no such site.
 
     :raises EtcdError: etcd could not be used
     """
     k, group = local.keyspace, local.config.group
-    sites, progress = k.sites(group), k.all_progress(group)
-    ranges = [Range(prefix, prefix_end(prefix)) for prefix in (sites, progress)]
-    found = local.etcd.txn([], [*ranges, *more], deadline=deadline).ranges
-    said = {k.split_site(progress, kv.key): kv.value for kv in found[1].kvs}
-    named = [(k.split_site(sites, kv.key), kv.value) for kv in found[0].kvs]
-    everybody = [_member(name, record, said.get(name)) for name, record in named if name is not None]
-    return everybody, list(found[2:])
+    ranges = [Range(k.site(group, site)), Range(k.progress(group, site))]
+    record, progress = local.etcd.txn([], ranges, deadline=deadline).ranges
+    return _members(local, record.kvs, progress.kvs)
+
+
+def _members(local: Local, records: Sequence[KeyValue], progress: Sequence[KeyValue]) -> list[Member]:
+    k, group = local.keyspace, local.config.group
+    said = {k.split_site(k.all_progress(group), kv.key): kv.value for kv in progress}
+    named = [(k.split_site(k.sites(group), kv.key), kv.value) for kv in records]
+    return [_member(name, record, said.get(name)) for name, record in named if name is not None]
 
 
 def _member(name: str, record: bytes, progress: bytes | None) -> Member:

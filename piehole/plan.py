@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from piehole import keys
 from piehole.etcd.model import KeyValue
@@ -15,8 +16,7 @@ from piehole.oids import is_zero, zero
 from piehole.repository import Move, Observed
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A consensus value that is an oid (the zero oid: a tombstone), and the revisions of its key."""
 
     oid: str

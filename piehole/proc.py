@@ -144,6 +144,17 @@ def identity(pid: int) -> str | None:
     return None if started is None else f"{boot_id()}.{pid_namespace()}.{pid}.{started}"
 
 
+def child(pid: int, of: int) -> str | None:
+    """The identity of a living process whose parent is ``of``; None: it is gone, or no child of that one."""
+    try:
+        fields = _stat(pid)
+    except OSError:
+        return None
+    if fields[0] in ("Z", "X") or int(fields[1]) != of:
+        return None
+    return f"{boot_id()}.{pid_namespace()}.{pid}.{fields[19]}"
+
+
 def lives(name: str) -> bool | None:
     """Whether the process that :func:`identity` named still lives. None: it is of another pid namespace, who knows."""
     parts = name.split(".")

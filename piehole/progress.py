@@ -102,17 +102,20 @@ def forgotten(local: Local, disk: DiskState, deadline: Deadline) -> Halted | Non
     return None if known else standing.went_back(local.config.site)
 
 
-def remember_push(local: Local, revision: int, push_id: str) -> None:
+def remember_push(local: Local, revision: int, push_id: str, *, wait: bool = True) -> bool:
     """Write to disk that a push was taken here: nobody publishes it soon, and a backup of etcd may lack it.
 
     Where that fails, nothing is lost but this note: the push itself stands.
+
+    :param wait: for somebody who is writing the site's state
     """
     try:
-        with state_lock(local.git_dir, Deadline(_NOTE)):
+        with state_lock(local.git_dir, Deadline(_NOTE if wait else 0)):
             reached(Step.NOTING)
             standing.save(local.git_dir, standing.load(local.git_dir).took(Note(revision, push_id)))
     except (PieholeError, OSError):
-        return  # a full disk, a controller that hangs, an account that may not write here: `piehole check` names them
+        return False  # a full disk, a controller that hangs, an account that may not write here: `piehole check` names them
+    return True
 
 
 def vouch(local: Local, deadline: Deadline) -> None:

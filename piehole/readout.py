@@ -108,9 +108,6 @@ class Question:
         """The readout, from the answers to :attr:`ranges` (or to :meth:`fixed` and a list of the whole group)."""
         found = {kv.key: kv for snapshot in snapshots for kv in snapshot.kvs}
         group, progress, site = (found.get(key) for key in self._fixed)
-        entries: dict[str, KeyValue] = {}
-        for key, kv in found.items():
-            split = self.keyspace.split_ref(key)
-            if split is not None and split[0] == self.group:
-                entries[split[1]] = kv
+        start = self.keyspace.group_refs(self.group)
+        entries = {name: kv for key, kv in found.items() if (name := keys.name_below(start, key)) is not None}
         return Readout(revision, entries, group, progress, site)

@@ -11,7 +11,7 @@ from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Final
 
-from piehole import ancestry, git, inflight, keys, proc
+from piehole import ancestry, git, inflight, keys, loose, proc
 from piehole.errors import GitError, GitSilent, PieholeError
 from piehole.oids import is_zero, zero
 from piehole.steps import Step, reached
@@ -20,6 +20,8 @@ from piehole.transaction import RefTransaction
 # piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
 _NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
 _ONE_TRANSACTION = 10_000  # refs
+# So many new refs are packed at once where that is possible; fewer get a file each.
+_MANY: Final = 1000
 # Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
 _NO_WAITING = ("-c", "core.filesRefLockTimeout=100")
 # An object that git has without its being stored anywhere.
@@ -161,6 +163,16 @@ class Repository:
         # merge-base peels tags, which are no commits.
         return found.returncode == 0 and self.kinds([old, new]) == {old: "commit", new: "commit"}
 
+    def adds(self, moves: Iterable[Move]) -> bool:
+        """Whether all of these moves are to commits that are here, and leave no tip behind: told without a process, for most pushes.
+
+        False says nothing; :meth:`kinds` and :meth:`not_contained` know.
+        """
+        return all(
+            not move.deletes and loose.adds(self.git_dir, None if move.creates else move.old, move.new)
+            for move in moves
+        )
+
     def not_contained(self, moves: Iterable[Move], kinds: Mapping[str, str] | None = None) -> list[str]:
         """The old tips that the moves would leave behind: those that the new value does not contain, and that exist here.
 
@@ -283,9 +295,9 @@ class Repository:
             # What was to make room and stays leaves none: that would look like a fault.
             obstructed = _obstructed(group, unmoved.unwanted)
             unmoved |= Unmoved(unwanted=obstructed)
-            group = [move for move in group if move.ref not in obstructed]
-            for start in range(0, len(group), _ONE_TRANSACTION):
-                unmoved |= self._move_together(group[start : start + _ONE_TRANSACTION], message, confirm)
+            left = self._create_packed([move for move in group if move.ref not in obstructed], confirm)
+            for start in range(0, len(left), _ONE_TRANSACTION):
+                unmoved |= self._move_together(left[start : start + _ONE_TRANSACTION], message, confirm)
         return unmoved
 
     def _move_together(self, moves: Sequence[Move], message: str, confirm: Confirm) -> Unmoved:
@@ -316,7 +328,7 @@ class Repository:
             declined = frozenset(move.ref for move in moves).difference(confirm(moves))
             if not declined:
                 transaction.commit()
-                reached(Step.REFS_MOVED)
+                _moved()
         return declined
 
     @contextmanager
@@ -336,6 +348,42 @@ class Repository:
             if note and not transaction.was_killed:
                 Path(note).unlink(missing_ok=True)
 
+    def _create_packed(self, moves: Sequence[Move], confirm: Confirm) -> Sequence[Move]:
+        """Create all of these refs at once, where they are many and that is possible; the moves that remain to be made otherwise."""
+        if len(moves) < _MANY or not all(move.creates for move in moves):
+            return moves
+        from piehole import packed  # what it imports costs a hook 8 ms
+
+        if not packed.possible(self.git_dir):
+            return moves
+        try:
+            declined = self._pack_confirmed(moves, confirm)
+        except GitSilent:
+            raise
+        except GitError:  # one ref that is locked, for one, must not hold up the others
+            return moves
+        if not declined:
+            return ()
+        # Like those that are declined, the others are asked about anew.
+        left = self._create_packed([move for move in moves if move.ref not in declined], confirm)
+        return [*left, *(move for move in moves if move.ref in declined)]
+
+    def _pack_confirmed(self, moves: Sequence[Move], confirm: Confirm) -> frozenset[str]:
+        """As :meth:`_move_confirmed`, for new refs, by one file of packed refs."""
+        from piehole import packed
+
+        with packed.PackedRefs(self.git_dir, self.object_format, {move.ref: move.new for move in moves}) as refs:
+            # What git has prepared is aborted: it has held the locks, and that takes them away.
+            locks = RefTransaction(self.git_dir, (*_NO_HOOKS, *_NO_WAITING), (), len(moves))
+            with self._noted(locks, [*moves, Move(packed.UNUSED, self.zero, self.zero)]), locks:
+                locks.prepare(keys.encode(_commands(refs.locks)))
+                refs.check()
+                declined = frozenset(move.ref for move in moves).difference(confirm(moves))
+                if not declined:
+                    refs.publish()
+                    _moved()
+        return declined
+
     def lock_age(self, ref: str) -> float | None:
         """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""
         ages = []
@@ -353,6 +401,10 @@ class Repository:
         if lines:
             update = [*_NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
             self.git(*update, stdin=keys.encode(_commands(lines)))
+
+
+def _moved() -> None:
+    reached(Step.REFS_MOVED)
 
 
 def _obstructed(moves: Sequence[Move], staying: frozenset[str]) -> frozenset[str]:

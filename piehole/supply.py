@@ -23,6 +23,7 @@ from piehole.transfer.hold import Hold
 from piehole.transfer.limits import Limits
 
 _LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
+_FEW: Final = 16  # peers that are looked up at first: in a group of a thousand sites each fetch would else read a thousand records
 _ORIGINS: Final = 8  # push records that are looked up for one fetch,
 _SHARES: Final = 64  # and where no peer has all of it
 
@@ -91,7 +92,8 @@ class Supply:
             missing = set(wanted)
         if not missing:
             return Supplied({})
-        candidates = self._candidates({oid: wanted[oid] for oid in missing})
+        asked = {oid: wanted[oid] for oid in missing}
+        candidates, others = self._candidates(asked, _FEW)
         lacking: dict[str, str] = {}
         used: list[str] = []
         received = 0
@@ -103,6 +105,9 @@ class Supply:
                 lacking.update(dict.fromkeys(batch, "this piehole is being stopped"))
                 continue
             result = self._from_any(self._first(candidates, turn.origin), batch, haves, hold, stop)
+            if result.fetched is None and others and not (stop is not None and stop.is_set()):
+                candidates, others = self._candidates(asked)
+                result = self._from_any(self._first(candidates, turn.origin), batch, haves, hold, stop)
             if result.fetched is not None:
                 used.append(result.site)
                 received += result.fetched.bytes
@@ -113,19 +118,25 @@ class Supply:
                 batches += self._parts(turn, wanted, result.failures)
         return Supplied(lacking, tuple(dict.fromkeys(used)), received)
 
-    def _candidates(self, wanted: Mapping[str, Value]) -> list[Peer]:
-        """The peers to ask, best first."""
+    def _candidates(self, wanted: Mapping[str, Value], few: int = 0) -> tuple[list[Peer], bool]:
+        """The peers to ask, best first, and whether there are others.
+
+        :param few: so many are enough, the site that pushed apart; 0: all
+        """
         config, deadline = self._local.config, Deadline(self._patience)
         push = Range(self._local.keyspace.ref(config.group, keys.PUSH))
         # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
-        everybody, (newest,) = members.look(self._local, deadline, push)
+        look = members.look(self._local, deadline, push, limit=few)
+        everybody, newest = look.members, look.more[0]
+        origin = self._origin(wanted, newest.kvs, deadline)
+        if look.cut and origin and all(one.site != origin for one in everybody):
+            everybody = [*members.one(self._local, origin, deadline), *everybody]
         # One without an id has a record that cannot be read: `piehole sites` and `piehole check` name it.
         found = [
             Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
         ]
         revision = max(value.mod_revision for value in wanted.values())
-        origin = self._origin(wanted, newest.kvs, deadline)
-        return peers.order(found, revision, origin, self._health.suspect)
+        return peers.order(found, revision, origin, self._health.suspect), look.cut
 
     def _origin(self, wanted: Mapping[str, Value], newest: Sequence[KeyValue], deadline: Deadline) -> str:
         """The site that made the newest of the pushes that brought these values; else the one that pushed last of all."""

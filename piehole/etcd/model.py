@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
-    """One key at one revision. In a deletion ``value`` is empty, and ``version`` and ``create_revision`` are 0."""
+class KeyValue(NamedTuple):
+    """One key at one revision. In a deletion ``value`` is empty, and ``version`` and ``create_revision`` are 0.
+
+    (A tuple, since a group may have 100,000 of them: one is made in half the time of a frozen dataclass.)
+    """
 
     key: bytes
     value: bytes

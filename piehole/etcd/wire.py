@@ -7,7 +7,8 @@ Source: the service definitions of etcd 3.4 and 3.5 (``rpc.proto``) in the JSON 
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
+from binascii import a2b_base64
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -118,8 +119,8 @@ def cluster_of(answer: Json) -> int:
 
 def key_value(kv: Json) -> KeyValue:
     return KeyValue(
-        b64decode(kv["key"]),
-        b64decode(kv.get("value", "")),
+        a2b_base64(kv["key"]),
+        a2b_base64(kv.get("value", "")),
         int(kv.get("mod_revision", 0)),
         int(kv.get("create_revision", 0)),
         int(kv.get("version", 0)),

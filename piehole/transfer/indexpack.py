@@ -18,15 +18,27 @@ _COUNT: Final = slice(8, 12)  # gitformat-pack: "PACK", version, number of objec
 _FULL: Final = 1 << 20  # bytes: a file system with less than this left is full
 
 
+class PackRefused(TransferRejected):
+    """Git refuses the pack for what is in it."""
+
+
 class IndexPack:
     """Counts and takes pack data; starts git with the first byte. Use as a context manager.
 
-    ``write`` raises TransferRejected when the pack is larger than allowed or git refuses it.
+    ``write`` raises TransferRejected when the pack is larger than allowed or (PackRefused) git refuses it.
     """
 
     def __init__(
-        self, quarantine: Quarantine, watchdog: Watchdog, limits: Limits, progress: Callable[[int], None] | None
+        self,
+        quarantine: Quarantine,
+        watchdog: Watchdog,
+        limits: Limits,
+        progress: Callable[[int], None] | None,
+        *,
+        closed: bool = False,
     ) -> None:
+        """:param closed: refuse a pack with an object that names another one which is neither in it nor in what the quarantine borrows"""
+        self._closed = closed
         self._quarantine = quarantine
         self._watchdog = watchdog
         self._limits = limits
@@ -69,7 +81,7 @@ class IndexPack:
         return len(data)
 
     def finish(self) -> None:
-        """Wait until git has checked everything. :raises TransferRejected: it refuses the pack"""
+        """Wait until git has checked everything. :raises PackRefused: it refuses the pack"""
         if self._process is None:
             raise TransferError("sent no pack")
         # Resolving the deltas of a large pack takes long, and the peer has nothing to say meanwhile.
@@ -82,7 +94,13 @@ class IndexPack:
         command = ["git", f"--git-dir={self._quarantine.git_dir}", "-c", "core.fsync=all", "index-pack", "--stdin"]
         return spawn(
             self._watchdog,
-            [*command, "--fix-thin", f"--max-input-size={self._limits.max_bytes}"],
+            # (git-clone relies on the last one in the same way.)
+            [
+                *command,
+                "--fix-thin",
+                f"--max-input-size={self._limits.max_bytes}",
+                *(["--check-self-contained-and-connected"] if self._closed else []),
+            ],
             env=self._quarantine.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -97,7 +115,7 @@ class IndexPack:
         space = os.statvfs(self._quarantine.git_dir / "objects")
         if space.f_bavail * space.f_frsize < _FULL:
             return GitError(f"the disk below {self._quarantine.git_dir} is full: {words}")
-        return TransferRejected(f"sent a pack that git refuses: {words}")
+        return PackRefused(f"sent a pack that git refuses: {words}")
 
 
 def _close(process: subprocess.Popen[bytes]) -> bool:

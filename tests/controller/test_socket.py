@@ -32,7 +32,7 @@ pack = {pack} or os.getppid()
 lines = ["admit", "repository {repository}", f"push {{proc.identity(pack)}} 00", "waited 0", "command {ref} {old} {new}"]
 s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect({path!r}); s.sendall(ask.pack(lines))
 answer = b""
-while chunk := s.recv(65536): answer += chunk
+while answer.count(b"\\n\\n") < 2 and (chunk := s.recv(65536)): answer += chunk
 print(answer.decode())
 """
 

@@ -52,19 +52,29 @@ def serving(git_dir: Path) -> Iterator[None]:
 
 
 class Line:
-    """One connection of a hook."""
+    """One question of a hook."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, question: list[str]) -> None:
         self._connection = connection
-        self.pid, self.uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        self.question: list[str] = []
+        self.question = question
+
+    @property
+    def hook(self) -> int:
+        """The process that waits for the answer."""
+        named = next((line for line in self.question if line.startswith("hook ")), "")
+        credentials = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid: int = struct.unpack("3i", credentials)[0]
+        return int(named.split(".")[2]) if named else pid
 
     def say(self, *lines: str) -> None:
         self._connection.sendall(ask.pack(list(lines)))
 
 
 class Stub:
-    """A controller in name only: it keeps what it is asked and says what ``talk`` has it say."""
+    """A controller in name only: it keeps what it is asked and says what ``talk`` has it say.
+
+    It foresees nothing: :attr:`foreseen` are the questions for that, and each hook asks again for itself.
+    """
 
     def __init__(self, git_dir: Path, talk: Talk) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -77,6 +87,7 @@ class Stub:
         self._pointer.write_text(path)
         self._open: list[socket.socket] = []
         self.lines: list[Line] = []
+        self.foreseen: list[Line] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def wait_for(self, kind: str) -> Line:
@@ -105,11 +116,17 @@ class Stub:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        line = Line(connection)
+        reader = ask.Reader(connection)
         try:
-            line.question = ask.Reader(connection).message(monotonic() + 60)
-            self.lines.append(line)
-            self._talk(line)
+            while True:
+                line = Line(connection, reader.message(monotonic() + 60))
+                if line.question[0] == "foresee":
+                    self.foreseen.append(line)
+                    line.say(f"here {ask.VERSION} 8")
+                    line.say("foreseen", *("later" for one in line.question if one.startswith("command ")))
+                else:
+                    self.lines.append(line)
+                    self._talk(line)
         except OSError:
             pass  # the hook has gone
 

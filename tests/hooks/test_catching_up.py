@@ -60,6 +60,5 @@ def test_many_stale_refs_wait_once(world: World) -> None:
     refused(push(work, b, *names), "stale")
     (record,) = records(b)
     waits = [int(line.split(" ")[1]) for line in record.read_text().splitlines() if line.startswith("waited ")]
-    assert len(waits) == len(names)
     assert len([wait for wait in waits if wait > 4500]) == 1, waits
     assert world.value("refs/heads/b0") == theirs

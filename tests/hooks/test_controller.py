@@ -11,10 +11,11 @@ import pytest
 from piehole import answers, ask
 from piehole.admission import Admission
 from piehole.deadline import Deadline
+from piehole.hookfiles import HOOKS
 from piehole.local import Local
 from piehole.sources import Linearizable
 from tests.hooks.serving import Line, serving, stub
-from tests.hooks.world import MAIN, World, accepted, records, refused, write_hook
+from tests.hooks.world import MAIN, ZERO, World, accepted, records, refused, write_hook
 from tests.support.git import commit, git, push, refs
 
 SNAPSHOT = "[1,1,1,0,[],1]"
@@ -132,11 +133,15 @@ def test_a_question_tells_of_the_push_as_the_protocol_has_it(world: World) -> No
         accepted(push(work, site, "HEAD:main", "HEAD:side"))
     admit, propose = controller.lines[0].question, controller.lines[1].question
     assert admit[:2] == ["admit", f"repository {site}"]
-    assert admit[4] == f"command {MAIN} {first} {second}"
+    assert admit[5] == f"command {MAIN} {first} {second}"
     assert propose[0] == "propose"
     assert f"want {MAIN} {first} {second} {SNAPSHOT}" in propose
     assert "earlier" not in propose
     assert admit[2] == propose[2] == controller.lines[2].question[2]
+    (foresee,) = (line.question for line in controller.foreseen)
+    assert foresee[:2] == ["foresee", f"repository {site}"]
+    assert foresee[2] == admit[2]
+    assert foresee[4:] == [f"command {MAIN} {first} {second}", f"command refs/heads/side {ZERO} {second}"]
 
 
 def test_a_record_that_vanished_after_the_swap_is_no_veto(world: World) -> None:
@@ -199,7 +204,7 @@ HEAVY = (
 
 def test_the_fast_path_imports_nothing_heavy_while_a_controller_answers(world: World, tmp_path: Path) -> None:
     site, work, _ = world.founded()
-    for name in ("update", "reference-transaction"):
+    for name in HOOKS:
         path = site / "hooks" / name
         script = path.read_text().replace(" -I -S ", " -I -S -X importtime ")
         assert "importtime" in script
@@ -209,6 +214,6 @@ def test_the_fast_path_imports_nothing_heavy_while_a_controller_answers(world: W
         accepted(push(work, site, "HEAD:main"))
     told = [line for line in (tmp_path / "imports").read_text().splitlines() if line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip() for line in told}
-    assert {"hooks.main", "piehole.ask", "piehole.inflight", "piehole.proc"} <= imported
+    assert {"hooks.main", "hooks.helper", "piehole.ask", "piehole.inflight", "piehole.proc"} <= imported
     assert not [name for name in imported if name.partition(".")[0] in HEAVY]
     assert "hooks.direct" not in imported

@@ -16,6 +16,7 @@ from tests.hooks.world import (
     World,
     accepted,
     chain,
+    deciding,
     finish,
     kill,
     piehole,
@@ -25,7 +26,6 @@ from tests.hooks.world import (
 )
 from tests.support.etcd import EtcdProcess
 from tests.support.git import commit, git, push, refs
-from tests.support.process import descendants
 from tests.support.wait import until
 
 
@@ -88,7 +88,7 @@ def test_kill_anywhere_while_the_hook_waits_for_its_answer(world: World) -> None
     commit(work)
     with stub(site, admits_and_holds(world)) as controller:
         pushing = start_push(work, site, "HEAD:main")
-        hook = controller.wait_for("propose").pid
+        hook = controller.wait_for("propose").hook
         kill(receive_pack(site))
     # The stub is gone: the connection broke, and the hook turned to etcd.
     assert finish(pushing).returncode != 0
@@ -110,7 +110,7 @@ def test_leftover_lock(world: World, tamper: Tamper) -> None:
     tamper.wait_for("swap", before + 1)
     until(lambda: world.value() == second)
     pid = receive_pack(site)
-    for one in (pid, *descendants(pid)):
+    for one in (pid, *deciding(site, pid)):
         kill(one)
     assert finish(pushing).returncode != 0
     assert refs(site)[MAIN] == first
@@ -138,7 +138,7 @@ def test_kill_anywhere_the_hook_alone_after_the_swap(world: World, tamper: Tampe
     pushing = start_push(work, site, "HEAD:main")
     tamper.wait_for("swap", before + 1)
     until(lambda: world.value() == second)
-    for one in descendants(receive_pack(site)):
+    for one in deciding(site, receive_pack(site)):
         kill(one)
     assert finish(pushing).returncode != 0
     assert refs(site)[MAIN] == first
@@ -155,7 +155,7 @@ def test_sigterm_removes_the_locks_and_the_swap_is_not_made(world: World) -> Non
     commit(work)
     with stub(site, admits_and_holds(world)) as controller:
         pushing = start_push(work, site, "HEAD:main")
-        hook = controller.wait_for("propose").pid
+        hook = controller.wait_for("propose").hook
         kill(receive_pack(site), 15)
         finish(pushing)
         until(lambda: not (site / f"{MAIN}.lock").exists(), 10)
@@ -175,7 +175,7 @@ def test_a_deletion_that_was_killed_leaves_no_lock_of_the_packed_refs(world: Wor
     pushing = start_push(work, site, ":side")
     tamper.wait_for("swap", before + 1)
     pid = receive_pack(site)
-    for one in (pid, *descendants(pid)):
+    for one in (pid, *deciding(site, pid)):
         kill(one)
     finish(pushing)
     assert (site / "packed-refs.lock").exists()

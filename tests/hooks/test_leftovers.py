@@ -119,3 +119,26 @@ def test_a_record_of_another_pid_namespace_is_swept_after_a_day(git_dir: Path) -
 
 def test_without_records_nothing_is_looked_at(tmp_path: Path) -> None:
     assert leftovers.clear(tmp_path) == []
+
+
+def test_a_lookout_finds_a_dead_push_however_often_the_folder_was_empty(git_dir: Path) -> None:
+    lookout = leftovers.Lookout(git_dir)
+    old = time.time() - 3600
+    os.utime(git_dir / FOLDER, (old, old))
+    assert not lookout.any_dead()
+    assert not lookout.any_dead()
+    record(git_dir, LIVING, MAIN)
+    assert not lookout.any_dead()
+    record(git_dir, DEAD, MAIN)
+    assert lookout.any_dead()
+    assert lookout.any_dead()
+
+
+def test_a_lookout_trusts_no_time_that_is_just_now(git_dir: Path) -> None:
+    lookout = leftovers.Lookout(git_dir)
+    now = time.time_ns()
+    os.utime(git_dir / FOLDER, ns=(now, now))
+    assert not lookout.any_dead()
+    record(git_dir, DEAD, MAIN)
+    os.utime(git_dir / FOLDER, ns=(now, now))  # a file system whose times do not tell the two writes apart
+    assert lookout.any_dead()

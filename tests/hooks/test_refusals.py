@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from piehole.hookfiles import HOOKS
 from tests.conftest import OwnEtcd
 from tests.hooks.world import GROUP, MAIN, World, accepted, refused, write_hook
 from tests.support.etcd import EtcdOptions
@@ -202,7 +203,7 @@ def test_no_access_where_the_password_cannot_be_read(world: World, tmp_path: Pat
 
 def test_no_access_where_the_interpreter_has_moved_away(world: World) -> None:
     site, work, _ = world.founded()
-    for name in ("update", "reference-transaction"):
+    for name in HOOKS:
         path = site / "hooks" / name
         write_hook(site, name, path.read_text().replace("\npython=", "\npython=/nowhere"))
     said = unchanged(world, site, work, "no-access")
@@ -211,7 +212,7 @@ def test_no_access_where_the_interpreter_has_moved_away(world: World) -> None:
 
 def test_no_access_where_the_package_has_moved_away(world: World) -> None:
     site, work, _ = world.founded()
-    for name in ("update", "reference-transaction"):
+    for name in HOOKS:
         path = site / "hooks" / name
         write_hook(site, name, path.read_text().replace("\nentry=", "\nentry=/nowhere"))
     unchanged(world, site, work, "no-access")

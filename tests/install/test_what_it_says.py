@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from piehole import settings
+from piehole.hookfiles import HOOKS
 from tests.hooks.world import refused
 from tests.install.bed import InstallBed
 from tests.reconcile.bed import piehole
@@ -16,7 +17,7 @@ def test_it_says_all_that_it_sets_and_why_and_the_second_time_nothing(bed: Insta
         assert f"set {setting.name} = {setting.value} ({setting.why})" in said
         values = git(bed.path("a"), "config", "--local", "--get-all", setting.name).stdout.split()
         assert values == [setting.value]
-    assert "hooks: wrote update, reference-transaction" in said
+    assert "hooks: wrote pre-receive, update, reference-transaction" in said
     assert "founded the group 'g'" in said
     assert f"registered the site 'a' with the URL {bed.path('a')}" in said
     assert said[-1] == f"{bed.path('a')} is the site 'a' of the group 'g'"
@@ -41,7 +42,7 @@ def test_after_the_interpreter_has_moved_pushes_are_refused_in_words_until_insta
     bed.install("a")
     bed.commit("one")
     bed.push("a")
-    for hook in ("update", "reference-transaction"):
+    for hook in HOOKS:
         path = bed.path("a") / "hooks" / hook
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join("python=/nowhere/bin/python\n" if one.startswith("python=") else one for one in lines))
@@ -52,7 +53,7 @@ def test_after_the_interpreter_has_moved_pushes_are_refused_in_words_until_insta
     checked = piehole("check", "-C", bed.path("a"))
     assert checked.status == 1
     assert "was written by another version or for another interpreter" in checked.out
-    assert "hooks: wrote update, reference-transaction" in bed.run("a").out
+    assert "hooks: wrote pre-receive, update, reference-transaction" in bed.run("a").out
     bed.push("a")
     assert bed.value() == newer
 

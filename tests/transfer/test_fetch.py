@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -374,3 +375,17 @@ def test_a_tag_and_a_lone_blob_can_be_wanted(world: World) -> None:
     tag = rev_parse(world.work, "refs/tags/v1")
     world.bring(str(world.peer), [tag, blob])
     assert complete(world.local, tag, blob)
+
+
+def test_an_odd_tree_that_was_admitted_elsewhere_fills_an_empty_repository(world: World) -> None:
+    """git-clone refuses such a history, in which a tree is called a file; a site that refused it would never be in step."""
+    blob = git(world.peer, "hash-object", "-w", "--stdin", stdin="x").stdout.strip()
+    inner = git(world.peer, "mktree", stdin=f"100644 blob {blob}\tf\n").stdout.strip()
+    raw = b"100644 odd\0" + bytes.fromhex(inner)
+    hashed = ["git", "hash-object", "-t", "tree", "-w", "--literally", "--stdin"]
+    outer = subprocess.run(hashed, cwd=world.peer, input=raw, capture_output=True, check=True).stdout.decode().strip()
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    tip = git(world.peer, *identity, "commit-tree", "-m", "odd", outer).stdout.strip()
+    git(world.peer, "update-ref", "refs/heads/odd", tip)
+    assert world.bring(str(world.peer), [tip]).via == "dulwich"
+    assert complete(world.local, tip)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,17 @@ def closure(repository: Path, tip: str, *without: str) -> list[str]:
 
 
 def refuses(
-    world: World, talk: Talk, want: str, error: type[TransferError], words: str, limits: Limits = QUICK
+    world: World,
+    talk: Talk,
+    want: str,
+    error: type[TransferError],
+    words: str,
+    limits: Limits = QUICK,
+    haves: Sequence[str] = (),
 ) -> None:
     before = packs(world.local)
     with lying_peer(talk) as url, pytest.raises(error, match=words) as failed:
-        world.bring(url, [want], limits=limits)
+        world.bring(url, [want], haves, limits=limits)
     assert type(failed.value) is error
     assert "git://127.0.0.1" in str(failed.value)
     assert packs(world.local) == before
@@ -65,9 +72,12 @@ def test_the_liar_can_tell_the_truth(world: World) -> None:
     assert has_object(world.local, tip)
 
 
+@pytest.mark.parametrize("here", ["nothing", "something"])
 @pytest.mark.parametrize("kind", ["blob", "tree", "parent", "tip"])
-def test_a_tip_without_its_closure_is_rejected(world: World, kind: str) -> None:
-    tip = world.advance("two")
+def test_a_tip_without_its_closure_is_rejected(world: World, kind: str, here: str) -> None:
+    haves = [world.follow()] if here == "something" else []
+    world.advance("two")
+    tip = world.advance("three")
     lacking = {
         "blob": git(world.work, "rev-parse", f"{tip}:file.txt"),
         "tree": git(world.work, "rev-parse", f"{tip}^{{tree}}"),
@@ -75,7 +85,7 @@ def test_a_tip_without_its_closure_is_rejected(world: World, kind: str) -> None:
         "tip": git(world.work, "rev-parse", tip),
     }[kind].stdout.strip()
     pack = pack_of(world.work, *closure(world.work, tip, lacking))
-    refuses(world, sends_pack(pack), tip, TransferRejected, "incomplete history")
+    refuses(world, sends_pack(pack), tip, TransferRejected, "incomplete history", haves=haves)
 
 
 def test_a_corrupt_pack_is_rejected(world: World) -> None:

@@ -45,6 +45,25 @@ def test_many_small_packs_become_few(world: World) -> None:
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
+def test_a_clone_from_here_finds_a_bitmap(world: World) -> None:
+    pile_up(world, 50)
+    maintain(world.local, stop=threading.Event())
+    assert list((world.local / "objects" / "pack").glob("multi-pack-index-*.bitmap"))
+    assert git(world.local, "rev-list", "--test-bitmap", "HEAD", check=False).returncode == 0
+
+
+def test_a_history_that_is_not_whole_gets_no_bitmap_and_few_packs_all_the_same(world: World) -> None:
+    pile_up(world, 50)
+    blob = git(world.local, "hash-object", "-w", "--stdin", stdin="lost").stdout.strip()
+    tree = git(world.local, "mktree", stdin=f"100644 blob {blob}\tlost\n").stdout.strip()
+    broken = git(world.local, "commit-tree", tree, "-m", "broken").stdout.strip()
+    git(world.local, "update-ref", "refs/heads/broken", broken)
+    (world.local / "objects" / blob[:2] / blob[2:]).unlink()
+    maintain(world.local, stop=threading.Event())
+    assert len(packs(world.local)) < 5
+    assert not list((world.local / "objects" / "pack").glob("*.bitmap"))
+
+
 def test_few_packs_are_left_alone(world: World) -> None:
     pile_up(world, 3)
     before = packs(world.local)

@@ -50,6 +50,20 @@ def test_a_refs_key_tells_its_group_and_name(group: str, ref: str) -> None:
         assert space.ref(group, name).startswith(space.group_refs(group))
 
 
+@given(
+    GROUPS,
+    GROUPS,
+    st.sampled_from(["", "refs/heads/x", "refs/@x/HEAD", "refs", "HEAD", "HEAD/x", "@push", "@", "heads", "x/refs/y"]),
+)
+def test_a_group_finds_exactly_its_own_keys(mine: str, other: str, rest: str) -> None:
+    space = Keyspace("/some/prefix")
+    for group in (mine, other, f"{mine}/{other}", f"{mine}{other}"):
+        key = space.refs + f"{group}/{rest}".encode()
+        split = space.split_ref(key)
+        wanted = split[1] if split is not None and split[0] == mine else None
+        assert keys.name_below(space.group_refs(mine), key) == wanted
+
+
 def test_a_nested_groups_keys_are_not_the_outer_groups() -> None:
     space = Keyspace()
     assert space.split_ref(space.ref("a/b", "refs/heads/main")) == ("a/b", "refs/heads/main")

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from controller.queue import Schedule, WorkQueue
+from controller.queue import FRESH_FOR, LONG, Schedule, WorkQueue
 from tests.support.wait import until
 
 KEYS = st.sampled_from([f"repository {n}" for n in range(6)])
@@ -29,30 +29,39 @@ class AnySequence(RuleBasedStateMachine):
         self.now = 0.0
         self.due: dict[str, float] = {}  # of keys that wait
         self.fresh: dict[str, bool] = {}
-        self.again: dict[str, tuple[float, bool]] = {}  # of keys that are held and were added meanwhile
+        self.since: dict[str, float] = {}  # of keys that are fresh
+        self.again: dict[str, tuple[float, bool, float]] = {}  # of keys that are held and were added meanwhile
         self.held: dict[str, bool] = {}  # key -> counts as backlog
 
     @rule(key=KEYS, delay=DELAYS, fresh=st.booleans())
     def add(self, key: str, delay: float, fresh: bool) -> None:
         self.schedule.add(key, self.now + delay, fresh=fresh)
         if key in self.held:
-            due, was = self.again.get(key, (float("inf"), False))
-            self.again[key] = (min(due, self.now + delay), was or fresh)
+            due, was, since = self.again.get(key, (float("inf"), False, 0.0))
+            since = max(since, self.now + delay) if fresh or key not in self.again else since
+            self.again[key] = (min(due, self.now + delay), was or fresh, since)
         else:
+            if fresh or key not in self.due:
+                before = self.since[key] if key in self.due else 0.0
+                self.since[key] = max(before, self.now + delay)
             self.due[key] = min(self.due.get(key, float("inf")), self.now + delay)
             self.fresh[key] = self.fresh.get(key, False) or fresh
 
-    @rule(seconds=st.sampled_from([0.5, 1.0, 2.0, 10.0]))
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 10.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
     @rule()
     def take(self) -> None:
         key = self.schedule.take(self.now)
+        for one in self.due:
+            self.fresh[one] = self.fresh[one] and self.now - self.since[one] <= FRESH_FOR
+        is_open = sum(self.held.values()) < self.limit
         ripe = {one for one, due in self.due.items() if due <= self.now}
         candidates = {one for one in ripe if self.fresh[one]}
-        if not candidates and sum(self.held.values()) < self.limit:
-            candidates = ripe
+        long = {one for one in ripe - candidates if self.now - self.due[one] > LONG}
+        if is_open and (long or not candidates):
+            candidates = ripe - candidates
         if not candidates:
             assert key is None
             return
@@ -65,10 +74,11 @@ class AnySequence(RuleBasedStateMachine):
     @rule(data=st.data())
     def done(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.held)))
-        self.schedule.done(key)
+        self.schedule.done(key, self.now)
         del self.held[key]
         if key in self.again:
-            self.due[key], self.fresh[key] = self.again.pop(key)
+            self.due[key], self.fresh[key], since = self.again.pop(key)
+            self.since[key] = max(since, self.now)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
@@ -132,6 +142,41 @@ def test_fresh_work_goes_before_a_backlog_that_was_there_first(queue: WorkQueue)
         queue.add(f"backlog {n}")
     queue.add("fresh", fresh=True)
     assert queue.get() == "fresh"
+
+
+def test_hundreds_of_changes_at_once_do_not_stand_before_the_next_push() -> None:
+    clock = Clock()
+    queue = WorkQueue(backlog_limit=2, clock=clock)
+    for n in range(500):
+        queue.add(f"change {n}", fresh=True)
+    assert queue.get() == "change 0"
+    clock.now += FRESH_FOR + 0.1
+    queue.add("push", fresh=True)
+    queue.add("change 400", fresh=True)  # it is pushed to again
+    assert {queue.get(), queue.get()} == {"push", "change 400"}
+    assert {queue.get(), queue.get()} == {"change 1", "change 2"}
+
+
+def test_pushes_do_not_starve_the_backlog() -> None:
+    clock = Clock()
+    queue = WorkQueue(backlog_limit=1, clock=clock)
+    queue.add("behind")
+    queue.add("behind, too")
+    clock.now += LONG + 1
+    queue.add("push", fresh=True)
+    assert [queue.get(), queue.get()] == ["behind", "push"]
+
+
+def test_a_push_to_what_is_worked_on_is_fresh_when_that_ends() -> None:
+    clock = Clock()
+    queue = WorkQueue(backlog_limit=2, clock=clock)
+    queue.add("a", fresh=True)
+    assert queue.get() == "a"
+    queue.add("a", fresh=True)
+    queue.add("behind")
+    clock.now += FRESH_FOR + 1
+    queue.done("a")
+    assert queue.get() == "a"
 
 
 def test_a_backlog_never_takes_all_workers(queue: WorkQueue) -> None:

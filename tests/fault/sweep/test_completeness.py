@@ -21,6 +21,8 @@ BESIDE = {
     "piehole.journal:_opened": ("LOGGING",),
     "piehole.leftovers:_remove": ("RECONCILING", "UNLOCKED"),
     "piehole.repository:Repository.keep": ("KEEPING", "PROPOSING", "TIPS_KEPT"),
+    "piehole.packed:PackedRefs._make": ("TIPS_KEPT", "REFS_MOVED"),
+    "piehole.packed:PackedRefs.publish": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository:Repository._noted": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository:Repository._update": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository:Repository.set_head": ("REFS_MOVED", "HEAD_SET"),
@@ -49,6 +51,7 @@ NONE_OF_A_PUSH = {
     "piehole.lock:RepositoryLock._held": "a file that says something only while it is locked",
     "piehole.progress:state_lock": "a file that says something only while it is locked",
     "hooks.main:say": "words to the pusher",
+    "hooks.helper:Helper._answer": "words to a hook",
     "piehole.transfer.channel:ProcessChannel.write": "bytes to a process",
     "piehole.transfer.indexpack:IndexPack.write": "bytes to a process; what it makes of them is between QUARANTINED and RECEIVED",
     "piehole.transfer.process:call": "bytes to a process",
@@ -58,7 +61,7 @@ NONE_OF_A_PUSH = {
     "piehole.progress:_register": "a site whose record vanished comes back: one transaction, and no push waits for it",
     "piehole.members:leave": "a site leaves the group by its administrator's word: one transaction, and no push waits for it",
     "piehole.transfer.hold:_remove_if_unlocked": "a sweep of what others left; each file goes by itself, and the next sweep goes on",
-    "piehole.transfer.maintenance:maintain": "git's own repack, which survives its end at any point",
+    "piehole.transfer.maintenance:_roll_up": "git's own repack, which survives its end at any point",
 }
 
 

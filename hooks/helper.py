@@ -1,0 +1,187 @@
+"""One process per push that answers its other hooks: ``pre-receive`` starts it, and it ends with its receive-pack.
+
+Starting Python costs 10 to 15 ms, and a push of a thousand refs has two thousand hooks that have something to decide. So
+``update`` and ``reference-transaction`` are shell (hooks/shim.sh), and ask this process through two pipes. No file of the repository
+stands for these: whoever may open ``/proc/PID/fd/N`` of this process is its own account (proc(5)), and where it has died there is
+nothing to open. It tells its pid in the push's in-flight record. ::
+
+    PID HOOK ARGUMENTS...           a line of the hook PID, which waits; the lines on its standard input are read from there
+    PID STATUS WORDS...             the answer: the exit status of the hook, and what it says to the pusher
+    PID yourself                    the hook has to decide without this process
+
+Everything it does for a hook is what the hook would do (:mod:`hooks.main`). Where it cannot be started, each hook does it itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from time import monotonic
+
+from hooks.decide import Decider
+from hooks.main import Hook, transaction
+from piehole import ask, inflight, proc
+
+# The ends of the pipes that the hooks open. No other process has so high ones by chance, whatever has become of a pid.
+REQUESTS = 230
+ANSWERS = 231
+# Seconds for which what was foreseen holds. It is not read again before the swap, which compares it; but the earlier a ref is
+# refused, the better: a veto in `reference-transaction` ends the push of all refs that are still to come.
+_FRESH = 2.0
+# Commands of one question: with longer ones, other accounts' questions would be too long for the controller.
+_AT_ONCE = 4000
+_LOOK_EVERY = 500  # milliseconds between two looks for the receive-pack, where the kernel does not tell its end
+
+
+class Yourself(Exception):
+    """The hook has to find a controller itself: this process is no longer below the receive-pack, so none would listen to it."""
+
+
+class Foreseeing:
+    """The controller, asked about all commands of the push at once, and through one connection."""
+
+    def __init__(self, connection: ask.Connection | None, commands: list[str]) -> None:
+        self._connection = connection
+        self._pending = dict.fromkeys(commands)
+        self._foreseen: dict[str, str] = {}
+        self._until = 0.0
+
+    def foresee(self, decide: Decider, record: inflight.Record) -> None:
+        """Ask about those commands that no hook has asked about yet."""
+        asked = list(self._pending)[:_AT_ONCE]
+        answer = decide.answer(record, ["foresee", *(f"command {one}" for one in asked)])
+        known = answer[1:] if answer[0] == "foreseen" else []
+        self._foreseen = {one: word for one, word in zip(asked, known) if word != "later"}  # noqa: B905 -- fewer answers foresee less
+        self._until = monotonic() + _FRESH
+
+    def admission(self, decide: Decider, record: inflight.Record, command: str) -> list[str] | None:
+        """What was foreseen for this command; None where it has to be asked about alone."""
+        self._pending.pop(command, None)
+        if monotonic() > self._until and len(self._pending) > 1:
+            self.foresee(decide, record)
+        known = self._foreseen.pop(command, None) if monotonic() <= self._until else None
+        return None if known is None else [known]
+
+    def ask(self, question: list[str]) -> list[str]:
+        """
+        :raises ask.NobodyHome: there was no controller when the push began, or it fell silent
+        :raises Yourself: it has gone, and took no question
+        """
+        if self._connection is None:
+            raise ask.NobodyHome("there was none when this push began")
+        try:
+            return self._connection.ask(question)
+        except ask.NobodyHome as nobody:
+            if nobody.asked:
+                raise
+            raise Yourself from nobody
+
+
+class _Decider(Decider):
+    """Answers by what was foreseen, where it was."""
+
+    foreseeing: Foreseeing
+
+    def answer(self, record: inflight.Record, question: list[str]) -> list[str]:
+        if question[0] == "admit":
+            known = self.foreseeing.admission(self, record, question[1].removeprefix("command "))
+            if known is not None:
+                return known
+        return super().answer(record, question)
+
+
+def begin(libraries: str, lines: list[str]) -> None:
+    """Start the helper of this push, which is about these lines of ``pre-receive`` (githooks(5)): ``OLD NEW REF``.
+
+    :raises OSError: it cannot be started; then the hooks do without
+    """
+    git, command = proc.nearest_git(os.getpid())
+    name = proc.identity(git) if command == "receive-pack" else None
+    if name is None or os.environ.get("GIT_NAMESPACE"):
+        return
+    git_dir = os.path.realpath(os.environ.get("GIT_DIR", "."))
+    commands = [f"{ref} {old} {new}" for old, new, ref in transaction(lines)]
+    try:
+        connection = ask.Connection(git_dir)
+    except ask.NobodyHome:
+        connection = None
+    foreseeing = Foreseeing(connection, commands)
+    decide = _Decider(git_dir, libraries, git, foreseeing.ask)
+    decide.foreseeing = foreseeing
+    record = inflight.Record(git_dir, name).open()
+    if connection is not None:
+        try:
+            # Before this process forks: the controller listens to what is below the receive-pack, and looks at the first question.
+            foreseeing.foresee(decide, record)
+        except Yourself:
+            return
+    requests, answers = os.pipe(), os.pipe()
+    os.dup2(requests[0], REQUESTS, inheritable=False)
+    os.dup2(answers[1], ANSWERS, inheritable=False)
+    child = os.fork()
+    if child:
+        record.note_helper(child, REQUESTS, ANSWERS)
+        return
+    try:
+        _let_go()
+        # (This process keeps the other ends, too: so the pipes have no end while it lives.)
+        Helper(Hook(git_dir, libraries, (git, command), decide), git, name, answers[0]).serve()
+    finally:
+        os._exit(0)
+
+
+def _let_go() -> None:
+    """git waits until nobody has these any more."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+
+
+class Helper:
+    """Answers the hooks of one receive-pack. ``unread`` is the end of the pipe from which they read their answers."""
+
+    def __init__(self, hook: Hook, receive_pack: int, name: str, unread: int) -> None:
+        self._hook = hook
+        self._receive_pack = receive_pack
+        self._name = name
+        self._unread = unread
+        os.set_blocking(unread, False)
+
+    def serve(self) -> None:
+        """Until the receive-pack ends."""
+        ready = select.poll()
+        ready.register(REQUESTS, select.POLLIN)
+        try:
+            ready.register(os.pidfd_open(self._receive_pack), select.POLLIN)
+        except OSError:  # an old kernel, or it has ended already
+            pass
+        asked = b""
+        while proc.lives(self._name):
+            if any(found == REQUESTS for found, _ in ready.poll(_LOOK_EVERY)):
+                *lines, asked = (asked + os.read(REQUESTS, 1 << 16)).split(b"\n")
+                for line in lines:
+                    self._answer(line.decode("utf-8", "surrogateescape"))
+
+    def _answer(self, line: str) -> None:
+        pid, hook, *arguments = line.split(" ", 2)
+        who = proc.child(int(pid), self._receive_pack)
+        if who is None:  # it has ended, or it is of another receive-pack that had this pid
+            return
+        said: list[str] = []
+        try:
+            lines = _standard_input(pid) if hook == "reference-transaction" else []
+            words = " ".join(arguments).split(" ")
+            status = str(self._hook.awaited_by(who, said).run([hook, *words], lines))
+        except Yourself:
+            status = "yourself"
+        try:
+            while os.read(self._unread, 1 << 16):
+                pass  # what nobody has read, since its hook was killed
+        except BlockingIOError:
+            pass
+        os.write(ANSWERS, f"{pid} {status} {' '.join(said)}\n".encode("utf-8", "surrogateescape"))
+
+
+def _standard_input(pid: str) -> list[str]:
+    with open(f"/proc/{pid}/fd/7", "rb") as file:  # as hooks/shim.sh has it
+        return file.read().decode("utf-8", "surrogateescape").split("\n")[:-1]

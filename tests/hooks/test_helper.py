@@ -1,0 +1,227 @@
+"""The process that answers a push's hooks: what depends on it, and what must not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from piehole import ask, inflight, proc
+from piehole.keys import KEPT
+from tests.hooks.serving import Line, serving, stub
+from tests.hooks.world import (
+    MAIN,
+    ZERO,
+    World,
+    accepted,
+    chain,
+    deciding,
+    finish,
+    kill,
+    receive_pack,
+    records,
+    refused,
+    start_push,
+    write_hook,
+)
+from tests.support.git import commit, git, push, refs
+from tests.support.wait import until
+
+
+def without_python(site: Path) -> None:
+    """Only the helper, which runs already, can answer these hooks."""
+    for name in ("update", "reference-transaction"):
+        lines = (site / "hooks" / name).read_text().splitlines()
+        write_hook(
+            site,
+            name,
+            "\n".join("python=/nowhere/python" if one.startswith("python=") else one for one in lines) + "\n",
+        )
+
+
+def helper_of(site: Path) -> int:
+    (record,) = records(site)
+    return int(record.read_text().splitlines()[1].split(" ")[1])
+
+
+def forget_records(site: Path) -> None:
+    for record in records(site):
+        record.unlink()
+
+
+@pytest.mark.parametrize("with_controller", [True, False])
+@pytest.mark.parametrize("options", [[], ["--atomic"]])
+def test_one_python_serves_all_hooks_of_a_push(world: World, with_controller: bool, options: list[str]) -> None:
+    site, work, first = world.founded()
+    without_python(site)
+    second = commit(work, "second")
+    refspecs = ["HEAD:main", *(f"HEAD:side{number}" for number in range(5))]
+    if with_controller:
+        with serving(site):
+            accepted(push(work, site, *options, *refspecs))
+            accepted(push(work, site, *options, ":side0", ":side1", f"+{first}:side2"))
+    else:
+        accepted(push(work, site, *options, *refspecs))
+        accepted(push(work, site, *options, ":side0", ":side1", f"+{first}:side2"))
+    assert world.history() == [first, second]
+    live = {ref: oid for ref, oid in world.refs().items() if oid != ZERO}
+    assert live == {ref: oid for ref, oid in refs(site).items() if not ref.startswith(KEPT)}
+    assert "refs/heads/side0" not in live
+    assert refs(site)["refs/heads/side2"] == first
+
+
+def test_the_helper_ends_with_its_receive_pack(world: World) -> None:
+    site, work, _ = world.founded()
+    forget_records(site)
+    commit(work)
+    accepted(push(work, site, "HEAD:main"))
+    helper = helper_of(site)
+    until(lambda: proc.start_time(helper) is None, 20)
+
+
+def test_each_ref_is_refused_by_itself(world: World) -> None:
+    site, work, first = world.founded()
+    with serving(site):
+        commit(work, "second")
+        world.etcd.put(world.key(MAIN), "frozen")
+        refused(push(work, site, "HEAD:main", "HEAD:side"), "locked")
+    assert set(refs(site)) == {MAIN, "refs/heads/side"}
+    assert refs(site)[MAIN] == first
+
+
+def test_without_pre_receive_the_hooks_decide_themselves(world: World) -> None:
+    site, work, first = world.founded()
+    write_hook(site, "pre-receive", "#!/bin/sh\ncat >/dev/null\n")
+    second = commit(work, "second")
+    with serving(site):
+        accepted(push(work, site, "HEAD:main"))
+    third = commit(work, "third")
+    accepted(push(work, site, "HEAD:main"))
+    assert world.history() == [first, second, third]
+
+
+def test_a_helper_that_was_killed_before_it_was_asked_is_not_missed(world: World) -> None:
+    site, work, first = world.founded()
+    forget_records(site)
+    chain(site, "update", 'until [ -e go ]; do sleep 0.02; done\nexec "$piehole" "$@"')
+    second = commit(work, "second")
+    pushing = start_push(work, site, "HEAD:main")
+    until(lambda: records(site), 20)
+    helper = until(lambda: helper_of(site) if len(records(site)[0].read_text().splitlines()) > 1 else 0, 20)
+    kill(helper)
+    until(lambda: proc.start_time(helper) is None, 20)
+    (site / "go").touch()
+    accepted(finish(pushing))
+    assert world.history() == [first, second]
+
+
+def test_unknown_where_the_helper_dies_while_it_decides(world: World) -> None:
+    """It may have sent the swap; nobody can say "refused"."""
+    site, work, first = world.founded()
+    forget_records(site)
+    commit(work)
+
+    def holds(line: Line) -> None:
+        if line.question[0] == "admit":
+            line.say(f"here {ask.VERSION} 8")
+            line.say("take [1,1,1,0,1,[],1]")
+
+    with stub(site, holds) as controller:
+        pushing = start_push(work, site, "HEAD:main")
+        controller.wait_for("propose")
+        kill(helper_of(site))
+        refused(finish(pushing), "unknown")
+    assert world.history() == [first]
+    assert refs(site)[MAIN] == first
+
+
+def test_nothing_is_proposed_for_a_hook_that_is_gone(world: World) -> None:
+    """git takes it for a veto and lets go of the locks; the helper lives."""
+    site, work, first = world.founded()
+    forget_records(site)
+    commit(work)
+    with serving(site):
+        chain(
+            site,
+            "reference-transaction",
+            'if [ "$1" = prepared ]; then echo $$ >hook.pid; until [ -e go ]; do sleep 0.02; done; fi\nexec "$piehole" "$@"',
+        )
+        pushing = start_push(work, site, "HEAD:main")
+        until((site / "hook.pid").exists, 20)
+        helper = helper_of(site)
+        shim = int((site / "hook.pid").read_text())
+        os.kill(helper, 19)
+        (site / "go").touch()
+        until(lambda: b"reference-transaction.piehole" in Path(f"/proc/{shim}/cmdline").read_bytes(), 20)
+        until(lambda: "pipe_read" in Path(f"/proc/{shim}/wchan").read_text(), 20)
+        kill(shim)
+        until(lambda: proc.start_time(shim) is None, 20)
+        os.kill(helper, 18)
+        assert finish(pushing).returncode != 0
+        until(lambda: proc.start_time(helper) is None, 20)
+    assert world.history() == [first]
+    assert refs(site)[MAIN] == first
+
+
+def test_an_answer_that_nobody_read_is_not_taken_for_the_next(world: World) -> None:
+    """An `update` that was killed leaves its answer in the pipe."""
+    site, work, _ = world.founded()
+    forget_records(site)
+    world.etcd.put(world.key("refs/heads/b"), "frozen")
+    chain(
+        site,
+        "update",
+        'if [ "$1" = refs/heads/a ]; then "$piehole" "$@" & exec sh -c "kill -9 $!; exit 1"; fi\nexec "$piehole" "$@"',
+    )
+    commit(work)
+    with serving(site):
+        done = push(work, site, "HEAD:a", "HEAD:b", "HEAD:c")
+    assert "locked" in refused(done, "locked")
+    assert set(refs(site)) == {MAIN, "refs/heads/c"}
+
+
+def test_a_controller_that_went_away_during_the_push_is_looked_for_anew(world: World) -> None:
+    site, work, first = world.founded()
+    forget_records(site)
+    chain(site, "update", 'touch asked; until [ -e go ]; do sleep 0.02; done\nexec "$piehole" "$@"')
+    second = commit(work)
+    with serving(site):
+        pushing = start_push(work, site, "HEAD:main")
+        until((site / "asked").exists, 20)
+    with serving(site):
+        git(site, "config", "--replace-all", "piehole.etcd", "http://127.0.0.1:1")
+        (site / "go").touch()
+        accepted(finish(pushing))
+    assert world.history() == [first, second]
+
+
+def test_somebody_else_s_record_names_no_helper(world: World) -> None:
+    """In a shared repository others can write the folder of the records."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file to another account")
+    site, work, first = world.founded()
+    forget_records(site)
+    chain(
+        site,
+        "update",
+        'set -- "$@"; for one in piehole/inflight/*; do sed -i "s/^helper .*/helper 1 0 0/" $one; chown 12345 $one; done\n'
+        'exec "$piehole" "$@"',
+    )
+    second = commit(work)
+    accepted(push(work, site, "HEAD:main"))
+    assert world.history() == [first, second]
+
+
+def test_processes_of_a_push_are_found(world: World) -> None:
+    """What the other tests kill is there."""
+    site, work, _ = world.founded()
+    forget_records(site)
+    commit(work)
+    with stub(site, lambda _: None) as controller:
+        pushing = start_push(work, site, "HEAD:main")
+        line = controller.wait_for("admit")
+        assert line.hook in deciding(site, receive_pack(site))
+        assert helper_of(site) in deciding(site, receive_pack(site))
+    accepted(finish(pushing))
+    assert not list(inflight.records(str(site / "nowhere")))
