@@ -6,7 +6,8 @@
 #   make faults            the long part of the fault suite: every fault at every step, three chaos runs, the model (an hour);
 #                          broken off, it goes on where it was; ARGS="-k sweep" chooses
 #   make check             format, lint, types, import layers
-#   make bench             the measurements
+#   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
+#   make bench-full        the large measurements; ARGS="-k name" chooses
 #   make format, make clean
 
 SHELL := /bin/sh
@@ -22,8 +23,9 @@ JOBS ?= $(shell n=$$(( $(PROCESSORS) + 1 )); [ $$n -gt 8 ] && n=8; echo $$n)
 TIME_LIMIT ?= 900
 REPO ?=
 ARGS ?=
+ACCEPT ?=
 
-.PHONY: help demo demo-servers test faults check bench format clean venv runtime
+.PHONY: help demo demo-servers test faults check bench bench-full format clean venv runtime benchmarks
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -33,6 +35,9 @@ runtime:
 
 venv:
 	@sh tools/bootstrap dev
+
+benchmarks:
+	@sh tools/bootstrap bench
 
 demo: runtime
 	@$(BIN)/piehole demo $(if $(REPO),--repo "$(REPO)") $(ARGS)
@@ -57,8 +62,12 @@ check: venv
 faults: venv
 	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -m faults $(ARGS) tests/fault tests/model
 
-bench: venv
-	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench $(ARGS)
+bench: benchmarks
+	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench $(ARGS) tests/bench
+	@$(if $(ACCEPT),$(BIN)/python -m tests.bench.page --accept)
+
+bench-full: benchmarks
+	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench_full $(ARGS) tests/bench/full
 
 format: venv
 	$(BIN)/ruff format $(SOURCES)

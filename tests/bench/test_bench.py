@@ -1,48 +1,39 @@
-"""``make bench``: what a push costs, and how soon the other sites have it. It measures and promises nothing.
+"""``make bench``: what piehole costs beside what it is fair to compare it with. It measures and promises nothing.
 
-All kinds of push take turns in one run, so that a busy minute of this machine is every kind's. The table goes to standard
-output, the same numbers as JSON to .cache/bench.json.
+The table goes to standard output, the same numbers as JSON to .cache/bench.json, the plots to .cache/bench/.
+PIEHOLE_TEST_BENCH_SHARE=0.1 plays a tenth of it, to see that it works.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
-import random
-import statistics
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from piehole.deadline import Deadline
-from piehole.etcd.client import Etcd
-from piehole.etcd.model import Compare, Put
+from tests.bench import many_refs, page, plots, steady, turns, within
 from tests.bench.bed import FSYNC, Bed
+from tests.bench.fetchers import Grokmirror
+from tests.bench.report import Report, Row
 from tests.support.etcd import etcd_version
 from tests.support.git import git
 
-_ROUNDS: Final = 40
-_WARM_UP: Final = 3
-_SWAPS: Final = 10  # raw transactions in a round
-_SECONDS: Final = 90.0  # a slow machine does fewer rounds
-
-_PLAIN: Final = "push, no hooks"
-_WITH: Final = "push, piehole and its controller"
-_WITHOUT: Final = "push, piehole without a controller"
-_FETCH: Final = "one git fetch by hand"
-_LAG: Final = "arrival at both other sites, after the push returned"
-_SWAP: Final = "etcd: one compare and one put, warm connection"
-# Each row is told beside the one that it is fair to compare it with.
-_BESIDE: Final = {_WITH: _PLAIN, _WITHOUT: _PLAIN, _LAG: _FETCH}
-_ROWS: Final = (_PLAIN, _WITH, _WITHOUT, _FETCH, _LAG, _SWAP)
+SHARE: Final = float(os.environ.get("PIEHOLE_TEST_BENCH_SHARE", "1"))
+_ROUNDS: Final = 80
+_MOST_SECONDS: Final = 150.0
+_REFS: Final = 1000
+_REFS_REPETITIONS: Final = 3
+_STEADY_SECONDS: Final = 20.0
+_STEADY_RATE: Final = 10.0
+_TRACED: Final = 15
+_GROK_REPETITIONS: Final = 3
 
 
 @pytest.fixture
@@ -52,37 +43,61 @@ def bed(etcd_binary: Path, tmp_path: Path) -> Iterator[Bed]:
 
 
 @pytest.mark.bench
-@pytest.mark.timeout(150)
-def test_bench(bed: Bed, etcd_binary: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    seconds = _measure(bed)
-    rows = {name: _summary(seconds, name) for name in _ROWS}
-    about = _about(etcd_binary, tmp_path) | _round_trips(bed)
-    cache = pytestconfig.rootpath / ".cache"
-    cache.mkdir(exist_ok=True)
-    (cache / "bench.json").write_text(json.dumps({"format": 1, "about": about, "rows": rows}, indent=2) + "\n")
-    _print(about, rows)
+@pytest.mark.timeout(1200)
+def test_bench(bed: Bed, etcd_binary: Path, tmp_path: Path) -> None:
+    report = Report(_about(etcd_binary, tmp_path))
+    report.rows += turns.measure(bed, _share(_ROUNDS), _MOST_SECONDS)
+    report.about |= _round_trips(bed)
+    report.rows += within.measure(bed, _share(_TRACED))
+    _measure_grokmirror(report, tmp_path)
+    _measure_steady(report, bed)
+    rows, given_up = many_refs.measure(bed, _share(_REFS), _REFS_REPETITIONS)
+    report.rows += rows
+    report.rows.sort(key=_group)
+    page.FOUND.parent.mkdir(exist_ok=True)
+    page.FOUND.write_text(report.to_json())
+    plots.draw(report, page.FOUND_PLOTS)
+    _print(report, given_up)
 
 
-def _measure(bed: Bed) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in _ROWS}
-    etcd = Etcd([bed.etcd.endpoint])
-    started = time.monotonic()
-    for number in range(_WARM_UP + _ROUNDS):
-        if number == _WARM_UP:
-            seconds = {name: [] for name in _ROWS}
-        if number > _WARM_UP and time.monotonic() - started > _SECONDS:
-            break
-        for name in random.sample((_PLAIN, _WITH, _WITHOUT), 3):
-            if name == _WITH:
-                oid, took = bed.home.push_one_commit()
-                seconds[_LAG].append(bed.arrival(oid))
-                seconds[_FETCH].append(bed.fetch_by_hand())
-            else:
-                _, took = (bed.plain if name == _PLAIN else bed.alone).push_one_commit()
-            seconds[name].append(took)
-        seconds[_SWAP] += [_swap(etcd) for _ in range(_SWAPS)]
-    etcd.close()
-    return seconds
+def _group(row: Row) -> int:
+    """Rows of one kind stand together; within a kind they stay in the order of their making."""
+    kinds = ("push: ", "lag: ", "lag at ", " new refs, ", plots.WITHIN, "")
+    return next(number for number, kind in enumerate(kinds) if kind in row.name)
+
+
+def _share(count: int) -> int:
+    return max(2, round(count * SHARE))
+
+
+def _measure_grokmirror(report: Report, folder: Path) -> None:
+    if not Grokmirror.is_there():
+        report.about["grokmirror"] = "not installed, so not measured"
+        return
+    mirror = Grokmirror(folder / "grokmirror")
+    lags = [1000 * mirror.lag() for _ in range(_GROK_REPETITIONS)]
+    note = f"grok-manifest and grok-pull, run at once by hand; core.fsync={FSYNC}"
+    report.rows.append(Row("lag: grokmirror, 1 site", "ms", lags, beside=turns.BY_HAND, note=note))
+    report.about["grokmirror"] = version("grokmirror")
+
+
+def _measure_steady(report: Report, bed: Bed) -> None:
+    mirror = "mirror hook in the background"
+    found = {
+        name: steady.run(server, others, _STEADY_SECONDS * SHARE, _STEADY_RATE)
+        for name, server, others in (
+            ("piehole", bed.home, bed.others),
+            (mirror, bed.background, bed.background.others),
+        )
+    }
+    for name, run in found.items():
+        note = f"{run.rate:.1f} pushes a second were made; {run.missing} of {len(run.lags)} had not arrived in 10 s"
+        beside = f"lag at {_STEADY_RATE:.0f} pushes a second: {mirror}" if name != mirror else None
+        lags = [1000 * lag for _, lag in run.lags]
+        report.rows.append(
+            Row(f"lag at {_STEADY_RATE:.0f} pushes a second: {name}", "ms", lags, beside=beside, note=note)
+        )
+        report.series[f"steady: {name}"] = run.by_second()
 
 
 def _round_trips(bed: Bed) -> dict[str, str]:
@@ -96,44 +111,21 @@ def _round_trips(bed: Bed) -> dict[str, str]:
             before = Counter(bed.quiet_etcd.calls())
             site.push_one_commit()
             counted = Counter(bed.quiet_etcd.calls()) - before
-        told[f"etcd, {name}"] = " + ".join(f"{count} {method}" for method, count in sorted(counted.items())) + " a push"
+        calls = " + ".join(f"{count} {method}" for method, count in sorted(counted.items()))
+        told[f"etcd calls, {name} controller"] = f"{calls} a push"
     return told
 
 
-def _swap(etcd: Etcd) -> float:
-    key = b"/bench/key"
-    found = etcd.range(key, deadline=Deadline(5)).kvs
-    compare = Compare(key, mod_revision=found[0].mod_revision if found else 0)
-    started = time.monotonic()
-    result = etcd.txn([compare], [Put(key, b"0" * 40)], deadline=Deadline(5))
-    took = time.monotonic() - started
-    assert result.succeeded
-    return took
-
-
-def _summary(seconds: dict[str, list[float]], name: str) -> dict[str, Any]:
-    found = seconds[name]
-    beside = _BESIDE.get(name)
-    return {
-        "median_ms": round(statistics.median(found) * 1000, 2),
-        "p95_ms": round(statistics.quantiles(found, n=20, method="inclusive")[-1] * 1000, 2),
-        "samples": len(found),
-        "beside": beside,
-        "ratio": round(statistics.median(found) / statistics.median(seconds[beside]), 2) if beside else None,
-    }
-
-
-def _about(etcd_binary: Path, folder: Path) -> dict[str, Any]:
-    packages = ("piehole", "etcd3gw", "dulwich")
+def _about(etcd_binary: Path, folder: Path) -> dict[str, str]:
     return {
         "git": git(folder, "version").stdout.split()[-1],
         "etcd": etcd_version(etcd_binary),
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: version(name) for name in ("piehole", "etcd3gw", "dulwich")},
         "kernel": platform.release(),
-        "processors": os.cpu_count(),
-        "file_system": _file_system(folder),
-        "core.fsync": f"{FSYNC} in every repository; etcd with fsync",
+        "processors": str(os.cpu_count()),
+        "file system": _file_system(folder),
+        "core.fsync": f"{FSYNC} in every bare repository; etcd with fsync",
         "peers": "paths on this machine; one etcd member, over loopback",
     }
 
@@ -144,10 +136,11 @@ def _file_system(folder: Path) -> str:
     return max(above, key=lambda mount: len(mount[0]))[1] if above else "unknown"
 
 
-def _print(about: dict[str, Any], rows: dict[str, dict[str, Any]]) -> None:
-    lines = ["", *(f"{name + ':':14}{value}" for name, value in about.items()), ""]
-    lines.append(f"{'milliseconds':54}{'median':>9}{'p95':>9}{'samples':>9}  ratio")
-    for name, row in rows.items():
-        ratio = f"{row['ratio']:.1f} x {row['beside']}" if row["beside"] else ""
-        lines.append(f"{name:54}{row['median_ms']:9.1f}{row['p95_ms']:9.1f}{row['samples']:9}  {ratio}".rstrip())
+def _print(report: Report, given_up: list[str]) -> None:
+    lines = ["", report.table(), *given_up, ""]
+    if page.ACCEPTED.exists():
+        moved = report.compare(Report.from_json(page.ACCEPTED.read_text()))
+        lines += ["Since the accepted run:", *(moved or ["nothing moved by more than the noise."])]
+    else:
+        lines.append("There is no accepted run to compare it with (make bench ACCEPT=1 takes this one).")
     print("\n".join(lines))  # noqa: T201 -- this is what the measurement is for
