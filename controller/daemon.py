@@ -18,6 +18,7 @@ import structlog
 
 from controller.folders import Folders
 from controller.lanes import Lane
+from controller.memory import share_arenas
 from controller.notify import Notifier
 from controller.roster import Roster
 from controller.served import Next, Served
@@ -57,6 +58,7 @@ class Controller:
         self._stop = threading.Event()
         # A put from within a signal handler is safe (a SimpleQueue is reentrant); setting an Event there may deadlock.
         self._orders: queue.SimpleQueue[Literal["reload", "end"]] = queue.SimpleQueue()
+        share_arenas()
         self._ending = False
         self._death: BaseException | None = None
         self._log = structlog.get_logger()

@@ -156,9 +156,7 @@ class Roster:
         else:
             keys = [key for group in groups for key in self._by_group.get((address, group), ())]
         for key in keys:
-            served = self._served.get(key)
-            if served is not None:
-                self._enqueue(key, fresh, served.patience() if fresh else 0.0)
+            self._enqueue(key, fresh, 0.0)
 
     def _leave(self, key: str) -> None:
         served = self._served.pop(key)

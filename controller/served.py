@@ -34,7 +34,7 @@ from piehole.transfer.hold import sweep
 from piehole.transfer.limits import Limits
 
 _PATIENCE: Final = 5.0  # seconds for each question to etcd
-_OWN: Final = 0.15  # seconds until a push that went through this site is followed up
+_OWN: Final = 0.3  # seconds until a push that went through this site is followed up
 _PUBLISH_EVERY: Final = 1.0  # seconds between two progress records of one repository
 _LOOK_AGAIN: Final = 0.03  # seconds until a ref that a push holds is looked at again, doubled each time
 _LOOK_LATEST: Final = 1.0
@@ -96,6 +96,7 @@ class Served:
         self._site: KeyValue | None = None
         self._halted: Halted | None = None
         self._halted_at: tuple[int, int, int, float] = (0, 0, 0, 0.0)
+        self._due: float | None = None  # when a push that went through this site will have waited long enough
         self._deferred = 0  # turns in a row
         self._seen = 0  # the newest revision that this process has acted on, and the state on disk at that time
         self._seen_stamp = standing.stamp(config.git_dir)
@@ -109,17 +110,6 @@ class Served:
         if self._checked_in != self.cluster.epoch or self._halted is not None:
             return None
         return self.cluster.view(self.config.group, self._group, self._site)
-
-    def patience(self) -> float:
-        """Seconds for which the group's newest change can wait. One that was pushed here moves its ref here itself, so what is left is
-        to publish that; meanwhile the other sites fetch from this one.
-        """
-        view = self.cluster.view(self.config.group)
-        try:
-            site = PushRecord.parse(view.value(keys.PUSH) or b"").site
-        except RecordError:
-            return 0.0
-        return _OWN if site == self.config.site and view.mod(keys.PUSH) == view.revision else 0.0
 
     def doubt(self) -> None:
         """Have the next turn check the standing again, whatever was found before."""
@@ -141,6 +131,10 @@ class Served:
         """Check the standing where that is due, and reconcile. Faults of this repository end here, in its log and its next turn."""
         if self._still_halted():
             return Next(delay=_HALTED_LOOK)
+        wait = self._patience()
+        if wait > 0:
+            self._chronicle_see()
+            return Next(delay=wait)
         try:
             self._check_standing()
             report = self._reconciler.run(stop)
@@ -156,8 +150,30 @@ class Served:
         self._report = report
         return self._after(report)
 
-    def _after(self, report: Report) -> Next:
+    def _patience(self) -> float:
+        """Seconds for which the group's newest change can wait. One that was pushed here moves its ref here itself, so what is left is
+        to publish that; meanwhile the other sites fetch from this one.
+        """
+        now, due = self._clock(), self._due
+        self._due = None
+        if not self._is_own(self.cluster.view(self.config.group)) or (due is not None and due <= now):
+            return 0.0
+        self._due = due if due is not None else now + _OWN
+        return self._due - now
+
+    def _is_own(self, view: Readout) -> bool:
+        """Whether the newest change is a push that went through this site."""
+        try:
+            push = PushRecord.parse(view.value(keys.PUSH) or b"")
+        except RecordError:
+            return False
+        return push.site == self.config.site and view.mod(keys.PUSH) == view.revision
+
+    def _chronicle_see(self) -> None:
         self._guarded("log.failed", lambda: self._chronicle.see(self.cluster.view(self.config.group)))
+
+    def _after(self, report: Report) -> Next:
+        self._chronicle_see()
         if report.deferred:
             delay = min(_LOOK_AGAIN * 2 ** min(self._deferred, 10), _LOOK_LATEST)
             self._deferred += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final, Protocol
 
 from piehole import judge, keys
@@ -23,6 +24,8 @@ from piehole.repository import Move, Repository
 from piehole.steps import Step, reached
 from piehole.swap import Accepted, Basis, Proposal, Swapper, Unknown
 
+_RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
+_KNOWN: Final = 10_000
 LEAST: Final = 0.1  # seconds: what each question may take of a push whose patience is used up
 
 
@@ -89,6 +92,7 @@ class Admission:
         self._repository = repository
         self._swapper = swapper
         self._source = source
+        self._known: tuple[float, dict[str, str]] = (0.0, {})
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
         """Whether one ref may move, without changing anything. The basis is what its swap will compare."""
@@ -149,7 +153,7 @@ class Admission:
         if self._repository.adds(moves):
             kinds, left_behind = dict.fromkeys((move.new for move in moves), "commit"), []
         else:
-            kinds = self._repository.kinds(list(dict.fromkeys(oid for move in moves for oid in (move.old, move.new))))
+            kinds = self._kinds(moves)
             left_behind = self._repository.not_contained(moves, kinds)
         refused = self._unfit(moves, kinds)
         if refused:
@@ -222,6 +226,18 @@ class Admission:
             return refused
         behind = self._source.catch_up(command.ref, refused.wants, deadline.at_most(self._config.catch_up))
         return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
+
+    def _kinds(self, moves: Sequence[Move]) -> dict[str, str]:
+        """As :meth:`Repository.kinds`. A push of many refs asks about the same few objects again and again, so what was found just now
+        is not looked up again: whatever is pruned meanwhile could be pruned right after the look as well.
+        """
+        oids = dict.fromkeys(oid for move in moves for oid in (move.old, move.new) if not is_zero(oid))
+        until, known = self._known
+        if monotonic() > until or len(known) > _KNOWN:
+            until, known = self._known = (monotonic() + _RECENT, {})
+        unknown = [oid for oid in oids if oid not in known]
+        known |= self._repository.kinds(unknown) if unknown else {}
+        return {oid: known[oid] for oid in oids if oid in known}
 
     def _unfit(self, moves: Sequence[Move], kinds: Mapping[str, str]) -> Refuse | None:
         """What no hook of piehole proposes, since it has asked before. But others than hooks can talk to the socket, and a push
