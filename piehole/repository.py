@@ -112,7 +112,9 @@ class Repository:
 
     def head(self) -> str:
         """The ref that HEAD points to; ``""`` where it is detached."""
-        return git.lines(self.git("symbolic-ref", "--quiet", "HEAD", ok=(0, 1)) or b"\n")[0]
+        if (self.git_dir / keys.HEAD).is_symlink():  # as git made it long ago
+            return git.lines(self.git("symbolic-ref", "--quiet", keys.HEAD, ok=(0, 1)) or b"\n")[0]
+        return self.symref_target(keys.HEAD) or ""
 
     def read_ref(self, ref: str) -> str:
         """The oid of one ref, the zero oid where it does not exist."""
@@ -179,15 +181,19 @@ class Repository:
         :param kinds: what :meth:`kinds` says of all these oids, where that is known already
         """
         pending = [move for move in moves if not move.creates and move.old != move.new]
+        shallow = (self.git_dir / "shallow").exists()
+        parents = {} if shallow else self._parents(dict.fromkeys(move.new for move in pending if not move.deletes))
+        # A parent is a commit, so these need no further look; most moves are by one commit.
+        safe = {(move.old, move.new) for move in pending if move.old in parents.get(move.new, ())}
+        unclear = [move for move in pending if (move.old, move.new) not in safe]
+        if not unclear:
+            return []
         if kinds is None:
-            kinds = self.kinds(list(dict.fromkeys(oid for move in pending for oid in (move.old, move.new))))
-        pairs = dict.fromkeys((move.old, move.new) for move in pending)
+            kinds = self.kinds(list(dict.fromkeys(oid for move in unclear for oid in (move.old, move.new))))
+        pairs = dict.fromkeys((move.old, move.new) for move in unclear)
         commits = [pair for pair in pairs if all(kinds.get(oid) == "commit" for oid in pair)]
-        parents = self._parents([new for _, new in commits])
-        safe = {(old, new) for old, new in commits if old in parents.get(new, ())}
-        if not (self.git_dir / "shallow").exists():
-            unclear = [pair for pair in commits if pair not in safe]
-            safe |= ancestry.contained(unclear, self._walk, lambda old, new: self.contains(new, old))
+        if not shallow:
+            safe |= ancestry.contained(commits, self._walk, lambda old, new: self.contains(new, old))
         lost = [move.old for move in pending if move.deletes or (move.old, move.new) not in safe]
         return [oid for oid in dict.fromkeys(lost) if oid in kinds]
 
@@ -198,26 +204,15 @@ class Repository:
         except GitError:  # some history is incomplete here: then each tip is asked for alone
             return None
 
-    def _parents(self, oids: Sequence[str]) -> dict[str, list[str]]:
-        """The parents of those oids that are commits, read by one process: most moves are by one commit."""
+    def _parents(self, oids: Iterable[str]) -> dict[str, list[str]]:
+        """The parents of those oids that are commits which exist here, read by one process."""
         asked = "".join(f"{oid}\n" for oid in oids).encode()
-        if not asked or (self.git_dir / "shallow").exists():
+        if not asked:
             return {}
-        out = self.git("cat-file", "--batch", stdin=asked)
-        parents: dict[str, list[str]] = {}
-        place = 0
-        while place < len(out):
-            end = out.index(b"\n", place)
-            header = out[place:end].decode().split(" ")
-            place = end + 1
-            if len(header) != 3:  # "OID missing"
-                continue
-            body = out[place : place + int(header[2])]
-            place += int(header[2]) + 1
-            if header[1] == "commit":
-                head = body.partition(b"\n\n")[0].decode("utf-8", "replace").split("\n")
-                parents[header[0]] = [line[len("parent ") :] for line in head if line.startswith("parent ")]
-        return parents
+        # (A tag is shown as the commit that it is of, under that one's oid.)
+        walk = ["-c", "core.commitGraph=false", "rev-list", "--no-walk=unsorted", "--parents", "--ignore-missing"]
+        lines = git.lines(self.git(*walk, "--stdin", stdin=asked))
+        return {oid: parents for oid, *parents in (line.split(" ") for line in lines)}
 
     def keep(self, oids: Sequence[str]) -> None:
         """Keep tips that a move is about to leave behind, below ``refs/piehole/kept/``. Keeping one anew starts its time again."""

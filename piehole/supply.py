@@ -82,7 +82,8 @@ class Supply:
         if not wanted:
             return Supplied({})
         git_dir = self._local.git_dir
-        missing = connectivity.missing(git_dir, list(wanted), bases=haves)
+        look = connectivity.look(git_dir, list(wanted), bases=haves)
+        missing, haves = look.missing, look.bases
         present = [oid for oid in wanted if oid not in missing]
         try:
             if present:
@@ -218,6 +219,7 @@ class Supply:
             allowed=self._local.config.allow_protocol,
             limits=self._limits,
             object_format=self._local.config.object_format,
+            present=haves,
             hold=attempt.hold,
             progress=progressed,
             stop=attempt.cancel,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -52,11 +53,19 @@ def whole(ask: Ask, wants: Sequence[str]) -> bool:
     return ask(["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"], _lines(wants))
 
 
-def missing(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> set[str]:
-    """The wants whose object is absent, or whose closure is not complete here.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The wants whose object is absent, or whose closure is not complete here; and those of the bases that exist."""
+
+    missing: set[str]
+    bases: list[str]
+
+
+def look(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> Look:
+    """What of the wants is here.
 
     One walk when all is well, a bisection when not. It is bounded by those ``bases`` that exist; they must be tips
-    that local refs hold. An empty result says what is here now: see ``secure`` for what no ref holds.
+    that local refs hold. Nothing missing says what is here now: see ``secure`` for what no ref holds.
 
     :raises GitError: git failed in another way than by not finding an object
     """
@@ -68,7 +77,12 @@ def missing(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> s
     here = present(git_dir, {*wanted, *bases})
     known = [base for base in bases if base in here]
     absent = {want for want in wanted if want not in here}
-    return absent | _open(ask, [want for want in wanted if want in here], known)
+    return Look(absent | _open(ask, [want for want in wanted if want in here], known), known)
+
+
+def missing(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> set[str]:
+    """As :func:`look`, what is missing alone."""
+    return look(git_dir, wants, bases=bases).missing
 
 
 def _open(ask: Ask, wants: Sequence[str], bases: Sequence[str]) -> set[str]:

@@ -21,7 +21,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from piehole.errors import TransferError, TransferRejected
 from piehole.oids import is_oid
 from piehole.steps import Step, reached
-from piehole.transfer.connectivity import closed, present, whole
+from piehole.transfer import connectivity
 from piehole.transfer.gitfetch import git_fetch
 from piehole.transfer.hold import Hold
 from piehole.transfer.indexpack import IndexPack, PackRefused
@@ -57,6 +57,7 @@ def fetch(
     limits: Limits,
     object_format: str,
     hold: Hold,
+    present: Collection[str] = (),
     progress: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Fetched:
@@ -65,6 +66,7 @@ def fetch(
     :param haves: tips that local refs hold, the most likely common ones first; the first 64 that exist are offered.
         Without any, nothing that is here is relied upon: that fills an empty repository, and mends a damaged one
     :param allowed: the protocols that ``piehole.allowProtocol`` allows
+    :param present: haves of which it is known that they exist
     :param progress: called with the bytes of pack data so far
     :param stop: set it to abort at once
     :raises UsageError: the URL is malformed or its protocol not allowed
@@ -82,7 +84,7 @@ def fetch(
     if not wanted:
         return Fetched(0, 0, (), 0.0, "dulwich")
     offered = list(dict.fromkeys(haves))[:_HAVES]
-    here = present(git_dir, offered)
+    here = {*present, *connectivity.present(git_dir, set(offered).difference(present))}
     request = Request(wanted, tuple(have for have in offered if have in here))
     with (
         _about(peer),
@@ -148,7 +150,7 @@ class _Transfer:
         wants, haves = self.request.wants, self.request.haves
         if closed_pack and self._has(wants):
             return
-        if not (closed(ask, wants, haves) if haves else whole(ask, wants)):
+        if not (connectivity.closed(ask, wants, haves) if haves else connectivity.whole(ask, wants)):
             self.quarantine.check()
             raise TransferRejected("sent an incomplete history: objects that the wanted ones need are missing")
 

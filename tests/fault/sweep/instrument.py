@@ -46,12 +46,25 @@ def _obey(step: str, kind: str, name: str) -> None:
             time.sleep(0.01)
     else:
         if kind == "killpush":
-            from piehole import proc
-
-            git, command = proc.nearest_git(os.getpid())
-            if command == "receive-pack":
+            git = _receive_pack()
+            if git:
                 os.kill(git, 9)
         os.kill(os.getpid(), 9)
+
+
+def _receive_pack() -> int:
+    """Whose hook this process is, or whose helper; 0: nobody's."""
+    from piehole import inflight, proc
+
+    git, command = proc.nearest_git(os.getpid())
+    if command == "receive-pack":
+        return git
+    helps = f"helper {os.getpid()} "
+    for name in os.listdir(inflight.FOLDER) if os.path.isdir(inflight.FOLDER) else ():
+        with open(f"{inflight.FOLDER}/{name}") as record:
+            if any(line.startswith(helps) for line in record):
+                return int(name.split(".")[2])
+    return 0
 
 
 def _error(step: str) -> Exception:
