@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from hooks import helper
 from piehole import ask, inflight, proc
 from piehole.keys import KEPT
 from tests.hooks.serving import Line, serving, stub
@@ -16,7 +18,6 @@ from tests.hooks.world import (
     World,
     accepted,
     chain,
-    deciding,
     finish,
     kill,
     receive_pack,
@@ -26,6 +27,7 @@ from tests.hooks.world import (
     write_hook,
 )
 from tests.support.git import commit, git, push, refs
+from tests.support.pushes import deciding
 from tests.support.wait import until
 
 
@@ -76,8 +78,8 @@ def test_the_helper_ends_with_its_receive_pack(world: World) -> None:
     forget_records(site)
     commit(work)
     accepted(push(work, site, "HEAD:main"))
-    helper = helper_of(site)
-    until(lambda: proc.start_time(helper) is None, 20)
+    pid = helper_of(site)
+    until(lambda: proc.start_time(pid) is None, 20)
 
 
 def test_each_ref_is_refused_by_itself(world: World) -> None:
@@ -108,9 +110,9 @@ def test_a_helper_that_was_killed_before_it_was_asked_is_not_missed(world: World
     second = commit(work, "second")
     pushing = start_push(work, site, "HEAD:main")
     until(lambda: records(site), 20)
-    helper = until(lambda: helper_of(site) if len(records(site)[0].read_text().splitlines()) > 1 else 0, 20)
-    kill(helper)
-    until(lambda: proc.start_time(helper) is None, 20)
+    pid = until(lambda: helper_of(site) if len(records(site)[0].read_text().splitlines()) > 1 else 0, 20)
+    kill(pid)
+    until(lambda: proc.start_time(pid) is None, 20)
     (site / "go").touch()
     accepted(finish(pushing))
     assert world.history() == [first, second]
@@ -149,17 +151,17 @@ def test_nothing_is_proposed_for_a_hook_that_is_gone(world: World) -> None:
         )
         pushing = start_push(work, site, "HEAD:main")
         until((site / "hook.pid").exists, 20)
-        helper = helper_of(site)
+        pid = helper_of(site)
         shim = int((site / "hook.pid").read_text())
-        os.kill(helper, 19)
+        os.kill(pid, 19)
         (site / "go").touch()
         until(lambda: b"reference-transaction.piehole" in Path(f"/proc/{shim}/cmdline").read_bytes(), 20)
         until(lambda: "pipe_read" in Path(f"/proc/{shim}/wchan").read_text(), 20)
         kill(shim)
         until(lambda: proc.start_time(shim) is None, 20)
-        os.kill(helper, 18)
+        os.kill(pid, 18)
         assert finish(pushing).returncode != 0
-        until(lambda: proc.start_time(helper) is None, 20)
+        until(lambda: proc.start_time(pid) is None, 20)
     assert world.history() == [first]
     assert refs(site)[MAIN] == first
 
@@ -211,6 +213,23 @@ def test_somebody_else_s_record_names_no_helper(world: World) -> None:
     second = commit(work)
     accepted(push(work, site, "HEAD:main"))
     assert world.history() == [first, second]
+
+
+def test_no_other_account_can_ask_the_helper(world: World) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as another account")
+    site, work, _ = world.founded()
+    forget_records(site)
+    commit(work)
+    with stub(site, lambda _: None) as controller:
+        pushing = start_push(work, site, "HEAD:main")
+        controller.wait_for("admit")
+        pipes = [Path(f"/proc/{helper_of(site)}/fd/{end}") for end in (helper.REQUESTS, helper.ANSWERS)]
+        assert all(pipe.exists() for pipe in pipes)
+        script = f"for one in {' '.join(map(str, pipes))}; do (: <$one) || (: >$one) || echo closed; done"
+        tried = ["setpriv", "--reuid=12345", "--clear-groups", "sh", "-c", script]
+        assert subprocess.run(tried, capture_output=True, text=True, check=False).stdout == "closed\nclosed\n"
+    accepted(finish(pushing))
 
 
 def test_processes_of_a_push_are_found(world: World) -> None:

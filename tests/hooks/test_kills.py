@@ -16,7 +16,6 @@ from tests.hooks.world import (
     World,
     accepted,
     chain,
-    deciding,
     finish,
     kill,
     piehole,
@@ -26,6 +25,7 @@ from tests.hooks.world import (
 )
 from tests.support.etcd import EtcdProcess
 from tests.support.git import commit, git, push, refs
+from tests.support.pushes import deciding
 from tests.support.wait import until
 
 

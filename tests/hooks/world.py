@@ -10,7 +10,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from piehole import inflight, proc
 from piehole.install import Installer, Request
 from piehole.local import Local
 from piehole.once import reconcile_once
@@ -18,7 +17,6 @@ from piehole.reconcile import Report
 from tests.support import git
 from tests.support.etcd_raw import Change, RawEtcd
 from tests.support.git import ZERO_SHA1
-from tests.support.process import descendants
 from tests.support.wait import until
 
 ZERO = ZERO_SHA1
@@ -208,13 +206,6 @@ def chain(site: Path, hook: str, script: str) -> None:
     own = site / "hooks" / hook
     own.rename(own.with_name(f"{hook}.piehole"))
     write_hook(site, hook, f'#!/bin/sh\npiehole="$(dirname "$0")/{hook}.piehole"\n{script}\n')
-
-
-def deciding(site: Path, receive_pack: int) -> list[int]:
-    """All processes of the hooks of this push, its helper with them."""
-    name = proc.identity(receive_pack)
-    lines = (site / inflight.FOLDER / str(name)).read_text().splitlines()
-    return [*descendants(receive_pack), *(int(line.split(" ")[1]) for line in lines if line.startswith("helper "))]
 
 
 def kill(pid: int, number: int = 9) -> None:

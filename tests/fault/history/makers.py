@@ -16,7 +16,7 @@ from tests.fault.history.relay import State
 from tests.fault.history.schedule import Fault
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import RawEtcdError
-from tests.support.process import descendants
+from tests.support.pushes import deciding
 
 Heal = Callable[[], None]
 _HOURS: Final = 3600
@@ -159,21 +159,23 @@ class Makers:
 
     def _hook_kill(self, fault: Fault) -> Heal | None:
         """receive-pack alone, so that its hook outlives it; its hooks alone; or both."""
-        found = self._hunted(self._place(fault))
+        place = self._place(fault)
+        found = self._hunted(place)
         if not found:
             return None
         time.sleep(fault.lasts / 40)  # so that it is not always the same step
-        below = descendants(found[0])
+        below = deciding(place.site.repository, found[0])
         for pid in ([found[0]], below, [found[0], *below])[fault.variant % 3]:
             send(pid, signal.SIGKILL)
         return _nothing
 
     def _hook_stop(self, fault: Fault) -> Heal | None:
-        found = self._hunted(self._place(fault))
+        place = self._place(fault)
+        found = self._hunted(place)
         if not found:
             return None
         time.sleep(fault.lasts / 40)
-        pids = [found[0], *descendants(found[0])]
+        pids = [found[0], *deciding(place.site.repository, found[0])]
         for pid in pids:
             send(pid, signal.SIGSTOP)
 

@@ -12,7 +12,7 @@ from typing import Final
 from tests.fault.history.clock import Clock
 from tests.fault.history.relay import Link, Relays
 from tests.support.gitdaemon import GitDaemon
-from tests.support.process import descendants
+from tests.support.pushes import deciding
 from tests.support.sites import Site
 
 _DISK: Final = "size=300m,mode=755"
@@ -101,7 +101,7 @@ class Place:
         self._down.touch()
         self.site.kill()
         for pid in self.receivers():
-            for one in (pid, *descendants(pid)):
+            for one in (pid, *deciding(self.site.repository, pid)):
                 send(one, signal.SIGKILL)
         if self._daemon is not None:
             self._daemon.end()
