@@ -63,8 +63,8 @@ MUTANTS: Final = (
         (
             Patch(
                 "piehole/transfer/fetch.py",
-                "        if not (closed(ask, wants, haves) if haves else whole(ask, wants)):\n",
-                "        if False and not (closed(ask, wants, haves) if haves else whole(ask, wants)):\n",
+                "        if not (connectivity.closed(ask, wants, haves) if haves else connectivity.whole(ask, wants)):\n",
+                "        if False and not (connectivity.closed(ask, wants, haves) if haves else connectivity.whole(ask, wants)):\n",
             ),
         ),
         frozenset({"unsound"}),
@@ -158,7 +158,7 @@ MUTANTS: Final = (
                 '            name = proc.identity(git) if command == "pack-refs" else None\n'
                 "            record = inflight.Record(self.git_dir, name).open() if name else None\n"
                 "            for old, new, ref in (line.split(' ', 2) for line in lines) if record else ():\n"
-                '                answer = self._decide(record, ["admit", f"command {ref} {old} {new}"])\n'
+                '                answer = self._decide.answer(record, ["admit", f"command {ref} {old} {new}"])\n'
                 '                if answer[0].startswith("take "):\n'
                 "                    snapshot = answer[0].partition(' ')[2]\n"
                 "                    record.announce(inflight.Announcement(ref, old, new, snapshot, managed=True))\n"
@@ -189,7 +189,7 @@ MUTANTS: Final = (
             Patch("piehole/reconcile.py", "                repository.keep(kept)\n", ""),
             Patch(
                 "piehole/admission.py",
-                "        self._repository.keep(self._repository.not_contained(moves, kinds))\n",
+                "        self._repository.keep(left_behind)\n",
                 "",
             ),
         ),
