@@ -18,7 +18,7 @@ import structlog
 
 from controller.folders import Folders
 from controller.lanes import Lane
-from controller.memory import share_arenas
+from controller.memory import give_back, share_arenas
 from controller.notify import Notifier
 from controller.roster import Roster
 from controller.served import Next, Served
@@ -29,6 +29,7 @@ from piehole.transfer.limits import Limits
 
 _WORKERS: Final = 16
 _BACKLOG: Final = 8  # workers that a backlog may take; the others are for fresh pushes
+_GIVE_BACK: Final = 60.0  # seconds between two times that free memory is given back
 _RESYNC: Final = 600.0  # seconds; every repository is looked at this often, whatever was or was not heard
 _TICK: Final = 1.0  # seconds between two looks at the workers
 
@@ -107,7 +108,7 @@ class Controller:
 
     def _serve(self) -> None:
         now = time.monotonic()
-        scan, resync = now + self._options.scan_every, now + _RESYNC
+        scan, resync, give = now + self._options.scan_every, now + _RESYNC, now + _GIVE_BACK
         while not self._ending:
             order = self._next_order()
             self._notifier.alive()
@@ -123,6 +124,9 @@ class Controller:
                 scan = time.monotonic() + self._options.scan_every
                 if order == "reload":
                     self._tell_ready()
+            if now >= give:
+                give = now + _GIVE_BACK
+                give_back()
             if now >= resync:
                 resync = now + _RESYNC
                 self._resync()

@@ -9,6 +9,14 @@ _M_ARENA_MAX: Final = -8  # <malloc.h>
 _ARENAS: Final = 2
 
 
+def give_back() -> None:
+    """Give the system what is free, also between what is in use. It takes milliseconds."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        pass
+
+
 def share_arenas() -> None:
     """Have all threads allocate from few arenas; to be called before there are threads. Elsewhere than with glibc nothing happens.
 
