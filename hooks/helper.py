@@ -109,6 +109,7 @@ def begin(libraries: str, lines: list[str]) -> None:
     decide = _Decider(git_dir, libraries, git, foreseeing.ask)
     decide.foreseeing = foreseeing
     record = inflight.Record(git_dir, name).open()
+    hook = Hook(git_dir, libraries, (git, command), decide)  # before anything is decided here: it knows who pushes
     if connection is not None:
         try:
             # Before this process forks: the controller listens to what is below the receive-pack, and looks at the first question.
@@ -125,7 +126,7 @@ def begin(libraries: str, lines: list[str]) -> None:
     try:
         _let_go()
         # (This process keeps the other ends, too: so the pipes have no end while it lives.)
-        Helper(Hook(git_dir, libraries, (git, command), decide), git, name, answers[0]).serve()
+        Helper(hook, git, name, answers[0]).serve()
     finally:
         os._exit(0)
 

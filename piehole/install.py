@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -46,11 +48,23 @@ class Installer:
         self._say = say
 
     def run(self) -> Local:
-        """
+        """One after the other where it is run twice at once: of two site ids one would end up here, the other in etcd.
+
         :raises UsageError: a setting is missing or malformed
         :raises PieholeError: the repository cannot be served, or group and repository do not fit
         :raises EtcdError: etcd could not be used
         """
+        try:
+            folder = os.open(self._request.git_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise PieholeError(f"{self._request.git_dir} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            return self._install()
+        finally:
+            os.close(folder)
+
+    def _install(self) -> Local:
         git_dir = self._request.git_dir
         for warning in soundness.refuse_unsound(git_dir):
             self._say(f"warning: {warning}")

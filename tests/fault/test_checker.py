@@ -88,6 +88,11 @@ def test_an_acknowledged_push_that_is_not_there_is_lost(story: Story) -> None:
     assert story.rules() == ["lost"]
 
 
+def test_an_acknowledged_push_of_a_ref_that_nobody_has_written_is_lost(story: Story) -> None:
+    story.told("ok", (DEV, ZERO, D))
+    assert story.rules() == ["lost"]
+
+
 def test_a_deletion_of_what_an_unknown_one_has_deleted_is_not_lost(story: Story) -> None:
     story.push((DEV, ZERO, D))
     story.push((DEV, D, ZERO), outcome="unknown")

@@ -76,7 +76,9 @@ class Stub:
     It foresees nothing: :attr:`foreseen` are the questions for that, and each hook asks again for itself.
     """
 
-    def __init__(self, git_dir: Path, talk: Talk) -> None:
+    def __init__(self, git_dir: Path, talk: Talk, *, foresees: bool = True) -> None:
+        """:param foresees: False: what is to be foreseen is left to ``talk``, too"""
+        self._foresees = foresees
         self._folder = tempfile.TemporaryDirectory()
         path = f"{self._folder.name}/s"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -120,7 +122,7 @@ class Stub:
         try:
             while True:
                 line = Line(connection, reader.message(monotonic() + 60))
-                if line.question[0] == "foresee":
+                if line.question[0] == "foresee" and self._foresees:
                     self.foreseen.append(line)
                     line.say(f"here {ask.VERSION} 8")
                     line.say("foreseen", *("later" for one in line.question if one.startswith("command ")))
@@ -132,8 +134,8 @@ class Stub:
 
 
 @contextmanager
-def stub(git_dir: Path, talk: Talk) -> Iterator[Stub]:
-    made = Stub(git_dir, talk)
+def stub(git_dir: Path, talk: Talk, *, foresees: bool = True) -> Iterator[Stub]:
+    made = Stub(git_dir, talk, foresees=foresees)
     try:
         yield made
     finally:

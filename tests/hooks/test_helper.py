@@ -31,6 +31,10 @@ from tests.support.pushes import deciding
 from tests.support.wait import until
 
 
+def silent(line: Line) -> None:
+    """Takes the question and never says a word."""
+
+
 def without_python(site: Path) -> None:
     """Only the helper, which runs already, can answer these hooks."""
     for name in ("update", "reference-transaction"):
@@ -196,6 +200,16 @@ def test_a_controller_that_went_away_during_the_push_is_looked_for_anew(world: W
         (site / "go").touch()
         accepted(finish(pushing))
     assert world.history() == [first, second]
+
+
+def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_question(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work, "second")
+
+    with stub(site, silent, foresees=False):
+        accepted(push(work, site, "HEAD:main", env={"REMOTE_USER": "somebody"}))
+    assert world.history() == [first, second]
+    assert list(world.pushes().values())[-1]["pusher"] == "somebody"
 
 
 def test_somebody_else_s_record_names_no_helper(world: World) -> None:

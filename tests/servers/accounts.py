@@ -26,7 +26,7 @@ for lines in json.load(sys.stdin):
         one.sendall(said.encode() + b"\\n\\n")
         answer = b""
         try:
-            while chunk := one.recv(65536):
+            while answer.count(b"\\n\\n") < 2 and (chunk := one.recv(65536)):
                 answer += chunk
         except ConnectionResetError:
             pass

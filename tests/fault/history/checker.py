@@ -165,7 +165,7 @@ def _was_there(operation: Operation, authors: Authors) -> bool:
 
 def _may_be_at(change: Change, operation: Operation, authors: Authors) -> bool:
     writers = [(author, moment.refs[change.ref]) for moment, author in authors if author and change.ref in moment.refs]
-    following = [*(writer for writer, _ in writers[1:]), None]
+    following = [*(writer for writer, _ in writers[1:]), *([None] if writers else [])]
     return any(
         value == change.new
         and writer.began < operation.ended
