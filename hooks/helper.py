@@ -80,11 +80,13 @@ class Foreseeing:
 class _Decider(Decider):
     """Answers by what was foreseen, where it was."""
 
-    foreseeing: Foreseeing
+    def __init__(self, git_dir: str, libraries: str, receive_pack: int, foreseeing: Foreseeing) -> None:
+        super().__init__(git_dir, libraries, receive_pack, foreseeing.ask)
+        self._foreseeing = foreseeing
 
     def answer(self, record: inflight.Record, question: list[str]) -> list[str]:
         if question[0] == "admit":
-            known = self.foreseeing.admission(self, record, question[1].removeprefix("command "))
+            known = self._foreseeing.admission(self, record, question[1].removeprefix("command "))
             if known is not None:
                 return known
         return super().answer(record, question)
@@ -106,8 +108,7 @@ def begin(libraries: str, lines: list[str]) -> None:
     except ask.NobodyHome:
         connection = None
     foreseeing = Foreseeing(connection, commands)
-    decide = _Decider(git_dir, libraries, git, foreseeing.ask)
-    decide.foreseeing = foreseeing
+    decide = _Decider(git_dir, libraries, git, foreseeing)
     record = inflight.Record(git_dir, name).open()
     hook = Hook(git_dir, libraries, (git, command), decide)  # before anything is decided here: it knows who pushes
     if connection is not None:

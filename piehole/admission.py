@@ -117,18 +117,19 @@ class Admission:
 
         None: that is not enough, or it would be a refusal.
         """
-        deleted = [command.old for command in commands if command.deletes and not command.creates]
+        bounded = [command for command in commands if self._out_of_bounds(command) is None]
+        managed = [command for command in bounded if keys.is_managed(command.ref, self._config.exclude)]
+        deleted = [command.old for command in managed if command.deletes and not command.creates]
         here = self._repository.kinds(deleted) if deleted else {}
-        managed = [command for command in commands if keys.is_managed(command.ref, self._config.exclude)]
         sound = [command for command in managed if not command.deletes or command.old in here]
         try:
             readout = next(iter(self._source.readouts(sound, deadline)))
         except EtcdError:
             return [None] * len(commands)
+        known: dict[Command, Free | Basis] = dict.fromkeys(set(bounded).difference(managed), Free())
         _, bases = self._judge_by(sound, readout, lambda _, __: False)
-        known: dict[str, Free | Basis] = dict(bases)
-        known |= {command.ref: Free() for command in commands if not keys.is_managed(command.ref, self._config.exclude)}
-        return [known.get(command.ref) if self._out_of_bounds(command) is None else None for command in commands]
+        known |= {command: bases[command.ref] for command in sound if command.ref in bases}
+        return [known.get(command) for command in commands]
 
     def _out_of_bounds(self, command: Command) -> Refuse | None:
         symbolic = self._repository.symref_target(command.ref) is not None

@@ -16,7 +16,7 @@ from typing import Final
 
 from piehole import git, keys
 from piehole.errors import GitError
-from piehole.transfer.quarantine import Quarantine
+from piehole.transfer.quarantine import Quarantine, sync
 
 _NAME: Final = "packed-refs"
 # To delete a ref, git locks the packed refs before it says that it is prepared, even where there is no such ref.
@@ -91,11 +91,11 @@ class PackedRefs:
         :raises OSError: it is in its place, and may be lost again when the power fails
         """
         try:
-            _sync(self._made)
+            sync(self._made)
             self._made.rename(self._git_dir / _NAME)
         except OSError as error:
             raise GitError(f"{self._git_dir / _NAME} cannot be written: {error.strerror}") from error
-        _sync(self._git_dir)
+        sync(self._git_dir)
 
     def _make(self) -> None:
         scratch = self._quarantine.path / "refs.git"
@@ -131,11 +131,3 @@ def _parse(packed: bytes) -> dict[str, str] | None:
         return None
     split = [line.split(" ", 1) for line in lines if not line.startswith("^")]
     return {pair[-1]: pair[0] for pair in split}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

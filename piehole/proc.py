@@ -141,7 +141,7 @@ def nearest_git(pid: int) -> tuple[int, str]:
 def identity(pid: int) -> str | None:
     """A name for this very process that no other will have: boot id, pid namespace, pid, start time. None: it is gone."""
     started = start_time(pid)
-    return None if started is None else f"{boot_id()}.{pid_namespace()}.{pid}.{started}"
+    return None if started is None else _name(pid, started)
 
 
 def child(pid: int, of: int) -> str | None:
@@ -152,7 +152,11 @@ def child(pid: int, of: int) -> str | None:
         return None
     if fields[0] in ("Z", "X") or int(fields[1]) != of:
         return None
-    return f"{boot_id()}.{pid_namespace()}.{pid}.{fields[19]}"
+    return _name(pid, fields[19])
+
+
+def _name(pid: int, started: str) -> str:
+    return f"{boot_id()}.{pid_namespace()}.{pid}.{started}"
 
 
 def lives(name: str) -> bool | None:

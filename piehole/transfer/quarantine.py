@@ -111,7 +111,7 @@ class Quarantine:
                 files = [index.with_suffix(suffix) for suffix in _SUFFIXES]
                 files = [file for file in files if file.suffix != _OPTIONAL or file.exists()]
                 for file in files:
-                    _sync(file)
+                    sync(file)
                 stem = target / f"pack-{secrets.token_hex(len(index.stem.removeprefix('pack-')) // 2)}"
                 hold.keep(stem.with_suffix(".keep"))
                 reached(Step.PACK_KEPT)
@@ -120,7 +120,7 @@ class Quarantine:
                     moved.append(stem.with_suffix(file.suffix))
                     reached(Step.PACK_MOVED)
                 packs.append(stem.with_suffix(".pack"))
-            _sync(target)
+            sync(target)
             reached(Step.PUBLISHED)
         except OSError as error:
             for path in reversed(moved):
@@ -150,7 +150,8 @@ class Quarantine:
             self._path = None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to this file or, of a folder, which names are in it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -45,6 +45,7 @@ def branch() -> str:
 
 @pytest.fixture
 def work(bed: Bed) -> Path:
+    """Somebody's work, not pushed anywhere yet."""
     folder = bed.fresh("work")
     folder.mkdir(parents=True)
     git(folder, "init", "--quiet")

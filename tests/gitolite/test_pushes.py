@@ -11,16 +11,6 @@ from tests.gitolite.bed import Bed, GitoliteSite
 from tests.support.git import ZERO_SHA1, commit, git
 
 
-@pytest.fixture
-def work(bed: Bed) -> Path:
-    """Somebody's work, not pushed anywhere yet."""
-    folder = bed.fresh("work")
-    folder.mkdir(parents=True)
-    git(folder, "init", "--quiet")
-    commit(folder, folder.name)
-    return folder
-
-
 def test_a_push_that_gitolite_allows_is_agreed_and_logged_under_gitolites_name(
     bed: Bed, oslo: GitoliteSite, work: Path, branch: str
 ) -> None:

@@ -153,13 +153,19 @@ def test_what_is_still_wanted_moves_and_the_rest_is_looked_at_again(bed: Bed) ->
     assert locks(bed.path("a")) == []
 
 
-def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Bed) -> None:
+def in_the_way(bed: Bed) -> str:
+    """x, which the group knows nothing of, is where its x/y shall be; the oid of both."""
     bed.install("a", "b")
     tip = bed.commit()
     bed.push("a")
     bed.reconcile("a", "b")
     bed.move("a", "refs/heads/x", tip)
     bed.push("b", "HEAD:x/y")
+    return tip
+
+
+def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Bed) -> None:
+    tip = in_the_way(bed)
     report = run(bed.local("a"), lambda: bed.put("refs/heads/x/y", ZERO))
     assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
     assert report.stuck == {}
@@ -168,12 +174,7 @@ def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Bed) -> None
 
 
 def test_a_ref_whose_room_is_wanted_by_now_is_not_stuck(bed: Bed) -> None:
-    bed.install("a", "b")
-    tip = bed.commit()
-    bed.push("a")
-    bed.reconcile("a", "b")
-    bed.move("a", "refs/heads/x", tip)
-    bed.push("b", "HEAD:x/y")
+    tip = in_the_way(bed)
     report = run(bed.local("a"), lambda: bed.put("refs/heads/x", tip))
     assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
     assert (report.deferred, report.stuck) == (("refs/heads/x", "refs/heads/x/y"), {})

@@ -43,6 +43,15 @@ _PUSHES: Final = 192  # of all pushers together
 _PUTS: Final = 4_000  # in one transaction
 
 
+@contextmanager
+def _fresh(make_group: MakeGroup, etcd: EtcdProcess, name: str) -> Iterator[tuple[Group, Path]]:
+    """A group without sites yet, and the repository that they are copied from; nothing stays of either."""
+    group = make_group(0, started=False, etcd=etcd, name=name)
+    yield group, make_bare(group.folder / "origin.git")
+    group.end()
+    shutil.rmtree(group.folder)
+
+
 @pytest.mark.bench_full
 @pytest.mark.timeout(1800)
 def test_growth_with_refs(
@@ -50,14 +59,11 @@ def test_growth_with_refs(
 ) -> None:
     report = Report(about=machine(etcd_binary, tmp_path))
     for size in _REFS:
-        group = make_group(0, started=False, etcd=fsync_etcd, name=f"refs{size}")
-        origin = make_bare(group.folder / "origin.git")
-        tip = write_history(origin, 100)[-1]
-        _install(group, origin, 2)
-        _add_refs(group, fsync_etcd, size - 1, tip)
-        _one_by_one(report, group, origin, "refs", size)
-        group.end()
-        shutil.rmtree(group.folder)
+        with _fresh(make_group, fsync_etcd, f"refs{size}") as (group, origin):
+            tip = write_history(origin, 100)[-1]
+            _install(group, origin, 2)
+            _add_refs(group, fsync_etcd, size - 1, tip)
+            _one_by_one(report, group, origin, "refs", size)
     _bends(report)
     save(report, "growth-refs", pytestconfig.rootpath)
 
@@ -69,14 +75,11 @@ def test_growth_with_history(
 ) -> None:
     report = Report(about=machine(etcd_binary, tmp_path))
     for size in _HISTORY:
-        group = make_group(0, started=False, etcd=fsync_etcd, name=f"history{size}")
-        origin = make_bare(group.folder / "origin.git")
-        write_history(origin, size)
-        git(origin, "repack", "-adq")
-        _install(group, origin, 2)
-        _one_by_one(report, group, origin, "commits", size)
-        group.end()
-        shutil.rmtree(group.folder)
+        with _fresh(make_group, fsync_etcd, f"history{size}") as (group, origin):
+            write_history(origin, size)
+            git(origin, "repack", "-adq")
+            _install(group, origin, 2)
+            _one_by_one(report, group, origin, "commits", size)
     _bends(report)
     save(report, "growth-history", pytestconfig.rootpath)
 
@@ -89,12 +92,10 @@ def test_growth_with_sites(
     """Arrival is that at the last of all sites, which share this machine's processors."""
     report = Report(about=machine(etcd_binary, tmp_path))
     for size in _SITES:
-        group = make_group(0, started=False, etcd=fsync_etcd, name=f"sites{size}")
-        origin = make_bare(group.folder / "origin.git")
-        write_history(origin, 100)
-        _install(group, origin, size)
-        _one_by_one(report, group, origin, "sites", size)
-        group.end()
+        with _fresh(make_group, fsync_etcd, f"sites{size}") as (group, origin):
+            write_history(origin, 100)
+            _install(group, origin, size)
+            _one_by_one(report, group, origin, "sites", size)
     _bends(report)
     save(report, "growth-sites", pytestconfig.rootpath)
 
