@@ -17,10 +17,11 @@ from piehole.config import Config
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdRefused, Halted, NoAccess
 from piehole.judge import Accept, Command, Refuse
+from piehole.moves import Move
 from piehole.oids import is_zero
 from piehole.readout import Readout
 from piehole.records import PushRecord
-from piehole.repository import Move, Repository
+from piehole.repository import Repository
 from piehole.steps import Step, reached
 from piehole.swap import Accepted, Basis, Proposal, Swapper, Unknown
 

@@ -16,10 +16,10 @@ from piehole.deadline import Deadline
 from piehole.errors import Halted
 from piehole.judge import WENT_BACK, Command
 from piehole.local import Local
+from piehole.moves import Move
 from piehole.oids import is_zero
 from piehole.plan import Desired, Plan, desired_state
 from piehole.readout import Readout
-from piehole.repository import Move
 
 # Up to so many refs are read one by one.
 FEW: Final = 50

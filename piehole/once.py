@@ -12,11 +12,11 @@ from piehole import progress as site_progress
 from piehole import standing
 from piehole.deadline import Deadline
 from piehole.local import Local
+from piehole.moves import Move
 from piehole.peers import Health
 from piehole.readout import Readout
 from piehole.reaping import reap
 from piehole.reconcile import Reconciler, Report
-from piehole.repository import Move
 from piehole.supply import Supply
 from piehole.transfer import hold
 

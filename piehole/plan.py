@@ -12,8 +12,9 @@ from typing import NamedTuple
 from piehole import keys
 from piehole.etcd.model import KeyValue
 from piehole.judge import value_of
+from piehole.moves import Move
 from piehole.oids import is_zero, zero
-from piehole.repository import Move, Observed
+from piehole.repository import Observed
 
 
 class Value(NamedTuple):

@@ -24,10 +24,11 @@ from piehole.deadline import Deadline
 from piehole.errors import GitError
 from piehole.judge import Command
 from piehole.local import Local
+from piehole.moves import Move
 from piehole.oids import is_zero
 from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.readout import Readout
-from piehole.repository import Move, Observed
+from piehole.repository import Observed
 from piehole.steps import Step, reached
 from piehole.supply import Supply
 from piehole.transfer.hold import Hold

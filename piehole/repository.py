@@ -1,67 +1,25 @@
-"""One local repository: what git is asked, and how its refs are moved. Objects arrive through ``piehole.transfer``."""
+"""One local repository: what git is asked. How its refs are moved is in ``piehole.moves``; objects arrive through ``piehole.transfer``."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from errno import ENAMETOOLONG
 from pathlib import Path
 from typing import Final
 
-from piehole import ancestry, git, inflight, keys, loose, proc
-from piehole.errors import GitError, GitSilent, PieholeError
+from piehole import ancestry, git, keys, loose
+from piehole.errors import GitError, PieholeError
+from piehole.moves import NO_HOOKS, NO_WAITING, Confirm, Move, Mover, Unmoved, commands
 from piehole.oids import is_zero, zero
-from piehole.steps import Step, reached
-from piehole.transaction import RefTransaction
 
-# piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
-_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
-_ONE_TRANSACTION = 10_000  # refs
-# So many new refs are packed at once where that is possible; fewer get a file each.
-_MANY: Final = 1000
-# Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
-_NO_WAITING = ("-c", "core.filesRefLockTimeout=100")
 # An object that git has without its being stored anywhere.
 EMPTY_TREES: Final = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
     "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A local ref from ``old`` to ``new``; the zero oid stands for "no ref"."""
-
-    ref: str
-    old: str
-    new: str
-
-    @property
-    def creates(self) -> bool:
-        return is_zero(self.old)
-
-    @property
-    def deletes(self) -> bool:
-        return is_zero(self.new)
-
-
-@dataclass(frozen=True, slots=True)
-class Unmoved:
-    """The refs that stayed: ``failed`` with git's words, ``unwanted`` since who was asked under git's locks wanted them no more."""
-
-    failed: Mapping[str, str] = field(default_factory=dict)
-    unwanted: frozenset[str] = frozenset()
-
-    def __or__(self, other: Unmoved) -> Unmoved:
-        return Unmoved({**self.failed, **other.failed}, self.unwanted | other.unwanted)
-
-
-# Called with the moves of one transaction while git holds the locks of their refs, and each ref has its old value; answers which of
-# these refs may still move. What it raises ends everything, and moves nothing of that transaction.
-Confirm = Callable[[Sequence[Move]], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +41,7 @@ class Repository:
 
     def git(self, *arguments: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,)) -> bytes:
         """What ``git ARGUMENTS`` prints."""
-        return git.run(self.git_dir, [*_NO_HOOKS, *arguments], stdin=stdin, ok=ok).stdout
+        return git.run(self.git_dir, [*NO_HOOKS, *arguments], stdin=stdin, ok=ok).stdout
 
     def check_owner(self) -> None:
         """Only the repository's owner may change it: what another account leaves behind, root too, breaks the next push.
@@ -284,100 +242,8 @@ class Repository:
             target = self.symref_target(move.ref) if move.creates else None
             if target is not None:
                 failed[move.ref] = f"it is a symbolic ref here (to {target})"
-        unmoved = Unmoved(failed)
         sound = [move for move in moves if move.ref not in failed]
-        for group in ([m for m in sound if m.deletes], [m for m in sound if not m.deletes]):
-            # What was to make room and stays leaves none: that would look like a fault.
-            obstructed = _obstructed(group, unmoved.unwanted)
-            unmoved |= Unmoved(unwanted=obstructed)
-            left = self._create_packed([move for move in group if move.ref not in obstructed], confirm)
-            for start in range(0, len(left), _ONE_TRANSACTION):
-                unmoved |= self._move_together(left[start : start + _ONE_TRANSACTION], message, confirm)
-        return unmoved
-
-    def _move_together(self, moves: Sequence[Move], message: str, confirm: Confirm) -> Unmoved:
-        unwanted: frozenset[str] = frozenset()
-        try:
-            # Aborted, the locks are gone: what is still wanted must be confirmed under the next ones.
-            while moves and (declined := self._move_confirmed(moves, message, confirm)):
-                unwanted |= declined
-                moves = [move for move in moves if move.ref not in declined]
-        except GitSilent:
-            raise
-        except GitError as error:
-            if len(moves) == 1:
-                return Unmoved({moves[0].ref: error.stderr or str(error)}, unwanted)
-            middle = len(moves) // 2
-            halves = (moves[:middle], moves[middle:])
-            first, second = (self._move_together(half, message, confirm) for half in halves)
-            return Unmoved(unwanted=unwanted) | first | second
-        return Unmoved(unwanted=unwanted)
-
-    def _move_confirmed(self, moves: Sequence[Move], message: str, confirm: Confirm) -> frozenset[str]:
-        """All of these moves in one transaction, or none: the refs that are no longer wanted."""
-        commands = keys.encode(_commands([_line(move, self.zero) for move in moves]))
-        options = (*_NO_HOOKS, *_NO_WAITING)
-        transaction = RefTransaction(self.git_dir, options, ("--create-reflog", "-m", message), len(moves))
-        with self._noted(transaction, moves), transaction:
-            transaction.prepare(commands)
-            declined = frozenset(move.ref for move in moves).difference(confirm(moves))
-            if not declined:
-                transaction.commit()
-                _moved()
-        return declined
-
-    @contextmanager
-    def _noted(self, transaction: RefTransaction, moves: Sequence[Move]) -> Iterator[None]:
-        """Note whose locks these are before there are any, until there are none: where git is killed, :mod:`piehole.leftovers` finds
-        them by it.
-        """
-        name = proc.identity(transaction.pid)
-        about = [inflight.Announcement(move.ref, move.old, move.new, "-", managed=True) for move in moves]
-        try:
-            note = inflight.note_moves(str(self.git_dir), name, about) if name else ""
-        except OSError:
-            note = ""  # a full disk, say: then a person would have to remove what is left
-        try:
-            yield
-        finally:
-            if note and not transaction.was_killed:
-                Path(note).unlink(missing_ok=True)
-
-    def _create_packed(self, moves: Sequence[Move], confirm: Confirm) -> Sequence[Move]:
-        """Create all of these refs at once, where they are many and that is possible; the moves that remain to be made otherwise."""
-        if len(moves) < _MANY or not all(move.creates for move in moves):
-            return moves
-        from piehole import packed  # what it imports costs a hook 8 ms
-
-        if not packed.possible(self.git_dir):
-            return moves
-        try:
-            declined = self._pack_confirmed(moves, confirm)
-        except GitSilent:
-            raise
-        except GitError:  # one ref that is locked, for one, must not hold up the others
-            return moves
-        if not declined:
-            return ()
-        # Like those that are declined, the others are asked about anew.
-        left = self._create_packed([move for move in moves if move.ref not in declined], confirm)
-        return [*left, *(move for move in moves if move.ref in declined)]
-
-    def _pack_confirmed(self, moves: Sequence[Move], confirm: Confirm) -> frozenset[str]:
-        """As :meth:`_move_confirmed`, for new refs, by one file of packed refs."""
-        from piehole import packed
-
-        with packed.PackedRefs(self.git_dir, self.object_format, {move.ref: move.new for move in moves}) as refs:
-            # What git has prepared is aborted: it has held the locks, and that takes them away.
-            locks = RefTransaction(self.git_dir, (*_NO_HOOKS, *_NO_WAITING), (), len(moves))
-            with self._noted(locks, [*moves, Move(packed.UNUSED, self.zero, self.zero)]), locks:
-                locks.prepare(keys.encode(_commands(refs.locks)))
-                refs.check()
-                declined = frozenset(move.ref for move in moves).difference(confirm(moves))
-                if not declined:
-                    refs.publish()
-                    _moved()
-        return declined
+        return Unmoved(failed) | Mover(self.git_dir, self.object_format).move(sound, message, confirm)
 
     def lock_age(self, ref: str) -> float | None:
         """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""
@@ -394,30 +260,5 @@ class Repository:
 
     def _update(self, lines: Sequence[str], message: str) -> None:
         if lines:
-            update = [*_NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
-            self.git(*update, stdin=keys.encode(_commands(lines)))
-
-
-def _moved() -> None:
-    reached(Step.REFS_MOVED)
-
-
-def _obstructed(moves: Sequence[Move], staying: frozenset[str]) -> frozenset[str]:
-    """Creations that cannot be made beside these names (directory/file)."""
-    if not staying:
-        return frozenset()
-    above = {parent for name in staying for parent in keys.parents(name)}
-    beside = (move.ref for move in moves if move.creates)
-    return frozenset(ref for ref in beside if ref in above or not staying.isdisjoint(keys.parents(ref)))
-
-
-def _commands(lines: Sequence[str]) -> str:
-    """For ``git update-ref --stdin -z``; nothing is written through a symbolic ref."""
-    return "".join(f"option no-deref\0{line}" for line in lines)
-
-
-def _line(move: Move, zero_oid: str) -> str:
-    if move.deletes:
-        return f"delete {move.ref}\0{move.old}\0"
-    # An old value of zero means "must not exist"; an empty one would mean "whatever it is".
-    return f"update {move.ref}\0{move.new}\0{zero_oid if move.creates else move.old}\0"
+            update = [*NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
+            self.git(*update, stdin=keys.encode(commands(lines)))

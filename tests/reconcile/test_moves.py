@@ -18,10 +18,11 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitSilent
 from piehole.etcd.model import Put
 from piehole.local import Local
+from piehole.moves import Move
 from piehole.peers import Health
 from piehole.plan import Value
 from piehole.reconcile import Reconciler, Report
-from piehole.repository import Move, Repository
+from piehole.repository import Repository
 from piehole.supply import Supplied, Supply
 from piehole.transfer.hold import Hold
 from tests.conftest import OwnEtcd
@@ -283,7 +284,8 @@ def movable_again(repository: Repository, wanted: Sequence[Move]) -> None:
 DIES = """
 import os, sys
 from pathlib import Path
-from piehole.repository import Move, Repository
+from piehole.moves import Move
+from piehole.repository import Repository
 from tests.support.process import descendants
 
 def confirm(moves):

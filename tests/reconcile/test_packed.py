@@ -13,7 +13,8 @@ import pytest
 from piehole import packed
 from piehole.errors import EtcdError, GitError
 from piehole.leftovers import clear
-from piehole.repository import Move, Repository, Unmoved
+from piehole.moves import Move, Unmoved
+from piehole.repository import Repository
 from piehole.transaction import RefTransaction
 from tests.reconcile.bed import ZERO, Bed
 from tests.support.git import git, make_bare, refs

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from piehole import ancestry
-from piehole.repository import Move, Repository
+from piehole.moves import Move
+from piehole.repository import Repository
 from tests.support.git import git, make_bare
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from piehole import loose
-from piehole.repository import Move, Repository
+from piehole.moves import Move
+from piehole.repository import Repository
 from tests.support.git import ZERO_SHA1, git, make_bare
 
 

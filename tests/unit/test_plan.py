@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from piehole import keys
 from piehole.etcd.model import KeyValue
+from piehole.moves import Move
 from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
-from piehole.repository import Move, Observed
+from piehole.repository import Observed
 
 ZERO = "0" * 40
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)

@@ -23,7 +23,7 @@ BESIDE = {
     "piehole.repository:Repository.keep": ("KEEPING", "PROPOSING", "TIPS_KEPT"),
     "piehole.packed:PackedRefs._make": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.packed:PackedRefs.publish": ("TIPS_KEPT", "REFS_MOVED"),
-    "piehole.repository:Repository._noted": ("TIPS_KEPT", "REFS_MOVED"),
+    "piehole.moves:Mover._noted": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository:Repository._update": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository:Repository.set_head": ("REFS_MOVED", "HEAD_SET"),
     "piehole.swap:Swapper._puts": ("PROPOSING", "SWAPPED"),
