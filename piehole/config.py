@@ -20,7 +20,7 @@ DEFAULT_PROTOCOLS: Final = ("ssh", "https")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a repository's git configuration says of piehole. Times are seconds."""
+    """What a repository's git configuration says of piehole. Times are seconds; ``shared``: the value of core.sharedRepository."""
 
     git_dir: Path
     group: str
@@ -37,6 +37,7 @@ class Config:
     catch_up: float = 3.0
     credentials: Credentials = field(default_factory=Credentials)
     object_format: str = "sha1"
+    shared: str = ""
 
     @property
     def keyspace(self) -> keys.Keyspace:
@@ -132,6 +133,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
             *(one(name) or None for name in ("etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"))
         ),
         object_format=found.one("extensions.objectformat", "sha1"),
+        shared=found.one("core.sharedrepository"),
     )
 
 

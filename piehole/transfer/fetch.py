@@ -1,8 +1,9 @@
 """Bring missing objects from a peer: quarantine, checks, and only then into the store.
 
 The consensus names the oids, so a peer cannot forge content: hashes (``index-pack``) and connectivity (``rev-list``)
-prove that the history is the one that was pushed. What git's fsck would say is a matter of admission, not of
-replication: an object that one site admitted and another refuses would wedge that other for ever.
+prove that the history is the one that was pushed; ``small`` does both for small packs. What git's fsck would say is a
+matter of admission, not of replication: an object that one site admitted and another refuses would wedge that other for
+ever.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -28,6 +29,7 @@ from piehole.transfer.indexpack import IndexPack, PackRefused
 from piehole.transfer.limits import Limits
 from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
+from piehole.transfer.small import Intake
 from piehole.transfer.urls import PeerUrl, parse_url
 from piehole.transfer.watchdog import Watchdog
 from piehole.transfer.wire import NegotiationTrouble, Request, Way, receive
@@ -38,13 +40,16 @@ _DULWICH_ATTEMPTS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came. ``bytes``: of pack data; ``objects``: as the pack's header says, unknown when git fetched."""
+    """What came. ``bytes``: of pack data; ``objects``: as the pack's header says, unknown when git fetched; ``parents``: of those
+    commits that came whose parents are known without asking git.
+    """
 
     bytes: int
     objects: int | None
     packs: tuple[Path, ...]
     seconds: float
     via: Literal["dulwich", "git"]
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def fetch(
@@ -58,6 +63,7 @@ def fetch(
     object_format: str,
     hold: Hold,
     present: Collection[str] = (),
+    shared: str | None = None,
     progress: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Fetched:
@@ -67,6 +73,7 @@ def fetch(
         Without any, nothing that is here is relied upon: that fills an empty repository, and mends a damaged one
     :param allowed: the protocols that ``piehole.allowProtocol`` allows
     :param present: haves of which it is known that they exist
+    :param shared: the value of core.sharedRepository, ``""`` where it is not set. Without it, git writes small packs, too
     :param progress: called with the bytes of pack data so far
     :param stop: set it to abort at once
     :raises UsageError: the URL is malformed or its protocol not allowed
@@ -91,26 +98,28 @@ def fetch(
         Watchdog(limits, stop) as watchdog,
         Quarantine(git_dir, borrowing=bool(request.haves)) as quarantine,
     ):
-        transfer = _Transfer(quarantine, peer, request, limits, watchdog, object_format, progress)
+        transfer = _Transfer(quarantine, peer, request, limits, watchdog, object_format, shared, progress)
         reached(Step.QUARANTINED)
         came = transfer.receive()
         reached(Step.RECEIVED)
         received = quarantine.received() if came.objects != 0 else []
-        transfer.check_connectivity(closed_pack=came.closed)
+        transfer.check_connectivity(came)
         reached(Step.CONNECTED)
         watchdog.check()
         packs = quarantine.publish(received, hold)
-    return Fetched(came.bytes, came.objects, packs, time.monotonic() - started, came.via)
+    parents = came.small.parents() if came.small is not None else {}
+    return Fetched(came.bytes, came.objects, packs, time.monotonic() - started, came.via, parents)
 
 
 @dataclass(frozen=True, slots=True)
 class _Came:
-    """``closed``: git has seen in the pack every object that another one in it names."""
+    """``closed``: git has seen in the pack every object that another one in it names; ``small``: what has taken it, where git has not."""
 
     bytes: int
     objects: int | None
     via: Literal["dulwich", "git"]
     closed: bool = False
+    small: Intake | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,7 @@ class _Transfer:
     limits: Limits
     watchdog: Watchdog
     object_format: str
+    shared: str | None
     progress: Callable[[int], None] | None
 
     def receive(self) -> _Came:
@@ -136,9 +146,9 @@ class _Transfer:
             self.watchdog.check()
         return _Came(self._by_git(), None, "git")
 
-    def check_connectivity(self, *, closed_pack: bool) -> None:
-        """
-        :param closed_pack: the pack is closed and nothing else is here, so where it has what is wanted, it has the closure of it
+    def check_connectivity(self, came: _Came) -> None:
+        """See that the closure of the wants is here. Where a closed pack has what is wanted, it has the closure of it: nothing
+        else is here.
         """
 
         def ask(arguments: Sequence[str], stdin: bytes) -> bool:
@@ -148,7 +158,9 @@ class _Transfer:
 
         self.watchdog.listen(False)
         wants, haves = self.request.wants, self.request.haves
-        if closed_pack and self._has(wants):
+        if came.small is not None and came.small.proves(wants, haves):
+            return
+        if came.closed and self._has(wants):
             return
         if not (connectivity.closed(ask, wants, haves) if haves else connectivity.whole(ask, wants)):
             self.quarantine.check()
@@ -178,10 +190,13 @@ class _Transfer:
     def _packed(self, *, closed: bool) -> _Came:
         self.watchdog.listen(True)
         self.quarantine.clear()
-        with IndexPack(self.quarantine, self.watchdog, self.limits, self.progress, closed=closed) as pack:
+        small = None
+        if self.request.haves and self.shared is not None:
+            small = Intake(self.quarantine, self.object_format, self.shared)
+        with IndexPack(self.quarantine, self.watchdog, self.limits, self.progress, closed=closed, small=small) as pack:
             receive(Way(self.quarantine.git_dir, self.peer, self.limits, self.watchdog), self.request, pack.write)
-            pack.finish()
-            return _Came(pack.bytes, pack.objects, "dulwich", closed)
+            taken = pack.finish()
+            return _Came(pack.bytes, pack.objects, "dulwich", closed, small if taken else None)
 
     def _by_git(self) -> int:
         self.quarantine.clear()

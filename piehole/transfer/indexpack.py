@@ -1,4 +1,4 @@
-"""The disk end of a transfer: pack bytes go into ``git index-pack``, which checks every hash."""
+"""The disk end of a transfer: pack bytes go into ``git index-pack``, which checks every hash; small packs go beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from piehole.errors import GitError, TransferError, TransferRejected
 from piehole.transfer.limits import Limits
 from piehole.transfer.process import end, said, spawn, wait
 from piehole.transfer.quarantine import Quarantine
+from piehole.transfer.small import SMALL, Intake
 from piehole.transfer.watchdog import Watchdog
 
 _COUNT: Final = slice(8, 12)  # gitformat-pack: "PACK", version, number of objects, each four bytes, network order
@@ -23,7 +24,7 @@ class PackRefused(TransferRejected):
 
 
 class IndexPack:
-    """Counts and takes pack data; starts git with the first byte. Use as a context manager.
+    """Counts and takes pack data; starts git with the first byte that is not held back. Use as a context manager.
 
     ``write`` raises TransferRejected when the pack is larger than allowed or (PackRefused) git refuses it.
     """
@@ -36,8 +37,12 @@ class IndexPack:
         progress: Callable[[int], None] | None,
         *,
         closed: bool = False,
+        small: Intake | None = None,
     ) -> None:
-        """:param closed: refuse a pack with an object that names another one which is neither in it nor in what the quarantine borrows"""
+        """
+        :param closed: refuse a pack with an object that names another one which is neither in it nor in what the quarantine borrows
+        :param small: is asked first to take a pack of at most SMALL bytes, which are held back until all of them are here
+        """
         self._closed = closed
         self._quarantine = quarantine
         self._watchdog = watchdog
@@ -46,6 +51,8 @@ class IndexPack:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by __exit__
         self._header = b""
+        self._small = small
+        self._held: bytearray | None = None
         self.bytes = 0
 
     def __enter__(self) -> IndexPack:
@@ -68,27 +75,41 @@ class IndexPack:
             raise TransferRejected(f"sent more than the {self._limits.max_bytes} bytes that are allowed")
         if len(self._header) < _COUNT.stop:
             self._header += data[: _COUNT.stop - len(self._header)]
-        if self._process is None:
-            self._process = self._start()
-        assert self._process.stdin is not None  # noqa: S101 -- it was asked to be a pipe
-        try:
-            self._process.stdin.write(data)
-        except BrokenPipeError as error:
-            raise self._refusal(self._process) from error
+        self._held = self._held if self._held is not None else bytearray()
+        self._held += data
+        if self._small is None or self.bytes > SMALL:
+            self._feed()
         self._watchdog.arrived()
         if self._progress is not None:
             self._progress(self.bytes)
         return len(data)
 
-    def finish(self) -> None:
-        """Wait until git has checked everything. :raises PackRefused: it refuses the pack"""
-        if self._process is None:
+    def finish(self) -> bool:
+        """Wait until everything is checked; whether ``small`` has taken it. :raises PackRefused: git refuses the pack"""
+        if self._process is None and self._held is None:
             raise TransferError("sent no pack")
         # Resolving the deltas of a large pack takes long, and the peer has nothing to say meanwhile.
         self._watchdog.listen(False)
-        if not _close(self._process) or wait(self._watchdog, self._process):
-            raise self._refusal(self._process)
+        if self._small is not None and self._process is None and self._small.take(bytes(self._held or b"")):
+            self._watchdog.check()
+            return True
+        process = self._feed()
+        if not _close(process) or wait(self._watchdog, process):
+            raise self._refusal(process)
         self._watchdog.check()
+        return False
+
+    def _feed(self) -> subprocess.Popen[bytes]:
+        """Give git what is held back."""
+        if self._process is None:
+            self._process = self._start()
+        assert self._process.stdin is not None  # noqa: S101 -- it was asked to be a pipe
+        data, self._held = self._held, None
+        try:
+            self._process.stdin.write(data or b"")
+        except BrokenPipeError as error:
+            raise self._refusal(self._process) from error
+        return self._process
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = ["git", f"--git-dir={self._quarantine.git_dir}", "-c", "core.fsync=all", "index-pack", "--stdin"]

@@ -77,8 +77,9 @@ class Quarantine:
     def clear(self) -> None:
         """Throw away what an attempt has left. :raises GitError: it cannot be removed"""
         try:
-            shutil.rmtree(self.pack_directory)
-            self.pack_directory.mkdir()
+            if any(self.pack_directory.iterdir()):
+                shutil.rmtree(self.pack_directory)
+                self.pack_directory.mkdir()
         except OSError as error:
             self.check()
             raise GitError(f"{self.pack_directory} cannot be cleared: {error.strerror}") from error

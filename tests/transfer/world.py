@@ -54,6 +54,7 @@ class World:
         limits: Limits = QUICK,
         hold: Hold | None = None,
         stop: threading.Event | None = None,
+        shared: str | None = "",
     ) -> Fetched:
         with Hold() as own:
             return fetch(
@@ -65,6 +66,7 @@ class World:
                 limits=limits,
                 object_format=self.object_format,
                 hold=hold or own,
+                shared=shared,
                 stop=stop,
             )
 

@@ -25,6 +25,9 @@ def test_defaults(repository: Path) -> None:
     assert (found.prefix, found.keep_for, found.hook_timeout, found.catch_up) == ("/piehole", "90.days", 10.0, 3.0)
     assert found.allow_protocol == ("ssh", "https")
     assert found.object_format == "sha1"
+    assert found.shared == ""
+    git(repository, "config", "core.sharedRepository", "group")
+    assert config.load(repository).shared == "group"
 
 
 def test_a_repositorys_list_replaces_the_servers(repository: Path) -> None:

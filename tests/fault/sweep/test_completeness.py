@@ -33,6 +33,8 @@ BESIDE = {
     "piehole.transfer.hold:Hold.keep": ("CONNECTED", "PACK_KEPT"),
     "piehole.transfer.indexpack:IndexPack._start": ("QUARANTINED", "RECEIVED"),
     "piehole.transfer.quarantine:Quarantine._make": ("QUARANTINED",),
+    "piehole.transfer.small:Intake._create": ("QUARANTINED", "RECEIVED"),
+    "piehole.transfer.small:Intake._write": ("QUARANTINED", "RECEIVED"),
     "piehole.transfer.quarantine:Quarantine.clear": ("QUARANTINED", "RECEIVED"),
     "piehole.transfer.quarantine:Quarantine._remove": ("PUBLISHED", "TIPS_KEPT"),
 }
@@ -53,7 +55,7 @@ NONE_OF_A_PUSH = {
     "hooks.main:say": "words to the pusher",
     "hooks.helper:Helper._answer": "words to a hook",
     "piehole.transfer.channel:ProcessChannel.write": "bytes to a process",
-    "piehole.transfer.indexpack:IndexPack.write": "bytes to a process; what it makes of them is between QUARANTINED and RECEIVED",
+    "piehole.transfer.indexpack:IndexPack._feed": "bytes to a process; what it makes of them is between QUARANTINED and RECEIVED",
     "piehole.transfer.process:call": "bytes to a process",
     "piehole.transaction:RefTransaction._write": "bytes to a process, which moves nothing before it has all of them",
     "piehole.repository:Repository.head": "reads",

@@ -1,0 +1,149 @@
+"""Single objects of the local store, read without a git process: a few, and small ones.
+
+Looked for loose, then in the packs, the newest first: what a push builds upon came last. Alternates are not looked at. Every
+object is hashed, so nothing that is damaged is relied upon.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from bisect import bisect_left
+from hashlib import new
+from pathlib import Path
+from typing import Final
+
+from piehole.transfer.packfile import (
+    KINDS,
+    Budget,
+    Entry,
+    Object,
+    Unfit,
+    entry_at,
+    oid_of,
+    patched,
+)
+
+_INDEX: Final = b"\377tOc\0\0\0\2"
+_NAMES: Final = 8 + 256 * 4
+_FAR: Final = 1 << 31
+_CHAIN: Final = 256  # deltas upon each other; git makes 50
+_KINDS: Final = {name: kind for kind, name in KINDS.items()}
+
+
+class Store:
+    """Reads objects of ``git_dir`` for one transfer, and remembers them. What it maps is unmapped with it.
+
+    :param budget: how much may be inflated on the way, over all reads
+    """
+
+    def __init__(self, git_dir: Path, object_format: str, budget: Budget) -> None:
+        self._objects = git_dir / "objects"
+        self._format = object_format
+        self._width = new(object_format).digest_size
+        self._budget = budget
+        self._read: dict[bytes, Object] = {}
+        self._packs: list[Path] | None = None
+        self._maps: dict[Path, mmap.mmap] = {}
+
+    def read(self, oid: bytes) -> Object:
+        """The object of this oid.
+
+        :raises Unfit: it is not here, or too large
+        :raises OSError: a pack vanished, or something cannot be read
+        :raises zlib.error: it is damaged, as IndexError, KeyError, ValueError and struct.error say, too
+        """
+        found = self._read.get(oid)
+        if found is None:
+            found = self._loose(oid) or self._packed(oid)
+            if oid_of(found, self._format) != oid:
+                raise Unfit("a damaged object")
+            self._read[oid] = found
+        return found
+
+    def _loose(self, oid: bytes) -> Object | None:
+        name = oid.hex()
+        try:
+            with open(f"{self._objects}/{name[:2]}/{name[2:]}", "rb") as file:  # noqa: PTH123 -- a tenth of the time
+                size = os.fstat(file.fileno()).st_size
+                self._budget.take(size)
+                data = file.read(size)
+        except FileNotFoundError:
+            return None
+        stream = zlib.decompressobj()
+        head = stream.decompress(data, 32)
+        words, _, beginning = head.partition(b"\0")
+        kind, _, length = words.partition(b" ")
+        self._budget.take(int(length))
+        content = beginning + stream.decompress(stream.unconsumed_tail, max(1, int(length) - len(beginning) + 1))
+        if not stream.eof or len(content) != int(length):
+            raise Unfit("a damaged object")
+        return Object(_KINDS[kind], content)
+
+    def _packed(self, oid: bytes) -> Object:
+        """Follows the deltas down to a whole object, and comes back up."""
+        pack, offset = self._place(oid)
+        deltas: list[bytes] = []
+        while len(deltas) < _CHAIN:
+            entry: Entry = entry_at(self._map(pack), offset, self._width, self._budget)
+            if entry.base is None:
+                thing = Object(entry.kind, entry.content)
+                for delta in reversed(deltas):
+                    thing = patched(thing, delta, self._budget)
+                return thing
+            deltas.append(entry.content)
+            if isinstance(entry.base, int):
+                offset = entry.base
+            else:
+                pack, offset = self._place(entry.base)
+        raise Unfit("too many deltas")
+
+    def _place(self, oid: bytes) -> tuple[Path, int]:
+        if self._packs is None:
+            self._packs = self._listed()
+        for number, index in enumerate(self._packs):
+            offset = self._offset(self._map(index), oid)
+            if offset is not None:
+                # What came together is asked for together.
+                self._packs.insert(0, self._packs.pop(number))
+                return index.with_suffix(".pack"), offset
+        raise Unfit("not here")
+
+    def _listed(self) -> list[Path]:
+        with os.scandir(self._objects / "pack") as found:
+            dated = [(entry.stat().st_mtime_ns, entry.path) for entry in found if entry.name.endswith(".idx")]
+        return [Path(path) for _, path in sorted(dated, reverse=True)]
+
+    def _offset(self, index: mmap.mmap, oid: bytes) -> int | None:
+        """Where the pack of this index has the object (gitformat-pack, "Version 2 pack-*.idx files")."""
+        if index[: len(_INDEX)] != _INDEX:
+            raise Unfit("an index of another version")
+        first = oid[0]
+        low = struct.unpack_from(">I", index, 4 + 4 * first)[0] if first else 0
+        (high,) = struct.unpack_from(">I", index, 8 + 4 * first)
+        (total,) = struct.unpack_from(">I", index, 8 + 4 * 255)
+        width = self._width
+
+        def name(number: int) -> bytes:
+            return index[_NAMES + number * width : _NAMES + (number + 1) * width]
+
+        number = bisect_left(range(total), oid, low, high, key=name)
+        if number >= high or name(number) != oid:
+            return None
+        near = _NAMES + total * (width + 4)
+        (offset,) = struct.unpack_from(">I", index, near + 4 * number)
+        if offset & _FAR:
+            (offset,) = struct.unpack_from(">Q", index, near + 4 * total + 8 * (offset ^ _FAR))
+        return int(offset)
+
+    def _map(self, path: Path) -> mmap.mmap:
+        found = self._maps.get(path)
+        if found is None:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                found = self._maps[path] = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+            finally:
+                os.close(descriptor)
+        return found
