@@ -3,7 +3,8 @@
 Starting Python costs 10 to 15 ms, and a push of a thousand refs has two thousand hooks that have something to decide. So
 ``update`` and ``reference-transaction`` are shell (hooks/shim.sh), and ask this process through two pipes. No file of the repository
 stands for these: whoever may open ``/proc/PID/fd/N`` of this process is its own account (proc(5)), and where it has died there is
-nothing to open. It tells its pid in the push's in-flight record. ::
+nothing to open. It tells its pid in the push's in-flight record. While a third descriptor is open, all commands of the push that
+are still to come have been let pass and announced, so that ``update`` needs no answer. ::
 
     PID HOOK ARGUMENTS...           a line of the hook PID, which waits; the lines on its standard input are read from there
     PID STATUS WORDS...             the answer: the exit status of the hook, and what it says to the pusher
@@ -25,6 +26,7 @@ from piehole import ask, inflight, proc
 # The ends of the pipes that the hooks open. No other process has so high ones by chance, whatever has become of a pid.
 REQUESTS = 230
 ANSWERS = 231
+PASSED = ANSWERS + 1
 # Seconds for which what was foreseen holds. It is not read again before the swap, which compares it; but the earlier a ref is
 # refused, the better: a veto in `reference-transaction` ends the push of all refs that are still to come.
 _FRESH = 2.0
@@ -44,7 +46,7 @@ class Foreseeing:
         self._connection = connection
         self._pending = dict.fromkeys(commands)
         self._foreseen: dict[str, str] = {}
-        self._until = 0.0
+        self.until = 0.0  # when what was foreseen is too old
 
     def foresee(self, decide: Decider, record: inflight.Record) -> None:
         """Ask about those commands that no hook has asked about yet."""
@@ -52,15 +54,27 @@ class Foreseeing:
         answer = decide.answer(record, ["foresee", *(f"command {one}" for one in asked)])
         known = answer[1:] if answer[0] == "foreseen" else []
         self._foreseen = {one: word for one, word in zip(asked, known) if word != "later"}  # noqa: B905 -- fewer answers foresee less
-        self._until = monotonic() + _FRESH
+        self.until = monotonic() + _FRESH
 
     def admission(self, decide: Decider, record: inflight.Record, command: str) -> list[str] | None:
         """What was foreseen for this command; None where it has to be asked about alone."""
-        self._pending.pop(command, None)
-        if monotonic() > self._until and len(self._pending) > 1:
+        if monotonic() > self.until and len(self._pending) > 2:
             self.foresee(decide, record)
-        known = self._foreseen.pop(command, None) if monotonic() <= self._until else None
+        self._pending.pop(command, None)
+        known = self._foreseen.pop(command, None) if monotonic() <= self.until else None
         return None if known is None else [known]
+
+    def all_to_come(self) -> dict[str, str]:
+        """What was foreseen for the commands that are still to come; nothing where it is not known for all of them."""
+        known = {one: self._foreseen[one] for one in self._pending if one in self._foreseen}
+        return known if len(known) == len(self._pending) and monotonic() <= self.until else {}
+
+    def passed(self, lines: list[str]) -> None:
+        """These lines of a transaction have come."""
+        for line in lines:
+            old, _, rest = line.partition(" ")
+            new, _, ref = rest.partition(" ")
+            self._pending.pop(f"{ref} {old} {new}", None)
 
     def ask(self, question: list[str]) -> list[str]:
         """
@@ -117,17 +131,20 @@ def begin(libraries: str, lines: list[str]) -> None:
             foreseeing.foresee(decide, record)
         except Yourself:
             return
-    requests, answers = os.pipe(), os.pipe()
+    requests, answers, noted = os.pipe(), os.pipe(), os.pipe()
     os.dup2(requests[0], REQUESTS, inheritable=False)
     os.dup2(answers[1], ANSWERS, inheritable=False)
     child = os.fork()
     if child:
         record.note_helper(child, REQUESTS, ANSWERS)
+        os.close(noted[1])
         return
     try:
         _let_go()
+        os.close(noted[1])
+        os.read(noted[0], 1)  # the helper's line stands before all that it announces
         # (This process keeps the other ends, too: so the pipes have no end while it lives.)
-        Helper(hook, git, name, answers[0]).serve()
+        Helper(hook, git, name, foreseeing, answers[0]).serve()
     finally:
         os._exit(0)
 
@@ -142,11 +159,14 @@ def _let_go() -> None:
 class Helper:
     """Answers the hooks of one receive-pack. ``unread`` is the end of the pipe from which they read their answers."""
 
-    def __init__(self, hook: Hook, receive_pack: int, name: str, unread: int) -> None:
+    def __init__(self, hook: Hook, receive_pack: int, name: str, foreseeing: Foreseeing, unread: int) -> None:
         self._hook = hook
         self._receive_pack = receive_pack
         self._name = name
+        self._foreseeing = foreseeing
         self._unread = unread
+        self._passing = False
+        self._tried = 0.0
         os.set_blocking(unread, False)
 
     def serve(self) -> None:
@@ -158,11 +178,26 @@ class Helper:
         except OSError:  # an old kernel, or it has ended already
             pass
         asked = b""
+        self._pass()
         while proc.lives(self._name):
-            if any(found == REQUESTS for found, _ in ready.poll(_LOOK_EVERY)):
+            left = int(1000 * (self._foreseeing.until - monotonic())) + 1 if self._passing else _LOOK_EVERY
+            if any(found == REQUESTS for found, _ in ready.poll(max(0, min(left, _LOOK_EVERY)))):
                 *lines, asked = (asked + os.read(REQUESTS, 1 << 16)).split(b"\n")
                 for line in lines:
                     self._answer(line.decode("utf-8", "surrogateescape"))
+            self._pass()
+
+    def _pass(self) -> None:
+        """Let pass what is still to come, where it is known; or no more, where what is known is too old."""
+        until = self._foreseeing.until
+        if self._passing and monotonic() > until:
+            os.close(PASSED)
+            self._passing = False
+        elif until != self._tried:
+            self._tried = until
+            if self._hook.passes(self._foreseeing.all_to_come()):
+                os.dup2(self._unread, PASSED, inheritable=False)
+                self._passing = True
 
     def _answer(self, line: str) -> None:
         pid, hook, *arguments = line.split(" ", 2)
@@ -174,6 +209,7 @@ class Helper:
             lines = _standard_input(pid) if hook == "reference-transaction" else []
             words = " ".join(arguments).split(" ")
             status = str(self._hook.awaited_by(who, said).run([hook, *words], lines))
+            self._foreseeing.passed(lines)
         except Yourself:
             status = "yourself"
         try:

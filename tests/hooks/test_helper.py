@@ -258,3 +258,66 @@ def test_processes_of_a_push_are_found(world: World) -> None:
         assert helper_of(site) in deciding(site, receive_pack(site))
     accepted(finish(pushing))
     assert not list(inflight.records(str(site / "nowhere")))
+
+
+def begin_push(site: Path, work: Path, *refspecs: str) -> tuple[subprocess.Popen[str], Path]:
+    """A push whose first `update` waits for the file `go`, and what says that its helper lets all commands pass."""
+    forget_records(site)
+    chain(site, "update", 'touch asked; until [ -e go ]; do sleep 0.02; done\nexec "$piehole" "$@"')
+    pushing = start_push(work, site, *refspecs)
+    until((site / "asked").exists, 20)
+    return pushing, Path(f"/proc/{helper_of(site)}/fd/{helper.PASSED}")
+
+
+def test_update_asks_nothing_where_all_commands_have_passed(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work, "second")
+    with serving(site):
+        pushing, passed = begin_push(site, work, "HEAD:main", "HEAD:side")
+        until(passed.exists, 20)
+        assert [len(one.announced) for one in inflight.records(str(site))] == [2]
+        os.kill(helper_of(site), 19)
+        (site / "go").touch()
+        until((site / f"{MAIN}.lock").exists, 20)
+        os.kill(helper_of(site), 18)
+        accepted(finish(pushing))
+    assert world.history() == [first, second]
+    assert refs(site) == {MAIN: second, "refs/heads/side": second}
+
+
+def test_what_passed_too_long_ago_has_to_ask_and_is_refused_by_itself(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work, "second")
+    with serving(site):
+        pushing, passed = begin_push(site, work, "HEAD:main", "HEAD:side")
+        until(passed.exists, 20)
+        until(lambda: not passed.exists(), 20)
+        world.etcd.put(world.key(MAIN), "frozen")
+        (site / "go").touch()
+        assert "locked" in refused(finish(pushing), "locked")
+    assert refs(site) == {MAIN: first, "refs/heads/side": second}
+
+
+def test_nothing_passes_where_one_command_may_not(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work, "second")
+    world.etcd.put(world.key(MAIN), "frozen")
+    with serving(site):
+        pushing, passed = begin_push(site, work, "HEAD:main", "HEAD:side")
+        assert not passed.exists()
+        (site / "go").touch()
+        assert "locked" in refused(finish(pushing), "locked")
+    assert refs(site) == {MAIN: first, "refs/heads/side": second}
+
+
+def test_nothing_passes_a_gate_that_is_gone(world: World) -> None:
+    site, work, first = world.founded()
+    commit(work, "second")
+    with serving(site):
+        pushing, passed = begin_push(site, work, "HEAD:main")
+        until(passed.exists, 20)
+        (site / "hooks" / "reference-transaction").chmod(0o644)
+        (site / "go").touch()
+        refused(finish(pushing), "no-access")
+    assert refs(site) == {MAIN: first}
+    assert world.history() == [first]

@@ -91,12 +91,11 @@ MUTANTS: Final = (
         (
             Patch(
                 "hooks/main.py",
-                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
-                '        elif word == "free":\n',
-                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
-                "            self._propose(record, [record.announced[ref]])\n"
-                '        elif word == "free":\n',
+                "        self._announce(record, {command: answer[0]})\n",
+                "        self._announce(record, {command: answer[0]})\n"
+                "        self._propose(record, [record.announced[ref]])\n",
             ),
+            Patch("hooks/main.py", "        if not foreseen or self._namespace:\n", "        if True:\n"),
             Patch(
                 "hooks/main.py",
                 "if one is not None]\n",
