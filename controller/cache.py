@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,20 +26,44 @@ class View:
     entries: Mapping[bytes, KeyValue]
 
 
+# Changes of one bucket that are remembered; who has missed more of them looks at all of it.
+REMEMBERED: Final = 512
+
+
 @dataclass(slots=True)
 class _Bucket:
-    """``lent``: a view holds ``entries``, so the next change must be made to a copy."""
+    """``lent``: a view holds ``entries``, so the next change must be made to a copy. ``past``: each change after the revision
+    ``since``, with what the key held before it.
+    """
 
+    since: int
     entries: dict[bytes, KeyValue] = field(default_factory=dict)
     lent: bool = False
+    past: deque[tuple[int, bytes, KeyValue | None]] = field(default_factory=deque)
 
     def put(self, kv: KeyValue) -> None:
         self._own()
+        self._note(kv.mod_revision, kv.key)
         self.entries[kv.key] = kv
 
-    def remove(self, key: bytes) -> None:
+    def remove(self, key: bytes, revision: int) -> None:
         self._own()
+        self._note(revision, key)
         self.entries.pop(key, None)
+
+    def changed(self, after: int) -> dict[bytes, KeyValue | None] | None:
+        if after < self.since:
+            return None
+        found: dict[bytes, KeyValue | None] = {}
+        for revision, key, before in self.past:
+            if revision > after:
+                found.setdefault(key, before)
+        return found
+
+    def _note(self, revision: int, key: bytes) -> None:
+        self.past.append((revision, key, self.entries.get(key)))
+        if len(self.past) > REMEMBERED:
+            self.since = self.past.popleft()[0]
 
     def _own(self) -> None:
         if self.lent:
@@ -77,6 +102,26 @@ class Cache:
             found.lent = True
             return View(self._revision, MappingProxyType(found.entries))
 
+    def get(self, bucket: str, key: bytes) -> KeyValue | None:
+        """One key now. Unlike a view, it costs the next change nothing."""
+        with self._changed:
+            return self._entries(bucket).get(key)
+
+    def newest(self, bucket: str) -> int:
+        """The revision of the last change of this bucket that was told by a watch; 0 where that is not known."""
+        with self._changed:
+            found = self._buckets.get(bucket)
+            return found.past[-1][0] if found is not None and found.past else 0
+
+    def changed(self, bucket: str, after: int) -> dict[bytes, KeyValue | None] | None:
+        """The keys that have changed after a revision, with what they held at it (None: nothing).
+
+        None: too much has happened since, or etcd was listed anew.
+        """
+        with self._changed:
+            found = self._buckets.get(bucket)
+            return None if found is None else found.changed(after)
+
     def buckets(self) -> set[str]:
         """The names of the buckets that hold a key."""
         with self._changed:
@@ -107,7 +152,12 @@ class Cache:
                 listed.setdefault(name, {})[kv.key] = kv
         known = self._buckets  # only this thread changes it, so comparing needs no lock and holds up no reader
         changed = {name for name in listed.keys() | known.keys() if listed.get(name) != self._entries(name)}
-        after = {name: _Bucket(e) if name in changed else known[name] for name, e in listed.items()}
+        # Nobody may go on from a revision of before, where etcd was put back in time.
+        since = snapshot.revision if snapshot.revision >= self._revision else self._revision + 1
+        after = {
+            name: _Bucket(since, entries if name in changed else known[name].entries, name not in changed)
+            for name, entries in listed.items()
+        }
         with self._changed:
             self._buckets = after
             self._advance(snapshot.revision)
@@ -121,11 +171,12 @@ class Cache:
         with self._changed:
             fresh = self._checked(event for event in batch.events if event.kv.mod_revision > self._revision)
             for name, event in fresh:
-                bucket = self._buckets.setdefault(name, _Bucket())
+                # (What is not there holds nothing, and did so when all was listed.)
+                bucket = self._buckets.setdefault(name, _Bucket(event.kv.mod_revision - 1))
                 if event.kind == "put":
                     bucket.put(event.kv)
                 else:
-                    bucket.remove(event.kv.key)
+                    bucket.remove(event.kv.key, event.kv.mod_revision)
                     if not bucket.entries:
                         del self._buckets[name]
             self._advance(max(batch.revision, self._revision))

@@ -15,6 +15,7 @@ from typing import Final
 from piehole import journal, keys
 from piehole.errors import PieholeError
 from piehole.etcd.model import KeyValue
+from piehole.follow import Changed
 from piehole.journal import Entry
 from piehole.readout import Readout
 from piehole.records import PushRecord
@@ -29,10 +30,17 @@ class Chronicle:
     :param lookup: the push at a revision; None where the change was made by hand; an EtcdError where that is not known
     """
 
-    def __init__(self, git_dir: Path, none: str, lookup: Callable[[int], PushRecord | None]) -> None:
+    def __init__(
+        self,
+        git_dir: Path,
+        none: str,
+        lookup: Callable[[int], PushRecord | None],
+        changed: Callable[[int], Changed] = lambda _: None,
+    ) -> None:
         self._git_dir = git_dir
         self._none = none
         self._lookup = lookup
+        self._changed = changed
         self._lock = threading.Lock()
         self._last: Readout | None = None
         self._since: int | None = None
@@ -50,8 +58,14 @@ class Chronicle:
                 None,
                 readout.revision,
             )  # etcd was put back in time: what was seen before says nothing
-        before = self._last.entries if self._last is not None else {}
-        found = list(changes(before, readout, self._since, self._none))
+        # (Asked after the readout was made, so it names all that the readout has.)
+        before: Changed = self._changed(self._since)
+        now = readout.entries
+        if before is None:
+            before = self._last.entries if self._last is not None else {}
+        else:
+            now = {name: now[name] for name in before if name in now}
+        found = list(changes(before, now, readout.entries.get(keys.PUSH), self._since, self._none))
         with self._lock:
             self._pending += found
             pending = bool(self._pending)
@@ -89,11 +103,15 @@ class Chronicle:
         return len(entries)
 
 
-def changes(before: Mapping[str, KeyValue], now: Readout, since: int, none: str) -> Iterator[tuple[Entry, bool]]:
-    """What has changed after revision ``since``, in the order of revisions; whether it is known who did it."""
-    push = now.entries.get(keys.PUSH)
+def changes(
+    before: Mapping[str, KeyValue | None], now: Mapping[str, KeyValue], push: KeyValue | None, since: int, none: str
+) -> Iterator[tuple[Entry, bool]]:
+    """What has changed after revision ``since``, in the order of revisions; whether it is known who did it.
+
+    :param push: the record of the newest push
+    """
     fresh = sorted(
-        ((kv.mod_revision, name, kv) for name, kv in now.entries.items() if kv.mod_revision > since),
+        ((kv.mod_revision, name, kv) for name, kv in now.items() if kv.mod_revision > since),
         key=lambda one: one[:2],
     )
     for revision, name, kv in fresh:

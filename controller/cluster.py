@@ -15,7 +15,7 @@ from piehole.errors import EtcdError
 from piehole.etcd.client import Etcd
 from piehole.etcd.endpoint import Credentials
 from piehole.etcd.model import Head, KeyValue
-from piehole.keys import Keyspace, decode, encode
+from piehole.keys import FENCE, PUSH, Keyspace, decode, encode, name_below
 from piehole.readout import Readout
 
 _END: Final = 5.0  # seconds that the informer gets to end
@@ -90,6 +90,23 @@ class Cluster:
         readout = Readout(view.revision, entries, record, site=site, from_view=True)
         self._readouts[place] = (epoch, readout)
         return readout
+
+    def changed(self, group: str, after: int) -> dict[str, KeyValue | None] | None:
+        """The names that have changed after a revision, with what they held at it (None: nothing).
+
+        None: too much has happened since, or etcd was listed anew.
+        """
+        found = self.informer.changed(group, after)
+        if found is None:
+            return None
+        start = self.keyspace.group_refs(group)
+        named = ((name_below(start, key), before) for key, before in found.items())
+        return {name: before for name, before in named if name is not None and name not in (PUSH, FENCE)}
+
+    def newest_push(self, group: str) -> KeyValue | None:
+        """The record of the group's newest change, where that was a push."""
+        push = self.informer.get(group, self.keyspace.ref(group, PUSH))
+        return push if push is not None and push.mod_revision == self.informer.newest(group) else None
 
     def start(self) -> None:
         self.informer.start()

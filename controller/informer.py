@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +28,7 @@ from controller.cache import Cache, View
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError, EtcdUnreachable
 from piehole.etcd.client import Etcd
-from piehole.etcd.model import Batch, Head
+from piehole.etcd.model import Batch, Head, KeyValue
 from piehole.etcd.watch import Watch
 
 HEAD_SECONDS: Final = 3.0  # then the trouble is told; the next try begins with an endpoint that this one had not asked
@@ -135,6 +135,15 @@ class Informer:
 
     def buckets(self) -> set[str]:
         return self._cache.buckets()
+
+    def get(self, bucket: str, key: bytes) -> KeyValue | None:
+        return self._cache.get(bucket, key)
+
+    def newest(self, bucket: str) -> int:
+        return self._cache.newest(bucket)
+
+    def changed(self, bucket: str, after: int) -> Mapping[bytes, KeyValue | None] | None:
+        return self._cache.changed(bucket, after)
 
     def wait_for(self, revision: int, deadline: Deadline) -> bool:
         """Wait until the cache holds everything up to ``revision``; false when that did not come in time."""

@@ -156,7 +156,8 @@ class Roster:
         else:
             keys = [key for group in groups for key in self._by_group.get((address, group), ())]
         for key in keys:
-            self._enqueue(key, fresh, 0.0)
+            served = self._served.get(key)
+            self._enqueue(key, fresh, served.patience() if served is not None and fresh else 0.0)
 
     def _leave(self, key: str) -> None:
         served = self._served.pop(key)

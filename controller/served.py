@@ -20,6 +20,7 @@ from piehole.config import Config
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdUnreachable, Halted, PieholeError
 from piehole.etcd.model import KeyValue
+from piehole.follow import Changed
 from piehole.judge import Command
 from piehole.leftovers import Lookout
 from piehole.local import Local
@@ -35,6 +36,7 @@ from piehole.transfer.limits import Limits
 
 _PATIENCE: Final = 5.0  # seconds for each question to etcd
 _OWN: Final = 0.3  # seconds until a push that went through this site is followed up
+_WHOLE: Final = 5.0  # seconds until all refs are looked at, after those that have changed were
 _PUBLISH_EVERY: Final = 1.0  # seconds between two progress records of one repository
 _LOOK_AGAIN: Final = 0.03  # seconds until a ref that a push holds is looked at again, doubled each time
 _LOOK_LATEST: Final = 1.0
@@ -86,9 +88,10 @@ class Served:
             Supply(self.local, health, limits=limits, failed=self._tell_peer),
             lambda: cluster.view(config.group),
             lambda: cluster.view(config.group).revision,
+            self._changed,
         )
         self._peers: dict[str, str] = {}  # what was last said of a peer that failed
-        self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at)
+        self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at, self._changed)
         self._tidying = Tidying(self.local, self._guarded, clock)
         self._checked_in = -1
         self._fence = 0  # of the group, when the standing was last found good
@@ -96,7 +99,6 @@ class Served:
         self._site: KeyValue | None = None
         self._halted: Halted | None = None
         self._halted_at: tuple[int, int, int, float] = (0, 0, 0, 0.0)
-        self._due: float | None = None  # when a push that went through this site will have waited long enough
         self._deferred = 0  # turns in a row
         self._seen = 0  # the newest revision that this process has acted on, and the state on disk at that time
         self._seen_stamp = standing.stamp(config.git_dir)
@@ -104,6 +106,9 @@ class Served:
         self._converged: Report | None = None  # the newest that was
         self._published_at = float("-inf")
         self._vouched = 0  # the newest change of the group that the last progress record came after
+
+    def _changed(self, revision: int) -> Changed:
+        return self.cluster.changed(self.config.group, revision)
 
     def view(self) -> Readout | None:
         """The group's keys as the informer has them, for a push; None where this site's standing is not known to be good now."""
@@ -131,10 +136,6 @@ class Served:
         """Check the standing where that is due, and reconcile. Faults of this repository end here, in its log and its next turn."""
         if self._still_halted():
             return Next(delay=_HALTED_LOOK)
-        wait = self._patience()
-        if wait > 0:
-            self._chronicle_see()
-            return Next(delay=wait)
         try:
             self._check_standing()
             report = self._reconciler.run(stop)
@@ -150,24 +151,15 @@ class Served:
         self._report = report
         return self._after(report)
 
-    def _patience(self) -> float:
+    def patience(self) -> float:
         """Seconds for which the group's newest change can wait. One that was pushed here moves its ref here itself, so what is left is
-        to publish that; meanwhile the other sites fetch from this one.
+        to publish that; meanwhile the other sites fetch from this one. Called from an informer's thread.
         """
-        now, due = self._clock(), self._due
-        self._due = None
-        if not self._is_own(self.cluster.view(self.config.group)) or (due is not None and due <= now):
-            return 0.0
-        self._due = due if due is not None else now + _OWN
-        return self._due - now
-
-    def _is_own(self, view: Readout) -> bool:
-        """Whether the newest change is a push that went through this site."""
+        push = self.cluster.newest_push(self.config.group)
         try:
-            push = PushRecord.parse(view.value(keys.PUSH) or b"")
+            return _OWN if push is not None and PushRecord.parse(push.value).site == self.config.site else 0.0
         except RecordError:
-            return False
-        return push.site == self.config.site and view.mod(keys.PUSH) == view.revision
+            return 0.0
 
     def _chronicle_see(self) -> None:
         self._guarded("log.failed", lambda: self._chronicle.see(self.cluster.view(self.config.group)))
@@ -182,7 +174,8 @@ class Served:
         if report.stuck:
             return Next(retry=True, then=_PUBLISH_EVERY)
         self._converged = report
-        return Next(then=max(0.0, self._published_at + _PUBLISH_EVERY - self._clock()))
+        then = max(0.0, self._published_at + _PUBLISH_EVERY - self._clock())
+        return Next(delay=None if report.whole else _WHOLE, then=then)
 
     def _still_halted(self) -> bool:
         """Whether nothing has happened since the site was halted that could have ended it."""
@@ -212,6 +205,7 @@ class Served:
         self._halted = None
         self._checked_in, self._fence = epoch, fence
         self._remember(readout.revision, anew=True)
+        self._reconciler.forget()
         sweep(self.config.git_dir)
 
     def _remember(self, revision: int, *, anew: bool = False) -> None:

@@ -26,7 +26,7 @@ def contained(
     inside = [(old, new) for old, new in pairs if old not in lost]
     parents = _graph(graph)
     # The walk ends at every old tip, so a path that leads through another one is asked for.
-    return {(old, new) for old, new in inside if _reaches(parents, new, old) or is_ancestor(old, new)}
+    return {(old, new) for old, new in inside if reaches(parents, new, old) or is_ancestor(old, new)}
 
 
 def _graph(listed: bytes) -> dict[str, list[str]]:
@@ -34,7 +34,8 @@ def _graph(listed: bytes) -> dict[str, list[str]]:
     return {commit: above for commit, *above in words}
 
 
-def _reaches(parents: Mapping[str, Sequence[str]], new: str, old: str) -> bool:
+def reaches(parents: Mapping[str, Sequence[str]], new: str, old: str) -> bool:
+    """Whether ``old`` is ``new``, or above it as far as these parents of commits tell."""
     seen: set[str] = set()
     waiting = [new]
     while waiting:

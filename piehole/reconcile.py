@@ -16,16 +16,17 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from piehole import confirm, inflight, keys, leftovers, proc
+from piehole import confirm, follow, inflight, keys, leftovers, proc
 from piehole.deadline import Deadline
 from piehole.errors import GitError
+from piehole.follow import Changed, Settled
 from piehole.judge import Command
 from piehole.local import Local
 from piehole.moves import Move
-from piehole.oids import is_zero
 from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.readout import Readout
 from piehole.repository import Observed
@@ -37,11 +38,15 @@ from piehole.transfer.hold import Hold
 _BRIEF: Final = 3.0
 # Seconds after which a push in another pid namespace, which says nothing any more, is taken for over.
 _SILENT: Final = 60.0
+_HAVES: Final = 64  # tips that are offered to a peer
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one reconcile did. ``converged``: every managed ref here holds the value it had at ``revision`` or a later one."""
+    """What one reconcile did. ``converged``: every managed ref here holds the value it had at ``revision`` or a later one.
+
+    ``whole``: it looked at all refs, and not only at those whose keys have changed.
+    """
 
     revision: int
     moved: Mapping[str, Move] = field(default_factory=dict)
@@ -55,6 +60,7 @@ class Report:
     bytes: int = 0
     seconds: float = 0.0
     newest: int = 0
+    whole: bool = True
 
     @property
     def converged(self) -> bool:
@@ -96,19 +102,23 @@ class Reconciler:
         supply: Supply,
         view: Callable[[], Readout],
         claim: Callable[[], int],
+        changed: Callable[[int], Changed] = lambda _: None,
         *,
         patience: float = 10.0,
     ) -> None:
         """
         :param view: the group's keys; called after the local refs were read
         :param claim: a revision that the next view has reached; called before anything else is read
+        :param changed: the names that have changed after a revision, at least those up to the last claim
         :param patience: seconds to wait for etcd
         """
         self._local = local
         self._supply = supply
         self._view = view
         self._claim = claim
+        self._changed = changed
         self._patience = patience
+        self._settled: Settled | None = None
 
     def run(self, stop: threading.Event | None = None) -> Report:
         """Bring this repository to the desired state, as far as that is possible now.
@@ -123,6 +133,49 @@ class Reconciler:
         reached(Step.RECONCILING)
         self._local.repository.check_owner()
         leftovers.clear(self._local.git_dir)
+        report = self._follow(stop)
+        if report is None or report.stuck:
+            whole = self._run_whole(stop)
+            report = whole if report is None else replace(whole, moved={**report.moved, **whole.moved})
+        if not report.converged:
+            self._settled = None
+        return replace(report, seconds=time.monotonic() - started)
+
+    def forget(self) -> None:
+        """Look at everything the next time: what was found before may not hold any more."""
+        self._settled = None
+
+    def _follow(self, stop: threading.Event | None) -> Report | None:
+        """Bring along the few refs whose keys have changed since all was settled; None where everything must be looked at."""
+        settled = self._settled
+        if settled is None:
+            return None
+        claim = self._claim()
+        changed = self._changed(settled.revision)
+        refs = follow.names(settled, changed)
+        if changed is None or refs is None or claim < settled.revision:
+            return None
+        in_flight = self._in_flight()
+        here = follow.look(self._local.repository, refs)
+        in_flight |= self._in_flight()
+        readout = self._view()
+        found = follow.changes(self._local.config, changed, here, readout)
+        if found is None:
+            return None
+        claimed = min(claim, readout.revision)
+        planned = self._plan(found.desired, found.observed, in_flight)
+        report = Report(
+            revision=claimed,
+            locked=settled.locked,
+            unadopted=tuple(ref for ref in settled.unadopted if ref not in found.desired.refs),
+            deferred=planned.deferred,
+            stuck=dict(planned.stuck),
+            newest=min(max(settled.newest, found.desired.newest), claimed),
+            whole=False,
+        )
+        return self._carry_out(planned, found.desired, settled.tips, report, stop, found.origin)
+
+    def _run_whole(self, stop: threading.Event | None) -> Report:
         claim = self._claim()
         in_flight = self._in_flight()
         observed = self._local.repository.observe()
@@ -143,8 +196,7 @@ class Reconciler:
             stuck=dict(planned.stuck),
             newest=min(desired.newest, claimed),
         )
-        report = self._carry_out(planned, desired, observed, report, stop)
-        return replace(report, seconds=time.monotonic() - started)
+        return self._carry_out(planned, desired, self._tips(observed), report, stop)
 
     def _plan(self, desired: Desired, observed: Observed, in_flight: set[str]) -> Plan:
         config = self._local.config
@@ -186,22 +238,33 @@ class Reconciler:
         )
 
     def _carry_out(
-        self, planned: Plan, desired: Desired, observed: Observed, report: Report, stop: threading.Event | None
+        self,
+        planned: Plan,
+        desired: Desired,
+        tips: Sequence[str],
+        report: Report,
+        stop: threading.Event | None,
+        origin: str = "",
     ) -> Report:
+        """
+        :param tips: commits that local refs hold
+        :param origin: the site whose push this follows, ``""`` where that is not known
+        """
         repository = self._local.repository
         stuck = dict(report.stuck)
         deferred = set(report.deferred)
         moves = list(planned.moves)
         kept: list[str] = []
         with Hold() as hold:
-            supplied = self._supply.bring(self._wanted(moves, desired), self._haves(moves, observed), hold, stop)
+            haves = list(dict.fromkeys([*(move.old for move in moves if not move.creates), *tips]))[:_HAVES]
+            supplied = self._supply.bring(self._wanted(moves, desired), haves, hold, stop, origin=origin)
             stuck |= {move.ref: supplied.lacking[move.new] for move in moves if move.new in supplied.lacking}
             # A fetch takes its time: a push may have announced a ref since, and would find it moved under its hands.
             announced = self._in_flight() & {move.ref for move in moves}
             deferred |= announced
             moves = without(planned, announced | {move.ref for move in moves if move.new in supplied.lacking})
             if moves:
-                kept = repository.not_contained(moves)
+                kept = repository.not_contained(moves, parents=supplied.parents)
                 repository.keep(kept)
                 reached(Step.TIPS_KEPT)
                 seen = max(report.revision, desired.newest)
@@ -213,6 +276,9 @@ class Reconciler:
                 stuck |= hindered.stuck
                 deferred |= hindered.deferred | unmoved.unwanted
         head = self._set_head(planned.head, stuck, deferred)
+        news = [move.new for move in moves if not move.deletes]
+        recent = tuple(dict.fromkeys([*news, *tips]))[: follow.TIPS]
+        self._settled = Settled(report.revision, report.newest, report.locked, report.unadopted, recent)
         return replace(
             report,
             moved={move.ref: move for move in moves},
@@ -262,9 +328,8 @@ class Reconciler:
         """The oids that must be here before the moves, each with the value that asks for it."""
         return {move.new: desired.refs[move.ref] for move in moves if not move.deletes}
 
-    def _haves(self, moves: Sequence[Move], observed: Observed) -> list[str]:
+    def _tips(self, observed: Observed) -> list[str]:
         """Tips that local refs hold, the likeliest bases first: they bound the connectivity check and the negotiation."""
-        likely = [move.old for move in moves if not move.creates]
-        likely += [observed.refs[ref] for ref in (observed.head,) if ref in observed.refs]
-        likely += [oid for ref, oid in observed.refs.items() if ref.startswith("refs/heads/")]
-        return [oid for oid in dict.fromkeys(likely) if not is_zero(oid)][:64]
+        head = [observed.refs[observed.head]] if observed.head in observed.refs else []
+        heads = (oid for ref, oid in observed.refs.items() if ref.startswith("refs/heads/"))
+        return list(dict.fromkeys([*head, *islice(heads, _HAVES)]))

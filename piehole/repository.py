@@ -79,6 +79,13 @@ class Repository:
         found = git.lines(self.git("rev-parse", "--verify", "--quiet", "--end-of-options", ref, ok=(0, 1)))
         return found[0] if found else self.zero
 
+    def peek(self, ref: str) -> str | None:
+        """What the file of a ref says, most often its oid; None where it has no file of its own (packed, say)."""
+        try:
+            return keys.decode((self.git_dir / ref).read_bytes()[:4096].rstrip(b"\n"))
+        except OSError:
+            return None
+
     def symref_target(self, ref: str) -> str | None:
         """What ``ref`` points to where it is a symbolic ref."""
         if not (self.git_dir / "reftable").exists():
@@ -133,16 +140,25 @@ class Repository:
             for move in moves
         )
 
-    def not_contained(self, moves: Iterable[Move], kinds: Mapping[str, str] | None = None) -> list[str]:
+    def not_contained(
+        self,
+        moves: Iterable[Move],
+        kinds: Mapping[str, str] | None = None,
+        parents: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[str]:
         """The old tips that the moves would leave behind: those that the new value does not contain, and that exist here.
 
         :param kinds: what :meth:`kinds` says of all these oids, where that is known already
+        :param parents: of commits, where they are known already
         """
         pending = [move for move in moves if not move.creates and move.old != move.new]
         shallow = (self.git_dir / "shallow").exists()
-        parents = {} if shallow else self._parents(dict.fromkeys(move.new for move in pending if not move.deletes))
+        parents = {} if shallow else dict(parents or {})
+        news = dict.fromkeys(move.new for move in pending if not move.deletes and move.new not in parents)
+        if not shallow:
+            parents |= self._parents(news)
         # A parent is a commit, so these need no further look; most moves are by one commit.
-        safe = {(move.old, move.new) for move in pending if move.old in parents.get(move.new, ())}
+        safe = {(move.old, move.new) for move in pending if ancestry.reaches(parents, move.new, move.old)}
         unclear = [move for move in pending if (move.old, move.new) not in safe]
         if not unclear:
             return []

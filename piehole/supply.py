@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from piehole import keys, members, peers
@@ -24,17 +25,19 @@ from piehole.transfer.limits import Limits
 
 _LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
 _FEW: Final = 16  # peers that are looked up at first: in a group of a thousand sites each fetch would else read a thousand records
+_KNOWN_FOR: Final = 60.0  # seconds for which the peers are asked by the addresses that they had
 _ORIGINS: Final = 8  # push records that are looked up for one fetch,
 _SHARES: Final = 64  # and where no peer has all of it
 
 
 @dataclass(frozen=True, slots=True)
 class Supplied:
-    """What came. ``lacking``: the wanted oids that are not here, with a sentence why."""
+    """What came. ``lacking``: the wanted oids that are not here, with a sentence why. ``parents``: of commits that came, where known."""
 
     lacking: Mapping[str, str]
     peers: tuple[str, ...] = ()
     bytes: int = 0
+    parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +73,29 @@ class Supply:
         self._progress = progress
         self._failed = failed
         self._patience = patience
+        self._known: tuple[list[Peer], float] = ([], float("-inf"))  # the peers, and when they were looked up
 
     def bring(
-        self, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None = None
+        self,
+        wanted: Mapping[str, Value],
+        haves: Sequence[str],
+        hold: Hold,
+        stop: threading.Event | None = None,
+        *,
+        origin: str = "",
     ) -> Supplied:
         """Have the closure of every wanted oid here, proven and protected from pruning until ``hold`` ends.
 
         :param haves: tips that local refs hold
+        :param origin: the site to which this has just been pushed; given where the haves are known to exist
         :raises EtcdError: the peers could not be looked up
         """
         if not wanted:
             return Supplied({})
+        if origin:
+            fresh = self._from_origin(origin, wanted, haves, hold, stop)
+            if fresh is not None:
+                return fresh
         git_dir = self._local.git_dir
         look = connectivity.look(git_dir, list(wanted), bases=haves)
         missing, haves = look.missing, look.bases
@@ -119,6 +134,25 @@ class Supply:
                 batches += self._parts(turn, wanted, result.failures)
         return Supplied(lacking, tuple(dict.fromkeys(used)), received)
 
+    def _from_origin(
+        self, origin: str, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None
+    ) -> Supplied | None:
+        """What was pushed a moment ago, from who has it for certain, by what is known of the peers; None where that did not succeed.
+
+        Whether it is here already is not asked: it hardly ever is, and a peer sends nothing that the haves contain.
+        """
+        known, at = self._known
+        if time.monotonic() - at > _KNOWN_FOR or all(peer.site != origin for peer in known):
+            return None
+        if any((self._local.git_dir / "objects" / oid[:2] / oid[2:]).exists() for oid in wanted):
+            return None
+        revision = max(value.mod_revision for value in wanted.values())
+        first = peers.order(known, revision, origin, self._health.suspect)
+        result = self._from_any(first, sorted(wanted), haves, hold, stop)
+        if result.fetched is None:
+            return None
+        return Supplied({}, (result.site,), result.fetched.bytes, result.fetched.parents)
+
     def _candidates(self, wanted: Mapping[str, Value], few: int = 0) -> tuple[list[Peer], bool]:
         """The peers to ask, best first, and whether there are others.
 
@@ -137,6 +171,7 @@ class Supply:
             Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
         ]
         revision = max(value.mod_revision for value in wanted.values())
+        self._known = (found, time.monotonic())
         return peers.order(found, revision, origin, self._health.suspect), look.cut
 
     def _origin(self, wanted: Mapping[str, Value], newest: Sequence[KeyValue], deadline: Deadline) -> str:
@@ -220,6 +255,7 @@ class Supply:
             limits=self._limits,
             object_format=self._local.config.object_format,
             present=haves,
+            shared=self._local.config.shared,
             hold=attempt.hold,
             progress=progressed,
             stop=attempt.cancel,

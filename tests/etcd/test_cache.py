@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.cache import Cache, Gap
+from controller.cache import REMEMBERED, Cache, Gap
 from piehole.deadline import Deadline
 from piehole.etcd.model import Batch, Event, KeyValue, Snapshot
 from tests.support.wait import until
@@ -69,6 +69,54 @@ def test_the_cache_is_at_each_revision_what_etcd_is_and_no_view_ever_changes(
     assert cache.view("b").entries == etcd.bucket("b")
     for view, revision, entries in lent:
         assert (view.revision, view.entries) == (revision, entries)
+
+
+@given(steps, st.integers(0, 40))
+def test_what_has_changed_after_a_revision_is_what_differs(steps: list[tuple[bytes, bool, bool]], after: int) -> None:
+    etcd, cache = History(), Cache(bucket)
+    etcd.put(b"a/x")
+    cache.replace(etcd.snapshot())
+    past = {etcd.revision: (dict(etcd.kvs), cache.newest("a"))}
+    for key, delete, _ in steps:
+        cache.apply(etcd.batch(etcd.delete(key) if delete and key in etcd.kvs else etcd.put(key)))
+        past[etcd.revision] = (dict(etcd.kvs), cache.newest("a"))
+    changed = cache.changed("a", after)
+    if changed is None:  # nothing is known of the time before the listing, and of a bucket that was empty
+        assert after not in past or any(not any(b"a/" in key for key in kvs) for kvs, _ in past.values())
+        return
+    then = past.get(after, past[etcd.revision])[0]
+    assert {key for key in changed if key in etcd.kvs or key in then} == {
+        key for key in etcd.kvs.keys() | then.keys() if bucket(key) == "a" and etcd.kvs.get(key) != then.get(key)
+    }
+    assert all(then.get(key) == before for key, before in changed.items())
+
+
+def test_a_bucket_remembers_so_many_changes_and_says_where_it_does_not() -> None:
+    etcd, cache = History(), Cache(bucket)
+    cache.replace(etcd.snapshot())
+    cache.apply(etcd.batch(etcd.put(b"a/x")))
+    began = etcd.revision
+    for _ in range(REMEMBERED):
+        cache.apply(etcd.batch(etcd.put(b"a/y")))
+    assert cache.changed("a", began) == {b"a/y": None}
+    cache.apply(etcd.batch(etcd.put(b"a/y")))
+    assert cache.changed("a", began) is None
+    assert cache.changed("a", began + 1) is not None
+
+
+def test_a_listing_of_an_etcd_that_was_put_back_answers_for_nothing_of_before() -> None:
+    etcd, cache = History(), Cache(bucket)
+    cache.apply(etcd.batch(etcd.put(b"a/x")))
+    backup, revision = dict(etcd.kvs), etcd.revision
+    for _ in range(3):
+        cache.apply(etcd.batch(etcd.put(b"a/y")))
+    seen = etcd.revision
+    etcd.kvs, etcd.revision = backup, revision
+    cache.replace(etcd.snapshot())
+    for _ in range(5):
+        cache.apply(etcd.batch(etcd.put(b"a/x")))
+    assert etcd.revision > seen
+    assert cache.changed("a", seen) is None
 
 
 @given(steps, steps)

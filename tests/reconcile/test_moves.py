@@ -42,9 +42,15 @@ class Meanwhile(Supply):
         self._happens = happens
 
     def bring(
-        self, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None = None
+        self,
+        wanted: Mapping[str, Value],
+        haves: Sequence[str],
+        hold: Hold,
+        stop: threading.Event | None = None,
+        *,
+        origin: str = "",
     ) -> Supplied:
-        supplied = super().bring(wanted, haves, hold, stop)
+        supplied = super().bring(wanted, haves, hold, stop, origin=origin)
         self._happens()
         return supplied
 

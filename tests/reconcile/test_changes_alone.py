@@ -1,0 +1,241 @@
+"""A reconcile that looks only at the refs whose keys have changed, as a controller does it: with an informer's view.
+
+A ref of no concern that somebody has moved by hand tells whether all refs were looked at: a whole look puts it back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.cluster import Address, Cluster
+from piehole import inflight, keys, proc
+from piehole.deadline import Deadline
+from piehole.follow import FEW
+from piehole.peers import Health
+from piehole.reconcile import Reconciler, Report
+from piehole.supply import Supply
+from tests.reconcile.bed import MAIN, ZERO, Bed
+from tests.support.git import git
+
+SIDE = "refs/heads/side"
+
+
+class Follower:
+    """The site ``b``, which has settled, and whose ``side`` was then moved by hand."""
+
+    def __init__(self, bed: Bed) -> None:
+        self.bed = bed
+        bed.install("a", "b")
+        self.first = bed.commit("one")
+        bed.push("a", "HEAD:main", f"HEAD:{SIDE}", "HEAD:refs/heads/far/away")
+        self.local = bed.local("b")
+        config = self.local.config
+        self.cluster = Cluster(Address.of(config), lambda *_: None, lambda: None, lambda _: None)
+        self.cluster.start()
+        self.supply = Supply(self.local, Health())
+        self.reconciler = Reconciler(
+            self.local,
+            self.supply,
+            lambda: self.cluster.view("g"),
+            lambda: self.cluster.view("g").revision,
+            lambda revision: self.cluster.changed("g", revision),
+        )
+        assert self.look().whole
+        self.stray = bed.commit("by hand")
+        git(bed.path("b"), "fetch", "-q", str(bed.work), f"+HEAD:{SIDE}")
+
+    def look(self) -> Report:
+        assert self.cluster.informer.wait_for(self.bed.etcd.revision(), Deadline(10))
+        return self.reconciler.run()
+
+    def strayed(self) -> bool:
+        return self.bed.at("b", SIDE) == self.stray
+
+
+@pytest.fixture
+def follower(bed: Bed) -> Iterator[Follower]:
+    one = Follower(bed)
+    yield one
+    one.cluster.stop()
+    one.cluster.join()
+
+
+def test_only_what_has_changed_is_looked_at_and_everything_once_nothing_has(follower: Follower) -> None:
+    bed = follower.bed
+    new = bed.commit("two", onto=follower.first)
+    bed.push("a", "HEAD:main", "HEAD:refs/heads/new", ":refs/heads/far/away")
+    report = follower.look()
+    assert not report.whole
+    assert report.converged
+    assert set(report.moved) == {MAIN, "refs/heads/new", "refs/heads/far/away"}
+    assert report.revision == report.newest == bed.etcd.revision()
+    assert bed.refs("b") == {MAIN: new, "refs/heads/new": new, SIDE: follower.stray}
+    report = follower.look()
+    assert report.whole
+    assert bed.refs("b") == {MAIN: new, "refs/heads/new": new, SIDE: follower.first}
+    assert bed.kept("b") == {follower.stray, follower.first}
+    assert bed.complete("b")
+
+
+def test_a_push_that_went_through_here_leaves_nothing_to_do(follower: Follower) -> None:
+    bed = follower.bed
+    bed.commit("two", onto=follower.first)
+    bed.push("b")
+    report = follower.look()
+    assert (report.whole, report.converged, dict(report.moved)) == (False, True, {})
+    assert report.newest == bed.etcd.revision()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_ref_that_is_not_where_it_was_is_a_matter_for_a_whole_look(follower: Follower, packed: bool) -> None:
+    bed = follower.bed
+    bed.move("b", MAIN, follower.stray)
+    if packed:
+        git(bed.path("b"), "pack-refs", "--all")
+    new = bed.commit("two", onto=follower.first)
+    bed.push("a")
+    # (Of a packed one git has to tell.)
+    assert [follower.look().whole, follower.look().whole][packed]
+    assert bed.refs("b") == {MAIN: new, SIDE: follower.first, "refs/heads/far/away": follower.first}
+    assert follower.stray in bed.kept("b")
+
+
+def test_a_ref_that_is_packed_is_followed(follower: Follower) -> None:
+    bed = follower.bed
+    git(bed.path("b"), "pack-refs", "--all")
+    new = bed.commit("two", onto=follower.first)
+    bed.push("a")
+    assert not follower.look().whole
+    assert bed.tip("b") == new
+
+
+def test_what_was_replaced_by_force_is_kept(follower: Follower) -> None:
+    bed = follower.bed
+    old = bed.commit("two", onto=follower.first)
+    bed.push("a")
+    follower.look()
+    new = bed.commit("another two", onto=follower.first)
+    bed.push("a", "+HEAD:main")
+    report = follower.look()
+    assert not report.whole
+    assert bed.tip("b") == new
+    assert bed.kept("b") >= {old}
+
+
+def test_a_name_that_stands_in_the_way_is_a_matter_for_a_whole_look(follower: Follower) -> None:
+    bed = follower.bed
+    git(bed.path("b"), "update-ref", "refs/heads/here", follower.first)  # the group has no opinion
+    bed.push("a", f"{follower.first}:refs/heads/here/below")
+    for _ in range(2):
+        report = follower.look()
+    assert report.whole
+    assert report.converged
+    assert bed.at("b", "refs/heads/here/below") == follower.first
+    assert bed.at("b", "refs/heads/here") == ""
+
+
+@pytest.mark.parametrize("name", [keys.HEAD, MAIN])
+def test_what_an_administrator_writes_is_a_matter_for_a_whole_look(follower: Follower, name: str) -> None:
+    bed = follower.bed
+    bed.put(name, f"ref: {SIDE}" if name == keys.HEAD else "locked")
+    report = follower.look()
+    assert report.whole
+    assert not follower.strayed()
+    assert bed.head("b") == (SIDE if name == keys.HEAD else MAIN)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_the_end_of_a_lock_is_a_matter_for_a_whole_look(follower: Follower, removed: bool) -> None:
+    bed = follower.bed
+    bed.put(MAIN, "locked")
+    assert set(follower.look().locked) == {MAIN}
+    if removed:
+        bed.etcd.delete(bed.key(MAIN))
+    else:
+        bed.put(MAIN, follower.first)
+    report = follower.look()
+    assert report.whole
+    assert dict(report.locked) == {}
+    assert report.unadopted == ((MAIN,) if removed else ())
+
+
+def test_a_value_put_by_hand_is_followed_with_no_push_behind_it(follower: Follower) -> None:
+    bed = follower.bed
+    bed.commit("two", onto=follower.first)
+    bed.push("a")
+    follower.look()
+    bed.put(MAIN, follower.first)
+    report = follower.look()
+    assert not report.whole
+    assert bed.tip("b") == follower.first
+    assert report.newest == bed.etcd.revision()
+
+
+def test_more_changes_than_are_remembered_are_a_matter_for_a_whole_look(follower: Follower) -> None:
+    for number in range(FEW + 1):
+        follower.bed.put(f"refs/tags/{number}", follower.first)
+    report = follower.look()
+    assert report.whole
+    assert len(report.moved) == FEW + 2
+    assert not follower.strayed()
+
+
+def test_a_ref_in_the_hands_of_a_push_is_left_to_it_and_looked_at_again(follower: Follower) -> None:
+    bed = follower.bed
+    new = bed.commit("two", onto=follower.first)
+    bed.push("a")
+    record = inflight.Record(str(bed.path("b")), proc.identity(os.getpid()) or "").open()
+    record.announce(inflight.Announcement(MAIN, follower.first, "1" * 40, "[1,0,1,0,0,[0],1]", managed=True))
+    report = follower.look()
+    assert (report.deferred, report.converged) == ((MAIN,), False)
+    bed.push("a", "HEAD:refs/heads/later")
+    Path(record.path).unlink()
+    report = follower.look()
+    assert report.whole
+    assert report.converged
+    assert bed.tip("b") == bed.at("b", "refs/heads/later") == new
+
+
+def test_what_no_peer_has_is_looked_for_everywhere_and_the_rest_moves(follower: Follower) -> None:
+    bed = follower.bed
+    new = bed.commit("two", onto=follower.first)
+    bed.push("a")
+    bed.put("refs/heads/lost", "1" * 40)
+    report = follower.look()
+    assert report.whole
+    assert set(report.stuck) == {"refs/heads/lost"}
+    assert bed.tip("b") == new
+    assert MAIN in report.moved
+    assert not report.converged
+    bed.put("refs/heads/lost", ZERO)
+    assert follower.look().converged
+
+
+def test_after_forgetting_everything_is_looked_at(follower: Follower) -> None:
+    bed = follower.bed
+    bed.commit("two", onto=follower.first)
+    bed.push("a")
+    follower.reconciler.forget()
+    assert follower.look().whole
+    assert not follower.strayed()
+
+
+def test_an_origin_that_is_gone_is_no_hindrance(follower: Follower) -> None:
+    bed = follower.bed
+    bed.install("c")
+    assert bed.reconcile("c").status == 0
+    bed.commit("two", onto=follower.first)
+    bed.push("a")
+    follower.look()  # the peers are known now
+    new = bed.commit("three")
+    bed.push("c")
+    assert bed.reconcile("a").status == 0
+    bed.path("c").rename(bed.path("gone"))
+    report = follower.look()
+    assert report.converged
+    assert report.peers == ("a",)
+    assert bed.tip("b") == new
