@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from piehole.deadline import Deadline
 from piehole.errors import Compacted
@@ -30,40 +30,41 @@ class View:
 REMEMBERED: Final = 512
 
 
+class Change(NamedTuple):
+    """What a key held before and after; None: nothing."""
+
+    revision: int
+    key: bytes
+    before: KeyValue | None
+    after: KeyValue | None
+
+
 @dataclass(slots=True)
 class _Bucket:
-    """``lent``: a view holds ``entries``, so the next change must be made to a copy. ``past``: each change after the revision
-    ``since``, with what the key held before it.
-    """
+    """``lent``: a view holds ``entries``, so the next change must be made to a copy. ``past``: each change after the revision ``since``."""
 
     since: int
     entries: dict[bytes, KeyValue] = field(default_factory=dict)
     lent: bool = False
-    past: deque[tuple[int, bytes, KeyValue | None]] = field(default_factory=deque)
+    past: deque[Change] = field(default_factory=deque)
 
     def put(self, kv: KeyValue) -> None:
         self._own()
-        self._note(kv.mod_revision, kv.key)
+        self._note(kv.mod_revision, kv.key, kv)
         self.entries[kv.key] = kv
 
     def remove(self, key: bytes, revision: int) -> None:
         self._own()
-        self._note(revision, key)
+        self._note(revision, key, None)
         self.entries.pop(key, None)
 
-    def changed(self, after: int) -> dict[bytes, KeyValue | None] | None:
-        if after < self.since:
-            return None
-        found: dict[bytes, KeyValue | None] = {}
-        for revision, key, before in self.past:
-            if revision > after:
-                found.setdefault(key, before)
-        return found
+    def changes(self, after: int) -> list[Change] | None:
+        return None if after < self.since else [change for change in self.past if change.revision > after]
 
-    def _note(self, revision: int, key: bytes) -> None:
-        self.past.append((revision, key, self.entries.get(key)))
+    def _note(self, revision: int, key: bytes, kv: KeyValue | None) -> None:
+        self.past.append(Change(revision, key, self.entries.get(key), kv))
         if len(self.past) > REMEMBERED:
-            self.since = self.past.popleft()[0]
+            self.since = self.past.popleft().revision
 
     def _own(self) -> None:
         if self.lent:
@@ -111,16 +112,13 @@ class Cache:
         """The revision of the last change of this bucket that was told by a watch; 0 where that is not known."""
         with self._changed:
             found = self._buckets.get(bucket)
-            return found.past[-1][0] if found is not None and found.past else 0
+            return found.past[-1].revision if found is not None and found.past else 0
 
-    def changed(self, bucket: str, after: int) -> dict[bytes, KeyValue | None] | None:
-        """The keys that have changed after a revision, with what they held at it (None: nothing).
-
-        None: too much has happened since, or etcd was listed anew.
-        """
+    def changes(self, bucket: str, after: int) -> list[Change] | None:
+        """All changes after a revision, the oldest first. None: too much has happened since, or etcd was listed anew."""
         with self._changed:
             found = self._buckets.get(bucket)
-            return None if found is None else found.changed(after)
+            return None if found is None else found.changes(after)
 
     def buckets(self) -> set[str]:
         """The names of the buckets that hold a key."""

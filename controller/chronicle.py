@@ -1,25 +1,28 @@
 """What this controller sees the group's refs do, on its way to the local log (``piehole log`` reads it, :mod:`piehole.journal`).
 
-It compares one view of the group with the next. Values that came and went between two views are not seen; etcd's own history
-has them, as far back as it goes. Where the pusher is no longer known, nothing is written: the log guesses nothing.
+What the informer has heard is noted, change by change. Where that was too much, one view of the group is compared with the next: values
+that came and went between the two are not seen; etcd's own history has them, as far back as it goes. Where the pusher is no longer
+known, nothing is written: the log guesses nothing.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from controller.cache import Change
 from piehole import journal, keys
 from piehole.errors import PieholeError
 from piehole.etcd.model import KeyValue
-from piehole.follow import Changed
 from piehole.journal import Entry
 from piehole.readout import Readout
 from piehole.records import PushRecord
 
+# All changes after a revision, each with its name, the oldest first; None where they are not known.
+Past = Sequence[tuple[str, Change]] | None
 _LOOKED_UP: Final = 100  # revisions whose push record is asked of etcd, in one writing
 
 
@@ -35,12 +38,12 @@ class Chronicle:
         git_dir: Path,
         none: str,
         lookup: Callable[[int], PushRecord | None],
-        changed: Callable[[int], Changed] = lambda _: None,
+        past: Callable[[int], Past] = lambda _: None,
     ) -> None:
         self._git_dir = git_dir
         self._none = none
         self._lookup = lookup
-        self._changed = changed
+        self._past = past
         self._lock = threading.Lock()
         self._last: Readout | None = None
         self._since: int | None = None
@@ -59,13 +62,13 @@ class Chronicle:
                 readout.revision,
             )  # etcd was put back in time: what was seen before says nothing
         # (Asked after the readout was made, so it names all that the readout has.)
-        before: Changed = self._changed(self._since)
-        now = readout.entries
-        if before is None:
-            before = self._last.entries if self._last is not None else {}
+        past = self._past(self._since)
+        if past is not None:
+            found = list(told([one for one in past if one[1].revision <= readout.revision], self._none))
         else:
-            now = {name: now[name] for name in before if name in now}
-        found = list(changes(before, now, readout.entries.get(keys.PUSH), self._since, self._none))
+            found = list(
+                changes(self._last.entries if self._last is not None else {}, readout, self._since, self._none)
+            )
         with self._lock:
             self._pending += found
             pending = bool(self._pending)
@@ -103,15 +106,23 @@ class Chronicle:
         return len(entries)
 
 
-def changes(
-    before: Mapping[str, KeyValue | None], now: Mapping[str, KeyValue], push: KeyValue | None, since: int, none: str
-) -> Iterator[tuple[Entry, bool]]:
-    """What has changed after revision ``since``, in the order of revisions; whether it is known who did it.
+def told(past: Sequence[tuple[str, Change]], none: str) -> Iterator[tuple[Entry, bool]]:
+    """What these changes were; whether it is known who made them."""
+    pushes = {change.revision: change.after for name, change in past if name == keys.PUSH}
+    for name, change in past:
+        if name in (keys.PUSH, keys.FENCE) or change.after is None:
+            continue
+        old = none if change.before is None else _text(change.before)
+        entry = Entry(change.revision, name, old, _text(change.after), "", "", "")
+        push = pushes.get(change.revision)
+        yield (entry, False) if push is None else (_signed(entry, _record(push.value)), True)
 
-    :param push: the record of the newest push
-    """
+
+def changes(before: Mapping[str, KeyValue], now: Readout, since: int, none: str) -> Iterator[tuple[Entry, bool]]:
+    """What has changed after revision ``since``, in the order of revisions; whether it is known who did it."""
+    push = now.entries.get(keys.PUSH)
     fresh = sorted(
-        ((kv.mod_revision, name, kv) for name, kv in now.items() if kv.mod_revision > since),
+        ((kv.mod_revision, name, kv) for name, kv in now.entries.items() if kv.mod_revision > since),
         key=lambda one: one[:2],
     )
     for revision, name, kv in fresh:

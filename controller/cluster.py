@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from controller.cache import Change
 from controller.informer import Informer
 from piehole.config import Config
 from piehole.errors import EtcdError
@@ -96,12 +97,21 @@ class Cluster:
 
         None: too much has happened since, or etcd was listed anew.
         """
-        found = self.informer.changed(group, after)
+        found = self.changes(group, after)
         if found is None:
             return None
+        changed: dict[str, KeyValue | None] = {}
+        for name, change in found:
+            if name not in (PUSH, FENCE):
+                changed.setdefault(name, change.before)
+        return changed
+
+    def changes(self, group: str, after: int) -> list[tuple[str, Change]] | None:
+        """All changes of the group after a revision, each with the name of its key, the oldest first; None as for :meth:`changed`."""
+        found = self.informer.changes(group, after)
         start = self.keyspace.group_refs(group)
-        named = ((name_below(start, key), before) for key, before in found.items())
-        return {name: before for name, before in named if name is not None and name not in (PUSH, FENCE)}
+        named = ((name_below(start, change.key), change) for change in found or ())
+        return None if found is None else [(name, change) for name, change in named if name is not None]
 
     def newest_push(self, group: str) -> KeyValue | None:
         """The record of the group's newest change, where that was a push."""

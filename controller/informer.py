@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from controller.cache import Cache, View
+from controller.cache import Cache, Change, View
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError, EtcdUnreachable
 from piehole.etcd.client import Etcd
@@ -142,8 +142,8 @@ class Informer:
     def newest(self, bucket: str) -> int:
         return self._cache.newest(bucket)
 
-    def changed(self, bucket: str, after: int) -> Mapping[bytes, KeyValue | None] | None:
-        return self._cache.changed(bucket, after)
+    def changes(self, bucket: str, after: int) -> list[Change] | None:
+        return self._cache.changes(bucket, after)
 
     def wait_for(self, revision: int, deadline: Deadline) -> bool:
         """Wait until the cache holds everything up to ``revision``; false when that did not come in time."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from controller.chronicle import Chronicle
+from controller.chronicle import Chronicle, Past
 from controller.cluster import Cluster
 from controller.tidying import Tidying
 from piehole import keys, once, progress, standing
@@ -91,7 +91,7 @@ class Served:
             self._changed,
         )
         self._peers: dict[str, str] = {}  # what was last said of a peer that failed
-        self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at, self._changed)
+        self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at, self._past)
         self._tidying = Tidying(self.local, self._guarded, clock)
         self._checked_in = -1
         self._fence = 0  # of the group, when the standing was last found good
@@ -109,6 +109,9 @@ class Served:
 
     def _changed(self, revision: int) -> Changed:
         return self.cluster.changed(self.config.group, revision)
+
+    def _past(self, revision: int) -> Past:
+        return self.cluster.changes(self.config.group, revision)
 
     def view(self) -> Readout | None:
         """The group's keys as the informer has them, for a push; None where this site's standing is not known to be good now."""

@@ -4,9 +4,10 @@ Starting Python costs 10 to 15 ms, and a push of a thousand refs has two thousan
 ``update`` and ``reference-transaction`` are shell (hooks/shim.sh), and ask this process through two pipes. No file of the repository
 stands for these: whoever may open ``/proc/PID/fd/N`` of this process is its own account (proc(5)), and where it has died there is
 nothing to open. It tells its pid in the push's in-flight record. While a third descriptor is open, all commands of the push that
-are still to come have been let pass and announced, so that ``update`` needs no answer. ::
+are still to come may pass, so ``update`` waits for no answer. ::
 
     PID HOOK ARGUMENTS...           a line of the hook PID, which waits; the lines on its standard input are read from there
+    PID passed ARGUMENTS...         a line of the hook `update`, which has let this command pass
     PID STATUS WORDS...             the answer: the exit status of the hook, and what it says to the pusher
     PID yourself                    the hook has to decide without this process
 
@@ -64,17 +65,9 @@ class Foreseeing:
         known = self._foreseen.pop(command, None) if monotonic() <= self.until else None
         return None if known is None else [known]
 
-    def all_to_come(self) -> dict[str, str]:
-        """What was foreseen for the commands that are still to come; nothing where it is not known for all of them."""
-        known = {one: self._foreseen[one] for one in self._pending if one in self._foreseen}
-        return known if len(known) == len(self._pending) and monotonic() <= self.until else {}
-
-    def passed(self, lines: list[str]) -> None:
-        """These lines of a transaction have come."""
-        for line in lines:
-            old, _, rest = line.partition(" ")
-            new, _, ref = rest.partition(" ")
-            self._pending.pop(f"{ref} {old} {new}", None)
+    def all_may_pass(self) -> bool:
+        """Whether all commands that are still to come were foreseen to."""
+        return bool(self._pending) and self._pending.keys() <= self._foreseen.keys()
 
     def ask(self, question: list[str]) -> list[str]:
         """
@@ -131,18 +124,15 @@ def begin(libraries: str, lines: list[str]) -> None:
             foreseeing.foresee(decide, record)
         except Yourself:
             return
-    requests, answers, noted = os.pipe(), os.pipe(), os.pipe()
+    requests, answers = os.pipe(), os.pipe()
     os.dup2(requests[0], REQUESTS, inheritable=False)
     os.dup2(answers[1], ANSWERS, inheritable=False)
     child = os.fork()
     if child:
         record.note_helper(child, REQUESTS, ANSWERS)
-        os.close(noted[1])
         return
     try:
         _let_go()
-        os.close(noted[1])
-        os.read(noted[0], 1)  # the helper's line stands before all that it announces
         # (This process keeps the other ends, too: so the pipes have no end while it lives.)
         Helper(hook, git, name, foreseeing, answers[0]).serve()
     finally:
@@ -195,12 +185,19 @@ class Helper:
             self._passing = False
         elif until != self._tried:
             self._tried = until
-            if self._hook.passes(self._foreseeing.all_to_come()):
+            if self._foreseeing.all_may_pass():
                 os.dup2(self._unread, PASSED, inheritable=False)
                 self._passing = True
 
     def _answer(self, line: str) -> None:
         pid, hook, *arguments = line.split(" ", 2)
+        if hook == "passed":
+            # Where it is refused after all, there is no announcement, and `prepared` lets nothing move.
+            try:
+                self._hook.awaited_by("", []).run(["update", *" ".join(arguments).split(" ")], [])
+            except Yourself:
+                pass
+            return
         who = proc.child(int(pid), self._receive_pack)
         if who is None:  # it has ended, or it is of another receive-pack that had this pid
             return
@@ -209,7 +206,6 @@ class Helper:
             lines = _standard_input(pid) if hook == "reference-transaction" else []
             words = " ".join(arguments).split(" ")
             status = str(self._hook.awaited_by(who, said).run([hook, *words], lines))
-            self._foreseeing.passed(lines)
         except Yourself:
             status = "yourself"
         try:

@@ -123,51 +123,21 @@ class Hook:
                 "reserved",
                 f"this push uses the namespace {self._namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others.",
             )
-        record = self._begin_update()
-        self._check_number(record)
-        command = f"{ref} {old} {new}"
-        answer = self._decide.answer(record, ["admit", f"command {command}"])
-        self._announce(record, {command: answer[0]})
-
-    def passes(self, foreseen: dict[str, str]) -> bool:
-        """Announce these commands, ``REF OLD NEW``, with what an admission said of each; false: each must be admitted by itself.
-
-        No admission is asked for here, so nothing that changes in the meantime is noticed before the swap.
-        """
-        if not foreseen or self._namespace:
-            return False
-        try:
-            record = self._begin_update()
-            if len(record.waiting.union(one.partition(" ")[0] for one in foreseen)) > _MOST:
-                return False
-            self._announce(record, foreseen)
-        except (Refused, OSError):
-            return False
-        return True
-
-    def _begin_update(self) -> inflight.Record:
         self._check_gate()
         reached(Step.UPDATE_BEGUN)
-        return self._load(self._new_record().open)
-
-    def _announce(self, record: inflight.Record, admitted: dict[str, str]) -> None:
-        """Announce these commands, ``REF OLD NEW``, of each of which an admission said this word.
-
-        :raises Refused: it has refused one
-        """
+        record = self._load(self._new_record().open)
+        self._check_number(record)
+        answer = self._decide.answer(record, ["admit", f"command {ref} {old} {new}"])
+        word, _, rest = answer[0].partition(" ")
         reached(Step.ADMITTING)
-        commands = ((*command.split(" "), word) for command, word in admitted.items())
-        record.announce(*(self._admitted(ref, old, new, word) for ref, old, new, word in commands))
-        reached(Step.ANNOUNCED)
-
-    def _admitted(self, ref: str, old: str, new: str, answer: str) -> inflight.Announcement:
-        word, _, rest = answer.partition(" ")
         if word == "take":
             self._check_reflog(ref)
-            return inflight.Announcement(ref, old, new, rest, managed=True)
-        if word == "free":
-            return inflight.Announcement(ref, old, new, "-", managed=False)
-        raise self._refused([answer])
+            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))
+        elif word == "free":
+            record.announce(inflight.Announcement(ref, old, new, "-", managed=False))
+        else:
+            raise self._refused(answer)
+        reached(Step.ANNOUNCED)
 
     def prepared(self, lines: list[str]) -> None:
         """Swap all refs of this transaction, whose locks git holds; the gate is closed except where it is known to be open."""

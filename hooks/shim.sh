@@ -13,9 +13,11 @@ ask() {
 			read -r word helper requests answers && [ "$word" != helper ] || break
 		done <"$record"
 		[ "$word" = helper ] && [ -p "/proc/$helper/fd/$answers" ] || continue
-		# All commands of the push have passed. The gate is looked at each time: without it, they would move unagreed.
-		[ "$hook" = update ] && [ -p "/proc/$helper/fd/$((answers + 1))" ] &&
-			[ -x "${GIT_DIR:-.}/hooks/reference-transaction" ] && exit 0
+		# All commands of the push may pass. The gate is looked at each time: without it, they would move unagreed.
+		if [ "$hook" = update ] && [ -p "/proc/$helper/fd/$((answers + 1))" ] &&
+			[ -x "${GIT_DIR:-.}/hooks/reference-transaction" ]; then
+			printf '%s\n' "$$ passed $*" >"/proc/$helper/fd/$requests" && exit 0
+		fi
 		{
 			printf '%s\n' "$$ $hook $*" >&8 || return 0
 			asked=1

@@ -127,10 +127,9 @@ class Record:
         self.waited = 0.0
         return self.load()
 
-    def announce(self, *announcements: Announcement) -> None:
-        self._append("".join(map(_line, announcements)))
-        for one in announcements:
-            self._note(one)
+    def announce(self, one: Announcement) -> None:
+        self._append(_line(one))
+        self._note(one)
 
     def note_helper(self, pid: int, requests: int, answers: int) -> None:
         self._append(f"helper {pid} {requests} {answers}\n")

@@ -80,10 +80,15 @@ def test_what_has_changed_after_a_revision_is_what_differs(steps: list[tuple[byt
     for key, delete, _ in steps:
         cache.apply(etcd.batch(etcd.delete(key) if delete and key in etcd.kvs else etcd.put(key)))
         past[etcd.revision] = (dict(etcd.kvs), cache.newest("a"))
-    changed = cache.changed("a", after)
-    if changed is None:  # nothing is known of the time before the listing, and of a bucket that was empty
+    changes = cache.changes("a", after)
+    if changes is None:  # nothing is known of the time before the listing, and of a bucket that was empty
         assert after not in past or any(not any(b"a/" in key for key in kvs) for kvs, _ in past.values())
         return
+    changed: dict[bytes, KeyValue | None] = {}
+    for change in changes:
+        changed.setdefault(change.key, change.before)
+    assert [change.revision for change in changes] == sorted(change.revision for change in changes)
+    assert {change.key: change.after for change in changes} == {key: etcd.kvs.get(key) for key in changed}
     then = past.get(after, past[etcd.revision])[0]
     assert {key for key in changed if key in etcd.kvs or key in then} == {
         key for key in etcd.kvs.keys() | then.keys() if bucket(key) == "a" and etcd.kvs.get(key) != then.get(key)
@@ -98,10 +103,10 @@ def test_a_bucket_remembers_so_many_changes_and_says_where_it_does_not() -> None
     began = etcd.revision
     for _ in range(REMEMBERED):
         cache.apply(etcd.batch(etcd.put(b"a/y")))
-    assert cache.changed("a", began) == {b"a/y": None}
+    assert [change.after for change in cache.changes("a", began) or []][-1] == etcd.kvs[b"a/y"]
     cache.apply(etcd.batch(etcd.put(b"a/y")))
-    assert cache.changed("a", began) is None
-    assert cache.changed("a", began + 1) is not None
+    assert cache.changes("a", began) is None
+    assert cache.changes("a", began + 1) is not None
 
 
 def test_a_listing_of_an_etcd_that_was_put_back_answers_for_nothing_of_before() -> None:
@@ -116,7 +121,7 @@ def test_a_listing_of_an_etcd_that_was_put_back_answers_for_nothing_of_before() 
     for _ in range(5):
         cache.apply(etcd.batch(etcd.put(b"a/x")))
     assert etcd.revision > seen
-    assert cache.changed("a", seen) is None
+    assert cache.changes("a", seen) is None
 
 
 @given(steps, steps)

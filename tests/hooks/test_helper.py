@@ -275,7 +275,6 @@ def test_update_asks_nothing_where_all_commands_have_passed(world: World) -> Non
     with serving(site):
         pushing, passed = begin_push(site, work, "HEAD:main", "HEAD:side")
         until(passed.exists, 20)
-        assert [len(one.announced) for one in inflight.records(str(site))] == [2]
         os.kill(helper_of(site), 19)
         (site / "go").touch()
         until((site / f"{MAIN}.lock").exists, 20)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from controller.cache import Change
 from controller.chronicle import Chronicle
 from piehole import journal, keys
 from piehole.etcd.model import KeyValue
@@ -42,3 +44,23 @@ def test_what_could_not_be_written_is_written_the_next_time(tmp_path: Path, monk
     assert chronicle.see(at(3, "3" * 40))
     chronicle.write()
     assert [entry.revision for entry in journal.read(tmp_path)] == [2, 3]
+
+
+def test_what_came_and_went_between_two_looks_is_noted_with_who_pushed_it(tmp_path: Path) -> None:
+    seen = [at(revision, str(revision) * 40).entries for revision in (1, 2, 3)]
+    past = [
+        (name, Change(now[name].mod_revision, now[name].key, before[name], now[name]))
+        for before, now in pairwise(seen)
+        for name in (REF, keys.PUSH)
+    ]
+    deleted = [(REF, Change(4, b"k", seen[2][REF], None))]
+    known: list[tuple[str, Change]] = []
+    chronicle = Chronicle(tmp_path, zero("sha1"), lambda _: None, lambda _: known)
+    chronicle.see(at(1, "1" * 40))
+    known += past + deleted
+    chronicle.see(at(3, "3" * 40))
+    chronicle.write()
+    assert [(entry.revision, entry.old, entry.new, entry.site) for entry in journal.read(tmp_path)] == [
+        (2, "1" * 40, "2" * 40, "a"),
+        (3, "2" * 40, "3" * 40, "a"),
+    ]

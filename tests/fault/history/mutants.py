@@ -91,11 +91,12 @@ MUTANTS: Final = (
         (
             Patch(
                 "hooks/main.py",
-                "        self._announce(record, {command: answer[0]})\n",
-                "        self._announce(record, {command: answer[0]})\n"
-                "        self._propose(record, [record.announced[ref]])\n",
+                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
+                '        elif word == "free":\n',
+                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
+                "            self._propose(record, [record.announced[ref]])\n"
+                '        elif word == "free":\n',
             ),
-            Patch("hooks/main.py", "        if not foreseen or self._namespace:\n", "        if True:\n"),
             Patch(
                 "hooks/main.py",
                 "if one is not None]\n",
