@@ -46,6 +46,7 @@ class Foreseeing:
     def __init__(self, connection: ask.Connection | None, commands: list[str]) -> None:
         self._connection = connection
         self._pending = dict.fromkeys(commands)
+        self._in_one = len(commands) <= _AT_ONCE
         self._foreseen: dict[str, str] = {}
         self.until = 0.0  # when what was foreseen is too old
 
@@ -66,8 +67,10 @@ class Foreseeing:
         return None if known is None else [known]
 
     def all_may_pass(self) -> bool:
-        """Whether all commands that are still to come were foreseen to."""
-        return bool(self._pending) and self._pending.keys() <= self._foreseen.keys()
+        """Whether all commands that are still to come were foreseen to. Of too many for one question this is never said: where they are
+        too many for the group as well, `update` has to say so.
+        """
+        return self._in_one and bool(self._pending) and self._pending.keys() <= self._foreseen.keys()
 
     def ask(self, question: list[str]) -> list[str]:
         """
