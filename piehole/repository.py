@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from errno import ENAMETOOLONG
+from errno import ELOOP, ENAMETOOLONG
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from piehole import ancestry, git, keys, loose
@@ -82,9 +83,14 @@ class Repository:
     def peek(self, ref: str) -> str | None:
         """What the file of a ref says, most often its oid; None where it has no file of its own (packed, say)."""
         try:
-            return keys.decode((self.git_dir / ref).read_bytes()[:4096].rstrip(b"\n"))
-        except OSError:
-            return None
+            descriptor = os.open(self.git_dir / ref, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            return "a symbolic link" if error.errno == ELOOP else None
+        try:
+            regular = S_ISREG(os.fstat(descriptor).st_mode)
+            return keys.decode(os.read(descriptor, 4096).rstrip(b"\n")) if regular else None
+        finally:
+            os.close(descriptor)
 
     def symref_target(self, ref: str) -> str | None:
         """What ``ref`` points to where it is a symbolic ref."""

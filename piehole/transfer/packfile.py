@@ -5,11 +5,10 @@ What is read may come from a peer: nothing is inflated beyond a budget, and what
 
 from __future__ import annotations
 
-import mmap
 import zlib
 from dataclasses import dataclass
 from hashlib import new
-from typing import Final
+from typing import Final, Protocol, overload
 
 from dulwich.errors import ApplyDeltaError
 from dulwich.pack import apply_delta
@@ -65,7 +64,16 @@ def oid_of(thing: Object, object_format: str) -> bytes:
     return new(object_format, b"%s %d\0" % (KINDS[thing.kind], len(thing.content)) + thing.content).digest()
 
 
-def entry_at(data: bytes | mmap.mmap, offset: int, width: int, budget: Budget) -> Entry:
+class Bytes(Protocol):
+    """A pack, in memory or on disk."""
+
+    @overload
+    def __getitem__(self, place: int, /) -> int: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> bytes: ...
+
+
+def entry_at(data: Bytes, offset: int, width: int, budget: Budget) -> Entry:
     """The entry at this offset.
 
     :param width: bytes of an oid
@@ -129,7 +137,7 @@ def _number(delta: bytes, at: int) -> tuple[int, int]:
     return number, at
 
 
-def _inflated(data: bytes | mmap.mmap, at: int, size: int) -> tuple[bytes, int]:
+def _inflated(data: Bytes, at: int, size: int) -> tuple[bytes, int]:
     """The stream of ``size`` bytes that begins there, and where it ends."""
     stream = zlib.decompressobj()
     parts: list[bytes] = []

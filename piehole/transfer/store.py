@@ -6,14 +6,13 @@ object is hashed, so nothing that is damaged is relied upon.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import zlib
 from bisect import bisect_left
 from hashlib import new
 from pathlib import Path
-from typing import Final
+from typing import Final, overload
 
 from piehole.transfer.packfile import (
     KINDS,
@@ -29,12 +28,13 @@ from piehole.transfer.packfile import (
 _INDEX: Final = b"\377tOc\0\0\0\2"
 _NAMES: Final = 8 + 256 * 4
 _FAR: Final = 1 << 31
+_NUMBER: Final = {4: ">I", 8: ">Q"}
 _CHAIN: Final = 256  # deltas upon each other; git makes 50
 _KINDS: Final = {name: kind for kind, name in KINDS.items()}
 
 
 class Store:
-    """Reads objects of ``git_dir`` for one transfer, and remembers them. What it maps is unmapped with it.
+    """Reads objects of ``git_dir`` for one transfer, and remembers them. What it opens is closed with it.
 
     :param budget: how much may be inflated on the way, over all reads
     """
@@ -46,7 +46,7 @@ class Store:
         self._budget = budget
         self._read: dict[bytes, Object] = {}
         self._packs: list[Path] | None = None
-        self._maps: dict[Path, mmap.mmap] = {}
+        self._files: dict[Path, _File] = {}
 
     def read(self, oid: bytes) -> Object:
         """The object of this oid.
@@ -87,7 +87,7 @@ class Store:
         pack, offset = self._place(oid)
         deltas: list[bytes] = []
         while len(deltas) < _CHAIN:
-            entry: Entry = entry_at(self._map(pack), offset, self._width, self._budget)
+            entry: Entry = entry_at(self._file(pack), offset, self._width, self._budget)
             if entry.base is None:
                 thing = Object(entry.kind, entry.content)
                 for delta in reversed(deltas):
@@ -104,7 +104,7 @@ class Store:
         if self._packs is None:
             self._packs = self._listed()
         for number, index in enumerate(self._packs):
-            offset = self._offset(self._map(index), oid)
+            offset = self._offset(self._file(index), oid)
             if offset is not None:
                 # What came together is asked for together.
                 self._packs.insert(0, self._packs.pop(number))
@@ -116,14 +116,14 @@ class Store:
             dated = [(entry.stat().st_mtime_ns, entry.path) for entry in found if entry.name.endswith(".idx")]
         return [Path(path) for _, path in sorted(dated, reverse=True)]
 
-    def _offset(self, index: mmap.mmap, oid: bytes) -> int | None:
+    def _offset(self, index: _File, oid: bytes) -> int | None:
         """Where the pack of this index has the object (gitformat-pack, "Version 2 pack-*.idx files")."""
         if index[: len(_INDEX)] != _INDEX:
             raise Unfit("an index of another version")
         first = oid[0]
-        low = struct.unpack_from(">I", index, 4 + 4 * first)[0] if first else 0
-        (high,) = struct.unpack_from(">I", index, 8 + 4 * first)
-        (total,) = struct.unpack_from(">I", index, 8 + 4 * 255)
+        low = index.number(4 + 4 * first, 4) if first else 0
+        high = index.number(8 + 4 * first, 4)
+        total = index.number(8 + 4 * 255, 4)
         width = self._width
 
         def name(number: int) -> bytes:
@@ -133,17 +133,37 @@ class Store:
         if number >= high or name(number) != oid:
             return None
         near = _NAMES + total * (width + 4)
-        (offset,) = struct.unpack_from(">I", index, near + 4 * number)
-        if offset & _FAR:
-            (offset,) = struct.unpack_from(">Q", index, near + 4 * total + 8 * (offset ^ _FAR))
-        return int(offset)
+        offset = index.number(near + 4 * number, 4)
+        return index.number(near + 4 * total + 8 * (offset ^ _FAR), 8) if offset & _FAR else offset
 
-    def _map(self, path: Path) -> mmap.mmap:
-        found = self._maps.get(path)
+    def _file(self, path: Path) -> _File:
+        found = self._files.get(path)
         if found is None:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                found = self._maps[path] = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-            finally:
-                os.close(descriptor)
+            found = self._files[path] = _File(path)
         return found
+
+
+class _File:
+    """A file as a sequence of bytes. It is not mapped: who shortens a file that is mapped ends the process that reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = -1
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    @overload
+    def __getitem__(self, place: int) -> int: ...
+    @overload
+    def __getitem__(self, place: slice) -> bytes: ...
+    def __getitem__(self, place: int | slice) -> int | bytes:
+        if isinstance(place, slice):
+            start = place.start or 0
+            return os.pread(self._descriptor, place.stop - start, start)
+        return os.pread(self._descriptor, 1, place)[0]
+
+    def number(self, at: int, size: int) -> int:
+        """:raises struct.error: the file ends before"""
+        return int(struct.unpack(_NUMBER[size], self[at : at + size])[0])

@@ -113,6 +113,33 @@ def test_a_ref_that_is_packed_is_followed(follower: Follower) -> None:
     assert bed.tip("b") == new
 
 
+@pytest.mark.parametrize("what", ["a pipe", "a folder", "a symbolic link"])
+def test_what_is_no_ref_in_a_ref_s_place_holds_nothing_up(follower: Follower, what: str) -> None:
+    bed = follower.bed
+    bed.push("a", f"{follower.first}:refs/heads/odd")
+    follower.look()
+    path = bed.path("b") / "refs/heads/odd"
+    path.unlink()
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("refs/heads/main")  # as git made them long ago
+    assert follower.local.repository.peek("refs/heads/odd") in (None, "a symbolic link")
+    if what == "a pipe":  # (git itself waits for it)
+        path.unlink()
+    new = bed.commit("two", onto=follower.first)
+    bed.push("a", "HEAD:main", "HEAD:refs/heads/odd")
+    for _ in range(2):
+        report = follower.look()
+    assert bed.tip("b") == new
+    if what == "a symbolic link":
+        assert set(report.stuck) == {"refs/heads/odd"}
+    else:
+        assert bed.at("b", "refs/heads/odd") == new
+
+
 def test_what_was_replaced_by_force_is_kept(follower: Follower) -> None:
     bed = follower.bed
     old = bed.commit("two", onto=follower.first)
