@@ -27,7 +27,8 @@ class View:
 
 
 # Changes of one bucket that are remembered; who has missed more of them looks at all of it.
-REMEMBERED: Final = 512
+REMEMBERED: Final = 256
+_LARGE: Final = 4096  # bytes of a value that is none of ours, and not remembered
 
 
 class Change(NamedTuple):
@@ -64,7 +65,10 @@ class _Bucket:
     def _note(self, revision: int, key: bytes, kv: KeyValue | None) -> None:
         self.past.append(Change(revision, key, self.entries.get(key), kv))
         if len(self.past) > REMEMBERED:
-            self.since = self.past.popleft().revision
+            self.since = max(self.since, self.past.popleft().revision)
+        if kv is not None and len(kv.value) > _LARGE:
+            self.past.clear()
+            self.since = max(self.since, revision)
 
     def _own(self) -> None:
         if self.lent:

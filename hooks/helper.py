@@ -188,7 +188,7 @@ class Helper:
             self._passing = False
         elif until != self._tried:
             self._tried = until
-            if self._foreseeing.all_may_pass():
+            if self._foreseeing.all_may_pass() and self._hook.is_last():
                 os.dup2(self._unread, PASSED, inheritable=False)
                 self._passing = True
 

@@ -208,6 +208,14 @@ class Hook:
                 f"{gate} is missing, not executable or not piehole's, and without it nothing would be agreed. Run `piehole install` at this site.",
             )
 
+    def is_last(self) -> bool:
+        """Whether piehole's own hook, and no other in its place or before it, gates the refs: so it hears of each in the order of things."""
+        try:
+            with open(f"{self.git_dir}/hooks/reference-transaction", "rb") as file:
+                return file.read(200).partition(b"\n")[2].startswith(b"# piehole hook;")
+        except OSError:
+            return False
+
     def _load(self, read: Callable[[], inflight.Record]) -> inflight.Record:
         """The push's record as it is now; ``read`` is for the first time."""
         self._record = self._record.refresh() if self._record is not None else read()

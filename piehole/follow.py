@@ -22,7 +22,7 @@ from piehole.readout import Readout
 from piehole.records import PushRecord, RecordError
 from piehole.repository import Observed, Repository
 
-FEW: Final = 256  # refs
+FEW: Final = 128  # refs
 TIPS: Final = 16
 
 
@@ -87,8 +87,13 @@ def changes(
             before = value_of(held.value if held is not None else None, config.object_format) or none
         except ValueError:
             return None
-        found = here[ref] or before  # packed, or not there
-        if found not in (before, value.oid):
+        found = here[ref]
+        if found is None:
+            # Packed, or not there. Where a move follows, git sees under its lock whether it is where it was; where none would, nobody.
+            if value.oid in (before, none):
+                return None
+            found = before
+        elif found not in (before, value.oid):
             return None
         if found != none:
             refs[ref] = found

@@ -39,6 +39,7 @@ _BRIEF: Final = 3.0
 # Seconds after which a push in another pid namespace, which says nothing any more, is taken for over.
 _SILENT: Final = 60.0
 _HAVES: Final = 64  # tips that are offered to a peer
+_FOLLOW_FOR: Final = 30.0  # seconds for which only what has changed is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ class Reconciler:
         self._changed = changed
         self._patience = patience
         self._settled: Settled | None = None
+        self._recent: tuple[str, ...] = ()  # tips that refs held here, the newest first
+        self._following_since: float | None = None  # since when no look was at everything
 
     def run(self, stop: threading.Event | None = None) -> Report:
         """Bring this repository to the desired state, as far as that is possible now.
@@ -133,23 +136,29 @@ class Reconciler:
         reached(Step.RECONCILING)
         self._local.repository.check_owner()
         leftovers.clear(self._local.git_dir)
-        report = self._follow(stop)
+        # Nothing is settled while this runs: where it fails, the next one looks at everything.
+        settled, self._settled = self._settled, None
+        report = self._follow(settled, stop) if settled is not None and self._may_follow(started) else None
         if report is None or report.stuck:
+            self._following_since = None
             whole = self._run_whole(stop)
             report = whole if report is None else replace(whole, moved={**report.moved, **whole.moved})
-        if not report.converged:
-            self._settled = None
+        if report.converged:
+            self._settled = Settled(report.revision, report.newest, report.locked, report.unadopted, self._recent)
         return replace(report, seconds=time.monotonic() - started)
+
+    def _may_follow(self, now: float) -> bool:
+        """Changes that come all the time must not put off the look at everything for long."""
+        if self._following_since is None:
+            self._following_since = now
+        return now - self._following_since < _FOLLOW_FOR
 
     def forget(self) -> None:
         """Look at everything the next time: what was found before may not hold any more."""
         self._settled = None
 
-    def _follow(self, stop: threading.Event | None) -> Report | None:
+    def _follow(self, settled: Settled, stop: threading.Event | None) -> Report | None:
         """Bring along the few refs whose keys have changed since all was settled; None where everything must be looked at."""
-        settled = self._settled
-        if settled is None:
-            return None
         claim = self._claim()
         changed = self._changed(settled.revision)
         refs = follow.names(settled, changed)
@@ -277,8 +286,7 @@ class Reconciler:
                 deferred |= hindered.deferred | unmoved.unwanted
         head = self._set_head(planned.head, stuck, deferred)
         news = [move.new for move in moves if not move.deletes]
-        recent = tuple(dict.fromkeys([*news, *tips]))[: follow.TIPS]
-        self._settled = Settled(report.revision, report.newest, report.locked, report.unadopted, recent)
+        self._recent = tuple(dict.fromkeys([*news, *tips]))[: follow.TIPS]
         return replace(
             report,
             moved={move.ref: move for move in moves},

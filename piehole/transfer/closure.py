@@ -38,7 +38,7 @@ class Closure:
         self._haves = frozenset(haves)
         self._store = store
         self._width = width
-        self._entry = re.compile(rb"([0-7]+) ([^\0/]+)\0(.{%d})" % width, re.DOTALL)
+        self._entry = re.compile(rb"([0-7]{5,6}) ([^\0/]+)\0(.{%d})" % width, re.DOTALL)
         self._bases: dict[bytes, bytes] = {}  # the tree of each have that a commit of the pack builds upon
         self._known: dict[bytes, dict[bytes, tuple[int, bytes]]] = {}  # trees of haves: what is under each name
         self._complete: set[tuple[int, bytes]] = set()  # kinds and oids of these trees and of all that they name
@@ -57,10 +57,10 @@ class Closure:
         seen = set()
         while pending:
             oid, kind = pending.pop()
-            if oid in seen:
+            thing = self._pack[oid]
+            if thing.kind == kind and oid in seen:
                 continue
             seen.add(oid)
-            thing = self._pack[oid]
             if thing.kind != kind:
                 raise Unfit("an object of another kind than is said")
             if kind == COMMIT:
@@ -125,10 +125,16 @@ class Closure:
         """Names, kinds and oids of a tree, which must be one from the first to the last byte."""
         if tree.kind != TREE:
             raise Unfit("an object of another kind than is said")
-        found: list[tuple[bytes, bytes, bytes]] = self._entry.findall(tree.content)
-        if sum(len(mode) + len(name) + len(oid) + 2 for mode, name, oid in found) != len(tree.content):
-            raise Unfit("a tree of another form")
-        return [(name, (_MODES[mode], oid)) for mode, name, oid in found]
+        entries: list[tuple[bytes, tuple[int, bytes]]] = []
+        at = 0
+        while at < len(tree.content):
+            # Always from where the last one ended: a search would take very long in a tree that is made for that.
+            entry = self._entry.match(tree.content, at)
+            if entry is None:
+                raise Unfit("a tree of another form")
+            entries.append((entry[2], (_MODES[entry[1]], entry[3])))
+            at = entry.end()
+        return entries
 
     def _commit(self, commit: Object) -> tuple[bytes, list[bytes]]:
         found = _COMMIT.match(commit.content)

@@ -12,6 +12,7 @@ import zlib
 from bisect import bisect_left
 from hashlib import new
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final, overload
 
 from piehole.transfer.packfile import (
@@ -29,6 +30,7 @@ _INDEX: Final = b"\377tOc\0\0\0\2"
 _NAMES: Final = 8 + 256 * 4
 _FAR: Final = 1 << 31
 _NUMBER: Final = {4: ">I", 8: ">Q"}
+_OPEN: Final = 32  # indexes that stay open
 _CHAIN: Final = 256  # deltas upon each other; git makes 50
 _KINDS: Final = {name: kind for kind, name in KINDS.items()}
 
@@ -66,12 +68,11 @@ class Store:
     def _loose(self, oid: bytes) -> Object | None:
         name = oid.hex()
         try:
-            with open(f"{self._objects}/{name[:2]}/{name[2:]}", "rb") as file:  # noqa: PTH123 -- a tenth of the time
-                size = os.fstat(file.fileno()).st_size
-                self._budget.take(size)
-                data = file.read(size)
+            file = _File(f"{self._objects}/{name[:2]}/{name[2:]}")
         except FileNotFoundError:
             return None
+        self._budget.take(file.size)
+        data = file[: file.size]
         stream = zlib.decompressobj()
         head = stream.decompress(data, 32)
         words, _, beginning = head.partition(b"\0")
@@ -105,6 +106,8 @@ class Store:
             self._packs = self._listed()
         for number, index in enumerate(self._packs):
             offset = self._offset(self._file(index), oid)
+            if offset is None and number >= _OPEN:
+                del self._files[index]  # there may be very many
             if offset is not None:
                 # What came together is asked for together.
                 self._packs.insert(0, self._packs.pop(number))
@@ -146,9 +149,13 @@ class Store:
 class _File:
     """A file as a sequence of bytes. It is not mapped: who shortens a file that is mapped ends the process that reads it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._descriptor = -1
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = os.fstat(self._descriptor)
+        if not S_ISREG(found.st_mode):
+            raise Unfit("no file")
+        self.size = found.st_size
 
     def __del__(self) -> None:
         if self._descriptor >= 0:

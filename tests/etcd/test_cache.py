@@ -211,3 +211,11 @@ def test_waiting_ends_when_the_revision_has_come_the_time_is_over_or_the_cache_i
     for thread in waiting:
         thread.join()
     assert etcd.revision == 1
+
+
+def test_a_large_value_is_not_remembered() -> None:
+    etcd, cache = History(), Cache(bucket)
+    cache.replace(etcd.snapshot())
+    cache.apply(etcd.batch(etcd.put(b"a/x"), etcd.put(b"a/x", b"x" * 100_000)))
+    assert cache.changes("a", etcd.revision - 1) is None
+    assert cache.changes("a", etcd.revision) == []

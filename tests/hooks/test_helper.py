@@ -309,6 +309,28 @@ def test_nothing_passes_where_one_command_may_not(world: World) -> None:
     assert refs(site) == {MAIN: first, "refs/heads/side": second}
 
 
+@pytest.mark.parametrize("chained", [False, True])
+def test_nothing_passes_where_somebody_else_s_hook_has_the_gate(world: World, chained: bool) -> None:
+    site, work, first = world.founded()
+    second = commit(work, "second")
+    if chained:
+        chain(site, "reference-transaction", '"$piehole" "$@"\nexit $?')
+    else:
+        write_hook(site, "reference-transaction", "#!/bin/sh\ncat >/dev/null\nexit 0\n")
+    with serving(site):
+        pushing, passed = begin_push(site, work, "HEAD:main")
+        (site / "go").touch()
+        done = finish(pushing)
+        assert not passed.exists()
+    if chained:
+        accepted(done)
+        assert world.history() == [first, second]
+    else:
+        refused(done, "no-access")
+        assert refs(site) == {MAIN: first}
+        assert world.history() == [first]
+
+
 def test_nothing_passes_a_gate_that_is_gone(world: World) -> None:
     site, work, first = world.founded()
     commit(work, "second")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from controller.cluster import Address, Cluster
-from piehole import inflight, keys, proc
+from piehole import inflight, keys, proc, reconcile
 from piehole.deadline import Deadline
+from piehole.errors import EtcdUnreachable
 from piehole.follow import FEW
 from piehole.peers import Health
 from piehole.reconcile import Reconciler, Report
@@ -240,6 +241,67 @@ def test_what_no_peer_has_is_looked_for_everywhere_and_the_rest_moves(follower: 
     assert not report.converged
     bed.put("refs/heads/lost", ZERO)
     assert follower.look().converged
+
+
+def test_where_a_look_at_everything_fails_nothing_counts_as_settled(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed = follower.bed
+    bed.put("refs/heads/lost", "1" * 40)
+
+    def unreachable(*_: object) -> None:
+        raise EtcdUnreachable("no quorum for a moment")
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(follower.reconciler, "_verified", unreachable)
+        with pytest.raises(EtcdUnreachable):
+            follower.look()
+    bed.commit("two", onto=follower.first)
+    bed.push("a")
+    report = follower.look()
+    assert report.whole
+    assert set(report.stuck) == {"refs/heads/lost"}
+
+
+@pytest.mark.parametrize("how", ["unadopted", "created here", "created again"])
+def test_nothing_is_claimed_of_a_ref_that_has_no_file_where_no_move_would_tell(follower: Follower, how: str) -> None:
+    """It may be packed, and git looks only where something is to be moved. A tombstone that is passed wrongly is reaped."""
+    bed = follower.bed
+    ref = "refs/heads/far/away" if how == "created again" else "refs/heads/topic"
+    if how == "unadopted":
+        git(bed.path("b"), "update-ref", ref, follower.first)
+        git(bed.path("b"), "pack-refs", "--all")
+        follower.reconciler.forget()
+        assert ref in follower.look().unadopted
+        bed.put(ref, ZERO)
+    elif how == "created here":
+        bed.commit("here", onto=follower.first)
+        bed.push("b", f"HEAD:{ref}")
+        git(bed.path("b"), "pack-refs", "--all")
+        bed.reconcile("a")
+        bed.push("a", f":{ref}")
+    else:
+        bed.push("b", f":{ref}")
+        bed.reconcile("a")
+        bed.push("a", f"{follower.first}:{ref}")
+    report = follower.look()
+    assert report.whole
+    assert report.converged
+    assert bed.at("b", ref) == (follower.first if how == "created again" else "")
+
+
+def test_changes_that_come_all_the_time_do_not_put_off_the_look_at_everything(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed = follower.bed
+    bed.commit("two", onto=follower.first)
+    bed.push("a")
+    assert not follower.look().whole
+    monkeypatch.setattr(reconcile, "_FOLLOW_FOR", 0.0)
+    bed.commit("three")
+    bed.push("a")
+    assert follower.look().whole
+    assert not follower.strayed()
 
 
 def test_after_forgetting_everything_is_looked_at(follower: Follower) -> None:

@@ -21,7 +21,7 @@ from piehole.transfer import indexpack, process
 from piehole.transfer.fetch import Fetched
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.small import SMALL, Intake
-from tests.fault.hostile.bombs import BLOB, COMMIT, TREE, delta_bomb, oid_of, pack, plain
+from tests.fault.hostile.bombs import BLOB, COMMIT, TAG, TREE, delta_bomb, oid_of, pack, plain
 from tests.support.git import git, make_bare, make_home, rev_parse
 from tests.transfer.liar import lying_peer, sends_pack
 from tests.transfer.test_lying_peers import pack_of, refuses
@@ -486,6 +486,7 @@ ODD_TREES = {
     "an end in the middle": b"40000 odd\0" + oid_of(TREE, INNER)[:9],
     "something else between": INNER + b"odd" + INNER,
     "an empty name": b"40000 \0" + oid_of(TREE, INNER),
+    "a mode without an end": b"0" * 300_000 + b"100644 a/b\0" + bytes(20),
 }
 
 
@@ -494,6 +495,18 @@ def test_one_parent_that_is_here_does_not_stand_for_another(lie: Lie, spawned: l
     lie.new, body = tip_of(tree, lie.old, "12" * 20)
     lie.refused(pack([body]), "incomplete history")
     assert spawned == ["rev-list"]
+
+
+def test_a_tag_is_no_parent(lie: Lie, spawned: list[str]) -> None:
+    """Also where the tag itself is wanted, and has been looked at before."""
+    tag = f"object {lie.old}\ntype commit\ntag v\ntagger A <a@example.org> 1 +0000\n\nx\n".encode()
+    oid = oid_of(TAG, tag).hex()
+    tree = bytes.fromhex(rev_parse(lie.world.local, f"{lie.old}^{{tree}}"))
+    tip, body = tip_of(tree, oid, lie.old)
+    for wants in ([oid, tip], [tip, oid]):
+        with lying_peer(sends_pack(pack([body, plain(TAG, tag)]))) as url, pytest.raises(TransferRejected):
+            lie.world.bring(url, wants, [lie.old])
+    assert spawned == ["rev-list"] * 2
 
 
 @pytest.mark.parametrize("odd", ODD_TREES)

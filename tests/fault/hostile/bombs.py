@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterable
 from hashlib import sha1
 
-COMMIT, TREE, BLOB, REF_DELTA = 1, 2, 3, 7
-_KINDS = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
+COMMIT, TREE, BLOB, TAG, REF_DELTA = 1, 2, 3, 4, 7
+_KINDS = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob", TAG: b"tag"}
 
 
 def oid_of(kind: int, content: bytes) -> bytes:
