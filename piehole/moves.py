@@ -60,7 +60,9 @@ Confirm = Callable[[Sequence[Move]], Collection[str]]
 class Mover:
     """Moves refs of the repository at ``git_dir``."""
 
-    def __init__(self, git_dir: Path, object_format: str) -> None:
+    def __init__(self, git_dir: Path, object_format: str, begun: RefTransaction | None = None) -> None:
+        """:param begun: by :func:`begin`, for the first transaction"""
+        self._begun = begun
         self._git_dir = git_dir
         self._object_format = object_format
         self._zero = zero(object_format)
@@ -97,8 +99,7 @@ class Mover:
 
     def _move_confirmed(self, moves: Sequence[Move], message: str, confirm: Confirm) -> frozenset[str]:
         """All of these moves in one transaction, or none: the refs that are no longer wanted."""
-        options = (*NO_HOOKS, *NO_WAITING)
-        transaction = RefTransaction(self._git_dir, options, ("--create-reflog", "-m", message), len(moves))
+        transaction, self._begun = self._begun or begin(self._git_dir, message, len(moves)), None
         with self._noted(transaction, moves), transaction:
             transaction.prepare(keys.encode(commands([_line(move, self._zero) for move in moves])))
             declined = frozenset(move.ref for move in moves).difference(confirm(moves))
@@ -159,6 +160,15 @@ class Mover:
                     refs.publish()
                     _moved()
         return declined
+
+
+def begin(git_dir: Path, message: str, refs: int) -> RefTransaction:
+    """A transaction that has no moves and holds no locks yet: git starts while something else is waited for.
+
+    :param refs: how many will be moved
+    :raises GitError: git could not be started
+    """
+    return RefTransaction(git_dir, (*NO_HOOKS, *NO_WAITING), ("--create-reflog", "-m", message), refs)
 
 
 def _moved() -> None:

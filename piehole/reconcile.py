@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from piehole.errors import GitError
 from piehole.follow import Changed, Settled
 from piehole.judge import Command
 from piehole.local import Local
-from piehole.moves import Move
+from piehole.moves import Move, begin
 from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.readout import Readout
 from piehole.repository import Observed
@@ -264,7 +265,10 @@ class Reconciler:
         deferred = set(report.deferred)
         moves = list(planned.moves)
         kept: list[str] = []
-        with Hold() as hold:
+        message = f"piehole: revision {report.revision}"
+        # What has just been pushed is here in no time, as long as nothing has to be started after it.
+        begun = begin(self._local.git_dir, message, len(moves)) if moves and origin else None
+        with begun or nullcontext(), Hold() as hold:
             haves = list(dict.fromkeys([*(move.old for move in moves if not move.creates), *tips]))[:_HAVES]
             supplied = self._supply.bring(self._wanted(moves, desired), haves, hold, stop, origin=origin)
             stuck |= {move.ref: supplied.lacking[move.new] for move in moves if move.new in supplied.lacking}
@@ -278,7 +282,7 @@ class Reconciler:
                 reached(Step.TIPS_KEPT)
                 seen = max(report.revision, desired.newest)
                 confirmed = confirm.Confirmation(self._local, planned, moves, desired, seen)
-                unmoved = repository.move(moves, f"piehole: revision {report.revision}", confirmed)
+                unmoved = repository.move(moves, message, confirmed, begun)
                 failed = {move.ref: move for move in moves if move.ref in unmoved.failed}
                 moves = [move for move in moves if move.ref not in failed and move.ref not in unmoved.unwanted]
                 hindered = self._hindered(failed, unmoved.failed)

@@ -15,6 +15,7 @@ from piehole import ancestry, git, keys, loose
 from piehole.errors import GitError, PieholeError
 from piehole.moves import NO_HOOKS, NO_WAITING, Confirm, Move, Mover, Unmoved, commands
 from piehole.oids import is_zero, zero
+from piehole.transaction import RefTransaction
 
 # An object that git has without its being stored anywhere.
 EMPTY_TREES: Final = {
@@ -249,13 +250,16 @@ class Repository:
         shown = self.git("config", "--type=expiry-date", "--default=90.days", "--get", "piehole.keepFor")
         return int(git.lines(shown)[0])
 
-    def move(self, moves: Sequence[Move], message: str, confirm: Confirm) -> Unmoved:
+    def move(
+        self, moves: Sequence[Move], message: str, confirm: Confirm, begun: RefTransaction | None = None
+    ) -> Unmoved:
         """Move local refs, each from its explicit old value, and tell which could not be moved.
 
         Deletions go in an earlier transaction than creations, so that ``a`` can make room for ``a/b``. Where a transaction
         fails, its halves are tried: one ref that is locked must not hold up the others.
 
         :param confirm: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, anew
+        :param begun: by :func:`piehole.moves.begin`, with the same message
         :raises GitSilent: git hangs; earlier transactions have moved their refs
         """
         failed: dict[str, str] = {}
@@ -265,7 +269,7 @@ class Repository:
             if target is not None:
                 failed[move.ref] = f"it is a symbolic ref here (to {target})"
         sound = [move for move in moves if move.ref not in failed]
-        return Unmoved(failed) | Mover(self.git_dir, self.object_format).move(sound, message, confirm)
+        return Unmoved(failed) | Mover(self.git_dir, self.object_format, begun).move(sound, message, confirm)
 
     def lock_age(self, ref: str) -> float | None:
         """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""

@@ -6,8 +6,10 @@ A ref of no concern that somebody has moved by hand tells whether all refs were 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +19,12 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdUnreachable
 from piehole.follow import FEW
 from piehole.peers import Health
+from piehole.plan import Value
 from piehole.reconcile import Reconciler, Report
-from piehole.supply import Supply
+from piehole.supply import Supplied, Supply
 from tests.reconcile.bed import MAIN, ZERO, Bed
 from tests.support.git import git
+from tests.support.process import descendants
 
 SIDE = "refs/heads/side"
 
@@ -302,6 +306,45 @@ def test_changes_that_come_all_the_time_do_not_put_off_the_look_at_everything(
     bed.push("a")
     assert follower.look().whole
     assert not follower.strayed()
+
+
+@pytest.mark.parametrize("how", ["killed", "not needed"])
+def test_a_git_that_was_started_early_and_moves_nothing_is_no_hindrance(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    bed = follower.bed
+    bed.commit("two", onto=follower.first)
+    bed.push("a")
+    follower.look()  # the peers are known now
+    new = bed.commit("three")
+    bed.push("a")
+    bring = follower.supply.bring
+    started: list[int] = []
+
+    def meanwhile(wanted: Mapping[str, Value], *others: Any, **named: Any) -> Supplied:
+        started.extend(pid for pid in descendants(os.getpid()) if b"update-ref" in command_line(pid))
+        if how == "killed":
+            if named["origin"]:
+                os.kill(started[0], signal.SIGKILL)
+            return bring(wanted, *others, **named)
+        return Supplied(dict.fromkeys(wanted, "nobody has it"))
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(follower.supply, "bring", meanwhile)
+        report = follower.look()
+    assert started
+    assert not any(b"update-ref" in command_line(pid) for pid in descendants(os.getpid()))
+    assert report.whole
+    assert report.converged is (how == "killed")
+    assert follower.look().converged
+    assert bed.tip("b") == new
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def test_after_forgetting_everything_is_looked_at(follower: Follower) -> None:
