@@ -114,8 +114,7 @@ def told(past: Sequence[tuple[str, Change]], none: str) -> Iterator[tuple[Entry,
             continue
         old = none if change.before is None else _text(change.before)
         entry = Entry(change.revision, name, old, _text(change.after), "", "", "")
-        push = pushes.get(change.revision)
-        yield (entry, False) if push is None else (_signed(entry, _record(push.value)), True)
+        yield _by(pushes.get(change.revision), entry)
 
 
 def changes(before: Mapping[str, KeyValue], now: Readout, since: int, none: str) -> Iterator[tuple[Entry, bool]]:
@@ -132,10 +131,12 @@ def changes(before: Mapping[str, KeyValue], now: Readout, since: int, none: str)
         known = held is not None and held.create_revision == kv.create_revision and held.version + 1 == kv.version
         old = _text(held) if held is not None and known else none if kv.version == 1 else ""
         entry = Entry(revision, name, old, _text(kv), "", "", "")
-        if push is not None and push.mod_revision == revision:
-            yield _signed(entry, _record(push.value)), True
-        else:
-            yield entry, False
+        yield _by(push if push is not None and push.mod_revision == revision else None, entry)
+
+
+def _by(push: KeyValue | None, entry: Entry) -> tuple[Entry, bool]:
+    """The entry with who pushed it, and whether that is known."""
+    return (entry, False) if push is None else (_signed(entry, _record(push.value)), True)
 
 
 def _record(raw: bytes) -> PushRecord | None:

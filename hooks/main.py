@@ -85,6 +85,7 @@ class Hook:
         :param mover: the git process whose hook this is, and its command; found out where it is not given
         """
         self.git_dir = git_dir
+        self._gate_path = f"{git_dir}/hooks/reference-transaction"
         self._mover = mover or proc.nearest_git(os.getpid())
         self._decide = decide or Decider(git_dir, libraries, self._mover[0])
         self._record: inflight.Record | None = None
@@ -196,25 +197,25 @@ class Hook:
 
     def _check_gate(self) -> None:
         """Without ``reference-transaction`` git would move the ref and nobody would have agreed."""
-        gate = f"{self.git_dir}/hooks/reference-transaction"
-        try:
-            with open(gate, "rb") as file:
-                sound = b"piehole" in file.read(1 << 16)  # ours, or one that chains to it
-        except OSError:
-            sound = False
-        if not (sound and os.access(gate, os.X_OK)):
+        sound = b"piehole" in self._gate()  # ours, or one that chains to it
+        if not (sound and os.access(self._gate_path, os.X_OK)):
             raise Refused(
                 "no-access",
-                f"{gate} is missing, not executable or not piehole's, and without it nothing would be agreed. Run `piehole install` at this site.",
+                f"{self._gate_path} is missing, not executable or not piehole's, and without it nothing would be agreed. "
+                "Run `piehole install` at this site.",
             )
 
     def is_last(self) -> bool:
         """Whether piehole's own hook, and no other in its place or before it, gates the refs: so it hears of each in the order of things."""
+        return self._gate().partition(b"\n")[2].startswith(b"# piehole hook;")
+
+    def _gate(self) -> bytes:
+        """What stands in the hook that gates the refs; nothing where that cannot be read."""
         try:
-            with open(f"{self.git_dir}/hooks/reference-transaction", "rb") as file:
-                return file.read(200).partition(b"\n")[2].startswith(b"# piehole hook;")
+            with open(self._gate_path, "rb") as file:
+                return file.read(1 << 16)
         except OSError:
-            return False
+            return b""
 
     def _load(self, read: Callable[[], inflight.Record]) -> inflight.Record:
         """The push's record as it is now; ``read`` is for the first time."""

@@ -17,7 +17,6 @@ from piehole.config import Config
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdRefused, Halted, NoAccess
 from piehole.judge import Accept, Command, Refuse
-from piehole.moves import Move
 from piehole.oids import is_zero
 from piehole.readout import Readout
 from piehole.records import PushRecord
@@ -151,7 +150,7 @@ class Admission:
             with it the locks), nothing is sent and the answer is None
         :param earlier: this proposal may have been sent before, by a process that fell silent
         """
-        moves = [Move(command.ref, command.old, command.new) for command, _ in items]
+        moves = [command for command, _ in items]
         if self._repository.adds(moves):
             kinds, left_behind = dict.fromkeys((move.new for move in moves), "commit"), []
         else:
@@ -229,7 +228,7 @@ class Admission:
         behind = self._source.catch_up(command.ref, refused.wants, deadline.at_most(self._config.catch_up))
         return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
 
-    def _kinds(self, moves: Sequence[Move]) -> dict[str, str]:
+    def _kinds(self, moves: Sequence[Command]) -> dict[str, str]:
         """As :meth:`Repository.kinds`. A push of many refs asks about the same few objects again and again, so what was found just now
         is not looked up again: whatever is pruned meanwhile could be pruned right after the look as well.
         """
@@ -241,7 +240,7 @@ class Admission:
         known |= self._repository.kinds(unknown) if unknown else {}
         return {oid: known[oid] for oid in oids if oid in known}
 
-    def _unfit(self, moves: Sequence[Move], kinds: Mapping[str, str]) -> Refuse | None:
+    def _unfit(self, moves: Sequence[Command], kinds: Mapping[str, str]) -> Refuse | None:
         """What no hook of piehole proposes, since it has asked before. But others than hooks can talk to the socket, and a push
         whose objects went somewhere else (``GIT_OBJECT_DIRECTORY``) gets as far as this: the group would name what nobody has.
         """

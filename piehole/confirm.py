@@ -16,7 +16,6 @@ from piehole.deadline import Deadline
 from piehole.errors import Halted
 from piehole.judge import WENT_BACK, Command
 from piehole.local import Local
-from piehole.moves import Move
 from piehole.oids import is_zero
 from piehole.plan import Desired, Plan, desired_state
 from piehole.readout import Readout
@@ -51,7 +50,7 @@ class Confirmation:
     third one, as long as no push is on record here that could have brought the ref there and back.
     """
 
-    def __init__(self, local: Local, planned: Plan, moves: Sequence[Move], desired: Desired, seen: int) -> None:
+    def __init__(self, local: Local, planned: Plan, moves: Sequence[Command], desired: Desired, seen: int) -> None:
         """
         :param moves: those of the plan that are going to be made
         :param desired: what the plan was made from
@@ -67,7 +66,7 @@ class Confirmation:
             for blocker in planned.room[ref]:
                 self._for.setdefault(blocker, set()).add(ref)
 
-    def __call__(self, moves: Sequence[Move]) -> set[str]:
+    def __call__(self, moves: Sequence[Command]) -> set[str]:
         """
         :raises Halted: etcd is not the one, or no longer as new as the one, that the plan is of
         :raises EtcdError: etcd gave no answer soon

@@ -31,6 +31,7 @@ class Settled:
     """What a reconcile that left nothing to do has found: every managed ref was as the group had it at ``revision``.
 
     ``newest``: the group's newest change by then. ``tips``: commits that refs held here, the likeliest bases of what comes next first.
+    ``since``: the time (monotonic seconds) from which on no look was at everything; None: the last one was.
     """
 
     revision: int
@@ -38,6 +39,7 @@ class Settled:
     locked: Mapping[str, str]
     unadopted: tuple[str, ...]
     tips: tuple[str, ...]
+    since: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ UNKNOWN: Final = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One line of a push: ``ref`` shall move from ``old`` to ``new``; the zero oid stands for "no ref"."""
+    """``ref`` shall move from ``old`` to ``new``, in a push or in this repository; the zero oid stands for "no ref"."""
 
     ref: str
     old: str

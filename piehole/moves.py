@@ -11,7 +11,8 @@ from typing import Final
 
 from piehole import inflight, keys, proc
 from piehole.errors import GitError, GitSilent
-from piehole.oids import is_zero, zero
+from piehole.judge import Command
+from piehole.oids import zero
 from piehole.steps import Step, reached
 from piehole.transaction import RefTransaction
 
@@ -22,23 +23,6 @@ _ONE_TRANSACTION = 10_000  # refs
 _MANY: Final = 1000
 # Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
 NO_WAITING = ("-c", "core.filesRefLockTimeout=100")
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A local ref from ``old`` to ``new``; the zero oid stands for "no ref"."""
-
-    ref: str
-    old: str
-    new: str
-
-    @property
-    def creates(self) -> bool:
-        return is_zero(self.old)
-
-    @property
-    def deletes(self) -> bool:
-        return is_zero(self.new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +38,7 @@ class Unmoved:
 
 # Called with the moves of one transaction while git holds the locks of their refs, and each ref has its old value; answers which of
 # these refs may still move. What it raises ends everything, and moves nothing of that transaction.
-Confirm = Callable[[Sequence[Move]], Collection[str]]
+Confirm = Callable[[Sequence[Command]], Collection[str]]
 
 
 class Mover:
@@ -67,7 +51,7 @@ class Mover:
         self._object_format = object_format
         self._zero = zero(object_format)
 
-    def move(self, moves: Sequence[Move], message: str, confirm: Confirm) -> Unmoved:
+    def move(self, moves: Sequence[Command], message: str, confirm: Confirm) -> Unmoved:
         """As :meth:`piehole.repository.Repository.move`, for refs that are not symbolic."""
         unmoved = Unmoved()
         for group in ([m for m in moves if m.deletes], [m for m in moves if not m.deletes]):
@@ -79,7 +63,7 @@ class Mover:
                 unmoved |= self._move_together(left[start : start + _ONE_TRANSACTION], message, confirm)
         return unmoved
 
-    def _move_together(self, moves: Sequence[Move], message: str, confirm: Confirm) -> Unmoved:
+    def _move_together(self, moves: Sequence[Command], message: str, confirm: Confirm) -> Unmoved:
         unwanted: frozenset[str] = frozenset()
         try:
             # Aborted, the locks are gone: what is still wanted must be confirmed under the next ones.
@@ -97,7 +81,7 @@ class Mover:
             return Unmoved(unwanted=unwanted) | first | second
         return Unmoved(unwanted=unwanted)
 
-    def _move_confirmed(self, moves: Sequence[Move], message: str, confirm: Confirm) -> frozenset[str]:
+    def _move_confirmed(self, moves: Sequence[Command], message: str, confirm: Confirm) -> frozenset[str]:
         """All of these moves in one transaction, or none: the refs that are no longer wanted."""
         transaction, self._begun = self._begun or begin(self._git_dir, message, len(moves)), None
         with self._noted(transaction, moves), transaction:
@@ -109,7 +93,7 @@ class Mover:
         return declined
 
     @contextmanager
-    def _noted(self, transaction: RefTransaction, moves: Sequence[Move]) -> Iterator[None]:
+    def _noted(self, transaction: RefTransaction, moves: Sequence[Command]) -> Iterator[None]:
         """Note whose locks these are before there are any, until there are none: where git is killed, :mod:`piehole.leftovers` finds
         them by it.
         """
@@ -125,7 +109,7 @@ class Mover:
             if note and not transaction.was_killed:
                 Path(note).unlink(missing_ok=True)
 
-    def _create_packed(self, moves: Sequence[Move], confirm: Confirm) -> Sequence[Move]:
+    def _create_packed(self, moves: Sequence[Command], confirm: Confirm) -> Sequence[Command]:
         """Create all of these refs at once, where they are many and that is possible; the moves that remain to be made otherwise."""
         if len(moves) < _MANY or not all(move.creates for move in moves):
             return moves
@@ -145,14 +129,14 @@ class Mover:
         left = self._create_packed([move for move in moves if move.ref not in declined], confirm)
         return [*left, *(move for move in moves if move.ref in declined)]
 
-    def _pack_confirmed(self, moves: Sequence[Move], confirm: Confirm) -> frozenset[str]:
+    def _pack_confirmed(self, moves: Sequence[Command], confirm: Confirm) -> frozenset[str]:
         """As :meth:`_move_confirmed`, for new refs, by one file of packed refs."""
         from piehole import packed
 
         with packed.PackedRefs(self._git_dir, self._object_format, {move.ref: move.new for move in moves}) as refs:
             # What git has prepared is aborted: it has held the locks, and that takes them away.
             locks = RefTransaction(self._git_dir, (*NO_HOOKS, *NO_WAITING), (), len(moves))
-            with self._noted(locks, [*moves, Move(packed.UNUSED, self._zero, self._zero)]), locks:
+            with self._noted(locks, [*moves, Command(packed.UNUSED, self._zero, self._zero)]), locks:
                 locks.prepare(keys.encode(commands(refs.locks)))
                 refs.check()
                 declined = frozenset(move.ref for move in moves).difference(confirm(moves))
@@ -175,7 +159,7 @@ def _moved() -> None:
     reached(Step.REFS_MOVED)
 
 
-def _obstructed(moves: Sequence[Move], staying: frozenset[str]) -> frozenset[str]:
+def _obstructed(moves: Sequence[Command], staying: frozenset[str]) -> frozenset[str]:
     """Creations that cannot be made beside these names (directory/file)."""
     if not staying:
         return frozenset()
@@ -189,7 +173,7 @@ def commands(lines: Sequence[str]) -> str:
     return "".join(f"option no-deref\0{line}" for line in lines)
 
 
-def _line(move: Move, zero_oid: str) -> str:
+def _line(move: Command, zero_oid: str) -> str:
     if move.deletes:
         return f"delete {move.ref}\0{move.old}\0"
     # An old value of zero means "must not exist"; an empty one would mean "whatever it is".

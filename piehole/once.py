@@ -11,8 +11,8 @@ import tenacity
 from piehole import progress as site_progress
 from piehole import standing
 from piehole.deadline import Deadline
+from piehole.judge import Command
 from piehole.local import Local
-from piehole.moves import Move
 from piehole.peers import Health
 from piehole.readout import Readout
 from piehole.reaping import reap
@@ -62,7 +62,7 @@ def _view(local: Local) -> Readout:
 
 def _until_settled(reconciler: Reconciler) -> Report:
     """Look again while pushes hold refs; the report is the last one, with the moves of all."""
-    moved: dict[str, Move] = {}
+    moved: dict[str, Command] = {}
 
     def look() -> Report:
         report = reconciler.run()

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from piehole import keys
 from piehole.etcd.model import KeyValue
-from piehole.judge import value_of
-from piehole.moves import Move
+from piehole.judge import Command, value_of
 from piehole.oids import is_zero, zero
 from piehole.repository import Observed
 
@@ -44,7 +43,7 @@ class Plan:
     administrator meant it); ``unadopted`` local refs stay as they are; ``deferred`` ones are in a push's hands right now.
     """
 
-    moves: tuple[Move, ...] = ()
+    moves: tuple[Command, ...] = ()
     room: Mapping[str, frozenset[str]] = field(default_factory=dict)
     head: str = ""
     stuck: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +100,7 @@ def plan(
     none = zero(object_format)
     flying = set(in_flight)
     stuck: dict[str, str] = {}
-    moves: dict[str, Move] = {}
+    moves: dict[str, Command] = {}
     coming: set[str] = set()
     losers = _losers(desired)
     for ref, value in desired.refs.items():
@@ -116,7 +115,7 @@ def plan(
                 f"the group also has {losers[ref]}, which was created first, and a name cannot be both a ref and a folder: delete one of the two"
             )
         elif local != value.oid:
-            moves[ref] = Move(ref, local, value.oid)
+            moves[ref] = Command(ref, local, value.oid)
         elif is_zero(value.oid) and ref in flying:
             # Deleted in the group and not here. But a push that was accepted before the deletion may be about to create it here: who
             # took this site for one that has seen the deletion would reap the tombstone, and the ref would stay here for good.
@@ -150,7 +149,7 @@ def only(plan: Plan, refs: Collection[str]) -> Plan:
     return replace(plan, moves=tuple(without(plan, late)), deferred=tuple(sorted({*plan.deferred, *late})))
 
 
-def without(plan: Plan, refs: Collection[str]) -> list[Move]:
+def without(plan: Plan, refs: Collection[str]) -> list[Command]:
     """The moves that remain when these cannot be made: what only made room for them stays where it is, too."""
     needed = {blocker for ref, blockers in plan.room.items() if ref not in refs for blocker in blockers}
     pointless = {blocker for ref in refs for blocker in plan.room.get(ref, ())} - needed
@@ -187,7 +186,7 @@ def _losers(desired: Desired) -> dict[str, str]:
 
 
 def _room(
-    moves: dict[str, Move], observed: Observed, removable: Collection[str], stuck: dict[str, str]
+    moves: dict[str, Command], observed: Observed, removable: Collection[str], stuck: dict[str, str]
 ) -> dict[str, set[str]]:
     """Which local refs must go for a new one to be created (directory/file), for each that needs it; they are added to the moves.
 
@@ -212,7 +211,7 @@ def _room(
             stuck[ref] = f"{immovable[0]} stands in its way here, and it is none of the group's: delete or rename it"
     room = {ref: blockers for ref, blockers in room.items() if ref in moves}
     for blocker in {name for blockers in room.values() for name in blockers} - moves.keys():
-        moves[blocker] = Move(blocker, observed.refs[blocker], "0" * len(observed.refs[blocker]))
+        moves[blocker] = Command(blocker, observed.refs[blocker], "0" * len(observed.refs[blocker]))
     return room
 
 

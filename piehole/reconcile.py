@@ -27,7 +27,7 @@ from piehole.errors import GitError
 from piehole.follow import Changed, Settled
 from piehole.judge import Command
 from piehole.local import Local
-from piehole.moves import Move, begin
+from piehole.moves import begin
 from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.readout import Readout
 from piehole.repository import Observed
@@ -47,11 +47,11 @@ _FOLLOW_FOR: Final = 30.0  # seconds for which only what has changed is looked a
 class Report:
     """What one reconcile did. ``converged``: every managed ref here holds the value it had at ``revision`` or a later one.
 
-    ``whole``: it looked at all refs, and not only at those whose keys have changed.
+    ``whole``: it looked at all refs, and not only at those whose keys have changed. ``tips``: some of what refs hold here, the newest first.
     """
 
     revision: int
-    moved: Mapping[str, Move] = field(default_factory=dict)
+    moved: Mapping[str, Command] = field(default_factory=dict)
     head: str = ""
     stuck: Mapping[str, str] = field(default_factory=dict)
     locked: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +63,7 @@ class Report:
     seconds: float = 0.0
     newest: int = 0
     whole: bool = True
+    tips: tuple[str, ...] = ()
 
     @property
     def converged(self) -> bool:
@@ -121,8 +122,6 @@ class Reconciler:
         self._changed = changed
         self._patience = patience
         self._settled: Settled | None = None
-        self._recent: tuple[str, ...] = ()  # tips that refs held here, the newest first
-        self._following_since: float | None = None  # since when no look was at everything
 
     def run(self, stop: threading.Event | None = None) -> Report:
         """Bring this repository to the desired state, as far as that is possible now.
@@ -139,20 +138,19 @@ class Reconciler:
         leftovers.clear(self._local.git_dir)
         # Nothing is settled while this runs: where it fails, the next one looks at everything.
         settled, self._settled = self._settled, None
-        report = self._follow(settled, stop) if settled is not None and self._may_follow(started) else None
+        since = started if settled is None or settled.since is None else settled.since
+        # Changes that come all the time must not put off the look at everything for long.
+        follows = settled is not None and started - since < _FOLLOW_FOR
+        report = self._follow(settled, stop) if settled is not None and follows else None
         if report is None or report.stuck:
-            self._following_since = None
             whole = self._run_whole(stop)
             report = whole if report is None else replace(whole, moved={**report.moved, **whole.moved})
         if report.converged:
-            self._settled = Settled(report.revision, report.newest, report.locked, report.unadopted, self._recent)
+            followed = None if report.whole else since
+            self._settled = Settled(
+                report.revision, report.newest, report.locked, report.unadopted, report.tips, followed
+            )
         return replace(report, seconds=time.monotonic() - started)
-
-    def _may_follow(self, now: float) -> bool:
-        """Changes that come all the time must not put off the look at everything for long."""
-        if self._following_since is None:
-            self._following_since = now
-        return now - self._following_since < _FOLLOW_FOR
 
     def forget(self) -> None:
         """Look at everything the next time: what was found before may not hold any more."""
@@ -290,9 +288,9 @@ class Reconciler:
                 deferred |= hindered.deferred | unmoved.unwanted
         head = self._set_head(planned.head, stuck, deferred)
         news = [move.new for move in moves if not move.deletes]
-        self._recent = tuple(dict.fromkeys([*news, *tips]))[: follow.TIPS]
         return replace(
             report,
+            tips=tuple(dict.fromkeys([*news, *tips]))[: follow.TIPS],
             moved={move.ref: move for move in moves},
             head=head,
             stuck=stuck,
@@ -302,7 +300,7 @@ class Reconciler:
             bytes=supplied.bytes,
         )
 
-    def _hindered(self, moves: Mapping[str, Move], why: Mapping[str, str]) -> _Hindered:
+    def _hindered(self, moves: Mapping[str, Command], why: Mapping[str, str]) -> _Hindered:
         """What git's refusals mean: somebody moves the ref right now (or just did), or it is stuck."""
         if not moves:
             return _Hindered()
@@ -336,7 +334,7 @@ class Reconciler:
             return ""
         return target
 
-    def _wanted(self, moves: Sequence[Move], desired: Desired) -> dict[str, Value]:
+    def _wanted(self, moves: Sequence[Command], desired: Desired) -> dict[str, Value]:
         """The oids that must be here before the moves, each with the value that asks for it."""
         return {move.new: desired.refs[move.ref] for move in moves if not move.deletes}
 

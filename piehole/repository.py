@@ -13,7 +13,8 @@ from typing import Final
 
 from piehole import ancestry, git, keys, loose
 from piehole.errors import GitError, PieholeError
-from piehole.moves import NO_HOOKS, NO_WAITING, Confirm, Move, Mover, Unmoved, commands
+from piehole.judge import Command
+from piehole.moves import NO_HOOKS, NO_WAITING, Confirm, Mover, Unmoved, commands
 from piehole.oids import is_zero, zero
 from piehole.transaction import RefTransaction
 
@@ -137,7 +138,7 @@ class Repository:
         # merge-base peels tags, which are no commits.
         return found.returncode == 0 and self.kinds([old, new]) == {old: "commit", new: "commit"}
 
-    def adds(self, moves: Iterable[Move]) -> bool:
+    def adds(self, moves: Iterable[Command]) -> bool:
         """Whether all of these moves are to commits that are here, and leave no tip behind: told without a process, for most pushes.
 
         False says nothing; :meth:`kinds` and :meth:`not_contained` know.
@@ -149,7 +150,7 @@ class Repository:
 
     def not_contained(
         self,
-        moves: Iterable[Move],
+        moves: Iterable[Command],
         kinds: Mapping[str, str] | None = None,
         parents: Mapping[str, Sequence[str]] | None = None,
     ) -> list[str]:
@@ -251,7 +252,7 @@ class Repository:
         return int(git.lines(shown)[0])
 
     def move(
-        self, moves: Sequence[Move], message: str, confirm: Confirm, begun: RefTransaction | None = None
+        self, moves: Sequence[Command], message: str, confirm: Confirm, begun: RefTransaction | None = None
     ) -> Unmoved:
         """Move local refs, each from its explicit old value, and tell which could not be moved.
 

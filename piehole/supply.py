@@ -146,9 +146,7 @@ class Supply:
             return None
         if any((self._local.git_dir / "objects" / oid[:2] / oid[2:]).exists() for oid in wanted):
             return None
-        revision = max(value.mod_revision for value in wanted.values())
-        first = peers.order(known, revision, origin, self._health.suspect)
-        result = self._from_any(first, sorted(wanted), haves, hold, stop)
+        result = self._from_any(self._in_order(known, wanted, origin), sorted(wanted), haves, hold, stop)
         if result.fetched is None:
             return None
         return Supplied({}, (result.site,), result.fetched.bytes, result.fetched.parents)
@@ -170,9 +168,12 @@ class Supply:
         found = [
             Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
         ]
-        revision = max(value.mod_revision for value in wanted.values())
         self._known = (found, time.monotonic())
-        return peers.order(found, revision, origin, self._health.suspect), look.cut
+        return self._in_order(found, wanted, origin), look.cut
+
+    def _in_order(self, found: list[Peer], wanted: Mapping[str, Value], origin: str) -> list[Peer]:
+        revision = max(value.mod_revision for value in wanted.values())
+        return peers.order(found, revision, origin, self._health.suspect)
 
     def _origin(self, wanted: Mapping[str, Value], newest: Sequence[KeyValue], deadline: Deadline) -> str:
         """The site that made the newest of the pushes that brought these values; else the one that pushed last of all."""

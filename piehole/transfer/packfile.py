@@ -82,13 +82,8 @@ def entry_at(data: Bytes, offset: int, width: int, budget: Budget) -> Entry:
     :raises zlib.error: its content cannot be inflated
     """
     byte, at = data[offset], offset + 1
-    kind, size, shift = byte >> 4 & 7, byte & 15, 4
-    while byte & 0x80:
-        byte, at = data[at], at + 1
-        size |= (byte & 0x7F) << shift
-        shift += 7
-        if shift > _SIZE_BITS:
-            raise Unfit("too large")
+    kind = byte >> 4 & 7
+    size, at = _number(data, at, byte, 4)
     base: int | bytes | None = None
     if kind == OFS_DELTA:
         byte, at = data[at], at + 1
@@ -114,8 +109,8 @@ def patched(base: Object, delta: bytes, budget: Budget) -> Object:
     :raises Unfit: it is too large, or no delta for this base
     :raises IndexError: it ends in its header
     """
-    size, at = _number(delta, 0)
-    result, _ = _number(delta, at)
+    size, at = _number(delta, 1, delta[0], 7)
+    result, _ = _number(delta, at + 1, delta[at], 7)
     if size != len(base.content):
         raise Unfit("a delta against something else")
     budget.take(result)
@@ -125,11 +120,11 @@ def patched(base: Object, delta: bytes, budget: Budget) -> Object:
         raise Unfit("a broken delta") from error
 
 
-def _number(delta: bytes, at: int) -> tuple[int, int]:
-    byte, at = delta[at], at + 1
-    number, shift = byte & 0x7F, 7
+def _number(data: Bytes, at: int, byte: int, shift: int) -> tuple[int, int]:
+    """The number that begins with the low bits of ``byte``, ``shift`` of them, and goes on at ``at``; and where it ends."""
+    number = byte & ((1 << shift) - 1)
     while byte & 0x80:
-        byte, at = delta[at], at + 1
+        byte, at = data[at], at + 1
         number |= (byte & 0x7F) << shift
         shift += 7
         if shift > _SIZE_BITS:

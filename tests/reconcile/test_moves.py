@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,14 +17,12 @@ from piehole import inflight, leftovers, transaction
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitSilent
 from piehole.etcd.model import Put
+from piehole.judge import Command
 from piehole.local import Local
-from piehole.moves import Move
 from piehole.peers import Health
-from piehole.plan import Value
 from piehole.reconcile import Reconciler, Report
 from piehole.repository import Repository
 from piehole.supply import Supplied, Supply
-from piehole.transfer.hold import Hold
 from tests.conftest import OwnEtcd
 from tests.reconcile.bed import MAIN, ZERO, Bed
 from tests.support.git import git, make_bare
@@ -41,16 +39,8 @@ class Meanwhile(Supply):
         super().__init__(local, Health())
         self._happens = happens
 
-    def bring(
-        self,
-        wanted: Mapping[str, Value],
-        haves: Sequence[str],
-        hold: Hold,
-        stop: threading.Event | None = None,
-        *,
-        origin: str = "",
-    ) -> Supplied:
-        supplied = super().bring(wanted, haves, hold, stop, origin=origin)
+    def bring(self, *arguments: Any, **named: Any) -> Supplied:
+        supplied = super().bring(*arguments, **named)
         self._happens()
         return supplied
 
@@ -236,18 +226,18 @@ def test_an_etcd_that_is_silent_under_the_locks_moves_nothing(tmp_path: Path, ow
 
 
 @pytest.fixture
-def moves(tmp_path: Path) -> tuple[Repository, Sequence[Move]]:
+def moves(tmp_path: Path) -> tuple[Repository, Sequence[Command]]:
     """Two moves that can be made."""
     path = make_bare(tmp_path / "r.git")
     tree = git(path, "hash-object", "-t", "tree", "-w", "--stdin").stdout.strip()
     tip = git(path, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", tree, "-m", "one").stdout.strip()
-    return Repository(path), [Move("refs/heads/one", ZERO, tip), Move("refs/heads/two", ZERO, tip)]
+    return Repository(path), [Command("refs/heads/one", ZERO, tip), Command("refs/heads/two", ZERO, tip)]
 
 
-def signals(number: int) -> Callable[[Sequence[Move]], Collection[str]]:
+def signals(number: int) -> Callable[[Sequence[Command]], Collection[str]]:
     """Confirms everything, after git was sent a signal."""
 
-    def confirm(moves: Sequence[Move]) -> Collection[str]:
+    def confirm(moves: Sequence[Command]) -> Collection[str]:
         for pid in descendants(os.getpid()):
             if "update-ref" in Path(f"/proc/{pid}/cmdline").read_text():
                 os.kill(pid, number)
@@ -258,7 +248,7 @@ def signals(number: int) -> Callable[[Sequence[Move]], Collection[str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_git_that_is_killed_under_its_locks_moves_nothing(
-    moves: tuple[Repository, Sequence[Move]], number: signal.Signals
+    moves: tuple[Repository, Sequence[Command]], number: signal.Signals
 ) -> None:
     repository, wanted = moves
     unmoved = repository.move(wanted, "m", signals(number))
@@ -274,7 +264,7 @@ def noted(repository: Repository) -> list[inflight.Record]:
     return list(inflight.records(str(repository.git_dir), inflight.MOVING))
 
 
-def movable_again(repository: Repository, wanted: Sequence[Move]) -> None:
+def movable_again(repository: Repository, wanted: Sequence[Command]) -> None:
     """Once its locks are old enough to be nobody else's, whatever a dead git left is gone."""
 
     def cleared() -> bool:
@@ -290,7 +280,7 @@ def movable_again(repository: Repository, wanted: Sequence[Move]) -> None:
 DIES = """
 import os, sys
 from pathlib import Path
-from piehole.moves import Move
+from piehole.judge import Command
 from piehole.repository import Repository
 from tests.support.process import descendants
 
@@ -298,12 +288,12 @@ def confirm(moves):
     for pid in (*descendants(os.getpid()), os.getpid()):
         os.kill(pid, 9)
 
-Repository(Path(sys.argv[1])).move([Move(ref, "0" * 40, sys.argv[2]) for ref in sys.argv[3:]], "m", confirm)
+Repository(Path(sys.argv[1])).move([Command(ref, "0" * 40, sys.argv[2]) for ref in sys.argv[3:]], "m", confirm)
 """
 
 
 def test_a_site_that_dies_with_all_its_processes_under_the_locks_leaves_none_for_long(
-    moves: tuple[Repository, Sequence[Move]],
+    moves: tuple[Repository, Sequence[Command]],
 ) -> None:
     repository, wanted = moves
     arguments = [str(repository.git_dir), wanted[0].new, *(move.ref for move in wanted)]
@@ -314,7 +304,7 @@ def test_a_site_that_dies_with_all_its_processes_under_the_locks_leaves_none_for
 
 
 def test_a_git_that_hangs_under_its_locks_is_ended_and_leaves_none(
-    moves: tuple[Repository, Sequence[Move]], monkeypatch: pytest.MonkeyPatch
+    moves: tuple[Repository, Sequence[Command]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository, wanted = moves
     monkeypatch.setattr(transaction, "_LEAST", 2.0)
@@ -324,10 +314,10 @@ def test_a_git_that_hangs_under_its_locks_is_ended_and_leaves_none(
     assert locks(repository.git_dir) == []
 
 
-def test_an_error_under_the_locks_moves_nothing_and_leaves_none(moves: tuple[Repository, Sequence[Move]]) -> None:
+def test_an_error_under_the_locks_moves_nothing_and_leaves_none(moves: tuple[Repository, Sequence[Command]]) -> None:
     repository, wanted = moves
 
-    def confirm(_: Sequence[Move]) -> Collection[str]:
+    def confirm(_: Sequence[Command]) -> Collection[str]:
         assert len(locks(repository.git_dir)) == 2
         raise EtcdError("silent")
 
@@ -337,11 +327,11 @@ def test_an_error_under_the_locks_moves_nothing_and_leaves_none(moves: tuple[Rep
     assert locks(repository.git_dir) == []
 
 
-def test_what_is_left_of_a_transaction_is_confirmed_anew(moves: tuple[Repository, Sequence[Move]]) -> None:
+def test_what_is_left_of_a_transaction_is_confirmed_anew(moves: tuple[Repository, Sequence[Command]]) -> None:
     repository, wanted = moves
     asked: list[list[str]] = []
 
-    def confirm(some: Sequence[Move]) -> Collection[str]:
+    def confirm(some: Sequence[Command]) -> Collection[str]:
         asked.append([move.ref for move in some])
         return ["refs/heads/two"]
 

@@ -12,8 +12,9 @@ import pytest
 
 from piehole import packed
 from piehole.errors import EtcdError, GitError
+from piehole.judge import Command
 from piehole.leftovers import clear
-from piehole.moves import Move, Unmoved
+from piehole.moves import Unmoved
 from piehole.repository import Repository
 from piehole.transaction import RefTransaction
 from tests.reconcile.bed import ZERO, Bed
@@ -37,8 +38,8 @@ class Source:
         self.tag = git(self.git_dir, "rev-parse", "v1").stdout.strip()
         git(self.git_dir, "tag", "-d", "v1")  # which leaves a file of packed refs that has a header alone
         self.repository = Repository(self.git_dir)
-        self.moves = [Move(f"refs/heads/d{n % 7}/b-{n:04}", ZERO, self.commit) for n in range(_MANY)]
-        self.moves += [Move("refs/heads/é", ZERO, self.other), Move("refs/tags/v1", ZERO, self.tag)]
+        self.moves = [Command(f"refs/heads/d{n % 7}/b-{n:04}", ZERO, self.commit) for n in range(_MANY)]
+        self.moves += [Command("refs/heads/é", ZERO, self.other), Command("refs/tags/v1", ZERO, self.tag)]
         self.wanted = {move.ref: move.new for move in self.moves}
 
     def loose(self) -> list[Path]:
@@ -54,7 +55,7 @@ def source(tmp_path: Path) -> Source:
     return Source(tmp_path)
 
 
-def all_of_them(moves: Sequence[Move]) -> Collection[str]:
+def all_of_them(moves: Sequence[Command]) -> Collection[str]:
     return {move.ref for move in moves}
 
 
@@ -75,7 +76,7 @@ def test_they_come_as_one_file_that_is_as_git_writes_it(source: Source) -> None:
 def test_the_group_is_asked_under_the_locks_of_all_of_them(source: Source) -> None:
     tried: list[str] = []
 
-    def asked(moves: Sequence[Move]) -> Collection[str]:
+    def asked(moves: Sequence[Command]) -> Collection[str]:
         for command in (
             ("update-ref", moves[0].ref, source.other),
             ("update-ref", moves[-1].ref, source.other),
@@ -158,7 +159,7 @@ def test_packed_refs_that_come_while_git_prepares_are_not_replaced(source: Sourc
 
 
 def test_etcd_that_gives_no_answer_leaves_nothing_behind(source: Source) -> None:
-    def silent(_: Sequence[Move]) -> Collection[str]:
+    def silent(_: Sequence[Command]) -> Collection[str]:
         raise EtcdError("no answer")
 
     with pytest.raises(EtcdError):
@@ -168,7 +169,7 @@ def test_etcd_that_gives_no_answer_leaves_nothing_behind(source: Source) -> None
 
 
 def test_a_git_that_is_killed_under_the_locks_leaves_what_is_cleared_away(source: Source) -> None:
-    def kill(moves: Sequence[Move]) -> Collection[str]:
+    def kill(moves: Sequence[Command]) -> Collection[str]:
         for pid in descendants(os.getpid()):
             if b"update-ref" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGKILL)

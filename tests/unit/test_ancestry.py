@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from piehole import ancestry
-from piehole.moves import Move
+from piehole.judge import Command
 from piehole.repository import Repository
 from tests.support.git import git, make_bare
 
@@ -49,7 +49,7 @@ def test_many_pairs_at_once_say_what_git_says_of_each(tmp_path: Path, seed: int)
         return None
 
     assert ancestry.contained(pairs, cannot, alone) == truth
-    moves = [Move(f"refs/heads/n{n}", old, new) for n, (old, new) in enumerate(pairs)]
+    moves = [Command(f"refs/heads/n{n}", old, new) for n, (old, new) in enumerate(pairs)]
     assert set(repository.not_contained(moves)) == {old for old, new in pairs if (old, new) not in truth and old != new}
 
 
@@ -58,10 +58,10 @@ def test_what_is_no_commit_or_not_here_contains_nothing(tmp_path: Path) -> None:
     (commit,) = history(repository.git_dir, random.Random(1), 1)  # noqa: S311 -- a test's choice
     blob = git(repository.git_dir, "hash-object", "-w", "--stdin", stdin="x").stdout.strip()
     moves = [
-        Move("refs/heads/a", commit, blob),
-        Move("refs/heads/b", blob, commit),
-        Move("refs/heads/c", "12" * 20, commit),
-        Move("refs/heads/d", "0" * 40, commit),
-        Move("refs/heads/e", commit, commit),
+        Command("refs/heads/a", commit, blob),
+        Command("refs/heads/b", blob, commit),
+        Command("refs/heads/c", "12" * 20, commit),
+        Command("refs/heads/d", "0" * 40, commit),
+        Command("refs/heads/e", commit, commit),
     ]
     assert repository.not_contained(moves) == [commit, blob]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from piehole import loose
-from piehole.moves import Move
+from piehole.judge import Command
 from piehole.repository import Repository
 from tests.support.git import ZERO_SHA1, git, make_bare
 
@@ -76,7 +76,7 @@ def test_only_what_leaves_no_tip_behind_adds(repository: Path) -> None:
     names = Repository(repository)
 
     def adds(old: str, new: str) -> bool:
-        return names.adds([Move("refs/heads/main", old, new)])
+        return names.adds([Command("refs/heads/main", old, new)])
 
     assert all(adds(*pair) for pair in [(ZERO_SHA1, first), (first, second), (first, third), (second, merge)])
     assert not any(adds(*pair) for pair in [(third, beside), (third, second), (third, ZERO_SHA1), (first, "1" * 40)])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from piehole import keys
 from piehole.etcd.model import KeyValue
-from piehole.moves import Move
+from piehole.judge import Command
 from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.repository import Observed
 
@@ -120,7 +120,7 @@ def test_an_empty_or_wrong_etcd_plans_nothing(world: tuple[Desired, Observed, se
 def test_of_conflicting_keys_the_one_created_first_wins() -> None:
     desired = Desired({"refs/heads/x": Value(A, 9, 2), "refs/heads/x/y": Value(B, 5, 1)})
     found = plan(desired, Observed({"refs/heads/x": A}), object_format="sha1")
-    assert set(found.moves) == {Move("refs/heads/x", A, ZERO), Move("refs/heads/x/y", ZERO, B)}
+    assert set(found.moves) == {Command("refs/heads/x", A, ZERO), Command("refs/heads/x/y", ZERO, B)}
     assert set(found.stuck) == {"refs/heads/x"}
 
 

@@ -78,7 +78,7 @@ MUTANTS: Final = (
                 "piehole/plan.py",
                 "    opinions = set(moves)\n",
                 "    for ref in unadopted:\n"
-                '        moves[ref] = Move(ref, observed.refs[ref], "0" * len(observed.refs[ref]))\n'
+                '        moves[ref] = Command(ref, observed.refs[ref], "0" * len(observed.refs[ref]))\n'
                 "    opinions = set(moves)\n",
             ),
         ),
