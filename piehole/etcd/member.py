@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Final, TypeVar
 
-import requests
 from etcd3gw.client import Etcd3Client
 from etcd3gw.exceptions import Etcd3Exception
-from urllib3 import exceptions as urllib3_errors
 
 from piehole.errors import EtcdError
 from piehole.etcd import wire
 from piehole.etcd.endpoint import Credentials, Endpoint
+from piehole.etcd.session import Answer, Session
 from piehole.etcd.wire import Json, TokenRefused, Trouble
 
 CONNECT_SECONDS: Final = 1.0
@@ -49,17 +47,23 @@ _TLS_MENDS: Final = (
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
 class _Line:
-    """One connection, and the seconds that its present user waits for connecting and for each read."""
+    """etcd3gw's client on a session of ours, and the seconds that its present user waits."""
 
-    client: Etcd3Client
-    connect: float = CONNECT_SECONDS
-    read: float = 0.0
+    def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
+        self.session = Session(endpoint, credentials)
+        self.client = Etcd3Client(
+            endpoint.host,
+            endpoint.port,
+            protocol=endpoint.scheme,
+            api_path="/v3/",  # else it would ask for the version first
+            session=self.session,  # type: ignore[arg-type]  # it only posts by it
+        )
+        self.connect = self.read = 0.0
 
     def patience(self, seconds: float) -> None:
         self.connect, self.read = min(CONNECT_SECONDS, seconds), seconds
-        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # it hands both to requests
+        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # it hands both to the session
 
 
 class Member:
@@ -92,7 +96,7 @@ class Member:
             return self._logged_in(line, post)
 
     @contextmanager
-    def stream(self, path: str, body: Json, *, idle: float) -> Iterator[requests.Response]:
+    def stream(self, path: str, body: Json, *, idle: float) -> Iterator[Answer]:
         """POST and give the response as it comes, on a connection that nobody else uses.
 
         :param idle: seconds of silence, also before the first byte, after which reading fails
@@ -101,14 +105,13 @@ class Member:
         line = self._connect()
         line.patience(idle)
 
-        def post(line: _Line, headers: dict[str, str]) -> requests.Response:
+        def post(line: _Line, headers: dict[str, str]) -> Answer:
             return self._post_for_stream(line, path, body, headers)
 
         try:
-            with self._logged_in(line, post) as response:
-                yield response
+            yield self._logged_in(line, post)
         finally:
-            line.client.session.close()
+            line.session.close()
 
     def forget_login(self) -> bool:
         """Log in again before the next call; false where there is no login."""
@@ -122,7 +125,7 @@ class Member:
             self._closed = True
             idle, self._idle = self._idle, []
         for line in idle:
-            line.client.session.close()
+            line.session.close()
 
     # ---- connections
 
@@ -140,21 +143,11 @@ class Member:
                 if keep:
                     self._idle.append(line)
             if not keep:
-                line.client.session.close()
+                line.session.close()
 
     def _connect(self) -> _Line:
         self._credentials.check_readable()
-        client = Etcd3Client(
-            host=self._endpoint.host,
-            port=self._endpoint.port,
-            protocol=self._endpoint.scheme,
-            ca_cert=self._credentials.ca,
-            cert_cert=self._credentials.cert,
-            cert_key=self._credentials.key,
-            api_path="/v3/",
-        )
-        client.session.trust_env = False  # else proxies, netrc and REQUESTS_CA_BUNDLE of the environment interfere
-        return _Line(client)
+        return _Line(self._endpoint, self._credentials)
 
     # ---- the login
 
@@ -184,78 +177,39 @@ class Member:
 
     def _post(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> Json:
         try:
-            answer = line.client.post(line.client.get_url(path), json=body, headers=headers, allow_redirects=False)
-        except (Etcd3Exception, requests.RequestException, OSError, ValueError) as error:
+            answer = line.client.post(line.client.get_url(path), json=body, headers=headers)
+        except (Etcd3Exception, HTTPException, OSError, ValueError) as error:
             raise self._judge(error, line) from error
         if not isinstance(answer, dict):
             raise Trouble(f"does not speak etcd's v3 JSON ({str(answer)[:80]!r})", sent=True)
         return answer
 
-    def _post_for_stream(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> requests.Response:
+    def _post_for_stream(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> Answer:
         try:
-            response: requests.Response = line.client.session.post(
-                line.client.get_url(path),
-                json=body,
-                headers=headers,
-                timeout=(line.connect, line.read),
-                allow_redirects=False,
-                stream=True,
+            answer = line.session.post(
+                line.client.get_url(path), json=body, headers=headers, timeout=(line.connect, line.read), stream=True
             )
-            if response.status_code == 200:
-                return response
-            with response:
-                refused = response.text
-        except (requests.RequestException, OSError) as error:
+            if answer.status_code == 200:
+                return answer
+            refused = answer.text
+        except (HTTPException, OSError) as error:
             raise self._judge(error, line) from error
         raise wire.refusal(self.name, refused)
 
     def _judge(self, error: Exception, line: _Line) -> EtcdError | Trouble:
-        cause: BaseException | None = error
-        if isinstance(error, Etcd3Exception):
-            if error.args:  # an answer that is not 200: its text, and the reason as argument
-                return wire.refusal(self.name, error.detail_text or "")
-            cause = error.__context__  # what requests raised: etcd3gw wraps it without an argument
-        if cause is None:
-            return Trouble(spoken(error), sent=True)
-        if isinstance(cause, requests.ConnectTimeout):
-            return Trouble(f"no connection within {line.connect:.3g} s", sent=False)
-        if isinstance(cause, requests.Timeout):
-            return Trouble(f"no answer within {line.read:.3g} s", sent=True)
-        if isinstance(cause, requests.JSONDecodeError):
-            return Trouble("does not speak etcd's v3 JSON", sent=True)
-        return Trouble(spoken(cause), sent=not _never_connected(cause))
+        if isinstance(error, Etcd3Exception):  # an answer that is not 200
+            return wire.refusal(self.name, error.detail_text or "")
+        sent = line.session.sent
+        if isinstance(error, TimeoutError):
+            said = f"no answer within {line.read:.3g} s" if sent else f"no connection within {line.connect:.3g} s"
+            return Trouble(said, sent=sent)
+        if isinstance(error, OSError | HTTPException):
+            return Trouble(spoken(error), sent=sent)
+        return Trouble("does not speak etcd's v3 JSON", sent=sent)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from, outermost first: urllib3 keeps causes in ``args`` and ``reason``, too.
-
-    Never by ``__context__``: that leads to whatever the caller is just handling, such as an earlier attempt that was
-    never sent.
-    """
-    seen: set[int] = set()
-    pending: list[object] = [error]
-    while pending:
-        one = pending.pop(0)
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            pending += [one.__cause__, getattr(one, "reason", None), *one.args]
-
-
-def _never_connected(error: BaseException) -> bool:
-    """Whether the failure came before any byte of the request could be sent."""
-    before = (urllib3_errors.NewConnectionError, urllib3_errors.ConnectTimeoutError, ssl.SSLCertVerificationError)
-    return any(isinstance(one, before) for one in _chain(error))
-
-
-def is_silence(error: BaseException) -> bool:
-    """Whether reading a stream ended only because nothing came for too long."""
-    return any(isinstance(one, (urllib3_errors.ReadTimeoutError, TimeoutError)) for one in _chain(error))
-
-
-def spoken(error: BaseException) -> str:
-    """A few words for a person, from the innermost error that has some."""
-    words = [one.strerror for one in _chain(error) if isinstance(one, OSError) and one.strerror]
-    said = (words[-1] if words else str(error) or type(error).__name__)[:200]
+def spoken(error: Exception) -> str:
+    """A few words for a person."""
+    said = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__)[:200]
     mend = next((mend for part, mend in _TLS_MENDS if part in said.lower().replace("_", " ")), "")
     return f"{said} ({mend})" if mend else said

@@ -6,15 +6,15 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.client import HTTPException
 from types import TracebackType
 from typing import Self
 
-import requests
-
 from piehole.errors import Compacted, EtcdError, EtcdRefused, EtcdUnreachable
 from piehole.etcd import wire
-from piehole.etcd.member import Member, is_silence, spoken
+from piehole.etcd.member import Member, spoken
 from piehole.etcd.model import Batch, Head
+from piehole.etcd.session import Answer
 from piehole.etcd.wire import Json, Trouble
 
 
@@ -45,7 +45,7 @@ class Watch:
         self._after = after_revision
         self._idle = idle
         self._open = ExitStack()
-        self._response: requests.Response | None = None
+        self._answer: Answer | None = None
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -56,17 +56,17 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._response = None
+            self._answer = None
         self._open.close()
 
     def stop(self) -> None:
         """End the iteration, from any thread, also while it waits for the next message."""
         with self._lock:
             self._stopped = True
-            if self._response is not None:
+            if self._answer is not None:
                 try:
-                    self._response.raw.shutdown()
-                except (OSError, RuntimeError, ValueError):
+                    self._answer.shut()
+                except OSError:
                     pass  # the connection ended by itself, so nobody waits on it
 
     def __iter__(self) -> Iterator[Batch]:
@@ -108,18 +108,18 @@ class Watch:
         raise AssertionError("unreachable")
 
     def _messages(self) -> Iterator[Json]:
-        response = self._open.enter_context(self._member.stream("/watch", self._body, idle=self._idle))
+        answer = self._open.enter_context(self._member.stream("/watch", self._body, idle=self._idle))
         with self._lock:
-            self._response = response
+            self._answer = answer
             if self._stopped:
                 return
         try:
-            for line in response.iter_lines(chunk_size=None):
-                if line:
+            for line in answer.lines():
+                if line.strip():
                     yield self._result(line)
-        except (requests.RequestException, OSError, ValueError) as error:
+        except (HTTPException, OSError, ValueError) as error:
             # Whatever a connection says that stop() has just shut down: it is over.
-            if self._stopped or is_silence(error):
+            if self._stopped or isinstance(error, TimeoutError):
                 return
             raise Trouble(spoken(error), sent=True) from error
         if not self._stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import socket
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,6 +133,25 @@ def stranger(status: int, body: bytes, **headers: str) -> Iterator[str]:
     with http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         server.daemon_threads = True
         server.block_on_close = False
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://{LOOPBACK}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def babbler(said: bytes) -> Iterator[str]:
+    """A server that says the same to whatever it is asked, and hangs up. Gives its endpoint."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(said)
+
+    with socketserver.ThreadingTCPServer((LOOPBACK, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -17,7 +17,7 @@ from piehole.etcd.client import Credentials, Etcd
 from piehole.etcd.model import Compare, Put, Range
 from tests.conftest import OwnCluster, OwnEtcd
 from tests.etcd.conftest import Connect
-from tests.etcd.proxy import Proxy, proxy_to, stranger
+from tests.etcd.proxy import Proxy, babbler, proxy_to, stranger
 from tests.support.etcd import EtcdProcess
 from tests.support.ports import LOOPBACK, free_ports
 from tests.support.wait import until
@@ -142,6 +142,41 @@ def test_a_transaction_whose_connection_is_cut_is_unknown_whatever_failed_before
                 connect(proxy.endpoint).txn([], [Put(root, b"")], deadline=Deadline(5))
         assert unreachable.value.maybe_sent
         assert proxy.connections == 1
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_is_no_reason_not_to_know(
+    connect: Connect, etcd: EtcdProcess, root: bytes
+) -> None:
+    with proxy_to(etcd.endpoint) as proxy:
+        client = connect(proxy.endpoint)
+        for number in (1, 2, 3):
+            assert client.txn([], [Put(root, b"")], deadline=Deadline(5)).succeeded
+            assert proxy.connections == number
+            proxy.cut()
+        assert client.range(root, deadline=Deadline(5)).kvs[0].version == 3
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
+    connect: Connect, etcd: EtcdProcess, root: bytes
+) -> None:
+    with proxy_to(etcd.endpoint) as proxy:
+        client = connect(proxy.endpoint)
+        proxy.hold_answers()
+        with pytest.raises(EtcdUnreachable):
+            client.range(root, deadline=Deadline(0.5))
+        proxy.release_answers()
+        assert client.txn([], [Put(root, b"")], deadline=Deadline(5)).succeeded
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b""])
+def test_what_speaks_no_whole_http_leaves_a_transaction_unknown(
+    connect: Connect, etcd: EtcdProcess, root: bytes, said: bytes
+) -> None:
+    with babbler(said) as endpoint:
+        with pytest.raises(EtcdUnreachable, match=endpoint) as unreachable:
+            connect(endpoint, etcd.endpoint).txn([], [Put(root, b"")], deadline=Deadline(2))
+        assert unreachable.value.maybe_sent
+        assert connect(endpoint, etcd.endpoint).range(root, deadline=Deadline(2)).kvs == []
 
 
 @pytest.mark.parametrize(
