@@ -24,6 +24,14 @@ def spend(record: inflight.Record, seconds: float) -> None:
         pass
 
 
+def note_silence(record: inflight.Record) -> None:
+    """The controller took a question of this push and fell silent."""
+    try:
+        record.note_silence()
+    except OSError:
+        pass  # then the next hook finds out for itself
+
+
 class Decider:
     """:param controller: asks the site's controller; ``receive_pack`` is the push's pid, ``libraries`` where the packages are"""
 
@@ -45,9 +53,7 @@ class Decider:
     def answer(self, record: inflight.Record, question: list[str]) -> list[str]:
         """The lines of the answer; a refusal in words where no decision could be reached."""
         started = monotonic()
-        about = [f"repository {self._git_dir}", f"push {record.name} {record.push_id}"]
-        about += [f"waited {record.waited:.3f}", *([f"hook {self.hook}"] if self.hook else [])]
-        question = [question[0], *about, *question[1:]]
+        question = self.whole(record, question)
         try:
             try:
                 return self._ask(record, question)
@@ -63,6 +69,12 @@ class Decider:
             if took > _PROMPT:
                 spend(record, took)
 
+    def whole(self, record: inflight.Record, question: list[str]) -> list[str]:
+        """The question with the lines that tell whose it is."""
+        about = [f"repository {self._git_dir}", f"push {record.name} {record.push_id}"]
+        about += [f"waited {record.waited:.3f}", *([f"hook {self.hook}"] if self.hook else [])]
+        return [question[0], *about, *question[1:]]
+
     def _ask(self, record: inflight.Record, question: list[str]) -> list[str]:
         """The controller's answer. Finding out that it hangs takes a second, which a push of many refs must not pay for each.
 
@@ -74,8 +86,5 @@ class Decider:
             return self._controller(question)
         except ask.NobodyHome as nobody:
             if nobody.asked:
-                try:
-                    record.note_silence()
-                except OSError:
-                    pass  # then the next hook finds out for itself
+                note_silence(record)
             raise

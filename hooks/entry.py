@@ -10,6 +10,8 @@ import sys
 if __name__ == "__main__":
     sys.path.append(__file__.rpartition("/hooks/")[0])
     try:
+        import os
+
         from hooks.main import run
     except ImportError as error:
         sys.stderr.write(
@@ -21,4 +23,5 @@ if __name__ == "__main__":
         if sys.argv[2] in ("pre-receive", "reference-transaction")
         else []
     )
-    sys.exit(run(sys.argv[1], sys.argv[2:], lines))
+    # At once: taking the interpreter down costs a push 2 ms, and nothing is left to write.
+    os._exit(run(sys.argv[1], sys.argv[2:], lines))

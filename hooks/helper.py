@@ -17,10 +17,9 @@ Everything it does for a hook is what the hook would do (:mod:`hooks.main`). Whe
 from __future__ import annotations
 
 import os
-import select
 from time import monotonic
 
-from hooks.decide import Decider
+from hooks.decide import Decider, note_silence
 from hooks.main import Hook, transaction
 from piehole import ask, inflight, proc
 
@@ -48,14 +47,32 @@ class Foreseeing:
         self._pending = dict.fromkeys(commands)
         self._in_one = len(commands) <= _AT_ONCE
         self._foreseen: dict[str, str] = {}
+        self._sent = False  # whether a question is on its way, and its answer not taken yet
         self.until = 0.0  # when what was foreseen is too old
+
+    def begin(self, decide: Decider, record: inflight.Record) -> None:
+        """Have the controller take the question of :meth:`foresee`. It listens to what is below the receive-pack, and looks now.
+
+        :raises Yourself: it did not take it
+        """
+        if self._connection is None:
+            return
+        try:
+            self._connection.send(decide.whole(record, self._question()))
+            self._sent = True
+        except ask.NobodyHome as nobody:
+            if not nobody.asked:
+                raise Yourself from nobody
+            note_silence(record)
+
+    def _question(self) -> list[str]:
+        return ["foresee", *(f"command {one}" for one in list(self._pending)[:_AT_ONCE])]
 
     def foresee(self, decide: Decider, record: inflight.Record) -> None:
         """Ask about those commands that no hook has asked about yet."""
-        asked = list(self._pending)[:_AT_ONCE]
-        answer = decide.answer(record, ["foresee", *(f"command {one}" for one in asked)])
+        answer = decide.answer(record, self._question())
         known = answer[1:] if answer[0] == "foreseen" else []
-        self._foreseen = {one: word for one, word in zip(asked, known) if word != "later"}  # noqa: B905 -- fewer answers foresee less
+        self._foreseen = {one: word for one, word in zip(self._pending, known) if word != "later"}  # noqa: B905 -- fewer answers foresee less
         self.until = monotonic() + _FRESH
 
     def admission(self, decide: Decider, record: inflight.Record, command: str) -> list[str] | None:
@@ -80,7 +97,10 @@ class Foreseeing:
         if self._connection is None:
             raise ask.NobodyHome("there was none when this push began")
         try:
-            return self._connection.ask(question)
+            if not self._sent:
+                self._connection.send(question)
+            self._sent = False
+            return self._connection.answer()
         except ask.NobodyHome as nobody:
             if nobody.asked:
                 raise
@@ -121,12 +141,10 @@ def begin(libraries: str, lines: list[str]) -> None:
     decide = _Decider(git_dir, libraries, git, foreseeing)
     record = inflight.Record(git_dir, name).open()
     hook = Hook(git_dir, libraries, (git, command), decide)  # before anything is decided here: it knows who pushes
-    if connection is not None:
-        try:
-            # Before this process forks: the controller listens to what is below the receive-pack, and looks at the first question.
-            foreseeing.foresee(decide, record)
-        except Yourself:
-            return
+    try:
+        foreseeing.begin(decide, record)
+    except Yourself:
+        return
     requests, answers = os.pipe(), os.pipe()
     os.dup2(requests[0], REQUESTS, inheritable=False)
     os.dup2(answers[1], ANSWERS, inheritable=False)
@@ -136,6 +154,8 @@ def begin(libraries: str, lines: list[str]) -> None:
         return
     try:
         _let_go()
+        if connection is not None:
+            foreseeing.foresee(decide, record)
         # (This process keeps the other ends, too: so the pipes have no end while it lives.)
         Helper(hook, git, name, foreseeing, answers[0]).serve()
     finally:
@@ -164,6 +184,8 @@ class Helper:
 
     def serve(self) -> None:
         """Until the receive-pack ends."""
+        import select  # the push does not wait for this process's imports
+
         ready = select.poll()
         ready.register(REQUESTS, select.POLLIN)
         try:

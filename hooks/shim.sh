@@ -30,13 +30,7 @@ ask() {
 	done
 }
 
-if [ "$hook" = reference-transaction ]; then
-	[ "$1" = prepared ] || exit 0
-	# git gc packs loose refs one by one, each with a call of this hook. The parent is git itself, so this is no push.
-	# (read drops the NULs between the words.)
-	read -r parent 2>/dev/null </proc/$PPID/cmdline
-	case $parent in gitpack-refs*) exit 0 ;; esac
-fi
+[ "$hook" != reference-transaction ] || [ "$1" = prepared ] || exit 0
 if [ "$hook" != pre-receive ]; then
 	trap '' PIPE # a helper that ends while it is asked
 	asked= status=
@@ -53,6 +47,12 @@ if [ "$hook" != pre-receive ]; then
 		fi
 		;;
 	esac
+fi
+if [ "$hook" = reference-transaction ]; then
+	# git gc packs loose refs one by one, each with a call of this hook. The parent is git itself, so this is no push.
+	# (read drops the NULs between the words.)
+	read -r parent 2>/dev/null </proc/$PPID/cmdline
+	case $parent in gitpack-refs*) exit 0 ;; esac
 fi
 if ! [ -x "$python" ] || ! [ -r "$entry" ]; then
 	[ "$hook" != pre-receive ] || exit 0

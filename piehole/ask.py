@@ -100,6 +100,7 @@ class Connection:
             raise NobodyHome("no controller has announced itself")
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._reader = Reader(self._socket)
+        self._until = 0.0  # monotonic seconds: when the question that was sent should be answered
         try:
             self._socket.settimeout(AT_HOME)
             self._socket.connect(path)
@@ -118,6 +119,14 @@ class Connection:
 
         :raises NobodyHome: the controller did not take the question, or fell silent; the connection is of no more use
         """
+        self.send(question)
+        return self.answer()
+
+    def send(self, question: list[str]) -> None:
+        """Have the controller take the question; it has looked at who asks when this returns.
+
+        :raises NobodyHome: as :meth:`ask`
+        """
         asked = False
         try:
             self._socket.settimeout(AT_HOME)
@@ -127,9 +136,19 @@ class Connection:
             if first[:2] != ["here", VERSION]:
                 # It may act on the question all the same.
                 raise NobodyHome("the controller speaks another version", asked=True)
-            return self._reader.message(monotonic() + float(first[2]) * SHARE)
+            self._until = monotonic() + float(first[2]) * SHARE
         except (OSError, ValueError, IndexError, OverflowError) as error:
             raise NobodyHome(str(error), asked=asked) from error
+
+    def answer(self) -> list[str]:
+        """The lines of the answer to what was sent.
+
+        :raises NobodyHome: as :meth:`ask`
+        """
+        try:
+            return self._reader.message(self._until)
+        except (OSError, ValueError, OverflowError) as error:
+            raise NobodyHome(str(error), asked=True) from error
 
     def close(self) -> None:
         self._socket.close()

@@ -269,6 +269,32 @@ def begin_push(site: Path, work: Path, *refspecs: str) -> tuple[subprocess.Popen
     return pushing, Path(f"/proc/{helper_of(site)}/fd/{helper.PASSED}")
 
 
+def decided(site: Path) -> bool:
+    """Whether the push's helper knows what may pass, and waits for the hooks: it looks at the receive-pack only then."""
+    process = Path(f"/proc/{helper_of(site)}")
+    looks = any(os.readlink(one) == "anon_inode:[pidfd]" for one in (process / "fd").iterdir())
+    return looks and (process / "stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+def test_pre_receive_does_not_wait_for_what_is_foreseen(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work, "second")
+    forget_records(site)
+    chain(site, "update", 'touch asked\nexec "$piehole" "$@"')
+    seen: list[bool] = []
+
+    def talk(line: Line) -> None:
+        if line.question[0] == "foresee":
+            line.say(f"here {ask.VERSION} 30")
+            seen.append(until((site / "asked").exists, 10))
+            line.say("foreseen", "later")
+
+    with stub(site, talk, foresees=False):
+        accepted(push(work, site, "HEAD:main"))
+    assert seen == [True]
+    assert world.history() == [first, second]
+
+
 def test_update_asks_nothing_where_all_commands_have_passed(world: World) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
@@ -303,6 +329,7 @@ def test_nothing_passes_where_one_command_may_not(world: World) -> None:
     world.etcd.put(world.key(MAIN), "frozen")
     with serving(site):
         pushing, passed = begin_push(site, work, "HEAD:main", "HEAD:side")
+        until(lambda: decided(site), 20)
         assert not passed.exists()
         (site / "go").touch()
         assert "locked" in refused(finish(pushing), "locked")
@@ -319,9 +346,10 @@ def test_nothing_passes_where_somebody_else_s_hook_has_the_gate(world: World, ch
         write_hook(site, "reference-transaction", "#!/bin/sh\ncat >/dev/null\nexit 0\n")
     with serving(site):
         pushing, passed = begin_push(site, work, "HEAD:main")
+        until(lambda: decided(site), 20)
+        assert not passed.exists()
         (site / "go").touch()
         done = finish(pushing)
-        assert not passed.exists()
     if chained:
         accepted(done)
         assert world.history() == [first, second]
