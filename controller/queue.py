@@ -171,8 +171,11 @@ class WorkQueue:
     def add(self, key: str, *, fresh: bool = False, delay: float = 0.0) -> None:
         """Have the key handed out ``delay`` seconds from now, or earlier where it was already to be."""
         with self._changed:
+            before = self._schedule.next_due()
             self._schedule.add(key, self._clock() + delay, fresh=fresh)
-            self._changed.notify()
+            due = self._schedule.next_due()
+            if due is not None and (before is None or due < before):
+                self._changed.notify()
 
     def retry(self, key: str) -> float:
         """Hand the key out again after a delay that grows with each retry, until :meth:`forget`; returns the delay."""
@@ -192,9 +195,11 @@ class WorkQueue:
         with self._changed:
             while not self._stopped:
                 key = self._schedule.take(self._clock())
-                if key is not None:
-                    return key
                 due = self._schedule.next_due()
+                if key is not None:
+                    if due is not None:  # one of those who wait has to wait for that
+                        self._changed.notify()
+                    return key
                 self._changed.wait(None if due is None else max(due - self._clock(), 0.0))
             return None
 

@@ -219,6 +219,19 @@ def test_an_add_ends_the_wait_for_a_retry(queue: WorkQueue) -> None:
     assert queue.get() == "a"
 
 
+def test_what_becomes_due_while_the_first_key_is_worked_on_finds_the_others_who_wait(queue: WorkQueue) -> None:
+    """Nobody is woken for a key that is due later than another one; but somebody has to wait for it once that one is taken."""
+    got: list[str | None] = []
+    waiting = [threading.Thread(target=lambda: got.append(queue.get())) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    queue.add("a", delay=0.02)
+    queue.add("b", delay=0.04)
+    for thread in waiting:
+        thread.join(10)
+    assert sorted(got, key=str) == ["a", "b"]
+
+
 def test_stop_wakes_everybody_who_waits(queue: WorkQueue) -> None:
     got: list[str | None] = []
     waiting = [threading.Thread(target=lambda: got.append(queue.get())) for _ in range(8)]
