@@ -42,7 +42,7 @@ def adds(git_dir: Path, old: str | None, new: str) -> bool:
 def parents(git_dir: Path, oid: str) -> Sequence[str] | None:
     """The parents of a commit; None where it is no loose commit of this repository."""
     try:
-        with (git_dir / "objects" / oid[:2] / oid[2:]).open("rb") as file:
+        with git_dir.joinpath("objects", oid[:2], oid[2:]).open("rb") as file:
             content = zlib.decompressobj().decompress(file.read(_LOOKED_AT), _LOOKED_AT)
     except (OSError, zlib.error):
         return None

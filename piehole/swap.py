@@ -157,14 +157,13 @@ class Swapper:
         :param deadline: when to stop waiting for the swap itself
         :param settle_by: when to stop trying to find out
         :param earlier: another process may have sent this very proposal before, and its outcome is not known
-        :raises EtcdUnreachable: no endpoint was reached, so nothing was sent and nothing changed
+        :raises EtcdUnreachable: no endpoint was reached, at first or after the swap had lost, so nothing changed
         :raises EtcdRefused: etcd refused the transaction as such, nothing changed
         """
-        question = self._question([command for command, _ in proposal.items])
-        reads = question.ranges if question.fits else []
         try:
             reached(Step.PROPOSING)
-            result = self._etcd.txn(self._compares(proposal), self._puts(proposal), reads, deadline=deadline)
+            # (Reading what there is instead, in the same transaction, would cost each push what only the few need that lose.)
+            result = self._etcd.txn(self._compares(proposal), self._puts(proposal), deadline=deadline)
             reached(Step.SWAPPED)
         except EtcdUnreachable as error:
             if not (error.maybe_sent or earlier):
@@ -174,12 +173,7 @@ class Swapper:
             return Accepted(result.revision)
         if earlier:
             return self._fence(proposal, settle_by, "An earlier proposal of this push is not settled.")
-        now = (
-            question.answer(result.revision, result.ranges)
-            if question.fits
-            else self.read(question.commands, settle_by)
-        )
-        return self._identify(proposal, now, settle_by)
+        return self._identify(proposal, self.read([command for command, _ in proposal.items], settle_by), settle_by)
 
     def _question(self, commands: Sequence[Command]) -> Question:
         return Question(self._keyspace, self._group, self._site, commands)
