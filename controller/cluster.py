@@ -118,6 +118,15 @@ class Cluster:
         push = self.informer.get(group, self.keyspace.ref(group, PUSH))
         return push if push is not None and push.mod_revision == self.informer.newest(group) else None
 
+    def was_listed_since(self, moment: float) -> bool:
+        """Whether etcd was listed since then (monotonic seconds); where not, it will be soon. The watch of one that was put back in time and
+        has overtaken its old revision goes on as if nothing had happened, upon a listing that is no longer true.
+        """
+        listed = self.informer.listed_at > moment
+        if not listed:
+            self.informer.relist()
+        return listed
+
     def start(self) -> None:
         self.informer.start()
 

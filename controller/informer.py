@@ -80,6 +80,7 @@ class Informer:
         name: str = "informer",
     ) -> None:
         self.synced = threading.Event()
+        self.listed_at = float("-inf")  # monotonic seconds: when the listing that the cache is built upon began
         self._etcd = etcd
         self._prefix = prefix
         self._on_change = on_change
@@ -221,11 +222,13 @@ class Informer:
 
     def _list(self, head: Head) -> None:
         self._relist_at = 0.0
+        began = time.monotonic()
         snapshot = self._etcd.list_prefix(self._prefix, deadline=_Interruptible(LIST_SECONDS, self._stopping))
         if snapshot.cluster_id != head.cluster_id:
             raise EtcdUnreachable("The etcd endpoints belong to different clusters: correct piehole.etcd")
         changed = self._cache.replace(snapshot)
         self._cluster_id = head.cluster_id
+        self.listed_at = began
         self._relist_at = time.monotonic() + self._relist_every * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
         self._note_contact(head.endpoint)
         _log.info("informer.listed", revision=snapshot.revision, keys=len(snapshot.kvs), changed=len(changed))

@@ -42,6 +42,7 @@ _LOOK_AGAIN: Final = 0.03  # seconds until a ref that a push holds is looked at 
 _LOOK_LATEST: Final = 1.0
 _HALTED_LOOK: Final = 1.0  # seconds until a halted site looks whether a person has decided, and
 _HALTED_ASK: Final = 30.0  # seconds until it asks etcd again, though nothing seems to have changed
+_NEVER: Final = (0, 0, 0, 0.0)  # has a halted site looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class Served:
         self._group: KeyValue | None = None  # both records as they were when the standing was last found good
         self._site: KeyValue | None = None
         self._halted: Halted | None = None
-        self._halted_at: tuple[int, int, int, float] = (0, 0, 0, 0.0)
+        self._halted_since = 0.0  # by this process's clock
+        self._halted_at: tuple[int, int, int, float] = _NEVER
         self._deferred = 0  # turns in a row
         self._seen = 0  # the newest revision that this process has acted on, and the state on disk at that time
         self._seen_stamp = standing.stamp(config.git_dir)
@@ -203,6 +205,9 @@ class Served:
         if not self.cluster.informer.wait_for(self._newest(readout), Deadline(_PATIENCE)):
             raise EtcdUnreachable("the watch of the refs has not caught up with etcd yet")
         if self._halted is not None:
+            if not self.cluster.was_listed_since(self._halted_since):
+                self._halted_at = _NEVER
+                raise EtcdUnreachable("the refs are listed anew, since this site was halted")
             self._log.info("site.resumed")
         self._group, self._site = readout.group, readout.site
         self._halted = None
@@ -276,6 +281,7 @@ class Served:
     def _halt(self, halted: Halted) -> None:
         if self._halted is None or str(halted) != str(self._halted):
             self._log.error("site.halted", token=halted.token, reason=str(halted))
+            self._halted_since = time.monotonic()
         self._halted = halted
 
     def _trouble(self, error: Exception) -> None:

@@ -120,6 +120,35 @@ def test_a_backup_of_etcd_is_recognised_by_a_site_that_something_keeps_back(
     assert [site.at() for site in group] == [newest, newest]
 
 
+def test_an_etcd_that_was_put_back_and_has_overtaken_what_the_sites_had_heard_is_listed_anew(
+    make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
+) -> None:
+    """Its revision is no reason to list again; but what the watch goes on from has never been, there."""
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd)
+    work, first = begun(group)
+    etcd.save_snapshot(tmp_path / "backup")
+    newest = git.commit(work, "two")
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, newest)
+    told(group)
+    with ExitStack() as cut_off:
+        for site in group:
+            site.signal(signal.SIGSTOP)
+            cut_off.callback(site.signal, signal.SIGCONT)
+        etcd.kill()
+        etcd.restore_snapshot(tmp_path / "backup")
+        etcd.start()
+        for number in range(50):
+            group.etcd.put(f"{group.prefix}-elsewhere", str(number))
+    for site in group:
+        site.wait_event("site.halted", token="went-back")  # noqa: S106
+    for site in group:
+        site.piehole("accept", "--yes")
+    group.everywhere(MAIN, first)
+    assert all(newest in site.kept() for site in group)
+
+
 def test_an_emptied_etcd(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
     etcd = own_etcd()
     group = make_group(2, etcd=etcd)
