@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 _PROMPT = 0.1
 
 
+def charge(record: inflight.Record, started: float) -> None:
+    """Note what the push has waited since then (monotonic seconds), where that was more than a moment."""
+    took = monotonic() - started
+    if took > _PROMPT:
+        spend(record, took)
+
+
 def spend(record: inflight.Record, seconds: float) -> None:
     """Note what the push has waited. On a full disk its next hook has more patience; a veto after the swap would be worse."""
     try:
@@ -65,9 +72,7 @@ class Decider:
                 question[3] = f"waited {record.waited + monotonic() - started:.3f}"
                 return self._direct.answer([*question, "earlier"] if nobody.asked else question)
         finally:
-            took = monotonic() - started
-            if took > _PROMPT:
-                spend(record, took)
+            charge(record, started)
 
     def whole(self, record: inflight.Record, question: list[str]) -> list[str]:
         """The question with the lines that tell whose it is."""

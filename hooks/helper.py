@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from hooks.decide import Decider, note_silence
+from hooks.decide import Decider, charge, note_silence
 from hooks.main import Hook, transaction
 from piehole import ask, inflight, proc
 
@@ -57,6 +57,7 @@ class Foreseeing:
         """
         if self._connection is None:
             return
+        started = monotonic()
         try:
             self._connection.send(decide.whole(record, self._question()))
             self._sent = True
@@ -64,15 +65,18 @@ class Foreseeing:
             if not nobody.asked:
                 raise Yourself from nobody
             note_silence(record)
+        finally:
+            charge(record, started)
 
     def _question(self) -> list[str]:
         return ["foresee", *(f"command {one}" for one in list(self._pending)[:_AT_ONCE])]
 
     def foresee(self, decide: Decider, record: inflight.Record) -> None:
         """Ask about those commands that no hook has asked about yet."""
-        answer = decide.answer(record, self._question())
-        known = answer[1:] if answer[0] == "foreseen" else []
-        self._foreseen = {one: word for one, word in zip(self._pending, known) if word != "later"}  # noqa: B905 -- fewer answers foresee less
+        question = self._question()
+        answer = decide.answer(record, question)
+        known = answer[1:] if answer[0] == "foreseen" and len(answer) == len(question) else []
+        self._foreseen = {one: word for one, word in zip(self._pending, known, strict=False) if word != "later"}
         self.until = monotonic() + _FRESH
 
     def admission(self, decide: Decider, record: inflight.Record, command: str) -> list[str] | None:

@@ -89,7 +89,11 @@ def controller_socket(git_dir: str) -> str:
 
 
 class Connection:
-    """A connection to the controller that serves ``git_dir``, for one question after the other."""
+    """A connection to the controller that serves ``git_dir``, for one question after the other.
+
+    Once one has failed it is closed: what came after the half of a question would be read as the rest of it, and a late answer would be
+    taken for that of another question.
+    """
 
     def __init__(self, git_dir: str) -> None:
         """
@@ -134,10 +138,12 @@ class Connection:
             asked = True
             first = self._reader.message(monotonic() + AT_HOME)[0].split(" ")
             if first[:2] != ["here", VERSION]:
+                self.close()
                 # It may act on the question all the same.
                 raise NobodyHome("the controller speaks another version", asked=True)
             self._until = monotonic() + float(first[2]) * SHARE
         except (OSError, ValueError, IndexError, OverflowError) as error:
+            self.close()
             raise NobodyHome(str(error), asked=asked) from error
 
     def answer(self) -> list[str]:
@@ -148,6 +154,7 @@ class Connection:
         try:
             return self._reader.message(self._until)
         except (OSError, ValueError, OverflowError) as error:
+            self.close()
             raise NobodyHome(str(error), asked=True) from error
 
     def close(self) -> None:

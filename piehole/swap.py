@@ -157,7 +157,7 @@ class Swapper:
         :param deadline: when to stop waiting for the swap itself
         :param settle_by: when to stop trying to find out
         :param earlier: another process may have sent this very proposal before, and its outcome is not known
-        :raises EtcdUnreachable: no endpoint was reached, at first or after the swap had lost, so nothing changed
+        :raises EtcdUnreachable: no endpoint was reached, so nothing was sent and nothing changed
         :raises EtcdRefused: etcd refused the transaction as such, nothing changed
         """
         try:
@@ -173,7 +173,11 @@ class Swapper:
             return Accepted(result.revision)
         if earlier:
             return self._fence(proposal, settle_by, "An earlier proposal of this push is not settled.")
-        return self._identify(proposal, self.read([command for command, _ in proposal.items], settle_by), settle_by)
+        try:
+            now = self.read([command for command, _ in proposal.items], settle_by)
+        except EtcdError as error:
+            return Unknown(f"The swap lost, and what there is could not be read. {error}")
+        return self._identify(proposal, now, settle_by)
 
     def _question(self, commands: Sequence[Command]) -> Question:
         return Question(self._keyspace, self._group, self._site, commands)

@@ -35,7 +35,7 @@ from piehole.etcd.wire import Trouble
 __all__ = ["Credentials", "Endpoint", "Etcd"]
 
 PAGE: Final = 20_000  # keys: small pages are quadratic in etcd, one huge answer takes memory on both sides
-_LEAST_SECONDS: Final = 0.001  # a timeout of 0 is none at all to requests
+_LEAST_SECONDS: Final = 0.001  # with a timeout of 0 a socket does not even connect
 
 
 class Etcd:

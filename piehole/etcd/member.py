@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
+from json import JSONDecodeError
 from typing import Final, TypeVar
 
 from etcd3gw.client import Etcd3Client
@@ -41,6 +42,7 @@ _TLS_MENDS: Final = (
     ),
     ("certificate required", "set piehole.etcdCert and piehole.etcdKey: etcd asks for a client certificate"),
     ("unknown ca", "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed"),
+    ("is encrypted", "take away its pass phrase: nobody is there to type it"),
     ("wrong version number", "etcd does not speak TLS there: write http:// in piehole.etcd, or correct the port"),
 )
 
@@ -192,7 +194,7 @@ class Member:
             if answer.status_code == 200:
                 return answer
             refused = answer.text
-        except (HTTPException, OSError) as error:
+        except (HTTPException, OSError, ValueError) as error:
             raise self._judge(error, line) from error
         raise wire.refusal(self.name, refused)
 
@@ -203,9 +205,9 @@ class Member:
         if isinstance(error, TimeoutError):
             said = f"no answer within {line.read:.3g} s" if sent else f"no connection within {line.connect:.3g} s"
             return Trouble(said, sent=sent)
-        if isinstance(error, OSError | HTTPException):
-            return Trouble(spoken(error), sent=sent)
-        return Trouble("does not speak etcd's v3 JSON", sent=sent)
+        if isinstance(error, JSONDecodeError | UnicodeDecodeError):
+            return Trouble("does not speak etcd's v3 JSON", sent=sent)
+        return Trouble(spoken(error), sent=sent)
 
 
 def spoken(error: Exception) -> str:

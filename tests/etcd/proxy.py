@@ -151,7 +151,30 @@ def babbler(said: bytes) -> Iterator[str]:
             self.request.recv(1 << 16)
             self.request.sendall(said)
 
-    with socketserver.ThreadingTCPServer((LOOPBACK, 0), Handler) as server:
+    with _serving(Handler) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def hinting(answer: bytes) -> Iterator[str]:
+    """A server that answers a connection's first request when the second one comes; until then, it says that it will. Gives its endpoint."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            said = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+            while self.request.recv(1 << 16):
+                self.request.sendall(said)
+                said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
+
+    with _serving(Handler) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def _serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
+    with socketserver.ThreadingTCPServer((LOOPBACK, 0), handler) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:

@@ -159,3 +159,15 @@ def test_tls_is_spoken_with_our_certificate_and_a_stranger_is_not_trusted(
     assert not unreachable.value.maybe_sent
     with pytest.raises(EtcdUnreachable):  # the words differ: the refusal may come after the handshake
         connect(member.endpoint, credentials=Credentials(ca=ca)).range(b"p/a", deadline=Deadline(0.5))
+
+
+def test_an_encrypted_key_is_said_and_nobody_is_asked_for_its_pass_phrase(
+    connect: Connect, certificates: Path, tmp_path: Path
+) -> None:
+    key = str(tmp_path / "encrypted.key")
+    given = ["-in", str(certificates / "site.key"), "-out", key, "-passout", "pass:secret"]
+    subprocess.run(["openssl", "pkcs8", "-topk8", *given], check=True, capture_output=True, timeout=60)
+    credentials = Credentials(ca=str(certificates / "ca.pem"), cert=str(certificates / "site.pem"), key=key)
+    with pytest.raises(EtcdUnreachable, match=r"piehole\.etcdKey is encrypted") as unreachable:
+        connect("https://127.0.0.1:1", credentials=credentials).txn([], [Put(b"p/a", b"")], deadline=Deadline(0.3))
+    assert not unreachable.value.maybe_sent

@@ -17,7 +17,7 @@ from piehole.etcd.client import Credentials, Etcd
 from piehole.etcd.model import Compare, Put, Range
 from tests.conftest import OwnCluster, OwnEtcd
 from tests.etcd.conftest import Connect
-from tests.etcd.proxy import Proxy, babbler, proxy_to, stranger
+from tests.etcd.proxy import Proxy, babbler, hinting, proxy_to, stranger
 from tests.support.etcd import EtcdProcess
 from tests.support.ports import LOOPBACK, free_ports
 from tests.support.wait import until
@@ -166,6 +166,13 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
             client.range(root, deadline=Deadline(0.5))
         proxy.release_answers()
         assert client.txn([], [Put(root, b"")], deadline=Deadline(5)).succeeded
+
+
+def test_an_answer_that_comes_after_a_hint_is_not_taken_for_the_next_ones(connect: Connect) -> None:
+    with hinting(b'{"header": {"cluster_id": "1", "revision": "1"}, "count": "0"}') as endpoint:
+        client = connect(endpoint)
+        with pytest.raises(EtcdUnreachable):
+            client.range(b"k", deadline=Deadline(0.5))
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b""])

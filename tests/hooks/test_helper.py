@@ -51,6 +51,10 @@ def helper_of(site: Path) -> int:
     return int(record.read_text().splitlines()[1].split(" ")[1])
 
 
+def record_of(path: Path) -> inflight.Record:
+    return inflight.Record(str(path.parent.parent.parent), path.name).load()
+
+
 def forget_records(site: Path) -> None:
     for record in records(site):
         record.unlink()
@@ -205,11 +209,14 @@ def test_a_controller_that_went_away_during_the_push_is_looked_for_anew(world: W
 def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_question(world: World) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
+    forget_records(site)
 
     with stub(site, silent, foresees=False):
         accepted(push(work, site, "HEAD:main", env={"REMOTE_USER": "somebody"}))
     assert world.history() == [first, second]
     assert list(world.pushes().values())[-1]["pusher"] == "somebody"
+    (record,) = records(site)
+    assert record_of(record).waited >= ask.AT_HOME
 
 
 def test_somebody_else_s_record_names_no_helper(world: World) -> None:
@@ -292,6 +299,20 @@ def test_pre_receive_does_not_wait_for_what_is_foreseen(world: World) -> None:
     with stub(site, talk, foresees=False):
         accepted(push(work, site, "HEAD:main"))
     assert seen == [True]
+    assert world.history() == [first, second]
+
+
+def test_as_many_answers_as_there_are_questions_are_believed(world: World) -> None:
+    site, work, first = world.founded()
+    second = commit(work, "second")
+
+    def talk(line: Line) -> None:
+        if line.question[0] == "foresee":
+            line.say(f"here {ask.VERSION} 30")
+            line.say("foreseen", "free", "free")
+
+    with stub(site, talk, foresees=False):
+        accepted(push(work, site, "HEAD:main"))
     assert world.history() == [first, second]
 
 

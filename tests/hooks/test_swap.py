@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,8 +12,10 @@ from piehole.deadline import Deadline
 from piehole.judge import Command
 from piehole.local import Local
 from piehole.records import PushRecord
-from piehole.swap import Accepted, Basis, Lost, Proposal
+from piehole.swap import Accepted, Basis, Lost, Proposal, Unknown
+from tests.hooks.tamper import tampering
 from tests.hooks.world import MAIN, ZERO, World
+from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import _b64
 
 ONE, TWO = "1" * 40, "2" * 40
@@ -23,8 +26,8 @@ pytestmark = pytest.mark.etcd_versions
 class Pushes:
     """Proposals of one site, made and sent by hand."""
 
-    def __init__(self, world: World) -> None:
-        self.swapper = Local.open(world.site("a")).swapper
+    def __init__(self, site: Path) -> None:
+        self.swapper = Local.open(site).swapper
 
     def make(self, *commands: Command, writes: bool = True) -> Proposal:
         readout = self.swapper.read(commands, Deadline(5))
@@ -37,7 +40,7 @@ class Pushes:
 
 @pytest.fixture
 def pushes(world: World) -> Pushes:
-    return Pushes(world)
+    return Pushes(world.site("a"))
 
 
 def test_reaped_create(world: World, pushes: Pushes) -> None:
@@ -157,3 +160,13 @@ def test_a_creation_that_was_deleted_and_reaped_since_is_settled_as_accepted(wor
     ]
     world.etcd.call("/kv/txn", {"success": reap})
     assert pushes.send(proposal, earlier=True) == first
+
+
+def test_a_swap_that_lost_is_unknown_where_what_there_is_cannot_be_read(world: World, etcd: EtcdProcess) -> None:
+    """Something on the way may have sent it twice, and brought the second answer."""
+    with tampering(etcd.endpoint) as tamper:
+        pushes = Pushes(world.site("a", endpoints=[tamper.endpoint]))
+        proposal = pushes.make(Command(MAIN, ZERO, ONE))
+        assert isinstance(pushes.send(proposal), Accepted)
+        tamper.always("lose request", "read")
+        assert isinstance(pushes.send(proposal), Unknown)

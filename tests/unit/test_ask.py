@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -11,6 +12,7 @@ import pytest
 
 from piehole import ask
 from tests.hooks.serving import Line, stub
+from tests.support.wait import until
 
 
 @pytest.fixture
@@ -103,3 +105,39 @@ def test_the_answer_comes_back(git_dir: Path) -> None:
 
     with stub(git_dir, answer):
         assert ask.ask(str(git_dir), ["propose", "a", "b"]) == ["again", "propose", "a", "b"]
+
+
+def test_a_connection_that_failed_asks_nothing_more(git_dir: Path) -> None:
+    """A late answer would be taken for that of the next question."""
+    failed: list[ask.NobodyHome] = []
+
+    def late(line: Line) -> None:
+        until(lambda: failed)
+        line.say("here 1 5")
+        line.say("answer to", *line.question)
+
+    with stub(git_dir, late) as controller:
+        connection = ask.Connection(str(git_dir))
+        for question in ("first", "second"):
+            with pytest.raises(ask.NobodyHome) as nobody:
+                connection.ask([question])
+            failed.append(nobody.value)
+        assert [one.asked for one in failed] == [True, False]
+        assert [line.question for line in controller.lines] == [["first"]]
+
+
+def test_half_a_question_is_not_continued_by_the_next_one(git_dir: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/s")
+        listener.listen()
+        (git_dir / ask.POINTER).write_text(f"{folder}/s")
+        connection = ask.Connection(str(git_dir))
+        with listener.accept()[0] as other:
+            other.settimeout(20)
+            for question in ("long " * 1_000_000, "second"):
+                with pytest.raises(ask.NobodyHome) as nobody:
+                    connection.ask([question])
+                assert not nobody.value.asked
+            heard = b"".join(iter(lambda: other.recv(1 << 16), b""))
+        assert heard
+        assert b"second" not in heard
