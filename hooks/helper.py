@@ -198,12 +198,16 @@ class Helper:
             pass
         asked = b""
         self._pass()
-        while proc.lives(self._name):
+        lives = proc.lives(self._name)  # looked at when its descriptor is open: so that one is of this very process
+        while lives:
             left = int(1000 * (self._foreseeing.until - monotonic())) + 1 if self._passing else _LOOK_EVERY
-            if any(found == REQUESTS for found, _ in ready.poll(max(0, min(left, _LOOK_EVERY)))):
+            found = [descriptor for descriptor, _ in ready.poll(max(0, min(left, _LOOK_EVERY)))]
+            if REQUESTS in found:
                 *lines, asked = (asked + os.read(REQUESTS, 1 << 16)).split(b"\n")
                 for line in lines:
                     self._answer(line.decode("utf-8", "surrogateescape"))
+            if found != [REQUESTS]:
+                lives = proc.lives(self._name)
             self._pass()
 
     def _pass(self) -> None:

@@ -126,7 +126,7 @@ class Hook:
             )
         self._check_gate()
         reached(Step.UPDATE_BEGUN)
-        record = self._load(self._new_record().open)
+        record = self._current(inflight.Record.open)
         self._check_number(record)
         answer = self._decide.answer(record, ["admit", f"command {ref} {old} {new}"])
         word, _, rest = answer[0].partition(" ")
@@ -157,11 +157,10 @@ class Hook:
         managed = [one for one in asked if one[2].startswith("refs/") and not one[2].startswith(_RESERVED)]
         if not managed:
             return
-        record = self._new_record()
         try:
-            record = self._load(record.load)
+            record = self._current(inflight.Record.load)
         except FileNotFoundError:
-            pass  # nothing was announced, so every line is refused below
+            record = inflight.Record(self.git_dir, "")  # nothing was announced, so every line is refused below
         wanted = [one for one in (self._announced(record, *line) for line in managed) if one is not None]
         if wanted:
             reached(Step.PREPARED_BEGUN)
@@ -182,7 +181,7 @@ class Hook:
     def _refuse_swallowed_lines(self) -> None:
         """A hook before this one that has read standard input itself must pass it on: what it keeps would move unagreed."""
         try:
-            record = self._load(self._new_record().load)
+            record = self._current(inflight.Record.load)
         except FileNotFoundError:
             return
         # A deletion of what is not here ("0 0") is never swapped, so never settled.
@@ -217,20 +216,18 @@ class Hook:
         except OSError:
             return b""
 
-    def _load(self, read: Callable[[], inflight.Record]) -> inflight.Record:
-        """The push's record as it is now; ``read`` is for the first time."""
-        self._record = self._record.refresh() if self._record is not None else read()
-        return self._record
-
-    def _new_record(self) -> inflight.Record:
-        """The record of the receive-pack that runs this hook, not read yet."""
+    def _current(self, read: Callable[[inflight.Record], inflight.Record]) -> inflight.Record:
+        """The record of the receive-pack that runs this hook, as it is now; ``read`` is for the first time."""
+        if self._record is not None:
+            return self._record.refresh()
         git, command = self._mover
         name = proc.identity(git) if git and command == "receive-pack" else None
         if name is None:
             raise Refused(
                 "no-access", "no living git receive-pack runs this hook, so it cannot be part of a push: nothing moves."
             )
-        return inflight.Record(self.git_dir, name)
+        self._record = read(inflight.Record(self.git_dir, name))
+        return self._record
 
     def _announced(self, record: inflight.Record, old: str, new: str, ref: str) -> inflight.Announcement | None:
         """The announcement that a line of this transaction must match; None where the swap has no business with it."""
@@ -261,10 +258,10 @@ class Hook:
             )
 
     def _propose(self, record: inflight.Record, wanted: list[inflight.Announcement]) -> None:
-        pusher = self._pusher or self._account()
+        self._pusher = self._pusher or self._account()
         wait = 0.01
         while True:
-            question = ["propose", f"pusher {' '.join(pusher.split())}"]
+            question = ["propose", f"pusher {' '.join(self._pusher.split())}"]
             question += [f"want {one.ref} {one.old} {one.new} {one.snapshot}" for one in wanted]
             answer = self._decide.answer(record, question)
             if answer[0] != "again":

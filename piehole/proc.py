@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 
-
-def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
+_here: list[str] = []  # as :func:`_place` has them; neither changes while a process lives
 
 
-def pid_namespace() -> str:
-    """The number of this process's pid namespace: containers that share a volume have pids that mean other processes."""
-    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+def _place() -> list[str]:
+    """The boot id, and the number of this process's pid namespace: containers that share a volume have pids that mean other processes."""
+    if not _here:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            _here[:] = file.read().strip(), os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    return _here
 
 
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat after the command's name, which may itself hold spaces and parentheses (proc(5))."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].decode("ascii").split()
+    handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(handle, 1 << 12).rpartition(b")")[2].decode("ascii").split()
+    finally:
+        os.close(handle)
 
 
 def start_time(pid: int) -> str | None:
@@ -156,14 +159,15 @@ def child(pid: int, of: int) -> str | None:
 
 
 def _name(pid: int, started: str) -> str:
-    return f"{boot_id()}.{pid_namespace()}.{pid}.{started}"
+    return ".".join((*_place(), str(pid), started))
 
 
 def lives(name: str) -> bool | None:
     """Whether the process that :func:`identity` named still lives. None: it is of another pid namespace, who knows."""
     parts = name.split(".")
-    if len(parts) != 4 or not parts[2].isdigit() or parts[0] != boot_id():
+    boot, namespace = _place()
+    if len(parts) != 4 or not parts[2].isdigit() or parts[0] != boot:
         return False
-    if parts[1] != pid_namespace():
+    if parts[1] != namespace:
         return None
     return start_time(int(parts[2])) == parts[3]
