@@ -254,6 +254,8 @@ def test_it_is_told_once_and_ends_by_itself_once_a_person_has_decided(make_group
     begun(group)
     site = group[0]
     state = site.repository / "piehole" / "state.json"
+    # What is told of is written down before it is sent, and again when it is known to have arrived.
+    until(lambda: not json.loads(state.read_text())["pending"], 10, "the disk knows what etcd has")
     good = state.read_text()
     site.stop()
     state.write_text(good.replace(json.loads(good)["published"]["id"], "somebody else's"))
