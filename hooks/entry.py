@@ -5,13 +5,12 @@ environment may hold anything. ``-S``: looking for installed packages costs a pu
 :mod:`hooks.direct` needs them.
 """
 
+import os
 import sys
 
 if __name__ == "__main__":
     sys.path.append(__file__.rpartition("/hooks/")[0])
     try:
-        import os
-
         from hooks.main import run
     except ImportError as error:
         sys.stderr.write(

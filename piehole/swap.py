@@ -96,6 +96,10 @@ class Proposal:
     items: tuple[tuple[Command, Basis], ...]
 
     @property
+    def commands(self) -> list[Command]:
+        return [command for command, _ in self.items]
+
+    @property
     def written(self) -> list[tuple[Command, Basis]]:
         return [(command, basis) for command, basis in self.items if basis.writes]
 
@@ -174,7 +178,7 @@ class Swapper:
         if earlier:
             return self._fence(proposal, settle_by, "An earlier proposal of this push is not settled.")
         try:
-            now = self.read([command for command, _ in proposal.items], settle_by)
+            now = self.read(proposal.commands, settle_by)
         except EtcdError as error:
             return Unknown(f"The swap lost, and what there is could not be read. {error}")
         return self._identify(proposal, now, settle_by)
@@ -219,7 +223,6 @@ class Swapper:
         The fence is put without comparing anything: after it, the swap has happened before or never will.
         """
         fence = Put(self._key(keys.FENCE), proposal.push.dump())
-        commands = [command for command, _ in proposal.items]
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(EtcdUnreachable),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
@@ -231,7 +234,7 @@ class Swapper:
             reached(Step.FENCING)
             self._etcd.txn([], [fence], deadline=settle_by.at_most(max(1.0, settle_by.remaining() / 2)))
             reached(Step.FENCED)
-            return self.read(commands, settle_by)
+            return self.read(proposal.commands, settle_by)
 
         try:
             now = attempts(attempt)

@@ -17,11 +17,17 @@ from tests.support.wait import until
 def begun(group: Group) -> tuple[Path, str]:
     """A clone of the first site, and the commit that all sites have and have told of."""
     work = group[0].clone()
-    oid = git.commit(work, "one")
-    accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, oid)
+    oid = pushed(group, work, "one")
     told(group)
     return work, oid
+
+
+def pushed(group: Group, work: Path, text: str) -> str:
+    """A new commit that was pushed to the first site, and that all sites have."""
+    oid = git.commit(work, text)
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.everywhere(MAIN, oid)
+    return oid
 
 
 def told(group: Group) -> None:
@@ -31,6 +37,14 @@ def told(group: Group) -> None:
         until(lambda site=site: site.progress() >= newest.mod_revision, 15, f"{site.name} has told of it")  # type: ignore[misc]
 
 
+def went_back(group: Group, first: str, newest: str) -> None:
+    """A person accepts at each site what etcd has: all go back to the first commit, and keep the newest one."""
+    for site in group:
+        site.piehole("accept", "--yes")
+    group.everywhere(MAIN, first)
+    assert all(newest in site.kept() for site in group)
+
+
 def test_etcd_restored_from_a_backup(make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path) -> None:
     etcd = own_etcd()
     group = make_group(2, etcd=etcd)
@@ -38,9 +52,7 @@ def test_etcd_restored_from_a_backup(make_group: MakeGroup, own_etcd: OwnEtcd, t
     etcd.terminate()
     etcd.copy_data(tmp_path / "backup")
     etcd.start()
-    newest = git.commit(work, "two")
-    accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, newest)
+    newest = pushed(group, work, "two")
     told(group)
     etcd.terminate()
     etcd.restore_data(tmp_path / "backup")
@@ -52,10 +64,7 @@ def test_etcd_restored_from_a_backup(make_group: MakeGroup, own_etcd: OwnEtcd, t
     assert "went back" in refused(git.push(work, "origin", "HEAD:main"), "went-back")
     assert [site.at() for site in group] == [newest, newest]  # nothing went back
     assert group.value() == first  # and nothing was written
-    group[0].piehole("accept", "--yes")
-    group[1].piehole("accept", "--yes")
-    group.everywhere(MAIN, first)
-    assert all(newest in site.kept() for site in group)
+    went_back(group, first, newest)
 
 
 def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
@@ -69,9 +78,7 @@ def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
         for site in group:
             lock = nothing_is_told.enter_context((site.repository / "piehole" / "state.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
-        newest = git.commit(work, "two")
-        accepted(git.push(work, "origin", "HEAD:main"))
-        group.everywhere(MAIN, newest)
+        newest = pushed(group, work, "two")
         etcd.kill()
         etcd.restore_snapshot(tmp_path / "backup")
         etcd.start()
@@ -80,10 +87,7 @@ def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
     assert [site.at() for site in group] == [newest, newest]
     git.commit(work, "three")
     refused(git.push(work, "origin", "HEAD:main"), "went-back")
-    for site in group:
-        site.piehole("accept", "--yes")
-    group.everywhere(MAIN, first)
-    assert all(newest in site.kept() for site in group)
+    went_back(group, first, newest)
 
 
 def test_a_backup_of_etcd_is_recognised_by_a_site_that_something_keeps_back(
@@ -102,9 +106,7 @@ def test_a_backup_of_etcd_is_recognised_by_a_site_that_something_keeps_back(
     keys = [f"{group.prefix}/progress/{group.name}/{site.name}" for site in group]
     etcd.save_snapshot(tmp_path / "backup")
     before = {group.etcd.get(key) for key in keys}
-    newest = git.commit(work, "two")
-    accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, newest)
+    newest = pushed(group, work, "two")
     until(lambda: not before & {group.etcd.get(key) for key in keys}, what="each has told of it under a new id")
     for site in group:
         site.stop()
@@ -128,9 +130,7 @@ def test_an_etcd_that_was_put_back_and_has_overtaken_what_the_sites_had_heard_is
     group = make_group(2, etcd=etcd)
     work, first = begun(group)
     etcd.save_snapshot(tmp_path / "backup")
-    newest = git.commit(work, "two")
-    accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, newest)
+    newest = pushed(group, work, "two")
     told(group)
     with ExitStack() as cut_off:
         for site in group:
@@ -143,10 +143,7 @@ def test_an_etcd_that_was_put_back_and_has_overtaken_what_the_sites_had_heard_is
             group.etcd.put(f"{group.prefix}-elsewhere", str(number))
     for site in group:
         site.wait_event("site.halted", token="went-back")  # noqa: S106
-    for site in group:
-        site.piehole("accept", "--yes")
-    group.everywhere(MAIN, first)
-    assert all(newest in site.kept() for site in group)
+    went_back(group, first, newest)
 
 
 def test_an_emptied_etcd(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
@@ -233,9 +230,7 @@ def test_a_disk_that_came_back_from_a_backup(make_group: MakeGroup) -> None:
     work, first = begun(group)
     state = group[1].repository / "piehole" / "state.json"
     before = state.read_text()
-    newest = git.commit(work, "two")
-    accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, newest)
+    newest = pushed(group, work, "two")
     told(group)
     group[1].stop()
     state.write_text(before)

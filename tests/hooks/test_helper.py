@@ -51,10 +51,6 @@ def helper_of(site: Path) -> int:
     return int(record.read_text().splitlines()[1].split(" ")[1])
 
 
-def record_of(path: Path) -> inflight.Record:
-    return inflight.Record(str(path.parent.parent.parent), path.name).load()
-
-
 def forget_records(site: Path) -> None:
     for record in records(site):
         record.unlink()
@@ -215,8 +211,8 @@ def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_q
         accepted(push(work, site, "HEAD:main", env={"REMOTE_USER": "somebody"}))
     assert world.history() == [first, second]
     assert list(world.pushes().values())[-1]["pusher"] == "somebody"
-    (record,) = records(site)
-    assert record_of(record).waited >= ask.AT_HOME
+    (record,) = inflight.records(str(site))
+    assert record.waited >= ask.AT_HOME
 
 
 def test_somebody_else_s_record_names_no_helper(world: World) -> None:
