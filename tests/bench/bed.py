@@ -142,6 +142,15 @@ class Mirrored(Server):
         self.hook("post-receive", f"#!/bin/sh\n{pushes}")
 
 
+class Shells(Server):
+    """Its hooks are shell that does nothing: what starting them costs, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        for name in HOOKS:
+            self.hook(name, _EMPTY_HOOK)
+
+
 class Site(Server):
     """A server that is a site of a group."""
 
@@ -180,9 +189,7 @@ class Bed:
         ends.callback(self.etcd.kill)
         ends.callback(self.quiet_etcd.kill)
         self.plain = Server(folder / "plain")
-        self.shell = Server(folder / "shell")
-        for name in HOOKS:
-            self.shell.hook(name, _EMPTY_HOOK)
+        self.shell = Shells(folder / "shell")
         self.python = Server(folder / "python")
         self.python.hook("update", f"#!{sys.executable} -IS\n")
         self.foreground = Mirrored(folder / "foreground", background=False)
