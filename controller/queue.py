@@ -6,7 +6,8 @@ Invariants (tests/unit/test_queue.py):
 * a key that is added while a worker holds it is handed out again after that worker is done;
 * no two workers hold the same key;
 * fresh work goes before a backlog, and a backlog never takes all workers;
-* fresh work that is still waiting after a moment is a backlog: hundreds of changes at once do not stand before the next push;
+* fresh work that is still waiting after a moment is a backlog, and of fresh work the newest goes first: hundreds of changes at
+  once do not stand before the next push, also where it comes in the same breath;
 * what has waited in the backlog for long goes first, as far as the backlog's workers go;
 * a key whose worker turned out slow takes no worker's place from the backlog.
 
@@ -28,6 +29,7 @@ _FIRST_BACKOFF: Final = 0.2  # seconds, doubled by each failure in a row
 _LONGEST_BACKOFF: Final = 60.0
 FRESH_FOR: Final = 0.3  # seconds, from when a key could first be handed out
 LONG: Final = 5.0  # seconds after a key of the backlog was due
+_VOID: Final = 1000  # entries of a line that need not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +43,35 @@ class _Waiting:
 
 
 class _Line:
-    """Keys in the order of times, and of their tickets at one time."""
+    """Keys that wait, in an order; at the same place in the order of their tickets.
 
-    def __init__(self) -> None:
+    An entry whose ticket is not the key's own any more is void. It stays until it comes first, or until most are.
+    """
+
+    def __init__(self, waiting: dict[str, _Waiting], *, reverse: bool = False) -> None:
+        """:param reverse: the last place and the newest ticket come first"""
+        self._waiting = waiting
+        self._sign = -1 if reverse else 1
         self._heap: list[tuple[float, int, str]] = []
 
-    def push(self, key: str, time: float, ticket: int) -> None:
-        heapq.heappush(self._heap, (time, ticket, key))
+    def push(self, key: str, place: float) -> None:
+        if len(self._heap) > _VOID + 2 * len(self._waiting):
+            self._heap = [entry for entry in self._heap if self._counts(entry)]
+            heapq.heapify(self._heap)
+        heapq.heappush(self._heap, (self._sign * place, self._sign * self._waiting[key].ticket, key))
 
-    def first(self, waiting: dict[str, _Waiting]) -> tuple[float, str] | None:
-        """The key whose time is first. Entries whose ticket is not the key's own any more are void, and dropped."""
-        while self._heap:
-            time, ticket, key = self._heap[0]
-            known = waiting.get(key)
-            if known is not None and known.ticket == ticket:
-                return time, key
-            heapq.heappop(self._heap)
-        return None
+    def first(self) -> str | None:
+        while self._heap and not self._counts(self._heap[0]):
+            self.drop()
+        return self._heap[0][2] if self._heap else None
+
+    def drop(self) -> None:
+        """Take the first key out of this line."""
+        heapq.heappop(self._heap)
+
+    def _counts(self, entry: tuple[float, int, str]) -> bool:
+        known = self._waiting.get(entry[2])
+        return known is not None and known.ticket == self._sign * entry[1]
 
 
 class Schedule:
@@ -71,9 +85,10 @@ class Schedule:
         self._waiting: dict[str, _Waiting] = {}
         self._held: dict[str, bool] = {}  # whether the backlog's limit counts it
         self._again: dict[str, _Waiting] = {}
-        self._fresh = _Line()
-        self._backlog = _Line()
-        self._aging = _Line()  # the fresh keys again, by since when they are
+        self._early = _Line(self._waiting)  # fresh keys that were not due yet
+        self._fresh = _Line(self._waiting, reverse=True)  # the others, by since when they are
+        self._aging = _Line(self._waiting)  # all fresh keys again
+        self._backlog = _Line(self._waiting)
         self._tickets = itertools.count()
 
     def __len__(self) -> int:
@@ -97,20 +112,19 @@ class Schedule:
 
     def take(self, now: float) -> str | None:
         """Hand out the next key that is due, until :meth:`done`; None where there is none now."""
+        self._ripen(now)
         self._age(now)
         for line in self._open(now):
-            first = line.first(self._waiting)
-            if first is not None and first[0] <= now:
-                key = first[1]
+            key = line.first()
+            if key is not None and self._waiting[key].due <= now:
                 self._held[key] = not self._waiting.pop(key).fresh
                 return key
         return None
 
     def next_due(self) -> float | None:
         """When the next key can be handed out, if nothing else happens; None: never."""
-        return min(
-            (first[0] for line in self._open(float("-inf")) if (first := line.first(self._waiting))), default=None
-        )
+        lines = [self._early, *self._open(float("-inf"))]
+        return min((self._waiting[key].due for line in lines if (key := line.first()) is not None), default=None)
 
     def slow(self, key: str) -> None:
         """The backlog's limit does not count this key any more, as long as it is held."""
@@ -126,14 +140,19 @@ class Schedule:
             self._line_up(key, waiting)
 
     def _line_up(self, key: str, waiting: _Waiting) -> None:
-        (self._fresh if waiting.fresh else self._backlog).push(key, waiting.due, waiting.ticket)
+        (self._early if waiting.fresh else self._backlog).push(key, waiting.due)
         if waiting.fresh:
-            self._aging.push(key, waiting.since, waiting.ticket)
+            self._aging.push(key, waiting.since)
+
+    def _ripen(self, now: float) -> None:
+        """Have the fresh keys that are due be taken from now on."""
+        while (key := self._early.first()) is not None and self._waiting[key].due <= now:
+            self._early.drop()
+            self._fresh.push(key, self._waiting[key].since)
 
     def _age(self, now: float) -> None:
         """Have the fresh keys that nobody took in time wait with the backlog."""
-        while (first := self._aging.first(self._waiting)) is not None and now - first[0] > FRESH_FOR:
-            key = first[1]
+        while (key := self._aging.first()) is not None and now - self._waiting[key].since > FRESH_FOR:
             self._waiting[key] = aged = replace(self._waiting[key], fresh=False, ticket=next(self._tickets))
             self._line_up(key, aged)
 
@@ -141,8 +160,8 @@ class Schedule:
         """The lines from which a key may be taken, the better one first."""
         if sum(self._held.values()) >= self._backlog_limit:
             return [self._fresh]
-        first = self._backlog.first(self._waiting)
-        if first is not None and now - first[0] > LONG:
+        first = self._backlog.first()
+        if first is not None and now - self._waiting[first].due > LONG:
             return [self._backlog, self._fresh]
         return [self._fresh, self._backlog]
 
