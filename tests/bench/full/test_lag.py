@@ -42,6 +42,7 @@ def test_lag_on_a_large_repository(
     lines = (f"create refs/heads/topic/{n:05} {oid}\n" for n, oid in enumerate(chosen))
     git(origin, "update-ref", "--stdin", stdin="".join(lines))
     git(origin, "config", "core.fsync", FSYNC)
+    git(origin, "config", "pack.writeReverseIndex", "true")  # as `piehole install` sets it: packed by git, afterwards
     for upkeep in (
         ["pack-refs", "--all"],
         ["repack", "-adq"],
