@@ -27,7 +27,9 @@ SETTINGS: Final = (
     ),
     Setting("receive.fsckObjects", "true", "malformed objects are refused where they are pushed, before they spread"),
     Setting(
-        "pack.writeReverseIndex", "true", "a large pack answers the peers in 3 ms instead of 8; git's default since 2.41"
+        "pack.writeReverseIndex",
+        "true",
+        "a large pack answers the peers in 3 ms instead of 8; git's default since 2.41",
     ),
     Setting("uploadpack.allowAnySHA1InWant", "true", "peers ask for exactly the object that the consensus names"),
     Setting(f"gc.{keys.KEPT}*.reflogExpire", "never", "the reflogs of kept tips say since when they are kept"),
