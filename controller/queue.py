@@ -97,8 +97,8 @@ class Schedule:
 
     def add(self, key: str, due: float, *, fresh: bool) -> None:
         """Have the key handed out at ``due``, or earlier where it was already to be."""
-        place = self._again if key in self._held else self._waiting
-        known = place.get(key)
+        held = key in self._held
+        known = (self._again if held else self._waiting).get(key)
         since = due
         if known is not None:
             if known.due <= due and not fresh:
@@ -106,8 +106,10 @@ class Schedule:
             # The newest change says how long the key is fresh.
             since = max(due, known.since) if fresh else known.since
             due, fresh = min(due, known.due), fresh or known.fresh
-        place[key] = waiting = _Waiting(due, fresh, next(self._tickets), since)
-        if place is self._waiting:
+        waiting = _Waiting(due, fresh, next(self._tickets), since)
+        if held:
+            self._again[key] = waiting
+        else:
             self._line_up(key, waiting)
 
     def take(self, now: float) -> str | None:
@@ -136,10 +138,10 @@ class Schedule:
         del self._held[key]
         again = self._again.pop(key, None)
         if again is not None:
-            self._waiting[key] = waiting = replace(again, since=max(again.since, now))
-            self._line_up(key, waiting)
+            self._line_up(key, replace(again, since=max(again.since, now)))
 
     def _line_up(self, key: str, waiting: _Waiting) -> None:
+        self._waiting[key] = waiting
         (self._early if waiting.fresh else self._backlog).push(key, waiting.due)
         if waiting.fresh:
             self._aging.push(key, waiting.since)
@@ -153,8 +155,7 @@ class Schedule:
     def _age(self, now: float) -> None:
         """Have the fresh keys that nobody took in time wait with the backlog."""
         while (key := self._aging.first()) is not None and now - self._waiting[key].since > FRESH_FOR:
-            self._waiting[key] = aged = replace(self._waiting[key], fresh=False, ticket=next(self._tickets))
-            self._line_up(key, aged)
+            self._line_up(key, replace(self._waiting[key], fresh=False, ticket=next(self._tickets)))
 
     def _open(self, now: float) -> list[_Line]:
         """The lines from which a key may be taken, the better one first."""
