@@ -1,4 +1,4 @@
-"""The git settings that the contract needs in a repository, each with its reason."""
+"""The git settings that `piehole install` makes in a repository, each with its reason."""
 
 from __future__ import annotations
 

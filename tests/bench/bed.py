@@ -28,7 +28,8 @@ MAIN: Final = "refs/heads/main"
 # A lag of some ten milliseconds is to be told to one.
 LOOK_EVERY: Final = 0.0005
 PATIENCE: Final = 20.0
-FSYNC: Final = next(one.value for one in SETTINGS if one.name == "core.fsync")
+INSTALLED: Final = {one.name: one.value for one in SETTINGS}
+FSYNC: Final = INSTALLED["core.fsync"]
 _STOCK: Final = 50
 _EMPTY_HOOK: Final = "#!/bin/sh\nexit 0\n"
 HOOKS: Final = ("pre-receive", "update", "reference-transaction")

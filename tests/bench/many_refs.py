@@ -53,7 +53,7 @@ def measure(bed: Bed, refs: int, repetitions: int) -> tuple[list[Row], list[str]
 def _new(kind: str, folder: Path, bed: Bed, ends: ExitStack) -> Server:
     """A server for one push. It cannot be had by undoing another: with each thousand refs that are there already, git itself takes 0.3 s
     more; and where a thousand were just deleted, ext4 without a journal takes 0.5 ms more for each new file, for up to a minute (it
-    passes over the inodes of late: ``recently_deleted`` in fs/ext4/ialloc.c).
+    passes over inodes that were freed of late: ``recently_deleted`` in fs/ext4/ialloc.c).
     """
     server: Server
     if kind == _PIEHOLE:
@@ -62,13 +62,13 @@ def _new(kind: str, folder: Path, bed: Bed, ends: ExitStack) -> Server:
     else:
         server = Shells(folder) if kind == _SHELLS else Server(folder)
     server.begin()
+    time.sleep(_AFTERWARDS)
     return server
 
 
 def _push(server: Server, refs: int, mode: str) -> float:
     """The seconds of one push."""
     tip = rev_parse(server.work, "origin/main")
-    time.sleep(_AFTERWARDS)
     took, _ = server.push(
         [f"{tip}:refs/heads/many/{number:05}" for number in range(refs)],
         *((mode,) if mode == _ATOMIC else ()),

@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from tests.bench import bed
 from tests.bench.report import Report
 from tests.support.etcd import EtcdOptions, EtcdProcess, etcd_version
 from tests.support.git import git
 
 MAIN: Final = "refs/heads/main"
 # Every repository is written with the same care: what `piehole install` sets, set on the ones beside it, too.
-FSYNC: Final = "all"
+FSYNC: Final = bed.FSYNC
 _LOOK_EVERY: Final = 0.0005
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")

@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from tests.bench.bed import INSTALLED
 from tests.bench.full.kit import FSYNC, MAIN, arrival, machine, push, save, timed, write_history
 from tests.bench.report import Report, Row
 from tests.support.etcd import EtcdProcess
@@ -42,7 +43,8 @@ def test_lag_on_a_large_repository(
     lines = (f"create refs/heads/topic/{n:05} {oid}\n" for n, oid in enumerate(chosen))
     git(origin, "update-ref", "--stdin", stdin="".join(lines))
     git(origin, "config", "core.fsync", FSYNC)
-    git(origin, "config", "pack.writeReverseIndex", "true")  # as `piehole install` sets it: packed by git, afterwards
+    reverse = "pack.writeReverseIndex"
+    git(origin, "config", reverse, INSTALLED[reverse])  # as if all was packed after `piehole install`
     for upkeep in (
         ["pack-refs", "--all"],
         ["repack", "-adq"],
