@@ -17,14 +17,14 @@ from typing import Final, Literal
 import structlog
 
 from controller.folders import Folders
-from controller.lanes import Lane
+from controller.hook_server import Server
 from controller.memory import give_back, share_arenas
-from controller.notify import Notifier
-from controller.roster import Roster
-from controller.served import Next, Served
-from controller.server import Server
-from piehole.config import Overrides
+from controller.registry import Roster
+from controller.served_repository import Next, Served
+from controller.systemd import Notifier
+from controller.worker_lane import Lane
 from piehole.errors import PieholeError
+from piehole.group.config import Overrides
 from piehole.transfer.limits import Limits
 
 _WORKERS: Final = 16
@@ -38,7 +38,7 @@ _TICK: Final = 1.0  # seconds between two looks at the workers
 class Options:
     """What a controller serves, and how.
 
-    :param overrides: settings that count for every repository (:func:`piehole.config.parse`)
+    :param overrides: settings that count for every repository (:func:`piehole.group.config.parse`)
     :param scan_every: seconds between two looks for repositories that came or went
     """
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from piehole import discovery
+from piehole.repository import discovery
 
 Stamp = tuple[int, int, int]
 

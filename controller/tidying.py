@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from piehole import keys
 from piehole.deadline import Deadline
-from piehole.local import Local
-from piehole.readout import Readout, live
-from piehole.reaping import reap
+from piehole.group import keys
+from piehole.group.group_state import Readout, live
+from piehole.group.replica import Local
+from piehole.group.tombstones import reap
 from piehole.transfer import maintenance
 
 _PATIENCE: Final = 10.0  # seconds for etcd

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from controller.queue import WorkQueue
+from controller.work_queue import WorkQueue
 
 SLOW: Final = 2.0  # seconds after which a turn counts as slow
 _MOST: Final = 512  # threads, whatever hangs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from piehole import ask, inflight
+from piehole.fastpath import controller_socket, inflight
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Decider:
         self._git_dir = git_dir
         self._libraries = libraries
         self._receive_pack = receive_pack
-        self._controller = controller or (lambda question: ask.ask(git_dir, question))
+        self._controller = controller or (lambda question: controller_socket.ask(git_dir, question))
         self._direct: Direct | None = None
         # The process that waits for the answer, where it is not this one.
         self.hook = ""
@@ -64,7 +64,7 @@ class Decider:
         try:
             try:
                 return self._ask(record, question)
-            except ask.NobodyHome as nobody:
+            except controller_socket.NobodyHome as nobody:
                 if self._direct is None:
                     from hooks.direct import Direct
 
@@ -83,13 +83,13 @@ class Decider:
     def _ask(self, record: inflight.Record, question: list[str]) -> list[str]:
         """The controller's answer. Finding out that it hangs takes a second, which a push of many refs must not pay for each.
 
-        :raises ask.NobodyHome: none answered
+        :raises controller_socket.NobodyHome: none answered
         """
         if record.silent:
-            raise ask.NobodyHome("it did not answer an earlier question of this push")
+            raise controller_socket.NobodyHome("it did not answer an earlier question of this push")
         try:
             return self._controller(question)
-        except ask.NobodyHome as nobody:
+        except controller_socket.NobodyHome as nobody:
             if nobody.asked:
                 note_silence(record)
             raise

@@ -12,8 +12,8 @@ from pathlib import Path
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
-    from piehole.answers import Question
-    from piehole.local import Local
+    from piehole.group.replica import Local
+    from piehole.push.hook_protocol import Question
 
 
 class Direct:
@@ -33,9 +33,9 @@ class Direct:
 
     def answer(self, question: list[str]) -> list[str]:
         """The answer's lines, a refusal in words where no decision could be reached."""
-        from piehole.admission import refusal
-        from piehole.answers import Question
         from piehole.errors import EtcdError, PieholeError
+        from piehole.push.admission import refusal
+        from piehole.push.hook_protocol import Question
 
         try:
             answered = self._answer(Question.parse(question))
@@ -47,10 +47,11 @@ class Direct:
         return answered or [_refusal(question, "no-access", "the receive-pack of this push has ended: nothing moves.")]
 
     def _answer(self, question: Question) -> list[str] | None:
-        from piehole import answers, progress
-        from piehole.admission import Admission
-        from piehole.local import Local
-        from piehole.sources import Linearizable
+        from piehole.group import progress
+        from piehole.group.replica import Local
+        from piehole.push import hook_protocol
+        from piehole.push.admission import Admission
+        from piehole.push.consensus_source import Linearizable
 
         local = self._local = self._local or Local.open(Path(question.repository))
         deadline = question.deadline(local.config.hook_timeout)
@@ -59,7 +60,7 @@ class Direct:
             local.etcd.head(local.keyspace.group(local.config.group), deadline=deadline)
         source = Linearizable(local, lambda: _start_reconcile(local.git_dir))
         admission = Admission(local.config, local.repository, local.swapper, source)
-        answered = answers.answer(question, admission, deadline, question.is_awaited)
+        answered = hook_protocol.answer(question, admission, deadline, question.is_awaited)
         word, _, revision = answered[0].partition(" ") if answered else ("", "", "")
         if word == "accepted":
             # Whoever holds the state for so long hangs, and a push of many refs must not wait for it with each.

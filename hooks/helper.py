@@ -21,7 +21,7 @@ from time import monotonic
 
 from hooks.decide import Decider, charge, note_silence
 from hooks.main import Hook, transaction
-from piehole import ask, inflight, proc
+from piehole.fastpath import controller_socket, inflight, processes
 
 # The ends of the pipes that the hooks open. No other process has so high ones by chance, whatever has become of a pid.
 REQUESTS = 230
@@ -42,7 +42,7 @@ class Yourself(Exception):
 class Foreseeing:
     """The controller, asked about all commands of the push at once, and through one connection."""
 
-    def __init__(self, connection: ask.Connection | None, commands: list[str]) -> None:
+    def __init__(self, connection: controller_socket.Connection | None, commands: list[str]) -> None:
         self._connection = connection
         self._pending = dict.fromkeys(commands)
         self._in_one = len(commands) <= _AT_ONCE
@@ -61,7 +61,7 @@ class Foreseeing:
         try:
             self._connection.send(decide.whole(record, self._question()))
             self._sent = True
-        except ask.NobodyHome as nobody:
+        except controller_socket.NobodyHome as nobody:
             if not nobody.asked:
                 raise Yourself from nobody
             note_silence(record)
@@ -95,17 +95,17 @@ class Foreseeing:
 
     def ask(self, question: list[str]) -> list[str]:
         """
-        :raises ask.NobodyHome: there was no controller when the push began, or it fell silent
+        :raises controller_socket.NobodyHome: there was no controller when the push began, or it fell silent
         :raises Yourself: it has gone, and took no question
         """
         if self._connection is None:
-            raise ask.NobodyHome("there was none when this push began")
+            raise controller_socket.NobodyHome("there was none when this push began")
         try:
             if not self._sent:
                 self._connection.send(question)
             self._sent = False
             return self._connection.answer()
-        except ask.NobodyHome as nobody:
+        except controller_socket.NobodyHome as nobody:
             if nobody.asked:
                 raise
             raise Yourself from nobody
@@ -131,15 +131,15 @@ def begin(libraries: str, lines: list[str]) -> None:
 
     :raises OSError: it cannot be started; then the hooks do without
     """
-    git, command = proc.nearest_git(os.getpid())
-    name = proc.identity(git) if command == "receive-pack" else None
+    git, command = processes.nearest_git(os.getpid())
+    name = processes.identity(git) if command == "receive-pack" else None
     if name is None or os.environ.get("GIT_NAMESPACE"):
         return
     git_dir = os.path.realpath(os.environ.get("GIT_DIR", "."))
     commands = [f"{ref} {old} {new}" for old, new, ref in transaction(lines)]
     try:
-        connection = ask.Connection(git_dir)
-    except ask.NobodyHome:
+        connection = controller_socket.Connection(git_dir)
+    except controller_socket.NobodyHome:
         connection = None
     foreseeing = Foreseeing(connection, commands)
     decide = _Decider(git_dir, libraries, git, foreseeing)
@@ -198,7 +198,9 @@ class Helper:
             pass
         asked = b""
         self._pass()
-        lives = proc.lives(self._name)  # looked at when its descriptor is open: so that one is of this very process
+        lives = processes.lives(
+            self._name
+        )  # looked at when its descriptor is open: so that one is of this very process
         while lives:
             left = int(1000 * (self._foreseeing.until - monotonic())) + 1 if self._passing else _LOOK_EVERY
             found = [descriptor for descriptor, _ in ready.poll(max(0, min(left, _LOOK_EVERY)))]
@@ -207,7 +209,7 @@ class Helper:
                 for line in lines:
                     self._answer(line.decode("utf-8", "surrogateescape"))
             if found != [REQUESTS]:
-                lives = proc.lives(self._name)
+                lives = processes.lives(self._name)
             self._pass()
 
     def _pass(self) -> None:
@@ -231,7 +233,7 @@ class Helper:
             except Yourself:
                 pass
             return
-        who = proc.child(int(pid), self._receive_pack)
+        who = processes.child(int(pid), self._receive_pack)
         if who is None:  # it has ended, or it is of another receive-pack that had this pid
             return
         said: list[str] = []

@@ -11,8 +11,8 @@ import os
 from time import sleep
 
 from hooks.decide import Decider, spend
-from piehole import inflight, proc, walk
-from piehole.steps import Step, reached
+from piehole.fastpath import inflight, paths, processes
+from piehole.fastpath.failpoints import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Hook:
         """
         self.git_dir = git_dir
         self._gate_path = f"{git_dir}/hooks/reference-transaction"
-        self._mover = mover or proc.nearest_git(os.getpid())
+        self._mover = mover or processes.nearest_git(os.getpid())
         self._decide = decide or Decider(git_dir, libraries, self._mover[0])
         self._record: inflight.Record | None = None
         self._say: Callable[[str, str], None] = say
@@ -95,7 +95,7 @@ class Hook:
         self._pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or ""
 
     def awaited_by(self, process: str, said: list[str]) -> Hook:
-        """From now on another process waits for what comes of it (:func:`piehole.proc.identity`), and ``said`` gets the words."""
+        """From now on another process waits for what comes of it (:func:`piehole.fastpath.processes.identity`), and ``said`` gets the words."""
         self._decide.hook = process
         self._say = lambda token, sentence: said.append(f"piehole: {token}: {sentence}")
         return self
@@ -221,7 +221,7 @@ class Hook:
         if self._record is not None:
             return self._record.refresh()
         git, command = self._mover
-        name = proc.identity(git) if git and command == "receive-pack" else None
+        name = processes.identity(git) if git and command == "receive-pack" else None
         if name is None:
             raise Refused(
                 "no-access", "no living git receive-pack runs this hook, so it cannot be part of a push: nothing moves."
@@ -249,7 +249,7 @@ class Hook:
         while not os.path.lexists(path):
             path = os.path.dirname(path)
         # Git removes a folder that is in a reflog's way where it holds nothing but folders.
-        free = os.path.isdir(path) if path != log else all(folder for _, folder in walk.below(log))
+        free = os.path.isdir(path) if path != log else all(folder for _, folder in paths.below(log))
         if not free or not os.access(path, os.W_OK):
             raise Refused(
                 "no-access",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common, confirm
-from piehole.cli.telling import tell
+from piehole.cli.printing import tell
 
 HELP = "take etcd as it is after it, or this disk, went back"
 
@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole import accept
+    from piehole.commands import accept
 
     local = common.open_local(args)
     local.repository.check_owner()

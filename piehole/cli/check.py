@@ -19,7 +19,7 @@ import argparse
 import json
 
 from piehole.cli import common
-from piehole.cli.telling import tell
+from piehole.cli.printing import tell
 
 HELP = "is this installation sound? Names each fault and its mend"
 
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.checkup import examine
+    from piehole.commands.check import examine
     from piehole.errors import EtcdUnreachable
 
     local = common.open_local(args)

@@ -23,13 +23,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from piehole.cli import common, confirm
-from piehole.cli.telling import tell
+from piehole.cli.printing import tell
 from piehole.errors import PieholeError, UsageError
 
 if TYPE_CHECKING:
-    from piehole.clobber import Situation
-    from piehole.local import Local
-    from piehole.transfer.hold import Hold
+    from piehole.commands.clobber import Situation
+    from piehole.group.replica import Local
+    from piehole.transfer.keep_files import Hold
 
 HELP = "make this repository's refs the group's"
 
@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.transfer.hold import Hold as Holding
+    from piehole.transfer.keep_files import Hold as Holding
 
     if args.newest and args.delete:
         raise UsageError("--newest never deletes: leave out --delete.")
@@ -66,18 +66,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _looking(local: Local, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
-    from piehole import clobber, newest
+    from piehole.commands import clobber, clobber_newest
 
     request = clobber.Request(tuple(args.refs), args.delete)
     clobber.check_request(local, request)
     if args.newest:
-        newer = newest.Request(tuple(args.refs), tuple(args.without))
-        return lambda: newest.situation(local, newer, hold)
+        newer = clobber_newest.Request(tuple(args.refs), tuple(args.without))
+        return lambda: clobber_newest.situation(local, newer, hold)
     return lambda: clobber.situation(local, request)
 
 
 def _until_written(local: Local, look: Callable[[], Situation], args: argparse.Namespace) -> int:
-    from piehole import clobber
+    from piehole.commands import clobber
 
     for _ in range(_ATTEMPTS):
         found = look()

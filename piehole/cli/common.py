@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from piehole.local import Local
-from piehole.soundness import find_repository
+from piehole.group.replica import Local
+from piehole.repository.fitness import find_repository
 
 # Options that override the configuration of the same name.
 _SETTINGS: Final = (
@@ -56,7 +56,7 @@ def settings(parser: argparse.ArgumentParser) -> None:
 
 
 def overrides(args: argparse.Namespace) -> dict[str, str | Sequence[str]]:
-    """What the options say, as :func:`piehole.config.parse` takes it."""
+    """What the options say, as :func:`piehole.group.config.parse` takes it."""
     found: dict[str, str | Sequence[str]] = {}
     endpoints = split(getattr(args, "etcd", []))
     if endpoints:

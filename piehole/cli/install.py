@@ -29,8 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.install import Installer, Request
-    from piehole.soundness import find_repository
+    from piehole.commands.install import Installer, Request
+    from piehole.repository.fitness import find_repository
 
     request = Request(
         git_dir=find_repository(common.folder(args)),

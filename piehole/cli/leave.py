@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common, confirm
-from piehole.cli.telling import tell
+from piehole.cli.printing import tell
 
 HELP = "mark a site as left"
 
@@ -28,21 +28,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole import members
     from piehole.deadline import Deadline
     from piehole.errors import PieholeError
+    from piehole.group import sites
 
     local = common.open_local(args)
     deadline = Deadline(_PATIENCE)
     site = args.leaving or local.config.site
-    everybody = members.members(local, deadline)
-    if not args.leaving and not members.is_ours(local, everybody):
+    everybody = sites.members(local, deadline)
+    if not args.leaving and not sites.is_ours(local, everybody):
         raise PieholeError(
             f"the group has no record of this repository: the name {site!r} is not registered, or is another machine's. "
             f"`piehole leave --site {site}` means whoever has the name now."
         )
     if any(one.site == site and not one.left for one in everybody):
-        alone = members.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
+        alone = sites.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
         for ref in alone[:_SHOWN]:
             tell(f"only at {site}: {ref}")
         if len(alone) > _SHOWN:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
             confirm.confirm(f"Let {site} leave all the same?", yes=args.yes)
             deadline = Deadline(_PATIENCE)
-    changed = members.leave(local, site, deadline)
+    changed = sites.leave(local, site, deadline)
     print(
         f"the site {site!r} has left the group {local.config.group!r}"
         if changed

@@ -19,7 +19,7 @@ import argparse
 import json
 
 from piehole.cli import common
-from piehole.cli.telling import complain, tell
+from piehole.cli.printing import complain, tell
 from piehole.errors import EtcdUnreachable
 
 HELP = "who moved what, when, at which site"
@@ -37,22 +37,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole import history
+    from piehole.commands import log
     from piehole.deadline import Deadline
-    from piehole.survey import short
+    from piehole.replicate.dry_run import short
 
     local = common.open_local(args)
     status = 0
-    told: list[history.Change] = []
+    told: list[log.Change] = []
     try:
         local.swapper.read([], Deadline(_PATIENCE))
-        told = history.from_etcd(local, Deadline(_LONG))
+        told = log.from_etcd(local, Deadline(_LONG))
     except EtcdUnreachable as error:
         complain(f"piehole: only the local log is shown: {error}")
         status = error.exit_status
-    changes = history.merge(told, history.from_disk(local))
+    changes = log.merge(told, log.from_disk(local))
     if args.ref:
-        changes = [change for change in changes if history.concerns(change, args.ref)]
+        changes = [change for change in changes if log.concerns(change, args.ref)]
     if args.count is not None:
         changes = changes[: max(args.count, 0)]
     if args.json:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from piehole import __version__
-from piehole.cli.telling import complain
+from piehole.cli.printing import complain
 from piehole.errors import PieholeError, UsageError
 
 # Every command lives in the module piehole.cli.NAME with `HELP`, `arguments(parser)` and `run(args) -> exit status`.

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from piehole.cli import common
-from piehole.cli.telling import complain, tell
+from piehole.cli.printing import complain, tell
 from piehole.errors import PieholeError, UsageError
 
 HELP = "recover a site without the daemon"
@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _folders(args: argparse.Namespace) -> list[Path]:
-    from piehole.config import GitConfig
-    from piehole.discovery import repositories
-    from piehole.soundness import find_repository
+    from piehole.group.config import GitConfig
+    from piehole.repository.discovery import repositories
+    from piehole.repository.fitness import find_repository
 
     base = Path(args.directory or ".")
     if args.repos:
@@ -58,9 +58,9 @@ def _folders(args: argparse.Namespace) -> list[Path]:
 
 
 def _one(folder: Path, args: argparse.Namespace) -> int:
-    from piehole.local import Local
-    from piehole.once import reconcile_once
-    from piehole.soundness import find_repository
+    from piehole.group.replica import Local
+    from piehole.replicate.once import reconcile_once
+    from piehole.repository.fitness import find_repository
 
     local = Local.open(find_repository(folder), common.overrides(args))
     report = reconcile_once(local, progress=_progress if sys.stderr.isatty() else None)

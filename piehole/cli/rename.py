@@ -24,7 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole import keys, rename
+    from piehole.commands import rename
+    from piehole.group import keys
 
     local = common.open_local(args)
     local.repository.check_owner()

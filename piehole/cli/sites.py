@@ -17,7 +17,7 @@ import json
 from typing import Any
 
 from piehole.cli import common
-from piehole.cli.telling import tell
+from piehole.cli.printing import tell
 
 HELP = "the sites of the group"
 
@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from piehole.deadline import Deadline
-    from piehole.members import members, ref_revisions
+    from piehole.group.sites import members, ref_revisions
 
     local = common.open_local(args)
     deadline = Deadline(_PATIENCE)

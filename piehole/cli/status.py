@@ -43,12 +43,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from piehole.cli import common, scope
-from piehole.cli.telling import complain, tell
+from piehole.cli.printing import complain, tell
 from piehole.errors import PieholeError
 
 if TYPE_CHECKING:
+    from piehole.commands.status import SiteStatus, Status
     from piehole.deadline import Deadline
-    from piehole.status import SiteStatus, Status
 
 HELP = "how far each site has come, and what holds it up"
 
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             _print(found)
     if args.json:
-        from piehole.status import FORMAT
+        from piehole.commands.status import FORMAT
 
         repositories = [one.as_json() for one in shown]
         print(json.dumps({"format": FORMAT, "converged": worst == 0, "repositories": repositories}, indent=2))
@@ -91,8 +91,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> tuple[Status, bool]:
-    from piehole.local import Local
-    from piehole.status import status, wait
+    from piehole.commands.status import status, wait
+    from piehole.group.replica import Local
 
     local = Local.open(git_dir, common.overrides(args))
     found = status(local, _PATIENCE)
@@ -130,7 +130,7 @@ def _summary(found: Status) -> str:
 
 
 def _site(found: Status, one: SiteStatus) -> str:
-    from piehole.status import BEHIND, LEFT, age
+    from piehole.commands.status import BEHIND, LEFT, age
 
     words = [one.state]
     if one.state == BEHIND and one.behind:

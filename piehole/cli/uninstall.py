@@ -22,8 +22,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.soundness import find_repository
-    from piehole.uninstall import uninstall
+    from piehole.commands.uninstall import uninstall
+    from piehole.repository.fitness import find_repository
 
     uninstall(find_repository(common.folder(args)), common.overrides(args), print, record=not args.local)
     return 0

@@ -18,7 +18,7 @@ from piehole.deadline import Deadline
 from piehole.demo.processes import Process, free_ports
 from piehole.errors import EtcdError, PieholeError
 from piehole.etcd.client import Etcd
-from piehole.keys import Keyspace
+from piehole.group.keys import Keyspace
 
 GROUP: Final = "demo"
 _LOOK_EVERY: Final = 0.002  # seconds

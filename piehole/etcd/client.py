@@ -13,9 +13,10 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError, EtcdUnreachable, UsageError
-from piehole.etcd import wire
+from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
-from piehole.etcd.member import Member
+from piehole.etcd.endpoint_client import Member
+from piehole.etcd.json_gateway import Trouble
 from piehole.etcd.model import (
     Compare,
     EndpointStatus,
@@ -28,9 +29,8 @@ from piehole.etcd.model import (
     TxnResult,
     prefix_end,
 )
-from piehole.etcd.turns import ATTEMPT_SECONDS, Turns
+from piehole.etcd.rotation import ATTEMPT_SECONDS, Turns
 from piehole.etcd.watch import Watch
-from piehole.etcd.wire import Trouble
 
 __all__ = ["Credentials", "Endpoint", "Etcd"]
 
@@ -87,7 +87,7 @@ class Etcd:
         :param min_mod_revision: only keys that changed at this revision or later
         :raises Compacted: etcd no longer, or not yet, has this revision
         """
-        body = wire.range_request(
+        body = json_gateway.range_request(
             key,
             range_end,
             limit=limit,
@@ -95,7 +95,7 @@ class Etcd:
             keys_only=keys_only,
             min_mod_revision=min_mod_revision,
         )
-        return self._turns.ask("/kv/range", body, wire.snapshot, deadline)[1]
+        return self._turns.ask("/kv/range", body, json_gateway.snapshot, deadline)[1]
 
     def list_prefix(self, prefix: bytes, *, deadline: Deadline, revision: int = 0) -> Snapshot:
         """All keys with this prefix as they were at one revision, read in pages.
@@ -126,8 +126,8 @@ class Etcd:
 
     def head(self, key: bytes, *, deadline: Deadline) -> Head:
         """Prove a quorum with one linearizable read of ``key`` (one this user may read) and tell where etcd is."""
-        body = wire.range_request(key, limit=1, keys_only=True)
-        member, answer = self._turns.ask("/kv/range", body, wire.snapshot, deadline)
+        body = json_gateway.range_request(key, limit=1, keys_only=True)
+        member, answer = self._turns.ask("/kv/range", body, json_gateway.snapshot, deadline)
         return Head(member.name, answer.cluster_id, answer.revision)
 
     # ---- the transaction
@@ -146,9 +146,9 @@ class Etcd:
             transaction was never sent
         :raises EtcdRefused: nothing was changed; ``too_many``: more operations than etcd takes at once
         """
-        body = wire.txn_request(compares, success, failure)
+        body = json_gateway.txn_request(compares, success, failure)
         reads_only = all(isinstance(operation, Range) for operation in (*success, *failure))
-        return self._turns.ask("/kv/txn", body, wire.txn_result, deadline, repeatable=reads_only)[1]
+        return self._turns.ask("/kv/txn", body, json_gateway.txn_result, deadline, repeatable=reads_only)[1]
 
     # ---- history
 
@@ -216,14 +216,14 @@ class Etcd:
         :raises EtcdUnreachable: also when the deadline ends before the history does
         """
         start, end = prefix or b"\0", prefix_end(prefix)
-        body = wire.range_request(start, end, limit=1, keys_only=True, newest_first=True)
-        newest = self._turns.ask("/kv/range", body, wire.snapshot, deadline)[1].kvs
+        body = json_gateway.range_request(start, end, limit=1, keys_only=True, newest_first=True)
+        newest = self._turns.ask("/kv/range", body, json_gateway.snapshot, deadline)[1].kvs
         if not newest:
             return
         until = newest[0].mod_revision
         try:
             yield from self._told(start, end, 0, until, deadline)
-        except wire.CompactedAt as oldest:
+        except json_gateway.CompactedAt as oldest:
             if oldest.revision < until:
                 yield from self._told(start, end, oldest.revision, until, deadline)
 
@@ -251,16 +251,16 @@ class Etcd:
         wait = max(min(ATTEMPT_SECONDS, deadline.remaining()), _LEAST_SECONDS)
         began = time.monotonic()
         try:
-            member.call("/kv/range", wire.range_request(key, limit=1, keys_only=True), timeout=wait)
+            member.call("/kv/range", json_gateway.range_request(key, limit=1, keys_only=True), timeout=wait)
             latency = time.monotonic() - began
             answer = member.call("/maintenance/status", {}, timeout=wait)
             member_id = int(answer["header"]["member_id"])
             return EndpointStatus(
                 member.name,
                 version=str(answer["version"]),
-                cluster_id=wire.cluster_of(answer),
+                cluster_id=json_gateway.cluster_of(answer),
                 member_id=member_id,
-                revision=wire.revision_of(answer),
+                revision=json_gateway.revision_of(answer),
                 leader=int(answer.get("leader", 0)) == member_id,
                 latency=latency,
                 error="; ".join(map(str, answer.get("errors", ()))),
@@ -269,5 +269,5 @@ class Etcd:
             return EndpointStatus(member.name, error=f"etcd at {member.name}: {trouble.said}")
         except EtcdError as error:
             return EndpointStatus(member.name, error=str(error))
-        except wire.MALFORMED:
+        except json_gateway.MALFORMED:
             return EndpointStatus(member.name, error=f"{member.name} does not speak etcd's v3 JSON")

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Self
 
 from piehole.errors import Compacted, EtcdError, EtcdRefused, EtcdUnreachable
-from piehole.etcd import wire
-from piehole.etcd.member import Member, spoken
+from piehole.etcd import json_gateway
+from piehole.etcd.endpoint_client import Member, spoken
+from piehole.etcd.http_session import Answer
+from piehole.etcd.json_gateway import Json, Trouble
 from piehole.etcd.model import Batch, Head
-from piehole.etcd.session import Answer
-from piehole.etcd.wire import Json, Trouble
 
 
 class Watch:
@@ -41,7 +41,7 @@ class Watch:
         self.head = head
         self._on_trouble = on_trouble
         self._member = member
-        self._body = wire.watch_request(key, range_end, after_revision + 1)
+        self._body = json_gateway.watch_request(key, range_end, after_revision + 1)
         self._after = after_revision
         self._idle = idle
         self._open = ExitStack()
@@ -83,8 +83,8 @@ class Watch:
         messages = self._opened()
         for result in messages:
             try:
-                batch = wire.batch(result, self._after)
-            except wire.MALFORMED as error:
+                batch = json_gateway.batch(result, self._after)
+            except json_gateway.MALFORMED as error:
                 raise Trouble(f"a message that etcd would not send ({error!r})", sent=True) from error
             if batch is not None:
                 self._after = batch.revision
@@ -132,9 +132,9 @@ class Watch:
                 error = message["error"]
                 raise self._lost(int(error.get("grpc_code", error.get("code", 14))), str(error.get("message", "")))
             result: Json = message["result"]
-            cluster = wire.cluster_of(result)
-            end = wire.canceled(self.head.endpoint, result)
-        except wire.MALFORMED as error:
+            cluster = json_gateway.cluster_of(result)
+            end = json_gateway.canceled(self.head.endpoint, result)
+        except json_gateway.MALFORMED as error:
             raise Trouble(f"a message that etcd would not send ({line[:80]!r})", sent=True) from error
         if cluster != self.head.cluster_id:
             raise Compacted(f"etcd at {self.head.endpoint} is another cluster now ({cluster:x})")
@@ -143,4 +143,4 @@ class Watch:
         return result
 
     def _lost(self, code: int, message: str) -> EtcdError | Trouble:
-        return wire.judge(self.head.endpoint, code, message)
+        return json_gateway.judge(self.head.endpoint, code, message)

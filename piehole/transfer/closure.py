@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from piehole.transfer.object_store import Store
 from piehole.transfer.packfile import BLOB, COMMIT, KINDS, TAG, TREE, Object, Unfit
-from piehole.transfer.store import Store
 
 _COMMIT: Final = re.compile(rb"tree ([0-9a-f]+)\n((?:parent [0-9a-f]+\n)*)author ")
 _TAG: Final = re.compile(rb"object ([0-9a-f]+)\ntype ([a-z]+)\ntag [^\n]+\n")

@@ -14,7 +14,7 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import TransferError
-from piehole.transfer.hold import Hold
+from piehole.transfer.keep_files import Hold
 from piehole.transfer.limits import Limits
 from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine

@@ -20,19 +20,19 @@ from typing import Final, Literal
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from piehole.errors import TransferError, TransferRejected
-from piehole.oids import is_oid
-from piehole.steps import Step, reached
+from piehole.fastpath.failpoints import Step, reached
+from piehole.refs import is_oid
 from piehole.transfer import connectivity
-from piehole.transfer.gitfetch import git_fetch
-from piehole.transfer.hold import Hold
-from piehole.transfer.indexpack import IndexPack, PackRefused
+from piehole.transfer.dulwich_fetch import NegotiationTrouble, Request, Way, receive
+from piehole.transfer.git_fetch import git_fetch
+from piehole.transfer.index_pack import IndexPack, PackRefused
+from piehole.transfer.keep_files import Hold
 from piehole.transfer.limits import Limits
 from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
-from piehole.transfer.small import Intake
+from piehole.transfer.small_pack import Intake
 from piehole.transfer.urls import PeerUrl, parse_url
 from piehole.transfer.watchdog import Watchdog
-from piehole.transfer.wire import NegotiationTrouble, Request, Way, receive
 
 _HAVES: Final = 64
 _DULWICH_ATTEMPTS: Final = 2

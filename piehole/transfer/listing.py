@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from piehole import git
-from piehole.oids import is_oid
+from piehole.refs import is_oid
+from piehole.transfer.git_remote_config import login_for_git, ssh_command, ssh_command_for_git
 from piehole.transfer.limits import Limits
-from piehole.transfer.remote import login_for_git, ssh_command, ssh_command_for_git
 from piehole.transfer.urls import PeerUrl
 
 _SAFE: Final = ("-c", "protocol.allow=never", "-c", "http.followRedirects=false")

@@ -18,7 +18,7 @@ from typing import Final
 from piehole import git
 from piehole.deadline import Deadline
 from piehole.errors import GitError, PieholeError
-from piehole.lock import RepositoryLock
+from piehole.repository.lock import RepositoryLock
 
 _MANY_PACKS: Final = 50
 _GEOMETRIC_SINCE: Final = (

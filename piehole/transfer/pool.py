@@ -8,8 +8,8 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Retry, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from piehole.transfer.git_remote_config import HttpSettings
 from piehole.transfer.limits import Limits
-from piehole.transfer.remote import HttpSettings
 from piehole.transfer.watchdog import Watchdog
 
 _GRACE = 30.0  # seconds after which urllib3 notices a stall by itself, should the watchdog fail

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Final
 
 from piehole.errors import GitError, TransferError
-from piehole.steps import Step, reached
-from piehole.transfer.hold import QUARANTINE_PREFIX, Hold, lock_directory
+from piehole.fastpath.failpoints import Step, reached
+from piehole.transfer.keep_files import QUARANTINE_PREFIX, Hold, lock_directory
 from piehole.transfer.process import environment
 
 # The index makes a pack visible to git, so it is published last. Not every git writes a .rev.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from piehole.settings import SETTINGS
+from piehole.repository.git_settings import SETTINGS
 from tests.support.etcd import EtcdOptions, EtcdProcess
 from tests.support.git import clone, commit, git, make_bare, rev_parse
 from tests.support.process import ManagedProcess

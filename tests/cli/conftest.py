@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from piehole.install import Installer, Request
-from piehole.local import Local
-from piehole.once import reconcile_once
+from piehole.commands.install import Installer, Request
+from piehole.group.replica import Local
+from piehole.replicate.once import reconcile_once
 from tests.cli.world import World
 from tests.support.etcd import EtcdProcess
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from piehole import journal
-from piehole.journal import Entry
+from piehole.group import ref_log
+from piehole.group.ref_log import Entry
 from tests.cli.world import World, piehole
 from tests.support.etcd import EtcdProcess
 from tests.support.git import ZERO_SHA1
@@ -61,7 +61,7 @@ def test_refs_of_one_push_have_one_revision_and_one_pusher(pair: World) -> None:
 def test_after_a_compaction_the_local_log_tells_what_etcd_forgot(pair: World) -> None:
     a = pair.folder / "a.git"
     before = piehole("log", "-C", a, "--json").json["changes"]
-    journal.append(a, [Entry(**{k: v for k, v in c.items() if k != "kind"}) for c in before if c["ref"] != "HEAD"])
+    ref_log.append(a, [Entry(**{k: v for k, v in c.items() if k != "kind"}) for c in before if c["ref"] != "HEAD"])
     two = pair.commit("two")
     pair.push("a", "HEAD:refs/heads/main")
     pair.raw.compact(pair.raw.revision())
@@ -74,7 +74,7 @@ def test_after_a_compaction_the_local_log_tells_what_etcd_forgot(pair: World) ->
 
 def test_without_etcd_the_local_log_is_shown_and_the_status_is_three(pair: World) -> None:
     a = pair.folder / "a.git"
-    journal.append(a, [entry(7)])
+    ref_log.append(a, [entry(7)])
     answer = piehole("log", "-C", a, "--etcd", f"127.0.0.1:{free_ports(1)[0]}")
     assert answer.status == 3
     assert answer.out.startswith("7 2026-01-01T00:00:00+00:00 refs/heads/main nothing -> 111111111111 a somebody")
@@ -83,60 +83,60 @@ def test_without_etcd_the_local_log_is_shown_and_the_status_is_three(pair: World
 def test_the_local_log_reads_back_what_was_appended(tmp_path: Path) -> None:
     odd = b"refs/heads/caf\xe9".decode(errors="surrogateescape")
     entries = [entry(1), entry(2, odd)]
-    journal.append(tmp_path, entries[:1])
-    journal.append(tmp_path, entries[1:])
-    assert journal.read(tmp_path) == entries
+    ref_log.append(tmp_path, entries[:1])
+    ref_log.append(tmp_path, entries[1:])
+    assert ref_log.read(tmp_path) == entries
 
 
 def test_a_line_that_was_cut_off_costs_only_itself(tmp_path: Path) -> None:
-    journal.append(tmp_path, [entry(1)])
-    with (tmp_path / journal.FILE).open("ab") as file:
+    ref_log.append(tmp_path, [entry(1)])
+    with (tmp_path / ref_log.FILE).open("ab") as file:
         file.write(b'{"revision":2,"ref":"refs/he')
-    journal.append(tmp_path, [entry(3)])
-    assert [one.revision for one in journal.read(tmp_path)] == [1, 3]
+    ref_log.append(tmp_path, [entry(3)])
+    assert [one.revision for one in ref_log.read(tmp_path)] == [1, 3]
 
 
 def test_the_local_log_stays_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
     at_once = 20_000
     for start in range(0, 5 * at_once, at_once):
-        journal.append(tmp_path, [entry(start + number) for number in range(at_once)])
+        ref_log.append(tmp_path, [entry(start + number) for number in range(at_once)])
     files = {path.name: path.stat().st_size for path in (tmp_path / "piehole").iterdir()}
     assert set(files) == {"log", "log.1"}
-    assert sum(files.values()) < 3 * journal.LARGEST
-    kept = [one.revision for one in journal.read(tmp_path)]
+    assert sum(files.values()) < 3 * ref_log.LARGEST
+    kept = [one.revision for one in ref_log.read(tmp_path)]
     assert kept == list(range(kept[0], 5 * at_once))
 
 
 def test_several_writers_lose_nothing_also_while_the_log_is_rotated(tmp_path: Path) -> None:
     size = len((json.dumps(asdict(entry(100_000)), separators=(",", ":")) + "\n").encode())
-    full = [entry(100_000 + number) for number in range(journal.LARGEST // size - 20)]
-    journal.append(tmp_path, full)
+    full = [entry(100_000 + number) for number in range(ref_log.LARGEST // size - 20)]
+    ref_log.append(tmp_path, full)
     at_once = threading.Barrier(8)
 
     def write(first: int) -> None:
         at_once.wait()
         for number in range(20):
-            journal.append(tmp_path, [entry(first + number)])
+            ref_log.append(tmp_path, [entry(first + number)])
 
     threads = [threading.Thread(target=write, args=(1000 * n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(journal.read(tmp_path)) == len(full) + 160
+    assert len(ref_log.read(tmp_path)) == len(full) + 160
     assert (tmp_path / "piehole" / "log.1").exists()
 
 
 def test_whoever_waits_for_a_rotation_writes_to_the_new_log(tmp_path: Path) -> None:
-    journal.append(tmp_path, [entry(1)])
-    path = tmp_path / journal.FILE
+    ref_log.append(tmp_path, [entry(1)])
+    path = tmp_path / ref_log.FILE
     with path.open("rb") as rotating:
         fcntl.flock(rotating, fcntl.LOCK_EX)
-        waiting = threading.Thread(target=journal.append, args=(tmp_path, [entry(2)]))
+        waiting = threading.Thread(target=ref_log.append, args=(tmp_path, [entry(2)]))
         waiting.start()
         waiting.join(0.3)
         assert waiting.is_alive(), "it waits for the lock"
         path.rename(path.with_name("log.1"))
     waiting.join()
     assert b'"revision":2' in path.read_bytes()
-    assert [one.revision for one in journal.read(tmp_path)] == [1, 2]
+    assert [one.revision for one in ref_log.read(tmp_path)] == [1, 2]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piehole.newest import newest
+from piehole.commands.clobber_newest import newest
 from tests.cli.world import World, piehole
 from tests.conftest import OwnEtcd
 from tests.support.etcd import EtcdProcess

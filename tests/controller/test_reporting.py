@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from piehole import journal
+from piehole.group import ref_log
 from tests.controller.crowd import prepare
 from tests.support import git
 from tests.support.sites import MAIN, Group, MakeGroup, accepted
@@ -98,8 +98,8 @@ def test_every_site_notes_who_moved_what_where(make_group: MakeGroup) -> None:
     group.everywhere("refs/tags/by-hand", oids[0])
     none = "0" * 40
     for site in group:
-        until(lambda site=site: len(journal.read(site.repository)) >= 4, 15, "the log is written")  # type: ignore[misc]
-        entries = journal.read(site.repository)
+        until(lambda site=site: len(ref_log.read(site.repository)) >= 4, 15, "the log is written")  # type: ignore[misc]
+        entries = ref_log.read(site.repository)
         mains = [entry for entry in entries if entry.ref == MAIN]
         assert [(entry.old, entry.new) for entry in mains] == [(none, oids[0]), (oids[0], oids[1]), (oids[1], oids[2])]
         assert [(entry.site, entry.pusher) for entry in mains] == [("a", "user0"), ("a", "user1"), ("a", "user2")]
@@ -115,7 +115,7 @@ def test_what_a_site_missed_is_noted_when_it_is_back_and_nothing_twice(make_grou
     first = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main"))
     group.everywhere(MAIN, first)
-    until(lambda: journal.read(group[1].repository), 15, "the log is written")
+    until(lambda: ref_log.read(group[1].repository), 15, "the log is written")
     group[1].stop()
     second = git.commit(work, "two")
     accepted(git.push(work, "origin", "HEAD:main", env={"REMOTE_USER": "somebody"}))
@@ -124,9 +124,9 @@ def test_what_a_site_missed_is_noted_when_it_is_back_and_nothing_twice(make_grou
         group[1].start()
         group.everywhere(MAIN, second)
         told_up_to(group, "refs/heads/topic")
-        until(lambda: len(journal.read(group[1].repository)) >= 3, 15, "the log is written")
+        until(lambda: len(ref_log.read(group[1].repository)) >= 3, 15, "the log is written")
         group[1].stop()
-    entries = journal.read(group[1].repository)
+    entries = ref_log.read(group[1].repository)
     assert [(entry.ref, entry.new, entry.pusher) for entry in entries if entry.pusher.startswith("some")] == [
         (MAIN, second, "somebody"),
         ("refs/heads/topic", second, "somebody else"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole import ask
+from piehole.fastpath import controller_socket
 from tests.support import git
 from tests.support.git import ZERO_SHA1
 from tests.support.sites import MAIN, MakeGroup, Site, accepted
@@ -27,10 +27,10 @@ NOBODY = 65534
 _CLIENT = """
 import os, socket, sys
 sys.path[:0] = [{tree!r}]
-from piehole import ask, proc
+from piehole.fastpath import controller_socket, processes
 pack = {pack} or os.getppid()
-lines = ["admit", "repository {repository}", f"push {{proc.identity(pack)}} 00", "waited 0", "command {ref} {old} {new}"]
-s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect({path!r}); s.sendall(ask.pack(lines))
+lines = ["admit", "repository {repository}", f"push {{processes.identity(pack)}} 00", "waited 0", "command {ref} {old} {new}"]
+s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect({path!r}); s.sendall(controller_socket.pack(lines))
 answer = b""
 while answer.count(b"\\n\\n") < 2 and (chunk := s.recv(65536)): answer += chunk
 print(answer.decode())
@@ -40,9 +40,9 @@ print(answer.decode())
 _GONE = """
 import os, socket, sys
 sys.path[:0] = [{tree!r}]
-from piehole import ask, proc
-lines = [line.replace("PACK", proc.identity(os.getppid())) for line in {lines!r}]
-s = socket.socket(socket.AF_UNIX); s.connect({path!r}); s.sendall(ask.pack(lines)); s.close()
+from piehole.fastpath import controller_socket, processes
+lines = [line.replace("PACK", processes.identity(os.getppid())) for line in {lines!r}]
+s = socket.socket(socket.AF_UNIX); s.connect({path!r}); s.sendall(controller_socket.pack(lines)); s.close()
 open({gone!r}, "w").close()
 import time; time.sleep(60)
 """
@@ -50,7 +50,7 @@ import time; time.sleep(60)
 
 def client(site: Site, *, below_receive_pack: bool = True, uid: int | None = None, pack: str = "0") -> str:
     """What a process gets as an answer that asks whether main may move."""
-    tree = str(Path(ask.__file__).parent.parent)
+    tree = str(Path(controller_socket.__file__).parents[2])
     oid = git.rev_parse(site.repository, MAIN)
     script = _CLIENT.format(
         tree=tree, repository=site.repository, path=path_of(site), ref=MAIN, old=oid, new=ZERO_SHA1, pack=pack
@@ -108,10 +108,10 @@ def test_another_account_that_can_write_the_repository_is_answered(site: Site) -
 
 @needs_root
 def test_a_hook_asks_nobody_but_the_owner_of_its_repository(site: Site) -> None:
-    assert ask.ask(str(site.repository), ["status", f"repository {site.repository}"])[0] == "status"
+    assert controller_socket.ask(str(site.repository), ["status", f"repository {site.repository}"])[0] == "status"
     os.chown(site.repository, NOBODY, -1)
-    with pytest.raises(ask.NobodyHome, match="another account") as nobody:
-        ask.ask(str(site.repository), ["status"])
+    with pytest.raises(controller_socket.NobodyHome, match="another account") as nobody:
+        controller_socket.ask(str(site.repository), ["status"])
     assert not nobody.value.asked
 
 
@@ -168,7 +168,7 @@ def test_a_proposal_of_a_hook_that_has_gone_is_dropped(site: Site, tmp_path: Pat
     basis = f"[{found.mod_revision},{found.mod_revision},{record.mod_revision},0,[],1]"
     lines = ["propose", f"repository {site.repository}", "push PACK 00", "waited 0", "pusher x"]
     script = _GONE.format(
-        tree=str(Path(ask.__file__).parent.parent),
+        tree=str(Path(controller_socket.__file__).parents[2]),
         lines=[*lines, f"want {MAIN} {found.value} {ZERO_SHA1} {basis}"],
         path=path_of(site),
         gone=str(tmp_path / "gone"),

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from piehole import judge, settings
 from piehole.cli import parser
-from piehole.config import Config
+from piehole.group.config import Config
+from piehole.push import rules
+from piehole.repository import git_settings
 from piehole.transfer.limits import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +108,7 @@ def test_the_change_log_names_every_command() -> None:
 
 
 def test_the_reference_of_settings_lists_exactly_those_that_are_read() -> None:
-    source = (ROOT / "piehole" / "config.py").read_text()
+    source = (ROOT / "piehole" / "group" / "config.py").read_text()
     read = set(re.findall(r'\b(?:one|many)\("(\w+)"', source))
     read |= set(re.findall(r'"(etcd[A-Z]\w+)"', source))
     for module in (ROOT / "piehole").rglob("*.py"):
@@ -129,7 +130,7 @@ def test_the_defaults_of_settings_are_the_documented_ones() -> None:
 
 def test_the_git_settings_that_install_makes_are_the_documented_ones() -> None:
     section = _section(CONFIGURATION, "## Git's settings that install makes")
-    assert _first_cells(section) == [f"`{one.name} = {one.value}`" for one in settings.SETTINGS]
+    assert _first_cells(section) == [f"`{one.name} = {one.value}`" for one in git_settings.SETTINGS]
 
 
 def test_the_controllers_options_and_limits_are_the_documented_ones() -> None:
@@ -148,7 +149,7 @@ def test_the_controllers_options_and_limits_are_the_documented_ones() -> None:
 
 
 def test_the_documented_tokens_are_those_that_hooks_print() -> None:
-    tree = ast.parse(Path(judge.__file__).read_text())
+    tree = ast.parse(Path(rules.__file__).read_text())
     constants = {
         node.value.value
         for node in tree.body

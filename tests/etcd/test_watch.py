@@ -9,7 +9,7 @@ import pytest
 
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdUnreachable
-from piehole.etcd import wire
+from piehole.etcd import json_gateway
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Delete, Head, Put
 from tests.conftest import OwnCluster, OwnEtcd
@@ -65,7 +65,7 @@ def test_compacted_history_is_told_with_the_revision_that_is_left(client: Etcd, 
     first = put(client, root)
     last = put(client, root)
     etcd.raw.compact(last)
-    with client.watch(root, first - 1, idle=5) as watch, pytest.raises(wire.CompactedAt) as compacted:
+    with client.watch(root, first - 1, idle=5) as watch, pytest.raises(json_gateway.CompactedAt) as compacted:
         next(iter(watch))
     assert compacted.value.revision == last
 
@@ -73,12 +73,12 @@ def test_compacted_history_is_told_with_the_revision_that_is_left(client: Etcd, 
 def test_the_last_event_counts_not_the_header_which_may_be_ahead_and_repeats_are_dropped() -> None:
     header = {"cluster_id": "1", "revision": "9"}
     events = [{"kv": {"key": "aw==", "mod_revision": str(revision), "version": "1"}} for revision in (3, 4, 5)]
-    told = wire.batch({"header": header, "events": events}, 3)
+    told = json_gateway.batch({"header": header, "events": events}, 3)
     assert told is not None
     assert (told.revision, [event.kv.mod_revision for event in told.events]) == (5, [4, 5])
-    assert wire.batch({"header": header, "events": events}, 5) is None
-    assert wire.batch({"header": header, "created": True}, 3) is None
-    progress = wire.batch({"header": header}, 3)
+    assert json_gateway.batch({"header": header, "events": events}, 5) is None
+    assert json_gateway.batch({"header": header, "created": True}, 3) is None
+    progress = json_gateway.batch({"header": header}, 3)
     assert progress is not None
     assert progress.revision == 9
 

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-from controller.server import Server
-from piehole import ask
-from piehole.admission import Admission
-from piehole.config import Config
-from piehole.local import Local
-from piehole.sources import Linearizable
+from controller.hook_server import Server
+from piehole.fastpath import controller_socket
+from piehole.group.config import Config
+from piehole.group.replica import Local
+from piehole.push.admission import Admission
+from piehole.push.consensus_source import Linearizable
 from tests.support.wait import until
 
 Talk = Callable[["Line"], None]
@@ -42,7 +42,7 @@ def serving(git_dir: Path) -> Iterator[None]:
         Path(runtime).chmod(0o755)
         server = Server(f"{runtime}{git_dir}", lambda path: site if path == str(git_dir) else None)
         server.start()
-        pointer = git_dir / ask.POINTER
+        pointer = git_dir / controller_socket.POINTER
         pointer.write_text(f"{server.path}\n")
         try:
             yield
@@ -67,7 +67,7 @@ class Line:
         return int(named.split(".")[2]) if named else pid
 
     def say(self, *lines: str) -> None:
-        self._connection.sendall(ask.pack(list(lines)))
+        self._connection.sendall(controller_socket.pack(list(lines)))
 
 
 class Stub:
@@ -85,7 +85,7 @@ class Stub:
         self._listener.bind(path)
         self._listener.listen(16)
         self._talk = talk
-        self._pointer = git_dir / ask.POINTER
+        self._pointer = git_dir / controller_socket.POINTER
         self._pointer.write_text(path)
         self._open: list[socket.socket] = []
         self.lines: list[Line] = []
@@ -118,13 +118,13 @@ class Stub:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        reader = ask.Reader(connection)
+        reader = controller_socket.Reader(connection)
         try:
             while True:
                 line = Line(connection, reader.message(monotonic() + 60))
                 if line.question[0] == "foresee" and self._foresees:
                     self.foreseen.append(line)
-                    line.say(f"here {ask.VERSION} 8")
+                    line.say(f"here {controller_socket.VERSION} 8")
                     line.say("foreseen", *("later" for one in line.question if one.startswith("command ")))
                 else:
                     self.lines.append(line)

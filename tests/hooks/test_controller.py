@@ -8,12 +8,13 @@ from time import monotonic, sleep
 
 import pytest
 
-from piehole import answers, ask
-from piehole.admission import Admission
 from piehole.deadline import Deadline
-from piehole.hookfiles import HOOKS
-from piehole.local import Local
-from piehole.sources import Linearizable
+from piehole.fastpath import controller_socket
+from piehole.group.replica import Local
+from piehole.push import hook_protocol
+from piehole.push.admission import Admission
+from piehole.push.consensus_source import Linearizable
+from piehole.repository.hook_files import HOOKS
 from tests.hooks.serving import Line, serving, stub
 from tests.hooks.world import MAIN, ZERO, World, accepted, records, refused, write_hook
 from tests.support.git import commit, git, push, refs
@@ -23,7 +24,7 @@ SNAPSHOT = "[1,1,1,0,[],1]"
 
 def agreeable(line: Line) -> None:
     """Says yes to everything."""
-    line.say(f"here {ask.VERSION} 8")
+    line.say(f"here {controller_socket.VERSION} 8")
     line.say(f"take {SNAPSHOT}" if line.question[0] == "admit" else "accepted 7")
 
 
@@ -49,7 +50,7 @@ def test_the_controller_s_answers_count(world: World) -> None:
 def test_without_a_controller_the_hook_decides_itself(world: World, what: str, tmp_path: Path) -> None:
     site, work, first = world.founded()
     pointers = {"no socket": str(tmp_path / "gone"), "a stale pointer": str(work / ".git" / "HEAD")}
-    (site / ask.POINTER).write_text(pointers.get(what, "x" * 300) + "\n")
+    (site / controller_socket.POINTER).write_text(pointers.get(what, "x" * 300) + "\n")
     second = commit(work)
     accepted(push(work, site, "HEAD:main"))
     assert world.history() == [first, second]
@@ -61,7 +62,7 @@ def test_a_controller_that_does_not_say_here_within_a_second_is_not_waited_for(w
     with stub(site, silent) as controller:
         began = monotonic()
         accepted(push(work, site, "HEAD:main"))
-        assert monotonic() - began > ask.AT_HOME
+        assert monotonic() - began > controller_socket.AT_HOME
         # Once it has been silent, the same push does not wait for it again.
         assert [line.question[0] for line in controller.lines] == ["admit"]
     assert world.history() == [first, second]
@@ -71,7 +72,9 @@ def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world
     site, work, first = world.founded()
     git(site, "config", "piehole.hookTimeout", "5")
     second = commit(work)
-    with stub(site, lambda line: line.say(f"here {ask.VERSION} 2") if line.question[0] == "propose" else None):
+    with stub(
+        site, lambda line: line.say(f"here {controller_socket.VERSION} 2") if line.question[0] == "propose" else None
+    ):
         began = monotonic()
         accepted(push(work, site, "HEAD:main"))
         assert monotonic() - began < 20
@@ -85,11 +88,11 @@ def test_what_a_silent_controller_has_done_already_is_recognised(world: World) -
     admission = Admission(local.config, local.repository, local.swapper, Linearizable(local, lambda: None))
 
     def deaf(line: Line) -> None:
-        question = answers.Question.parse(line.question)
-        answered = answers.answer(question, admission, Deadline(5), lambda: True)
+        question = hook_protocol.Question.parse(line.question)
+        answered = hook_protocol.answer(question, admission, Deadline(5), lambda: True)
         assert answered
         if question.kind == "admit":
-            line.say(f"here {ask.VERSION} 5")
+            line.say(f"here {controller_socket.VERSION} 5")
             line.say(*answered)
 
     second = commit(work)
@@ -164,7 +167,7 @@ def test_an_answer_that_makes_no_sense_moves_nothing(world: World) -> None:
     site, work, first = world.founded()
 
     def raving(line: Line) -> None:
-        line.say(f"here {ask.VERSION} 8")
+        line.say(f"here {controller_socket.VERSION} 8")
         line.say(f"take {SNAPSHOT}" if line.question[0] == "admit" else "perhaps")
 
     commit(work)
@@ -214,6 +217,12 @@ def test_the_fast_path_imports_nothing_heavy_while_a_controller_answers(world: W
         accepted(push(work, site, "HEAD:main"))
     told = [line for line in (tmp_path / "imports").read_text().splitlines() if line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip() for line in told}
-    assert {"hooks.main", "hooks.helper", "piehole.ask", "piehole.inflight", "piehole.proc"} <= imported
+    assert {
+        "hooks.main",
+        "hooks.helper",
+        "piehole.fastpath.controller_socket",
+        "piehole.fastpath.inflight",
+        "piehole.fastpath.processes",
+    } <= imported
     assert not [name for name in imported if name.partition(".")[0] in HEAVY]
     assert "hooks.direct" not in imported

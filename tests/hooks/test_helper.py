@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from hooks import helper
-from piehole import ask, inflight, proc
-from piehole.keys import KEPT
+from piehole.fastpath import controller_socket, inflight, processes
+from piehole.group.keys import KEPT
 from tests.hooks.serving import Line, serving, stub
 from tests.hooks.world import (
     MAIN,
@@ -83,7 +83,7 @@ def test_the_helper_ends_with_its_receive_pack(world: World) -> None:
     commit(work)
     accepted(push(work, site, "HEAD:main"))
     pid = helper_of(site)
-    until(lambda: proc.start_time(pid) is None, 20)
+    until(lambda: processes.start_time(pid) is None, 20)
 
 
 def test_each_ref_is_refused_by_itself(world: World) -> None:
@@ -116,7 +116,7 @@ def test_a_helper_that_was_killed_before_it_was_asked_is_not_missed(world: World
     until(lambda: records(site), 20)
     pid = until(lambda: helper_of(site) if len(records(site)[0].read_text().splitlines()) > 1 else 0, 20)
     kill(pid)
-    until(lambda: proc.start_time(pid) is None, 20)
+    until(lambda: processes.start_time(pid) is None, 20)
     (site / "go").touch()
     accepted(finish(pushing))
     assert world.history() == [first, second]
@@ -130,7 +130,7 @@ def test_unknown_where_the_helper_dies_while_it_decides(world: World) -> None:
 
     def holds(line: Line) -> None:
         if line.question[0] == "admit":
-            line.say(f"here {ask.VERSION} 8")
+            line.say(f"here {controller_socket.VERSION} 8")
             line.say("take [1,1,1,0,1,[],1]")
 
     with stub(site, holds) as controller:
@@ -162,10 +162,10 @@ def test_nothing_is_proposed_for_a_hook_that_is_gone(world: World) -> None:
         until(lambda: b"reference-transaction.piehole" in Path(f"/proc/{shim}/cmdline").read_bytes(), 20)
         until(lambda: "pipe_read" in Path(f"/proc/{shim}/wchan").read_text(), 20)
         kill(shim)
-        until(lambda: proc.start_time(shim) is None, 20)
+        until(lambda: processes.start_time(shim) is None, 20)
         os.kill(pid, 18)
         assert finish(pushing).returncode != 0
-        until(lambda: proc.start_time(pid) is None, 20)
+        until(lambda: processes.start_time(pid) is None, 20)
     assert world.history() == [first]
     assert refs(site)[MAIN] == first
 
@@ -212,7 +212,7 @@ def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_q
     assert world.history() == [first, second]
     assert list(world.pushes().values())[-1]["pusher"] == "somebody"
     (record,) = inflight.records(str(site))
-    assert record.waited >= ask.AT_HOME
+    assert record.waited >= controller_socket.AT_HOME
 
 
 def test_somebody_else_s_record_names_no_helper(world: World) -> None:
@@ -288,7 +288,7 @@ def test_pre_receive_does_not_wait_for_what_is_foreseen(world: World) -> None:
 
     def talk(line: Line) -> None:
         if line.question[0] == "foresee":
-            line.say(f"here {ask.VERSION} 30")
+            line.say(f"here {controller_socket.VERSION} 30")
             seen.append(until((site / "asked").exists, 10))
             line.say("foreseen", "later")
 
@@ -304,7 +304,7 @@ def test_as_many_answers_as_there_are_questions_are_believed(world: World) -> No
 
     def talk(line: Line) -> None:
         if line.question[0] == "foresee":
-            line.say(f"here {ask.VERSION} 30")
+            line.say(f"here {controller_socket.VERSION} 30")
             line.say("foreseen", "free", "free")
 
     with stub(site, talk, foresees=False):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole import ask, proc
+from piehole.fastpath import controller_socket, processes
 from tests.hooks.serving import Line, stub
 from tests.hooks.tamper import Tamper, tampering
 from tests.hooks.world import (
@@ -40,7 +40,7 @@ def admits_and_holds(world: World) -> Callable[[Line], None]:
     """A controller that admits what is asked, and never answers a proposal."""
 
     def talk(line: Line) -> None:
-        line.say(f"here {ask.VERSION} 8")
+        line.say(f"here {controller_socket.VERSION} 8")
         if line.question[0] == "admit":
             line.say(f"take {basis(world)}")
 
@@ -92,7 +92,7 @@ def test_kill_anywhere_while_the_hook_waits_for_its_answer(world: World) -> None
         kill(receive_pack(site))
     # The stub is gone: the connection broke, and the hook turned to etcd.
     assert finish(pushing).returncode != 0
-    until(lambda: proc.start_time(hook) is None, 20)
+    until(lambda: processes.start_time(hook) is None, 20)
     assert world.history() == [first]
 
 
@@ -159,7 +159,7 @@ def test_sigterm_removes_the_locks_and_the_swap_is_not_made(world: World) -> Non
         kill(receive_pack(site), 15)
         finish(pushing)
         until(lambda: not (site / f"{MAIN}.lock").exists(), 10)
-    until(lambda: proc.start_time(hook) is None, 20)
+    until(lambda: processes.start_time(hook) is None, 20)
     assert world.history() == [first]
 
 

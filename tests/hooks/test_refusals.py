@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 
-from piehole.hookfiles import HOOKS
+from piehole.repository.hook_files import HOOKS
 from tests.conftest import OwnEtcd
 from tests.hooks.world import GROUP, MAIN, World, accepted, refused, write_hook
 from tests.support.etcd import EtcdOptions

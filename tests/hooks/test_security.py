@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole import hookfiles
+from piehole.repository import hook_files
 from tests.hooks.world import MAIN, Pushed, World, accepted, refused
 from tests.support.git import commit, git, has_object, make_bare, push, refs
 from tests.support.sites import MakeGroup
@@ -233,9 +233,9 @@ def test_where_sh_is_bash_nothing_in_its_environment_opens_the_gate(
     shell = tmp_path / "sh"
     shell.symlink_to(str(shutil.which("bash")))
     site, work, first = world.founded()
-    for hook in hookfiles.HOOKS:
+    for hook in hook_files.HOOKS:
         file = site / "hooks" / hook
-        file.write_text(hookfiles.first_line(shell) + "\n" + file.read_text().partition("\n")[2])
+        file.write_text(hook_files.first_line(shell) + "\n" + file.read_text().partition("\n")[2])
     receive_pack = _filled(_ACCEPTED[name], evil, site)
     world.etcd.put(world.key(MAIN), "frozen")
     second = commit(work)

@@ -9,10 +9,10 @@ from uuid import uuid4
 import pytest
 
 from piehole.deadline import Deadline
-from piehole.judge import Command
-from piehole.local import Local
-from piehole.records import PushRecord
-from piehole.swap import Accepted, Basis, Lost, Proposal, Unknown
+from piehole.group.records import PushRecord
+from piehole.group.replica import Local
+from piehole.push.rules import Command
+from piehole.push.swap import Accepted, Basis, Lost, Proposal, Unknown
 from tests.hooks.tamper import tampering
 from tests.hooks.world import MAIN, ZERO, World
 from tests.support.etcd import EtcdProcess

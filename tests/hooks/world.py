@@ -10,10 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from piehole.install import Installer, Request
-from piehole.local import Local
-from piehole.once import reconcile_once
-from piehole.reconcile import Report
+from piehole.commands.install import Installer, Request
+from piehole.group.replica import Local
+from piehole.replicate.once import reconcile_once
+from piehole.replicate.reconcile import Report
 from tests.support import git
 from tests.support.etcd_raw import Change, RawEtcd
 from tests.support.git import ZERO_SHA1

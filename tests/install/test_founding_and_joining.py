@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from piehole import hookfiles, settings, soundness, standing
+from piehole.group import rollback_guard
+from piehole.repository import fitness, git_settings, hook_files
 from tests.install.bed import InstallBed
 from tests.reconcile.bed import KEPT, MAIN, ZERO, piehole
 from tests.support.git import git, make_bare
@@ -36,7 +37,7 @@ def test_an_empty_repository_founds_a_group(bed: InstallBed) -> None:
     assert site["url"] == str(bed.path("a"))
     assert site["id"] == git(bed.path("a"), "config", "piehole.siteId").stdout.strip()
     assert bed.value("HEAD") == "ref: refs/heads/main"
-    for hook in hookfiles.HOOKS:
+    for hook in hook_files.HOOKS:
         assert stat.S_IMODE((bed.path("a") / "hooks" / hook).stat().st_mode) & 0o111
 
 
@@ -157,15 +158,15 @@ def test_running_it_again_repairs(bed: InstallBed) -> None:
     hooks = bed.path("a") / "hooks"
     (hooks / "update").write_text((hooks / "update").read_text().replace(sys.executable, "/nowhere/python"))
     (hooks / "reference-transaction").unlink()
-    for setting in settings.SETTINGS:
+    for setting in git_settings.SETTINGS:
         git(bed.path("a"), "config", "--unset-all", setting.name)
     git(bed.path("a"), "config", "core.logAllRefUpdates", "false")
     bed.etcd.delete(f"{bed.prefix}/site/g/a")
-    assert any("another version or for another interpreter" in fault for fault in hookfiles.faults(bed.path("a")))
-    assert {one.name for one in settings.missing(bed.path("a"))} == {one.name for one in settings.SETTINGS}
+    assert any("another version or for another interpreter" in fault for fault in hook_files.faults(bed.path("a")))
+    assert {one.name for one in git_settings.missing(bed.path("a"))} == {one.name for one in git_settings.SETTINGS}
     assert bed.run("a").status == 0
-    assert hookfiles.faults(bed.path("a")) == []
-    assert settings.missing(bed.path("a")) == []
+    assert hook_files.faults(bed.path("a")) == []
+    assert git_settings.missing(bed.path("a")) == []
     repaired = bed.contents("a")
     assert {name: text for name, text in repaired.items() if name != "config"} == {
         name: text for name, text in sound.items() if name != "config"
@@ -293,5 +294,5 @@ def test_two_repositories_of_one_site_share_nothing(bed: InstallBed) -> None:
     assert bed.run("a").status == 0
     assert bed.run("other", site="a", group="h").status == 0
     assert bed.run("other", site="a").status == 1
-    assert soundness.faults(bed.path("other")) == []
-    assert standing.load(bed.path("other")).published is not None
+    assert fitness.faults(bed.path("other")) == []
+    assert rollback_guard.load(bed.path("other")).published is not None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from piehole import settings
-from piehole.hookfiles import HOOKS
+from piehole.repository import git_settings
+from piehole.repository.hook_files import HOOKS
 from tests.hooks.world import refused
 from tests.install.bed import InstallBed
 from tests.reconcile.bed import piehole
@@ -13,7 +13,7 @@ from tests.support.git import git, push
 def test_it_says_all_that_it_sets_and_why_and_the_second_time_nothing(bed: InstallBed) -> None:
     bed.bare("a")
     said = bed.run("a").out.splitlines()
-    for setting in settings.SETTINGS:
+    for setting in git_settings.SETTINGS:
         assert f"set {setting.name} = {setting.value} ({setting.why})" in said
         values = git(bed.path("a"), "config", "--local", "--get-all", setting.name).stdout.split()
         assert values == [setting.value]

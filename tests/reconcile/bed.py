@@ -9,8 +9,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from piehole.cli.parser import run
-from piehole.install import Installer, Request
-from piehole.local import Local
+from piehole.commands.install import Installer, Request
+from piehole.group.replica import Local
 from tests.support.etcd_raw import RawEtcd
 from tests.support.git import clone, commit, git, make_bare, push, refs, rev_parse
 

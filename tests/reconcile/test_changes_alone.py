@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
-from controller.cluster import Address, Cluster
-from piehole import inflight, keys, proc, reconcile
+from controller.etcd_view import Address, Cluster
 from piehole.deadline import Deadline
 from piehole.errors import EtcdUnreachable
-from piehole.follow import FEW
-from piehole.peers import Health
-from piehole.plan import Value
-from piehole.reconcile import Reconciler, Report
-from piehole.supply import Supplied, Supply
+from piehole.fastpath import inflight, processes
+from piehole.group import keys
+from piehole.replicate import reconcile
+from piehole.replicate.fetch_objects import Supplied, Supply
+from piehole.replicate.incremental import FEW
+from piehole.replicate.peers import Health
+from piehole.replicate.plan import Value
+from piehole.replicate.reconcile import Reconciler, Report
 from tests.reconcile.bed import MAIN, ZERO, Bed
 from tests.support.git import git
 from tests.support.process import descendants
@@ -220,7 +222,7 @@ def test_a_ref_in_the_hands_of_a_push_is_left_to_it_and_looked_at_again(follower
     bed = follower.bed
     new = bed.commit("two", onto=follower.first)
     bed.push("a")
-    record = inflight.Record(str(bed.path("b")), proc.identity(os.getpid()) or "").open()
+    record = inflight.Record(str(bed.path("b")), processes.identity(os.getpid()) or "").open()
     record.announce(inflight.Announcement(MAIN, follower.first, "1" * 40, "[1,0,1,0,0,[0],1]", managed=True))
     report = follower.look()
     assert (report.deferred, report.converged) == ((MAIN,), False)

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from piehole import inflight, proc
 from piehole.deadline import Deadline
-from piehole.judge import Command
-from piehole.peers import Health
-from piehole.plan import Value, desired_state
-from piehole.reconcile import Reconciler, Report
-from piehole.repository import Observed, Repository
-from piehole.supply import Supply
-from piehole.transfer.hold import Hold
+from piehole.fastpath import inflight, processes
+from piehole.push.rules import Command
+from piehole.replicate.fetch_objects import Supply
+from piehole.replicate.peers import Health
+from piehole.replicate.plan import Value, desired_state
+from piehole.replicate.reconcile import Reconciler, Report
+from piehole.repository.repository import Observed, Repository
+from piehole.transfer.keep_files import Hold
 from tests.reconcile.bed import MAIN, Bed
 from tests.support.git import git
 from tests.support.httpd import HttpServer
@@ -125,7 +125,7 @@ def test_a_deletion_is_not_passed_while_a_push_here_may_still_create_the_ref(bed
     bed.push("a", "HEAD:main", "HEAD:side")
     bed.push("a", ":side")
     local = bed.local("a")
-    record = inflight.Record(str(bed.path("a")), proc.identity(os.getpid()) or "").open()
+    record = inflight.Record(str(bed.path("a")), processes.identity(os.getpid()) or "").open()
     record.announce(inflight.Announcement("refs/heads/side", "0" * 40, tip, "[1,0,1,0,0,[0],1]", managed=True))
 
     def run() -> Report:

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from piehole import inflight, leftovers, transaction
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitSilent
 from piehole.etcd.model import Put
-from piehole.judge import Command
-from piehole.local import Local
-from piehole.peers import Health
-from piehole.reconcile import Reconciler, Report
-from piehole.repository import Repository
-from piehole.supply import Supplied, Supply
+from piehole.fastpath import inflight
+from piehole.group.replica import Local
+from piehole.push.rules import Command
+from piehole.replicate.fetch_objects import Supplied, Supply
+from piehole.replicate.peers import Health
+from piehole.replicate.reconcile import Reconciler, Report
+from piehole.repository import ref_transaction, stale_locks
+from piehole.repository.repository import Repository
 from tests.conftest import OwnEtcd
 from tests.reconcile.bed import MAIN, ZERO, Bed
 from tests.support.git import git, make_bare
@@ -58,7 +59,7 @@ def locks(repository: Path) -> list[Path]:
 
 def forgotten(repository: Path) -> bool:
     """Whether no push is on record here, once those that have ended were removed."""
-    leftovers.clear(repository)
+    stale_locks.clear(repository)
     return not list(inflight.records(str(repository)))
 
 
@@ -268,7 +269,7 @@ def movable_again(repository: Repository, wanted: Sequence[Command]) -> None:
     """Once its locks are old enough to be nobody else's, whatever a dead git left is gone."""
 
     def cleared() -> bool:
-        leftovers.clear(repository.git_dir)
+        stale_locks.clear(repository.git_dir)
         return not locks(repository.git_dir) and not noted(repository)
 
     until(cleared, 10, "the locks of the dead are removed")
@@ -280,8 +281,8 @@ def movable_again(repository: Repository, wanted: Sequence[Command]) -> None:
 DIES = """
 import os, sys
 from pathlib import Path
-from piehole.judge import Command
-from piehole.repository import Repository
+from piehole.push.rules import Command
+from piehole.repository.repository import Repository
 from tests.support.process import descendants
 
 def confirm(moves):
@@ -307,7 +308,7 @@ def test_a_git_that_hangs_under_its_locks_is_ended_and_leaves_none(
     moves: tuple[Repository, Sequence[Command]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository, wanted = moves
-    monkeypatch.setattr(transaction, "_LEAST", 2.0)
+    monkeypatch.setattr(ref_transaction, "_LEAST", 2.0)
     with pytest.raises(GitSilent):
         repository.move(wanted, "m", signals(signal.SIGSTOP))
     assert repository.observe().refs == {}

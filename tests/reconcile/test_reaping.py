@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from piehole import reaping
 from piehole.deadline import Deadline
 from piehole.etcd.model import Compare, prefix_end
-from piehole.local import Local
+from piehole.group import tombstones
+from piehole.group.replica import Local
 from tests.reconcile.bed import MAIN, ZERO, Bed
 
 SIDE = "refs/heads/side"
@@ -70,7 +70,7 @@ def test_a_site_that_joins_meanwhile_undoes_the_decision(bed: Bed) -> None:
     assert entry is not None
     bed.install("b")
     unchanged = Compare(local.keyspace.sites("g"), prefix_end(local.keyspace.sites("g")), "<", sites.revision + 1)
-    assert not reaping._reap(local, [(SIDE, entry.mod_revision)], unchanged, Deadline(5))
+    assert not tombstones._reap(local, [(SIDE, entry.mod_revision)], unchanged, Deadline(5))
     assert bed.value(SIDE) == ZERO
 
 
@@ -83,7 +83,7 @@ def test_a_ref_that_was_created_again_is_not_reaped_by_an_old_view(bed: Bed) -> 
     assert progress is not None
     assert bed.etcd.look(bed.key(SIDE)) is not None
     bed.etcd.put(f"{bed.prefix}/progress/g/a", progress.replace('"revision":', '"revision":9'))
-    assert reaping.reap(local, Deadline(5), old) == 0
+    assert tombstones.reap(local, Deadline(5), old) == 0
     assert bed.value(SIDE) not in (None, ZERO)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from piehole import once, supply
+from piehole.replicate import fetch_objects, once
 from piehole.transfer import fetch as transfer_fetch
 from piehole.transfer.fetch import Fetched
 from tests.reconcile.bed import Bed
@@ -29,7 +29,7 @@ def test_never_quiet_each_site_is_asked_for_what_it_took_itself(bed: Bed, monkey
         return fetch(git_dir, url, *arguments, **options)  # type: ignore[arg-type]
 
     fetch = transfer_fetch.fetch
-    monkeypatch.setattr(supply, "fetch", counted)
+    monkeypatch.setattr(fetch_objects, "fetch", counted)
     # In this process, so that what it asks can be counted.
     once.reconcile_once(bed.local("d"))
     assert bed.refs("d") == wanted

@@ -30,7 +30,7 @@ import statistics, sys, time
 from pathlib import Path
 from piehole.deadline import Deadline
 from piehole.etcd.model import Put
-from piehole.local import Local
+from piehole.group.replica import Local
 etcd = Local.open(Path(sys.argv[1])).etcd
 took = []
 for number in range(int(sys.argv[2]) + 1):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from controller.callers import AT_ONCE
+from controller.hook_permissions import AT_ONCE
 from tests.servers.accounts import Account, account, admit, propose, socket_of, status
 from tests.servers.bed.hosts import CHECKOUT
 from tests.servers.bed.three import MAIN, REPOSITORY, Server, ThreeServers

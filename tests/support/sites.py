@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from piehole.install import Installer, Request
+from piehole.commands.install import Installer, Request
 from tests.support import git
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import RawEtcd

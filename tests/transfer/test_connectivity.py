@@ -10,7 +10,7 @@ import pytest
 
 from piehole.errors import TransferError
 from piehole.transfer.connectivity import missing, secure
-from piehole.transfer.hold import Hold
+from piehole.transfer.keep_files import Hold
 from tests.support.git import commit, git, has_object
 from tests.transfer.world import World, complete, leftovers, packs
 

@@ -13,7 +13,7 @@ import pytest
 from piehole.errors import TransferError, UsageError
 from piehole.transfer.connectivity import missing
 from piehole.transfer.fetch import fetch
-from piehole.transfer.hold import Hold
+from piehole.transfer.keep_files import Hold
 from piehole.transfer.limits import Limits
 from tests.support.git import commit, git, has_object, make_bare, push, rev_parse
 from tests.support.gitdaemon import GitDaemon

@@ -12,8 +12,8 @@ import pytest
 
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
-from piehole.lock import RepositoryLock
-from piehole.transfer.hold import Hold
+from piehole.repository.lock import RepositoryLock
+from piehole.transfer.keep_files import Hold
 from piehole.transfer.maintenance import due, maintain
 from tests.support.git import commit, git
 from tests.transfer.world import World, complete, leftovers, packs
@@ -154,7 +154,7 @@ def test_the_lock_is_shared_by_sharers_only(world: World) -> None:
 
 def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from piehole.lock import RepositoryLock\n"
+        "import sys; from pathlib import Path; from piehole.repository.lock import RepositoryLock\n"
         "from piehole.deadline import Deadline\n"
         "with RepositoryLock(Path(sys.argv[1])).exclusive(Deadline(1)): print('held', flush=True); sys.stdin.read()"
     )

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piehole.errors import UsageError
+from piehole.transfer.git_remote_config import ssh_argv
 from piehole.transfer.limits import Limits
-from piehole.transfer.remote import ssh_argv
 from piehole.transfer.urls import PeerUrl, parse_url
 
 ALL = ("ssh", "http", "https", "git", "file")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from piehole.transfer.fetch import Fetched, fetch
-from piehole.transfer.hold import Hold
+from piehole.transfer.keep_files import Hold
 from piehole.transfer.limits import Limits
 from tests.support.git import commit, git, make_bare, push, rev_parse
 

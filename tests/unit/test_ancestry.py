@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from piehole import ancestry
-from piehole.judge import Command
-from piehole.repository import Repository
+from piehole.push.rules import Command
+from piehole.repository import ancestry
+from piehole.repository.repository import Repository
 from tests.support.git import git, make_bare
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from piehole import config, settings
-from piehole.config import GitConfig
 from piehole.errors import UsageError
+from piehole.group import config
+from piehole.group.config import GitConfig
+from piehole.repository import git_settings
 from tests.support.git import git, make_bare
 
 
@@ -71,12 +72,12 @@ def test_values_keep_their_line_breaks_and_bytes(repository: Path) -> None:
 
 def test_settings_are_missing_until_they_are_applied_once(repository: Path) -> None:
     git(repository, "config", "--global", "transfer.hideRefs", "refs/internal")
-    assert settings.apply(repository) == list(settings.SETTINGS)
-    assert settings.missing(repository) == []
-    assert settings.apply(repository) == []
+    assert git_settings.apply(repository) == list(git_settings.SETTINGS)
+    assert git_settings.missing(repository) == []
+    assert git_settings.apply(repository) == []
     assert "refs/internal" in GitConfig(repository).every("transfer.hiderefs")
     git(repository, "config", "core.fsync", "none")
-    assert [one.name for one in settings.missing(repository)] == ["core.fsync"]
+    assert [one.name for one in git_settings.missing(repository)] == ["core.fsync"]
 
 
 @pytest.mark.parametrize(
@@ -85,4 +86,4 @@ def test_settings_are_missing_until_they_are_applied_once(repository: Path) -> N
      ("world", 0o2777), ("2", 0o2777), ("0660", 0o2770), ("0640", 0o2750), ("0600", 0o700), ("nonsense", 0o700)],
 )  # fmt: skip
 def test_the_folders_mode_is_what_shared_repository_asks_for(shared: str, mode: int) -> None:
-    assert settings.shared_mode(shared) == mode
+    assert git_settings.shared_mode(shared) == mode

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.inflight import FOLDER, Announcement, Record, records
+from piehole.fastpath.inflight import FOLDER, Announcement, Record, records
 
 ONE = Announcement("refs/heads/a", "0" * 40, "1" * 40, "[1]", managed=True)
 NAME = "boot.1.2.3"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from piehole import loose
-from piehole.judge import Command
-from piehole.repository import Repository
+from piehole.push.rules import Command
+from piehole.repository import loose
+from piehole.repository.repository import Repository
 from tests.support.git import ZERO_SHA1, git, make_bare
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from piehole import keys, oids
+from piehole import refs
 from piehole.errors import UsageError
-from piehole.keys import Keyspace
+from piehole.group import keys
+from piehole.group.keys import Keyspace
 
 _COMPONENTS = st.text("ab.@{}~^:?*[\\/-_ \x7f\x01é~lock", min_size=1, max_size=8)
 REFS = st.lists(st.text("abcé-_", min_size=1, max_size=4), min_size=1, max_size=4).map(lambda c: "refs/" + "/".join(c))
@@ -118,11 +119,11 @@ def test_managed_is_what_is_neither_reserved_nor_excluded() -> None:
     ],
 )  # fmt: skip
 def test_only_a_full_lower_case_oid_is_an_oid(text: str, object_format: str, verdict: bool) -> None:
-    assert oids.is_oid(text, object_format) is verdict
+    assert refs.is_oid(text, object_format) is verdict
 
 
 def test_the_zero_oid_is_zero() -> None:
-    for object_format in oids.LENGTHS:
-        assert oids.is_zero(oids.zero(object_format))
-        assert oids.is_oid(oids.zero(object_format), object_format)
-    assert not oids.is_zero("0" * 39 + "1")
+    for object_format in refs.LENGTHS:
+        assert refs.is_zero(refs.zero(object_format))
+        assert refs.is_oid(refs.zero(object_format), object_format)
+    assert not refs.is_zero("0" * 39 + "1")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from piehole.errors import TransferError
-from piehole.peers import Peer
-from piehole.race import Attempt, Race
+from piehole.replicate.peers import Peer
+from piehole.replicate.race import Attempt, Race
 from piehole.transfer.fetch import Fetched
-from piehole.transfer.hold import Hold
+from piehole.transfer.keep_files import Hold
 
 
 def test_one_that_hangs_and_is_overtaken_counts_as_failed() -> None:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piehole.errors import TransferError
-from piehole.peers import Health, Peer, order
-from piehole.race import Attempt, Race
-from piehole.supply import _divided
+from piehole.replicate.fetch_objects import _divided
+from piehole.replicate.peers import Health, Peer, order
+from piehole.replicate.race import Attempt, Race
 from piehole.transfer.fetch import Fetched
-from piehole.transfer.hold import Hold
+from piehole.transfer.keep_files import Hold
 
 GOOD = Fetched(1, 1, (), 0.0, "dulwich")
 PEERS = [Peer("a", "/a", 5), Peer("b", "/b", 9), Peer("c", "/c", 1), Peer("d", "/d", 9, left=True)]

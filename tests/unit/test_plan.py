@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from piehole import keys
 from piehole.etcd.model import KeyValue
-from piehole.judge import Command
-from piehole.plan import Desired, Plan, Value, desired_state, only, plan, without
-from piehole.repository import Observed
+from piehole.group import keys
+from piehole.push.rules import Command
+from piehole.replicate.plan import Desired, Plan, Value, desired_state, only, plan, without
+from piehole.repository.repository import Observed
 
 ZERO = "0" * 40
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)

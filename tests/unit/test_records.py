@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piehole.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
+from piehole.group.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
 
 _PARSERS = (GroupRecord.parse, SiteRecord.parse, Progress.parse, PushRecord.parse)
 _TEXT = st.text(st.characters(codec="utf-8"))

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piehole import keys
 from piehole.etcd.model import KeyValue
-from piehole.judge import Command
-from piehole.readout import Readout
-from piehole.swap import Basis
+from piehole.group import keys
+from piehole.group.group_state import Readout
+from piehole.push.rules import Command
+from piehole.push.swap import Basis
 
 ZERO, ONE = "0" * 40, "1" * 40
 NUMBERS = st.integers(0, 2**62)

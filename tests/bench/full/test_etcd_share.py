@@ -16,13 +16,13 @@ from uuid import uuid4
 
 import pytest
 
-from controller.cluster import Address, Cluster
+from controller.etcd_view import Address, Cluster
 from piehole.deadline import Deadline
 from piehole.etcd.client import Etcd
 from piehole.etcd.endpoint import Credentials
 from piehole.etcd.model import Compare, Put, Range
-from piehole.keys import Keyspace
-from piehole.records import Progress, PushRecord
+from piehole.group.keys import Keyspace
+from piehole.group.records import Progress, PushRecord
 from tests.bench.full.kit import MAIN, Usage, arrival, careful_etcd, machine, push, save, timed, write_history
 from tests.bench.full.meter import Meter, calls, metrics
 from tests.bench.report import Report, Row

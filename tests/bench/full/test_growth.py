@@ -19,14 +19,14 @@ from typing import Final
 
 import pytest
 
-from controller.cluster import Address, Cluster
+from controller.etcd_view import Address, Cluster
 from piehole.deadline import Deadline
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Put
-from piehole.local import Local
-from piehole.peers import Health
-from piehole.reconcile import Reconciler
-from piehole.supply import Supply
+from piehole.group.replica import Local
+from piehole.replicate.fetch_objects import Supply
+from piehole.replicate.peers import Health
+from piehole.replicate.reconcile import Reconciler
 from tests.bench.full.kit import MAIN, arrival, machine, push, save, timed, write_history
 from tests.bench.report import Report, Row
 from tests.support.etcd import EtcdProcess

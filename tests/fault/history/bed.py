@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from piehole.hookfiles import HOOKS
+from piehole.repository.hook_files import HOOKS
 from tests.fault.history.clock import Clock
 from tests.fault.history.evidence import Ending, Look
 from tests.fault.history.objects import Pool
@@ -27,7 +27,9 @@ from tests.support.etcd import EtcdCluster
 from tests.support.sites import Group
 
 ROOT: Final = Path(__file__).resolve().parents[3]
-_WRITE_HOOKS: Final = "import sys, pathlib, piehole.hookfiles; piehole.hookfiles.write(pathlib.Path(sys.argv[1]))"
+_WRITE_HOOKS: Final = (
+    "import sys, pathlib, piehole.repository.hook_files; piehole.repository.hook_files.write(pathlib.Path(sys.argv[1]))"
+)
 _CRASHES: Final = ("Traceback", "controller.broken", "answer.crashed", "turn.crashed")
 _SETTINGS: Final = {"piehole.hookTimeout": "4", "piehole.catchUp": "0.4"}
 _DISK_SITE: Final = 1

@@ -47,7 +47,7 @@ MUTANTS: Final = (
         "no_compare",
         (
             Patch(
-                "piehole/swap.py",
+                "piehole/push/swap.py",
                 "                compares.append(Compare(key, mod_revision=basis.ref))\n",
                 "                pass\n",
             ),
@@ -75,7 +75,7 @@ MUTANTS: Final = (
         "deleted_key_is_deletion",
         (
             Patch(
-                "piehole/plan.py",
+                "piehole/replicate/plan.py",
                 "    opinions = set(moves)\n",
                 "    for ref in unadopted:\n"
                 '        moves[ref] = Command(ref, observed.refs[ref], "0" * len(observed.refs[ref]))\n'
@@ -110,7 +110,7 @@ MUTANTS: Final = (
         "progress_too_early",
         (
             Patch(
-                "controller/served.py",
+                "controller/served_repository.py",
                 "        if report.deferred:\n            delay =",
                 "        self._converged = report\n        if report.deferred:\n            delay =",
             ),
@@ -123,9 +123,9 @@ MUTANTS: Final = (
         "unknown_is_refused",
         (
             Patch(
-                "piehole/answers.py",
-                "            Refuse(judge.UNKNOWN, f",
-                "            Refuse(judge.STALE, f",
+                "piehole/push/hook_protocol.py",
+                "            Refuse(rules.UNKNOWN, f",
+                "            Refuse(rules.STALE, f",
             ),
         ),
         frozenset({"refused"}),
@@ -137,7 +137,7 @@ MUTANTS: Final = (
         "unknown_is_accepted",
         (
             Patch(
-                "piehole/answers.py",
+                "piehole/push/hook_protocol.py",
                 "    if isinstance(outcome, Unknown):\n",
                 '    if isinstance(outcome, Unknown):\n        return ["accepted 1"]\n    if isinstance(outcome, Unknown):\n',
             ),
@@ -175,7 +175,7 @@ MUTANTS: Final = (
         "half_a_push",
         (
             Patch(
-                "piehole/swap.py",
+                "piehole/push/swap.py",
                 "encode(command.new)) for command, _ in proposal.written]",
                 "encode(command.new)) for command, _ in proposal.written[:1]]",
             ),
@@ -186,9 +186,9 @@ MUTANTS: Final = (
     Mutant(
         "nothing_is_kept",
         (
-            Patch("piehole/reconcile.py", "                repository.keep(kept)\n", ""),
+            Patch("piehole/replicate/reconcile.py", "                repository.keep(kept)\n", ""),
             Patch(
-                "piehole/admission.py",
+                "piehole/push/admission.py",
                 "        self._repository.keep(left_behind)\n",
                 "",
             ),

@@ -14,13 +14,14 @@ from time import monotonic
 from typing import Final
 
 from hooks.main import transaction
-from piehole import ask, inflight, journal, keys, standing
-from piehole.answers import Malformed, Question
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import KeyValue
-from piehole.plan import desired_state
-from piehole.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
-from piehole.swap import Basis
+from piehole.fastpath import controller_socket, inflight
+from piehole.group import keys, ref_log, rollback_guard
+from piehole.group.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
+from piehole.push.hook_protocol import Malformed, Question
+from piehole.push.swap import Basis
+from piehole.replicate.plan import desired_state
 from piehole.transfer.urls import parse_url
 
 _ZERO, _ONE = "0" * 40, "1" * 40
@@ -74,7 +75,7 @@ def socket_messages(data: bytes) -> None:
     with one, other:
         one.sendall(data[: 1 << 15])
         one.shutdown(socket.SHUT_WR)
-        reader = ask.Reader(other, largest=1 << 14)
+        reader = controller_socket.Reader(other, largest=1 << 14)
         lines: list[str] = []
         try:
             while True:
@@ -127,9 +128,9 @@ def notes(data: bytes) -> None:
         home.mkdir()
         (home / "log").write_bytes(data)
         (home / "state.json").write_bytes(data)
-        journal.read(Path(folder))
+        ref_log.read(Path(folder))
         try:
-            standing.load(Path(folder))
+            rollback_guard.load(Path(folder))
         except PieholeError:
             pass
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.inflight import FOLDER, Record, records
+from piehole.fastpath.inflight import FOLDER, Record, records
 from tests.fault.hostile.bombs import BLOB, delta_bomb, pack, plain
 from tests.fault.hostile.test_rubbish import sound
 from tests.fault.modes.steps import stuck

@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[3]
 _ANNOUNCES = """#!{python}
 import os, sys
 sys.path.insert(0, {root!r})
-from piehole import inflight, proc
-record = inflight.Record({repository!r}, proc.identity(os.getppid())).open()
+from piehole.fastpath import inflight, processes
+record = inflight.Record({repository!r}, processes.identity(os.getppid())).open()
 for number in range({count}):
     record.announce(inflight.Announcement(f"refs/many/{{number}}", "0" * 40, "1" * 40, "[1,0,0,0,0,[],1]", managed=True))
 """

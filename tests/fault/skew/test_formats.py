@@ -9,11 +9,12 @@ from typing import Protocol
 
 import pytest
 
-from piehole import inflight, journal, standing
-from piehole.answers import Malformed, Question
-from piehole.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
-from piehole.standing import Note
-from piehole.swap import Basis
+from piehole.fastpath import inflight
+from piehole.group import ref_log, rollback_guard
+from piehole.group.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
+from piehole.group.rollback_guard import Note
+from piehole.push.hook_protocol import Malformed, Question
+from piehole.push.swap import Basis
 
 RECORDED = Path(__file__).parent / "recorded"
 KEYS: dict[str, str] = json.loads((RECORDED / "keys.json").read_text())
@@ -81,7 +82,7 @@ def test_what_a_disk_remembers_is_read(tmp_path: Path) -> None:
     (tmp_path / "piehole").mkdir()
     for name, pushed in (("state.json", False), ("state-pushed.json", True)):
         (tmp_path / "piehole" / "state.json").write_text((RECORDED / name).read_text())
-        state = standing.load(tmp_path)
+        state = rollback_guard.load(tmp_path)
         assert isinstance(state.published, Note)
         assert (state.pushed is not None) == pushed
 
@@ -89,7 +90,7 @@ def test_what_a_disk_remembers_is_read(tmp_path: Path) -> None:
 def test_the_log_is_read(tmp_path: Path) -> None:
     (tmp_path / "piehole").mkdir()
     (tmp_path / "piehole" / "log").write_text((RECORDED / "log").read_text())
-    entries = list(journal.read(tmp_path))
+    entries = list(ref_log.read(tmp_path))
     assert [entry.ref for entry in entries] == ["refs/heads/main"] * 2
     assert all(entry.site == "a" and entry.revision for entry in entries)
 

@@ -24,7 +24,9 @@ class Faulty(Site):
 
     def __init__(self, group: Group, name: str, plant: Plant) -> None:
         super().__init__(group, name, "")
-        self.tree = Tree(group.folder / f"tree-{name}").append("piehole/steps.py", _INSTRUMENT.read_text())
+        self.tree = Tree(group.folder / f"tree-{name}").append(
+            "piehole/fastpath/failpoints.py", _INSTRUMENT.read_text()
+        )
         plant(self.tree)
         for folder in ("orders", "done"):
             (self.tree.folder / folder).mkdir()

@@ -1,4 +1,4 @@
-"""What a copy's ``piehole/steps.py`` gets at its end: a ``reached`` that obeys orders. Never imported from here.
+"""What a copy's ``piehole/fastpath/failpoints.py`` gets at its end: a ``reached`` that obeys orders. Never imported from here.
 
 Below the copy's folder: ``seen`` gets the name of each step that was reached, one a line. ``orders/`` holds orders, files named
 ``NUMBER,STEP,KIND``; an order is carried out once, by whoever comes first, and then lies in ``done/``. A ``hold`` ends when its order
@@ -10,7 +10,7 @@ Standard library only, and little of it: it runs in the hooks.
 import os
 import time
 
-_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_HERE = __file__.rpartition("/piehole/fastpath/")[0]
 _DELAY = 1.5  # seconds
 _HOLD = 30.0  # seconds after which a held process goes on all the same
 
@@ -54,9 +54,9 @@ def _obey(step: str, kind: str, name: str) -> None:
 
 def _receive_pack() -> int:
     """Whose hook this process is, or whose helper; 0: nobody's."""
-    from piehole import inflight, proc
+    from piehole.fastpath import inflight, processes
 
-    git, command = proc.nearest_git(os.getpid())
+    git, command = processes.nearest_git(os.getpid())
     if command == "receive-pack":
         return git
     helps = f"helper {os.getpid()} "

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from piehole.steps import Step
+from piehole.fastpath.failpoints import Step
 from tests.fault.sweep.bed import Bed, Faulty
 from tests.fault.sweep.pushes import ZERO, Log, Users
 from tests.support.wait import until

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.steps import Step
+from piehole.fastpath.failpoints import Step
 from tests.fault.sweep.bed import Bed
 from tests.fault.sweep.checks import violations
 from tests.fault.sweep.story import Fault, Story
@@ -17,12 +17,12 @@ from tests.support.etcd import EtcdProcess
 
 def unknown_is_refused(tree: Tree) -> None:
     """A swap whose answer is lost is taken for one that did not happen."""
-    tree.patch("piehole/swap.py", "if not (error.maybe_sent or earlier):", "if True:")
+    tree.patch("piehole/push/swap.py", "if not (error.maybe_sent or earlier):", "if True:")
 
 
 def tips_are_not_kept(tree: Tree) -> None:
     tree.patch(
-        "piehole/repository.py",
+        "piehole/repository/repository.py",
         "        if not oids:\n            return\n        there =",
         "        return\n        there =",
     )
@@ -30,7 +30,7 @@ def tips_are_not_kept(tree: Tree) -> None:
 
 def locks_stay(tree: Tree) -> None:
     """What a killed receive-pack left is nobody's business."""
-    tree.patch("piehole/leftovers.py", "    if not dead:\n        return []", "    return []")
+    tree.patch("piehole/repository/stale_locks.py", "    if not dead:\n        return []", "    return []")
 
 
 @pytest.mark.faults

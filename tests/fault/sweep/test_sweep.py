@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from piehole.steps import Step
+from piehole.fastpath.failpoints import Step
 from tests.fault.sweep.bed import Bed
 from tests.fault.sweep.checks import violations
 from tests.fault.sweep.ledger import Ledger

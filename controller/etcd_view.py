@@ -1,0 +1,197 @@
+"""One etcd cluster and prefix, as the repositories of this server share it: a connection and an informer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, ItemsView, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from controller.cache import Change
+from controller.informer import Informer
+from piehole.errors import EtcdError
+from piehole.etcd.client import Etcd
+from piehole.etcd.endpoint import Credentials
+from piehole.etcd.model import Head, KeyValue
+from piehole.group.config import Config
+from piehole.group.group_state import Readout
+from piehole.group.keys import FENCE, PUSH, Keyspace, decode, encode, name_below
+
+_END: Final = 5.0  # seconds that the informer gets to end
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Repositories with equal addresses share one connection and one informer."""
+
+    etcd: tuple[str, ...]
+    credentials: Credentials
+    prefix: str
+
+    @classmethod
+    def of(cls, config: Config) -> Address:
+        return cls(config.etcd, config.credentials, config.prefix)
+
+
+class Cluster:
+    """The connection, the informer of the ref prefix, and the number of times it has (re)connected.
+
+    ``on_change(groups, fresh)`` and ``on_connect()`` are called from the informer's thread and must not block;
+    ``on_death(error)`` is, too, when the informer has ended and nothing will be heard any more.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        on_change: Callable[[set[str], bool], None],
+        on_connect: Callable[[], None],
+        on_death: Callable[[BaseException], None],
+    ) -> None:
+        self.address = address
+        self.keyspace = Keyspace(address.prefix)
+        self.etcd = Etcd(address.etcd, address.credentials)
+        self._log = structlog.get_logger(etcd=",".join(address.etcd), prefix=address.prefix)
+        self._on_connect = on_connect
+        self._on_death = on_death
+        self._connections = 0
+        self._trouble = ""
+        self._counted = threading.Lock()
+        self._readouts: dict[tuple[str, bytes], tuple[int, Readout]] = {}
+        self.informer = Informer(
+            self.etcd,
+            self.keyspace.refs,
+            bucket=self._group_of,
+            on_change=on_change,
+            on_connect=self._connected,
+            on_trouble=self._troubled,
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Grows with each (re)connect: whether etcd went back is checked anew in each epoch."""
+        with self._counted:
+            return self._connections
+
+    def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> Readout:
+        """The group's keys as the informer has them now, beside the records that a site's standing was found good with.
+
+        While nothing changes the same readout is returned: each ref of a large push asks for it.
+        """
+        epoch = self.epoch
+        view = self.informer.view(group)
+        place = (group, site.key if site else b"")
+        known = self._readouts.get(place)
+        if known is not None and known[0] == epoch and known[1].revision == view.revision:
+            readout = known[1]
+            if (readout.group, readout.site) == (record, site):
+                return readout
+        entries = Named(view.entries, self.keyspace.group_refs(group))
+        readout = Readout(view.revision, entries, record, site=site, from_view=True)
+        self._readouts[place] = (epoch, readout)
+        return readout
+
+    def changed(self, group: str, after: int) -> dict[str, KeyValue | None] | None:
+        """The names that have changed after a revision, with what they held at it (None: nothing).
+
+        None: too much has happened since, or etcd was listed anew.
+        """
+        found = self.changes(group, after)
+        if found is None:
+            return None
+        changed: dict[str, KeyValue | None] = {}
+        for name, change in found:
+            if name not in (PUSH, FENCE):
+                changed.setdefault(name, change.before)
+        return changed
+
+    def changes(self, group: str, after: int) -> list[tuple[str, Change]] | None:
+        """All changes of the group after a revision, each with the name of its key, the oldest first; None as for :meth:`changed`."""
+        found = self.informer.changes(group, after)
+        start = self.keyspace.group_refs(group)
+        named = ((name_below(start, change.key), change) for change in found or ())
+        return None if found is None else [(name, change) for name, change in named if name is not None]
+
+    def newest_push(self, group: str) -> KeyValue | None:
+        """The record of the group's newest change, where that was a push."""
+        push = self.informer.get(group, self.keyspace.ref(group, PUSH))
+        return push if push is not None and push.mod_revision == self.informer.newest(group) else None
+
+    def was_listed_since(self, moment: float) -> bool:
+        """Whether etcd was listed since then (monotonic seconds); where not, it will be soon. The watch of one that was put back in time and
+        has overtaken its old revision goes on as if nothing had happened, upon a listing that is no longer true.
+        """
+        listed = self.informer.listed_at > moment
+        if not listed:
+            self.informer.relist()
+        return listed
+
+    def start(self) -> None:
+        self.informer.start()
+
+    def stop(self) -> None:
+        """What still asks is told that nobody answers."""
+        self.informer.stop()
+        self.etcd.close()
+
+    def join(self) -> None:
+        """Wait until nothing is called back any more; after :meth:`stop`."""
+        try:
+            self.informer.join(_END)
+        except Exception as error:  # noqa: BLE001 -- on_death has been told of it
+            self._log.debug("informer.ended", error=repr(error))
+
+    def _group_of(self, key: bytes) -> str | None:
+        split = self.keyspace.split_ref(key)
+        return None if split is None else split[0]
+
+    def _connected(self, head: Head) -> None:
+        with self._counted:
+            self._connections += 1
+        self._trouble = ""
+        self._log.info("etcd.connected", endpoint=head.endpoint, revision=head.revision)
+        self._on_connect()
+
+    def _troubled(self, error: BaseException) -> None:
+        if not isinstance(error, EtcdError):
+            self._on_death(error)
+            return
+        # It tries again for as long as etcd is away: what stays the same is told once.
+        text = str(error)
+        (self._log.debug if text == self._trouble else self._log.warning)("etcd.trouble", error=text)
+        self._trouble = text
+
+
+class Named(Mapping[str, KeyValue]):
+    """The keys of one group under their names without the group. Nothing is copied: a group may have 100,000 refs.
+
+    :param start: what every key begins with
+    """
+
+    def __init__(self, entries: Mapping[bytes, KeyValue], start: bytes) -> None:
+        self.entries = entries
+        self.start = start
+
+    def __getitem__(self, name: str) -> KeyValue:
+        return self.entries[self.start + encode(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        cut = len(self.start)
+        return (decode(key[cut:]) for key in self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def items(self) -> ItemsView[str, KeyValue]:
+        return _Items(self)
+
+
+class _Items(ItemsView[str, KeyValue]):
+    def __init__(self, named: Named) -> None:
+        super().__init__(named)
+        self._named = named
+
+    def __iter__(self) -> Iterator[tuple[str, KeyValue]]:
+        cut = len(self._named.start)
+        return ((decode(key[cut:]), kv) for key, kv in self._named.entries.items())

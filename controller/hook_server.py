@@ -1,0 +1,225 @@
+"""The socket on which hooks ask: who may ask, about which repository, and that nobody is answered who is gone.
+
+Every account of this server may connect, since pushers have accounts of their own; what an account may ask for follows from what it
+may do itself: its hook must run below a living receive-pack, and it must be able to write the repository.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import socket
+import socketserver
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Final, Protocol
+
+import structlog
+
+from controller.hook_permissions import Callers, is_trusted, may_write
+from piehole.errors import EtcdError, PieholeError
+from piehole.fastpath import controller_socket, processes
+from piehole.group.config import Config
+from piehole.push import hook_protocol
+from piehole.push.admission import Admission
+
+_QUESTION: Final = 5.0  # seconds in which a client must have asked
+_NEXT_QUESTION: Final = 300.0  # and asked again: between two hooks of a push there may be somebody else's
+# Bytes that a question of another account may have: who it is about is only known when it is here. 8192 refs have about three million.
+_OTHERS_LARGEST: Final = 4 << 20
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
+
+
+class Site(Protocol):
+    """What the server needs of a served repository."""
+
+    config: Config
+    admission: Admission
+
+    def describe(self) -> Sequence[str]:
+        """Lines for `piehole status`."""
+
+
+class Server:
+    """Listens until :meth:`stop`. ``find`` gives the served repository at a path, or None."""
+
+    def __init__(self, name: str, find: Callable[[str], Site | None]) -> None:
+        """
+        :param name: what tells this controller from others of the same account
+        :raises PieholeError: no directory is to be had that only this account can write, or another controller has this name
+        """
+        self.path = _directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
+        self._find = find
+        self._log = structlog.get_logger(socket=str(self.path))
+        self._lock = _lock(self.path.with_suffix(".lock"), name)
+        self.path.unlink(missing_ok=True)
+        self._server = _Listener(str(self.path), self._handle)
+        self.path.chmod(0o666)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.5,), name="hooks' socket")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no new question; those being answered end with their hooks' deadlines."""
+        if self._thread.ident is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _handle(self, connection: socket.socket) -> None:
+        try:
+            self._answer(connection)
+        except (OSError, ValueError) as error:  # the hook went away, or is none
+            self._log.debug("hook.gone", error=str(error))
+        except PieholeError as error:
+            # Without a word the hook decides for itself.
+            self._log.warning("hook.refused", error=str(error))
+        except Exception:  # noqa: BLE001 -- a bug in one answer must not end the others'; it is told in full
+            self._log.exception("answer.crashed")
+
+    def _answer(self, connection: socket.socket) -> None:
+        """All questions of one connection: those of one push, whose hook asked the first of them."""
+        pid, uid = _caller(connection)
+        reader = controller_socket.Reader(connection, controller_socket.LARGEST if is_trusted(uid) else _OTHERS_LARGEST)
+        lines = reader.message(monotonic() + _QUESTION)
+        if lines[0] == "status":
+            self._describe(connection, lines, uid)
+            return
+        push_name = hook_protocol.Question.parse(lines).push_name
+        if not _is_hook(pid, push_name):
+            return
+        while self._answer_one(connection, hook_protocol.Question.parse(lines), uid, push_name):
+            lines = reader.message(monotonic() + _NEXT_QUESTION)
+
+    def _answer_one(
+        self, connection: socket.socket, question: hook_protocol.Question, uid: int, push_name: str
+    ) -> bool:
+        """Whether it was answered. Without a word the hook decides for itself, with what its own account may do."""
+        site = self._find(question.repository)
+        if site is None or question.push_name != push_name or not may_write(Path(question.repository), uid):
+            return False
+        deadline = question.deadline(site.config.hook_timeout)
+        _send(connection, [f"here {controller_socket.VERSION} {deadline.remaining():.3f}"])
+        deadline = deadline.at_most(deadline.remaining() * controller_socket.SHARE * 0.9)
+        try:
+            answered = hook_protocol.answer(
+                question, site.admission, deadline, lambda: _is_open(connection) and question.is_awaited()
+            )
+        except EtcdError as error:
+            answered = [f"refuse no-access {' '.join(str(error).split())}"]
+        if answered is None:
+            self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
+            return False
+        _send(connection, answered)
+        return True
+
+    def _describe(self, connection: socket.socket, lines: list[str], uid: int) -> None:
+        path = lines[1].partition(" ")[2] if len(lines) > 1 else ""
+        site = self._find(path)
+        if site is not None and may_write(Path(path), uid):
+            _send(connection, [f"here {controller_socket.VERSION} 10"])
+            _send(connection, ["status", *site.describe()])
+
+
+class _Listener(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, path: str, handle: Callable[[socket.socket], None]) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                handle(self.request)
+
+        self._callers = Callers()
+        super().__init__(path, Handler)
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override] # typeshed: a pair, too
+        uid = _caller(request)[1]
+        if not self._callers.enter(uid):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._callers.leave(uid)
+            raise
+
+    def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        uid = _caller(request)[1]
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._callers.leave(uid)
+
+
+def _lock(path: Path, name: str) -> int:
+    """A descriptor that holds the lock as long as it is open.
+
+    :raises PieholeError: another controller holds it
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise PieholeError(f"another controller of this account serves {name} already.") from error
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)  # the one before removed it in this very moment
+
+
+def _directory() -> Path:
+    """A directory that only this account can write; its path is short, since a socket's has at most 107 bytes."""
+    # systemd separates several by colons. A session's own directory is closed to the accounts of pushers, and goes with the session.
+    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    uid = os.geteuid()
+    choices = [Path(runtime) / "piehole"] if runtime and len(runtime) < 70 else []
+    choices.append(Path(tempfile.gettempdir()) / f"piehole-{uid}")
+    for path in choices:
+        try:
+            path.mkdir(mode=0o755, exist_ok=True)
+            found = path.lstat()
+            if found.st_uid == uid and not path.is_symlink():
+                path.chmod(0o755)  # past the umask: others may connect
+        except OSError:
+            continue
+        if found.st_uid == uid and not found.st_mode & 0o022 and path.is_dir() and not path.is_symlink():
+            return path
+    raise PieholeError(
+        f"{choices[-1]} is not a directory that only this account can write; remove it, or set RUNTIME_DIRECTORY."
+    )
+
+
+def _caller(connection: socket.socket) -> tuple[int, int]:
+    """The process and the account that connected, as the kernel saw them then."""
+    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid
+
+
+def _send(connection: socket.socket, lines: Sequence[str]) -> None:
+    connection.settimeout(_QUESTION)
+    connection.sendall(controller_socket.pack(list(lines)))
+
+
+def _is_hook(pid: int, push_name: str) -> bool:
+    """Whether the client runs below the living receive-pack that it names."""
+    git, command = processes.nearest_git(pid)
+    return bool(git) and command == "receive-pack" and processes.identity(git) == push_name
+
+
+def _is_open(connection: socket.socket) -> bool:
+    """Whether whoever asked still waits for the answer."""
+    readable, _, _ = select.select([connection], [], [], 0)
+    return not readable or bool(connection.recv(1, socket.MSG_PEEK))

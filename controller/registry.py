@@ -1,0 +1,206 @@
+"""Which repositories this controller serves: found below its folders, left when they go, begun anew when configured otherwise."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import structlog
+
+from controller.etcd_view import Address, Cluster
+from controller.folders import Folders
+from controller.served_repository import Served
+from piehole.errors import PieholeError
+from piehole.fastpath import controller_socket
+from piehole.group import config
+from piehole.group.config import Config, Overrides
+from piehole.replicate.peers import Health
+from piehole.repository.repository import Repository
+from piehole.transfer.limits import Limits
+
+# (key, fresh, seconds from now)
+Enqueue = Callable[[str, bool, float], None]
+
+
+class Roster:
+    """Changed by one thread, in :meth:`scan`; read by all.
+
+    :param socket: where hooks shall ask
+    :param enqueue: has a repository reconciled
+    :param on_death: an informer has ended with this error
+    :param ending: whether there is no point in going on
+    """
+
+    def __init__(
+        self,
+        folders: Folders,
+        socket: Path,
+        limits: Limits,
+        overrides: Overrides,
+        enqueue: Enqueue,
+        on_death: Callable[[BaseException], None],
+        ending: Callable[[], bool],
+    ) -> None:
+        self._folders = folders
+        self._socket = socket
+        self._limits = limits
+        self._overrides = overrides
+        self._enqueue = enqueue
+        self._on_death = on_death
+        self._ending = ending
+        self._health = Health()
+        self._served: dict[str, Served] = {}
+        # The informers' threads read it: each value is replaced as a whole, never changed.
+        self._by_group: dict[tuple[Address, str], tuple[str, ...]] = {}
+        self._clusters: dict[Address, Cluster] = {}
+        self._complaints: dict[str, str] = {}
+        self._log = structlog.get_logger()
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._served))
+
+    def find(self, key: str) -> Served | None:
+        return self._served.get(key)
+
+    def forget(self) -> None:
+        """Have the next scan read every configuration anew."""
+        self._folders.forget()
+
+    def scan(self) -> None:
+        """Serve what is there, leave what is gone, start anew what was configured otherwise."""
+        found = self._folders.look()
+        for key in [key for key in self._served if key not in found.present]:
+            self._leave(key)
+        for git_dir in found.changed:
+            if self._ending():
+                return
+            try:
+                self._take(git_dir)
+            except (PieholeError, OSError) as error:
+                self._complain(git_dir, str(error))
+        for key in [key for key in self._complaints if key not in found.present]:
+            del self._complaints[key]
+        self._find_leftovers()
+
+    def _find_leftovers(self) -> None:
+        """A receive-pack that was killed before its swap changes nothing that is heard of, and its locks refuse every other push."""
+        for key, served in self._served.items():
+            if served.lookout.any_dead():
+                self._enqueue(key, False, 0.0)
+
+    def stop(self) -> None:
+        """Nothing new is heard of from now on."""
+        for cluster in self._clusters.values():
+            cluster.stop()
+
+    def close(self) -> None:
+        """No hook shall come here any more."""
+        for cluster in self._clusters.values():
+            cluster.join()
+        for served in self._served.values():
+            self._unpoint(served.config.git_dir)
+
+    def _take(self, git_dir: Path) -> None:
+        key = str(git_dir)
+        # First of all: what stands in another account's repository is believed in nothing, not even in where etcd is.
+        try:
+            Repository(git_dir).check_owner()
+        except PieholeError:
+            if key in self._served:
+                self._leave(key)
+            raise
+        fresh = config.load(git_dir, self._overrides)
+        served = self._served.get(key)
+        if served is None or served.config != fresh:
+            if served is not None:
+                self._leave(key)
+            address = Address.of(fresh)
+            self._check_twin(fresh, address)
+            cluster = self._clusters.get(address) or self._connect(address)
+            served = Served(fresh, cluster, self._health, self._limits, lambda: self._enqueue(key, True, 0.0))
+            self._served[key] = served
+            place = (address, fresh.group)
+            self._by_group[place] = (*self._by_group.get(place, ()), key)
+            self._log.info("repository.served", repository=key, group=fresh.group, site=fresh.site)
+        self._complaints.pop(key, None)
+        # Written last: whoever asks there finds the repository served. Written again, too: the repository may be a new one.
+        self._point(git_dir)
+        self._enqueue(key, False, 0.0)
+
+    def _check_twin(self, fresh: Config, address: Address) -> None:
+        for other in self._by_group.get((address, fresh.group), ()):
+            if self._served[other].config.site == fresh.site:
+                raise PieholeError(
+                    f"it is the site {fresh.site!r} of the group {fresh.group!r}, and so is {other}: "
+                    "give one of them another site name."
+                )
+
+    def _connect(self, address: Address) -> Cluster:
+        cluster = Cluster(
+            address,
+            on_change=lambda groups, fresh: self._changed(address, groups, fresh),
+            on_connect=lambda: self._changed(address, None, False),
+            on_death=self._on_death,
+        )
+        self._clusters[address] = cluster
+        cluster.start()
+        return cluster
+
+    def _changed(self, address: Address, groups: set[str] | None, fresh: bool) -> None:
+        """Enqueue the repositories of these groups (None: of all). Called from an informer's thread."""
+        if groups is None:
+            keys = [key for key, served in list(self._served.items()) if served.cluster.address == address]
+        else:
+            keys = [key for group in groups for key in self._by_group.get((address, group), ())]
+        for key in keys:
+            served = self._served.get(key)
+            self._enqueue(key, fresh, served.patience() if served is not None and fresh else 0.0)
+
+    def _leave(self, key: str) -> None:
+        served = self._served.pop(key)
+        self._unpoint(served.config.git_dir)
+        self._log.info("repository.left", repository=key)
+        address = served.cluster.address
+        place = (address, served.config.group)
+        left = tuple(other for other in self._by_group[place] if other != key)
+        if left:
+            self._by_group[place] = left
+        else:
+            del self._by_group[place]
+        if not any(other.cluster.address == address for other in self._served.values()):
+            self._clusters.pop(address).stop()
+
+    def _complain(self, git_dir: Path, why: str) -> None:
+        """Say once, not at each scan, why a repository is not served (or not as it is configured now); it is looked at again."""
+        key = str(git_dir)
+        self._folders.forget(git_dir)
+        if self._complaints.get(key) != why:
+            self._complaints[key] = why
+            self._log.error("repository.refused", repository=key, reason=why)
+
+    def _point(self, git_dir: Path) -> None:
+        """Tell the repository's hooks where to ask."""
+        pointer = git_dir / controller_socket.POINTER
+        if _read(pointer) == str(self._socket):
+            return
+        scratch = pointer.with_name(f"{pointer.name}.{os.getpid()}.tmp")
+        scratch.write_text(f"{self._socket}\n")
+        scratch.chmod(0o644)
+        scratch.replace(pointer)
+
+    def _unpoint(self, git_dir: Path) -> None:
+        pointer = git_dir / controller_socket.POINTER
+        # Another controller may have taken the repository over meanwhile.
+        if _read(pointer) == str(self._socket):
+            pointer.unlink(missing_ok=True)
+
+
+def _read(pointer: Path) -> str:
+    try:
+        return pointer.read_text(errors="replace").strip()
+    except OSError:  # there is none, or the repository itself is gone
+        return ""

@@ -1,0 +1,51 @@
+"""Somebody else's hook that calls piehole's: does its status come through? Only what can be read off a plain shell script is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from piehole.repository import hook_files
+from piehole.repository.fitness import Fault
+
+_SHELL: Final = re.compile(r"#! *\S*(?:/|env )(?:ba|da|k|z)?sh\b")
+_DROPPED: Final = re.compile(r"\|\| *(?:true|:|exit +0|echo)(?: |;|$)|; *(?:true|:|exit +0) *$|[^&>]& *$")
+_HANDED_ON: Final = re.compile(r"(?:exit|return) +\"?\$|\w+=\"?\$\?|[\[{}()]|(?:fi|esac|done|else|elif|if|case|test)\b")
+
+
+def faults(git_dir: Path) -> Iterator[Fault]:
+    for hook in hook_files.HOOKS:
+        path = git_dir / "hooks" / hook
+        if not hook_files.is_chained(path):
+            continue
+        if loses_status(path.read_text(errors="replace"), f"{hook}.piehole"):
+            yield Fault(
+                f"{path} seems to lose the exit status of {hook}.piehole, so what piehole refuses could move here all the same",
+                f'let it end with `exec "$(dirname "$0")/{hook}.piehole" "$@"` (docs/operations.md, "Chaining hooks")',
+                warning=True,
+            )
+
+
+def loses_status(script: str, name: str) -> bool:
+    """Whether a shell script plainly drops the status of the command line that names ``name``.
+
+    False where it cannot be told: another language, the name in a variable, the call in a condition.
+    """
+    lines = [line.strip() for line in script.splitlines()]
+    if not lines or not _SHELL.match(lines[0]):
+        return False
+    code = [line for line in lines[1:] if line and not line.startswith("#")]
+    calls = [number for number, line in enumerate(code) if name in line]
+    if not calls or any(re.match(r"set +-\w*e", line) for line in code):
+        return False
+    call = code[calls[-1]]
+    if re.match(rf"\w+=[\"']?[^;|&]*{re.escape(name)}[\"']?$", call) or re.match(r"(?:if|while|until|exec)\b", call):
+        return False
+    if _DROPPED.search(call):
+        return True
+    if "||" in call or "&&" in call or re.search(r";\s*exit\b", call):
+        return False
+    after = code[calls[-1] + 1 :]
+    return bool(after) and not _HANDED_ON.match(after[0])

@@ -1,0 +1,163 @@
+"""This repository and this account: hooks, settings, ownership, locks, the way to the controller."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from piehole.errors import PieholeError
+from piehole.fastpath import controller_socket, inflight, paths
+from piehole.group import keys, rollback_guard
+from piehole.group.config import GitConfig
+from piehole.group.replica import Local
+from piehole.replicate.dry_run import controller_says, old_locks
+from piehole.repository import git_settings, hook_files
+from piehole.repository.fitness import Fault
+
+_INSTALL: Final = "run `piehole install` again"
+_SAMPLE: Final = 20_000  # files
+_SHOWN: Final = 3
+_LEAST_FREE: Final = 0.02  # of the disk
+_SHARED: Final = ("group", "true", "1", "all", "world", "everybody", "2")
+
+
+def faults(local: Local) -> Iterator[Fault]:
+    git_dir = local.git_dir
+    config = GitConfig(git_dir)
+    for what in hook_files.faults(git_dir):
+        yield Fault(what, _INSTALL)
+    for setting in git_settings.missing(git_dir):
+        held = config.one(setting.name.lower()) or "not set"
+        yield Fault(f"{setting.name} is {held}, not {setting.value} ({setting.why})", _INSTALL)
+    for name in ("groupid", "siteid"):
+        if not config.local(f"piehole.{name}"):
+            yield Fault(f"piehole.{name} is not set: the repository is not installed to its end", _INSTALL)
+    yield from _ownership(git_dir, config)
+    yield from _visibility(local, config)
+    yield from _state(git_dir)
+    yield from _controller(git_dir)
+    usage = shutil.disk_usage(git_dir)
+    if usage.free < usage.total * _LEAST_FREE:
+        yield Fault(
+            f"the disk of {git_dir} is nearly full", "make room: pushes and fetches fail without it", warning=True
+        )
+
+
+def _ownership(git_dir: Path, config: GitConfig) -> Iterator[Fault]:
+    status = git_dir.stat()
+    shared = config.one("core.sharedrepository").lower() in _SHARED
+    if os.geteuid() != status.st_uid:
+        yield Fault(
+            f"{git_dir} belongs to uid {status.st_uid}, and this runs as uid {os.geteuid()}",
+            "run piehole and its controller as the repository's owner",
+        )
+    if shared and not config.many("safe.directory"):
+        yield Fault(
+            "several accounts share this repository (core.sharedRepository), and safe.directory names none",
+            f"git refuses accounts that do not own it: git config --system --add safe.directory {git_dir}",
+            warning=True,
+        )
+    wrong = [path for path in _files(git_dir) if (_unshared(path) if shared else _foreign(path, status.st_uid))]
+    if wrong:
+        named = ", ".join(str(path.relative_to(git_dir)) for path in wrong[:_SHOWN])
+        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        mend = (
+            f"chmod -R g+w {git_dir}, and never run git here under another umask"
+            if shared
+            else f"chown -R {status.st_uid} {git_dir}, and run git and piehole here as that account only"
+        )
+        yield Fault(f"files that the next push may not be able to write: {named}{more}", mend)
+
+
+def _files(git_dir: Path) -> Iterator[Path]:
+    """What pushes write: not the hooks, which an administrator may own. Bounded, since it is a sample."""
+    left = _SAMPLE
+    for top in ("HEAD", "config", "packed-refs", "refs", "logs", "piehole", "objects"):
+        for path in (git_dir / top, *_below(git_dir / top)):
+            if left and os.path.lexists(path):
+                left -= 1
+                yield path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for path, _ in paths.below(str(folder)):
+        yield Path(path)
+
+
+def _foreign(path: Path, owner: int) -> bool:
+    try:
+        return path.lstat().st_uid != owner
+    except OSError:  # gone meanwhile
+        return False
+
+
+def _unshared(path: Path) -> bool:
+    """Whether another account of the group could not write it. Files are replaced whole, but reflogs are appended to."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    relevant = stat.S_ISDIR(status.st_mode) or "logs" in path.parts
+    # piehole's own folder is the owner's; only the in-flight records below it are everybody's.
+    private = "piehole" in path.parts and "inflight" not in path.parts
+    return relevant and not private and not status.st_mode & 0o022
+
+
+def _visibility(local: Local, config: GitConfig) -> Iterator[Fault]:
+    """What would hide refs from pushers, from peers, or from the hooks."""
+    if os.environ.get("GIT_NAMESPACE"):
+        yield Fault(
+            f"GIT_NAMESPACE is set here ({os.environ['GIT_NAMESPACE']})",
+            "pushes with a namespace are refused: unset it where git is served",
+        )
+    observed = local.repository.observe()
+    if any(ref.startswith("refs/namespaces/") for ref in observed.refs):
+        yield Fault(
+            "there are refs below refs/namespaces/",
+            "pushes through GIT_NAMESPACE are refused; push by the full names, or exclude them (piehole.exclude)",
+            warning=True,
+        )
+    for ref, target in observed.symbolic.items():
+        if keys.is_managed(ref, local.config.exclude):
+            yield Fault(
+                f"{ref} is a symbolic ref (to {target})",
+                "it is no part of the group; delete it or leave it",
+                warning=True,
+            )
+    for name in ("transfer.hiderefs", "uploadpack.hiderefs", "receive.hiderefs"):
+        hidden = [value for value in config.many(name) if value != keys.KEPT.rstrip("/")]
+        if hidden:
+            yield Fault(
+                f"{name} hides {', '.join(hidden)}",
+                "hidden refs of the group are replicated, but clients see or push them at some sites only",
+                warning=True,
+            )
+
+
+def _state(git_dir: Path) -> Iterator[Fault]:
+    try:
+        rollback_guard.load(git_dir)
+    except PieholeError as error:
+        yield Fault(f"{git_dir}/piehole/state.json is damaged, so this site stands still", str(error))
+    folder = git_dir / inflight.FOLDER
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        yield Fault(f"{folder} is missing or cannot be written, so every push is refused", _INSTALL)
+    for lock, age in old_locks(git_dir).items():
+        yield Fault(
+            f"{git_dir / lock} is a lock that is {age:.0f} s old", "where no git process holds it any more, remove it"
+        )
+
+
+def _controller(git_dir: Path) -> Iterator[Fault]:
+    try:
+        controller_says(git_dir)
+    except controller_socket.NobodyHome as error:
+        yield Fault(
+            f"no controller answers for this repository ({error})",
+            "pushes work, but what other sites push does not come here by itself: run `piehole controller`",
+            warning=True,
+        )

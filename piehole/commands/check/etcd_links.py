@@ -1,0 +1,87 @@
+"""Every link to etcd, and what is known of the versions that answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, EtcdRefused
+from piehole.etcd.model import EndpointStatus, Range
+from piehole.group.replica import Local
+from piehole.repository.fitness import Fault
+
+_PATIENCE: Final = 5.0  # seconds
+_SLOW: Final = 0.5  # seconds for one linearizable read; every push waits for two
+_MANY: Final = 1000  # refs in one push; deploy/ sets --max-txn-ops to 8192
+
+# Where each line of etcd lost changes for the last time (its change logs): events after a compaction, deletions at a compaction.
+_FIXED: Final = {(3, 4): 36, (3, 5): 18}
+
+
+def links(local: Local) -> list[EndpointStatus]:
+    """The health of each configured endpoint."""
+    return local.etcd.status(local.keyspace.group(local.config.group), deadline=Deadline(_PATIENCE))
+
+
+def faults(found: Sequence[EndpointStatus]) -> Iterator[Fault]:
+    for link in found:
+        if link.error:
+            yield Fault(
+                link.error, f"see that {link.endpoint} runs and can be reached from here, or correct piehole.etcd"
+            )
+            continue
+        if link.latency > _SLOW:
+            yield Fault(
+                f"etcd at {link.endpoint} took {link.latency:.1f} s for one read",
+                "every push waits for it: use members that are nearer or less loaded",
+                warning=True,
+            )
+        yield from _version(link)
+    clusters = {link.cluster_id for link in found if not link.error}
+    if len(clusters) > 1:
+        yield Fault(
+            "the endpoints belong to different etcd clusters", "correct piehole.etcd: all must be members of one"
+        )
+    answering = [link for link in found if not link.error]
+    if len(answering) == 1 and len(found) == 1:
+        yield Fault(
+            "only one etcd endpoint is configured",
+            "where it fails nobody can push here: add the other members to piehole.etcd",
+            warning=True,
+        )
+
+
+def _version(link: EndpointStatus) -> Iterator[Fault]:
+    numbers = tuple(int(part) for part in re.findall(r"\d+", link.version)[:3])
+    if (3, 5, 0) <= numbers <= (3, 5, 2):
+        yield Fault(
+            f"etcd {link.version} at {link.endpoint} can corrupt its data when it crashes",
+            "upgrade it; use this version for trials only",
+            warning=True,
+        )
+    elif numbers[:2] < (3, 4) or (len(numbers) == 3 and numbers[2] < _FIXED.get((numbers[0], numbers[1]), 0)):
+        yield Fault(
+            f"etcd {link.version} at {link.endpoint} has known bugs in watches around compactions",
+            "piehole lists again now and then, so nothing stays lost; upgrade it to 3.4.36, 3.5.18 or newer",
+            warning=True,
+        )
+
+
+def limits(local: Local) -> Iterator[Fault]:
+    """Whether one transaction takes many refs, tried with reads."""
+    key = local.keyspace.group(local.config.group)
+    try:
+        local.etcd.txn([], [Range(key, keys_only=True)] * _MANY, deadline=Deadline(_PATIENCE))
+    except EtcdRefused as error:
+        if error.too_many:
+            yield Fault(
+                f"etcd takes fewer than {_MANY} operations in one transaction",
+                "larger pushes are refused, since they are never split: start etcd with --max-txn-ops=8192",
+                warning=True,
+            )
+        else:
+            yield Fault(str(error), "see docs/operations.md for what the etcd user must be allowed")
+    except EtcdError as error:
+        yield Fault(f"etcd did not answer a transaction: {error}", "see that a majority of its members runs")

@@ -1,0 +1,77 @@
+"""The group's records in etcd, and whether they and this repository know the same past."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, UsageError
+from piehole.group.records import GroupRecord, SiteRecord
+from piehole.group.replica import Local
+from piehole.group.sites import members
+from piehole.push.rules import NO_ACCESS
+from piehole.replicate.dry_run import halted
+from piehole.replicate.plan import desired_state
+from piehole.repository.fitness import Fault
+from piehole.transfer.urls import parse_url
+
+_PATIENCE: Final = 10.0  # seconds
+_SHOWN: Final = 10
+
+
+def faults(local: Local) -> Iterator[Fault]:
+    try:
+        found = [*_records(local)]
+    except EtcdError as error:
+        found = [Fault(f"the group's records cannot be read: {error}", "see that a majority of etcd's members runs")]
+    yield from found
+    yield from _url(local)
+
+
+def _records(local: Local) -> Iterator[Fault]:
+    config, deadline = local.config, Deadline(_PATIENCE)
+    readout = local.swapper.list_group(deadline)
+    stands = halted(local, readout)
+    if stands is not None and stands.token == NO_ACCESS:
+        return  # this site's own notes are damaged, as piehole.commands.check.disk has said
+    if stands is not None:
+        yield Fault(f"this site stands still ({stands.token})", str(stands))
+        return
+    if readout.group is not None and GroupRecord.parse(readout.group.value).object_format != config.object_format:
+        yield Fault("the group has another object format than this repository", "make the repository anew")
+    if readout.site is None:
+        yield Fault(
+            f"the record of the site {config.site!r} is missing in etcd",
+            "the next reconcile writes it again",
+            warning=True,
+        )
+    elif SiteRecord.parse(readout.site.value).url != config.url:
+        yield Fault(
+            f"peers fetch from {SiteRecord.parse(readout.site.value).url}, but piehole.url is {config.url}",
+            "run `piehole install` again, so that the record says the same",
+        )
+    for one in members(local, deadline):
+        if one.fault:
+            yield Fault(f"the records of the site {one.site!r} cannot be used", one.fault)
+    locked = desired_state(readout.entries, config.object_format, config.exclude).locked
+    for name, why in list(locked.items())[:_SHOWN]:
+        yield Fault(
+            f"{name} is locked", f"{why}; put an object id there, or run `piehole clobber {name}`", warning=True
+        )
+
+
+def _url(local: Local) -> Iterator[Fault]:
+    """Whether peers can use the URL that this site gives them, as far as that can be told from here."""
+    config = local.config
+    try:
+        own = parse_url(config.url, ("ssh", "https", "http", "git", "file"))
+    except UsageError as error:
+        yield Fault(f"piehole.url: {error}", "correct it with `piehole install --url`")
+        return
+    if own.protocol not in config.allow_protocol:
+        yield Fault(
+            f"piehole.url uses {own.protocol}, which piehole.allowProtocol does not allow here",
+            f"peers need it: git config --add piehole.allowProtocol {own.protocol} at every site",
+            warning=True,
+        )

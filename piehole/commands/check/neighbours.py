@@ -1,0 +1,82 @@
+"""The other sites, as far as they can be fetched from; and other repositories on this machine that claim to be this site."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, GitError, PieholeError, UsageError
+from piehole.group.config import GitConfig
+from piehole.group.keys import DEFAULT_PREFIX
+from piehole.group.replica import Local
+from piehole.group.sites import Member, members
+from piehole.repository import discovery
+from piehole.repository.fitness import Fault
+from piehole.transfer.listing import list_refs
+from piehole.transfer.urls import parse_url
+
+_PATIENCE: Final = 8.0  # seconds for each peer
+_AT_ONCE: Final = 8
+
+
+def peers(local: Local) -> Iterator[Fault]:
+    """Names the sites of the group that this one cannot fetch from."""
+    try:
+        everybody = members(local, Deadline(_PATIENCE))
+    except EtcdError as error:
+        yield Fault(f"the sites of the group cannot be listed: {error}", "see that a majority of etcd's members runs")
+        return
+    others = [one for one in everybody if one.site != local.config.site and not one.left and not one.fault]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from (fault for fault in pool.map(lambda one: _peer(local, one), others) if fault is not None)
+
+
+def _peer(local: Local, one: Member) -> Fault | None:
+    try:
+        peer = parse_url(one.url, local.config.allow_protocol)
+    except UsageError as error:
+        return Fault(
+            f"the site {one.site!r} cannot be fetched from: {error}",
+            "allow its protocol here (git config --add piehole.allowProtocol …), or give it another URL there (`piehole install --url`)",
+        )
+    try:
+        list_refs(local.git_dir, peer, "HEAD", patience=_PATIENCE)
+    except GitError as error:
+        return Fault(
+            f"the site {one.site!r} cannot be fetched from: {peer.display}: {error.stderr or error}",
+            f"see that this account can run `git ls-remote {peer.display}`; a site that is lost for good: `piehole leave --site {one.site}`",
+        )
+    return None
+
+
+def twins(local: Local) -> Iterator[Fault]:
+    """Other repositories below piehole.root, or beside this one, that are the same site of the same group."""
+    config = local.config
+    for git_dir in _nearby(local):
+        try:
+            found = GitConfig(git_dir)
+        except PieholeError:  # another account's, or damaged: nothing of ours
+            continue
+        prefix = found.one("piehole.prefix", DEFAULT_PREFIX)
+        same = (found.one("piehole.group"), found.one("piehole.site"), prefix)
+        if same == (config.group, config.site, config.prefix):
+            yield Fault(
+                f"{git_dir} is installed as the site {config.site!r} of the group {config.group!r}, too",
+                f"the two would fight: run `piehole uninstall --local {git_dir}` where that is the copy",
+            )
+
+
+def _nearby(local: Local) -> Iterator[Path]:
+    own = local.git_dir.resolve()
+    roots = [Path(root) for root in GitConfig(local.git_dir).many("piehole.root")]
+    found = {path for root in roots for path in discovery.repositories(root)}
+    try:
+        beside = [Path(entry.path) for entry in os.scandir(own.parent) if entry.is_dir(follow_symlinks=False)]
+    except OSError:  # a folder that this account may not list holds nothing that it serves
+        beside = []
+    found |= {path for path in beside if (path / "config").is_file() and discovery.has_group(path)}
+    yield from sorted(path for path in found if path.resolve() != own)

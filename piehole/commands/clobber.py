@@ -1,0 +1,280 @@
+"""``piehole clobber``: make this repository's refs the consensus. A person has decided that this site is right.
+
+It overwrites whatever the group has, locked values too, but only what it has shown, and never with an oid whose history is not whole
+on this disk: the consensus must not name what nobody has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from piehole import git
+from piehole.commands import accept
+from piehole.deadline import Deadline
+from piehole.errors import Halted, PieholeError, UsageError
+from piehole.etcd.model import Compare, Put
+from piehole.group import bulk_write, keys, progress, rollback_guard
+from piehole.group.bulk_write import Change
+from piehole.group.group_state import live
+from piehole.group.keys import decode
+from piehole.group.records import GroupRecord
+from piehole.group.replica import Local
+from piehole.push.rules import NO_ACCESS
+from piehole.refs import is_oid, is_zero
+from piehole.replicate.dry_run import Survey, direction, short, survey
+from piehole.transfer.connectivity import present
+
+_PATIENCE: Final = 10.0  # seconds for each question to etcd
+_EXPLAINED: Final = 500  # changes; what each of more would be takes too long to find out
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which refs (none: all managed ones and HEAD), and whether those that are missing here are deleted in the group."""
+
+    refs: tuple[str, ...] = ()
+    delete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What would change, and what is left alone.
+
+    ``missing``: refs that the group has and this repository lacks. ``undecided``: refs whose value a person must choose; as long as
+    there are some, a site that stands still goes on standing still, since following etcd would choose for them.
+    """
+
+    seen: Survey
+    changes: tuple[Change, ...]
+    missing: tuple[str, ...]
+    restores: bool
+    halted: Halted | None
+    lines: tuple[str, ...]
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def resumes(self) -> bool:
+        """Whether the site follows etcd again after this."""
+        return self.halted is not None and not self.undecided
+
+    @property
+    def needed(self) -> bool:
+        return bool(self.changes or self.restores or self.resumes)
+
+
+def check_request(local: Local, request: Request) -> None:
+    """
+    :raises UsageError: a name is none that the group could have
+    """
+    for name in request.refs:
+        if name != keys.HEAD and not (keys.is_ref_name(name) and keys.is_managed(name, local.config.exclude)):
+            raise UsageError(
+                f"{name!r} is no managed ref. Give full names, such as refs/heads/main; names below {keys.RESERVED} and those that "
+                "piehole.exclude names are no part of the group."
+            )
+
+
+def situation(local: Local, request: Request) -> Situation:
+    """Look at both sides, and find what would change.
+
+    :raises Halted: etcd holds another group, or another machine has this site's name
+    :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
+    :raises EtcdError: etcd could not be used
+    """
+    seen = look(local)
+    changes, missing = _changes(local, seen, request, bulk_write.local_refs(local))
+    return situated(local, seen, changes, _left_alone(seen, missing), missing=missing)
+
+
+def look(local: Local) -> Survey:
+    """
+    :raises Halted: etcd holds another group, or another machine has this site's name
+    :raises EtcdError: etcd could not be used
+    """
+    seen = survey(local, Deadline(_PATIENCE))
+    _refuse_foreign(local, seen)
+    return seen
+
+
+def situated(
+    local: Local,
+    seen: Survey,
+    changes: Sequence[Change],
+    remarks: Sequence[str],
+    *,
+    missing: Sequence[str] = (),
+    undecided: Sequence[str] = (),
+) -> Situation:
+    """The situation in which these changes are wanted, told line by line; ``remarks`` come after the changes.
+
+    :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
+    """
+    _refuse_incomplete(local.git_dir, {c.name: c.after for c in changes if is_oid(c.after, local.config.object_format)})
+    _refuse_conflicts(seen, changes)
+    restores = seen.readout.group is None
+    halted = _past(local, seen) if restores else seen.halted
+    lines = [*_lines(local, changes), *remarks]
+    if restores:
+        lines.insert(0, f"the group's record is missing in etcd: it is restored with the id {local.config.group_id}")
+    if halted is not None:
+        lines.append(f"{halted.token}: {halted}")
+    if halted is not None and not undecided:
+        lines.append("after this, the site follows etcd again; then, for the rest:")
+        lines += accept.consequences(local, seen, besides={change.name for change in changes})
+    return Situation(seen, tuple(changes), tuple(missing), restores, halted, tuple(lines), tuple(undecided))
+
+
+def carry_out(local: Local, found: Situation, pusher: str) -> bool:
+    """Write what the situation says; False where somebody changed something meanwhile, so that it must be looked at again.
+
+    :raises EtcdError: etcd could not be used; running it again continues
+    """
+    config, key = local.config, local.keyspace.group(local.config.group)
+    guard = found.seen.readout.group.mod_revision if found.seen.readout.group else 0
+    if found.restores:
+        record = GroupRecord(config.group_id, config.object_format)
+        result = local.etcd.txn([Compare(key)], [Put(key, record.dump())], deadline=Deadline(_PATIENCE))
+        if not result.succeeded:
+            return False
+        guard = result.revision
+    if bulk_write.write(local, found.changes, pusher, kind="clobber", guards=[Compare(key, mod_revision=guard)]):
+        return False
+    if found.resumes:
+        accept.accept(local)
+    elif found.halted is None and found.seen.readout.site is None:
+        progress.check(local, Deadline(_PATIENCE))
+    return True
+
+
+def _refuse_foreign(local: Local, seen: Survey) -> None:
+    if seen.readout.group is not None:
+        accept.refuse_foreign(local, seen)
+        return
+    if not local.config.group_id:
+        raise PieholeError(f"{local.git_dir} has never joined the group {local.config.group!r}. Run `piehole install`.")
+    wrong = rollback_guard.check_site(local.config, seen.readout.site.value if seen.readout.site else None)
+    if wrong is not None:
+        raise wrong
+
+
+def _past(local: Local, seen: Survey) -> Halted | None:
+    """Whether etcd and this disk remember the same past, where the group's record is missing."""
+    try:
+        disk = rollback_guard.load(local.git_dir)
+    except PieholeError as error:
+        return Halted(NO_ACCESS, str(error))
+    found = seen.readout.progress
+    return rollback_guard.check_progress(local.config, disk, found.value if found else None, seen.readout.revision)
+
+
+def _changes(local: Local, seen: Survey, request: Request, mine: dict[str, str]) -> tuple[list[Change], list[str]]:
+    """What to write, and which refs are missing here and left alone."""
+    entries = seen.readout.entries
+    wanted = {name: mine[name] for name in request.refs if name in mine} if request.refs else dict(mine)
+    # A symbolic ref here is neither a value to write nor a reason to delete.
+    candidates = [name for name in request.refs or entries if name not in mine and name not in seen.observed.symbolic]
+    absent = [
+        name
+        for name in candidates
+        if name in entries
+        and keys.is_ref_name(name)
+        and keys.is_managed(name, local.config.exclude)
+        and live(entries[name])
+    ]
+    named = [name for name in request.refs if name not in mine and name not in absent]
+    if request.delete:
+        wanted.update(dict.fromkeys(absent, local.repository.zero))
+        # Deleted already, or never there: that is what was asked for.
+        return bulk_write.changes(seen.readout, wanted), [name for name in named if name == keys.HEAD]
+    return bulk_write.changes(seen.readout, wanted), [*absent, *named]
+
+
+def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
+    """
+    :raises PieholeError: something in the history of one of these oids is not in this repository
+    """
+    oids = {oid for oid in wanted.values() if not is_zero(oid)}
+    lacking = _incomplete(git_dir, sorted(oids))
+    if lacking:
+        named = sorted(f"{name} ({oid})" for name, oid in wanted.items() if oid in lacking)
+        raise PieholeError(
+            "nothing was changed: this repository does not have all objects of "
+            f"{', '.join(named[:10])}{' …' if len(named) > 10 else ''}, and the group must not name what no disk has. "
+            "Bring the objects here (`git fetch` from where they are), or name only sound refs."
+        )
+
+
+def _incomplete(git_dir: Path, oids: Sequence[str]) -> set[str]:
+    """The oids whose closure is not whole, found by a full walk: that a local ref holds them proves nothing here."""
+    here = present(git_dir, oids)
+    return {oid for oid in oids if oid not in here} | _broken(git_dir, [oid for oid in oids if oid in here])
+
+
+def _broken(git_dir: Path, oids: Sequence[str]) -> set[str]:
+    if not oids:
+        return set()
+    # A stale commit-graph would vouch for commits that are gone.
+    walk = ["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"]
+    if git.run(git_dir, walk, stdin="".join(f"{oid}\n" for oid in oids).encode(), ok=(0, 1, 128)).returncode == 0:
+        return set()
+    if len(oids) == 1:
+        return set(oids)
+    middle = len(oids) // 2
+    return _broken(git_dir, oids[:middle]) | _broken(git_dir, oids[middle:])
+
+
+def _refuse_conflicts(seen: Survey, changes: Collection[Change]) -> None:
+    """
+    :raises PieholeError: the group would have two refs of which one's name is a folder of the other's
+    """
+    standing_refs = {name for name, kv in seen.readout.entries.items() if name.startswith("refs/") and live(kv)}
+    standing_refs -= {change.name for change in changes}
+    above: dict[str, str] = {}
+    for name in standing_refs:
+        above.update(dict.fromkeys(keys.parents(name), name))
+    for change in changes:
+        if change.name == keys.HEAD or is_zero(change.after):
+            continue
+        rival = next((name for name in keys.parents(change.name) if name in standing_refs), above.get(change.name))
+        if rival is not None:
+            raise PieholeError(
+                f"nothing was changed: {change.name} cannot stand beside {rival}, which the group has: one name cannot be both a ref and "
+                f"a folder of refs. `piehole clobber --delete {rival}` deletes it first, where this repository lacks it, too."
+            )
+
+
+def _lines(local: Local, changes: Sequence[Change]) -> list[str]:
+    lines = []
+    for number, change in enumerate(changes):
+        before = decode((change.before or b"").removesuffix(b"\n"))
+        lines.append(f"{change.name}: {_held(before)} -> {short(change.after)}{_what(local, change, before, number)}")
+    return lines
+
+
+def _left_alone(seen: Survey, missing: Sequence[str]) -> list[str]:
+    lines = []
+    for name in missing:
+        kv = seen.readout.entries.get(name)
+        if kv is None or not live(kv):
+            lines.append(f"{name}: missing here, and the group has none: left alone")
+        else:
+            held = decode(kv.value.removesuffix(b"\n"))
+            lines.append(f"{name}: missing here, the group has {_held(held)}: left alone (--delete deletes it)")
+    return lines
+
+
+def _held(value: str) -> str:
+    return short(value) if value else "no opinion"
+
+
+def _what(local: Local, change: Change, before: str, number: int) -> str:
+    if change.name == keys.HEAD or number >= _EXPLAINED:
+        return ""
+    if not before:
+        return " (new)"
+    if not is_oid(before, local.config.object_format):
+        return " (was locked)"
+    return f" ({direction(local.repository, before, change.after)})"

@@ -1,0 +1,172 @@
+"""``piehole clobber --newest``: bring the consensus up to the newest state that any site holds. For an etcd that was restored.
+
+For each ref, what the group, this repository and every other site hold is compared. Where one of these values has all the others
+in its history, it is the newest, and becomes the group's: only forward. Everything else is for a person to decide, and is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from piehole.commands import clobber
+from piehole.commands.clobber import Situation
+from piehole.deadline import Deadline
+from piehole.errors import GitError, PieholeError, UsageError
+from piehole.group import bulk_write, keys
+from piehole.group.group_state import live
+from piehole.group.keys import decode
+from piehole.group.replica import Local
+from piehole.group.sites import Member, members
+from piehole.refs import is_oid
+from piehole.replicate.dry_run import Survey, short
+from piehole.replicate.fetch_objects import Supply
+from piehole.replicate.peers import Health
+from piehole.replicate.plan import Value
+from piehole.transfer.keep_files import Hold
+from piehole.transfer.listing import list_refs
+from piehole.transfer.urls import parse_url
+
+_PATIENCE: Final = 10.0  # seconds for each question to etcd
+_AT_ONCE: Final = 8
+
+Holdings = Mapping[str, Mapping[str, str]]  # by site: its managed refs and their oids
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which refs (none: all managed ones), and which sites are not asked: what they alone hold does not count."""
+
+    refs: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one ref: ``oid`` is to be its value (``""``: it stays), or ``why`` a person must decide (``""``: nobody must)."""
+
+    oid: str = ""
+    why: str = ""
+
+
+def situation(local: Local, request: Request, hold: Hold) -> Situation:
+    """Ask every site, fetch what is newer than what is here, and find what would change.
+
+    :param hold: keeps what is fetched from being pruned; it must last until the situation is carried out
+    :raises Halted: etcd holds another group, or another machine has this site's name
+    :raises UsageError: HEAD is asked for, or a site is to be left out that is none
+    :raises PieholeError: a site cannot be asked, or two names would conflict
+    :raises EtcdError: etcd could not be used
+    """
+    if keys.HEAD in request.refs:
+        raise UsageError("HEAD has no newest value: use `piehole clobber HEAD` at the site that is right.")
+    seen = clobber.look(local)
+    holdings = _ask(local, request.without)
+    holdings[local.config.site] = {name: oid for name, oid in bulk_write.local_refs(local).items() if name != keys.HEAD}
+    names = sorted(request.refs or {name for refs in holdings.values() for name in refs} | set(seen.desired.refs))
+    values = {name: _values(seen, holdings, name) for name in names}
+    lacking = _fetch(local, seen, {oid for found in values.values() if len(found) > 1 for oid in found}, hold)
+    verdicts = {
+        name: _judge(local, seen, name, _holders(holdings, name), found, lacking) for name, found in values.items()
+    }
+    wanted = {name: verdict.oid for name, verdict in verdicts.items() if verdict.oid}
+    undecided = [name for name, verdict in verdicts.items() if verdict.why]
+    remarks = [f"{name}: {verdicts[name].why}" for name in undecided]
+    return clobber.situated(local, seen, bulk_write.changes(seen.readout, wanted), remarks, undecided=undecided)
+
+
+def newest(oids: Sequence[str], contains: Callable[[str, str], bool]) -> str:
+    """The one of these that has all others in its history; ``""`` where none has.
+
+    :param contains: whether the history of the first oid holds the second
+    """
+    best = ""
+    for oid in oids:
+        if not best or contains(oid, best):
+            best = oid
+    return best if all(oid == best or contains(best, oid) for oid in oids) else ""
+
+
+def _ask(local: Local, without: Collection[str]) -> dict[str, Mapping[str, str]]:
+    """
+    :raises PieholeError: a site cannot be asked
+    :raises UsageError: a site that is to be left out is none
+    """
+    everybody = members(local, Deadline(_PATIENCE))
+    unknown = sorted(set(without) - {one.site for one in everybody})
+    if unknown:
+        raise UsageError(f"--without {unknown[0]}: etcd knows no such site. `piehole sites` lists them.")
+    others = [one for one in everybody if one.site not in (local.config.site, *without) and not one.left]
+
+    def ask(one: Member) -> Mapping[str, str] | str:
+        try:
+            peer = parse_url(one.url, local.config.allow_protocol)
+            found = list_refs(local.git_dir, peer, object_format=local.config.object_format)
+        except GitError as error:
+            return error.stderr or str(error)
+        except PieholeError as error:
+            return str(error)
+        return {name: oid for name, oid in found.items() if keys.is_managed(name, local.config.exclude)}
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = dict(zip((one.site for one in others), pool.map(ask, others), strict=True))
+    silent = {site: answer for site, answer in answers.items() if isinstance(answer, str)}
+    if silent:
+        told = "; ".join(f"{site}: {why}" for site, why in silent.items())
+        options = " ".join(f"--without {site}" for site in silent)
+        raise PieholeError(
+            f"nothing was changed: not every site can be asked what it has ({told}). What such a site alone holds would not count, and "
+            f"could be pushed over. Mend that, or go on without: {options}, and run this again when the site is back."
+        )
+    return {site: answer for site, answer in answers.items() if not isinstance(answer, str)}
+
+
+def _values(seen: Survey, holdings: Holdings, name: str) -> list[str]:
+    """The oids that the group and the sites have for a ref, the group's first; no tombstone."""
+    found = [refs[name] for refs in holdings.values() if name in refs]
+    kv = seen.readout.entries.get(name)
+    if live(kv) and name in seen.desired.refs:
+        found.insert(0, seen.desired.refs[name].oid)
+    return list(dict.fromkeys(found))
+
+
+def _holders(holdings: Holdings, name: str) -> Mapping[str, str]:
+    return {site: refs[name] for site, refs in sorted(holdings.items()) if name in refs}
+
+
+def _fetch(local: Local, seen: Survey, oids: Collection[str], hold: Hold) -> Mapping[str, str]:
+    """Have these here; those that nobody can give are returned, with a sentence why."""
+    wanted = {oid: Value(oid, 0, 0) for oid in sorted(oids)}
+    return Supply(local, Health()).bring(wanted, list(seen.observed.refs.values()), hold).lacking
+
+
+def _judge(
+    local: Local,
+    seen: Survey,
+    name: str,
+    holders: Mapping[str, str],
+    oids: Sequence[str],
+    lacking: Mapping[str, str],
+) -> Verdict:
+    kv = seen.readout.entries.get(name)
+    held = decode(kv.value.removesuffix(b"\n")) if kv is not None else ""
+    told = ", ".join(f"{site} has {short(oid)}" for site, oid in holders.items())
+    if kv is not None and live(kv) and not is_oid(held, local.config.object_format):
+        return Verdict(why=f"locked in the group ({held[:40]!r}): left alone")
+    if kv is not None and not live(kv):
+        mend = f"`piehole clobber {name}` there brings it back"
+        return Verdict(why=f"deleted in the group, but {told}: {mend}") if holders else Verdict()
+    if held and not holders:
+        mend = f"`piehole clobber --delete {name}` deletes it"
+        return Verdict(why=f"the group has {short(held)}, and no site has this ref: {mend}")
+    absent = [oid for oid in oids if oid in lacking]
+    if absent:
+        mend = f"`piehole clobber {name}` at the site that is right"
+        return Verdict(why=f"{short(absent[0])} cannot be fetched ({lacking[absent[0]]}); {told}: {mend}")
+    best = newest(oids, local.repository.contains)
+    if not best:
+        group = f"the group has {short(held)}, " if held else ""
+        return Verdict(why=f"forked: {group}{told}: `piehole clobber {name}` at the site that is right")
+    return Verdict("" if best == held else best)

@@ -1,0 +1,259 @@
+"""``piehole install``: check a repository, found or join its group, write hooks and settings. Running it again repairs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from piehole.commands.adopt_refs import Adoption
+from piehole.deadline import Deadline
+from piehole.errors import Halted, PieholeError, UsageError
+from piehole.etcd.client import Etcd
+from piehole.etcd.model import Compare, Put
+from piehole.fastpath import inflight
+from piehole.group import config as configuration
+from piehole.group import keys, progress, rollback_guard
+from piehole.group.config import Config, GitConfig
+from piehole.group.group_state import Readout
+from piehole.group.records import GroupRecord, PushRecord, SiteRecord
+from piehole.group.replica import Local
+from piehole.push.rules import WRONG_GROUP
+from piehole.repository import fitness, git_settings, hook_files
+from piehole.repository.repository import Repository
+from piehole.transfer.urls import parse_url
+
+_PATIENCE: Final = 10.0  # seconds for each question to etcd
+_ROUNDS: Final = 5  # of adopting while others push
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asked for. ``adopt``: None, or the refs to adopt; empty means all that can be without moving any back."""
+
+    git_dir: Path
+    overrides: dict[str, str | Sequence[str]]
+    adopt: tuple[str, ...] | None = None
+    replace: bool = False
+    pusher: str = ""
+
+
+class Installer:
+    """Installs one repository. ``say`` is told each thing that was done."""
+
+    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+        self._request = request
+        self._say = say
+
+    def run(self) -> Local:
+        """One after the other where it is run twice at once: of two site ids one would end up here, the other in etcd.
+
+        :raises UsageError: a setting is missing or malformed
+        :raises PieholeError: the repository cannot be served, or group and repository do not fit
+        :raises EtcdError: etcd could not be used
+        """
+        try:
+            folder = os.open(self._request.git_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise PieholeError(f"{self._request.git_dir} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            return self._install()
+        finally:
+            os.close(folder)
+
+    def _install(self) -> Local:
+        git_dir = self._request.git_dir
+        for warning in fitness.refuse_unsound(git_dir):
+            self._say(f"warning: {warning}")
+        hook_files.refuse_foreign(git_dir)
+        config = self._config()
+        Repository(git_dir, config.object_format).check_owner()
+        # Whether this repository has taken part in its group before, whatever the configuration says by now.
+        known = bool(config.group_id) and rollback_guard.load(git_dir).published is not None
+        local = Local.of(config, Etcd(config.etcd, config.credentials))
+        readout = local.swapper.list_group(Deadline(_PATIENCE))
+        group = self._group(local, readout, known)
+        founding = readout.group is None or group.extra.get("adopting") == config.site
+        local = Local.of(replace(config, group_id=group.id, site_id=self._site_id(config, readout)), local.etcd)
+        adoption = Adoption(local, self._request.adopt, self._request.pusher, self._say)
+        # What piehole brought here is whole. What came otherwise, a copy made while pushes went on for one, need not be.
+        adoption.check(founding=founding, whole=not self._took_part(git_dir, config))
+        anew = self._configure(local) or not known or self._was_away(readout)
+        if readout.group is None:
+            self._found(local, group)
+        self._register(local, readout, anew=anew)
+        if founding:
+            adoption.found()
+        if anew:
+            progress.publish(local, 0, Deadline(_PATIENCE), takeover=True)
+        if not founding:
+            adoption.join()
+        return local
+
+    def _took_part(self, git_dir: Path, config: Config) -> bool:
+        """Whether this very site, of whatever group, has reached some state of it here before."""
+        former = GitConfig(git_dir).local("piehole.site"), GitConfig(git_dir).local("piehole.siteid")
+        return former[0] == config.site and bool(former[1]) and rollback_guard.load(git_dir).published is not None
+
+    def _was_away(self, readout: Readout) -> bool:
+        """Whether this site was made to leave: the group has not waited for it, so what its records said is over."""
+        return readout.site is not None and SiteRecord.parse(readout.site.value).left
+
+    def _config(self) -> Config:
+        git_dir = self._request.git_dir
+        found = GitConfig(git_dir)
+        config = configuration.parse(git_dir, found, self._request.overrides)
+        former = found.local("piehole.group"), found.local("piehole.site")
+        if former[0] not in ("", config.group):
+            config = replace(config, group_id="", site_id="")
+        elif former[1] not in ("", config.site):
+            # A copy of another site's repository, or one that changes its name: whose past it brings along is not its own.
+            config = replace(config, site_id="")
+            if "url" not in self._request.overrides and config.url == found.local("piehole.url"):
+                raise UsageError(
+                    f"this repository's piehole.url, {config.url}, is that of the site {former[1]!r}, which it was (or was copied from). "
+                    f"Give --url: where the other sites fetch from the site {config.site!r}."
+                )
+            self._say(
+                f"note: this repository was the site {former[1]!r}; if that is no more, `piehole leave --site {former[1]}`"
+            )
+        if not config.url:
+            raise UsageError(
+                "piehole.url is not set: the other sites must know where to fetch from here. "
+                "Give --url, such as ssh://git@host/path/to/repository.git."
+            )
+        peer = parse_url(config.url, (*config.allow_protocol, "ssh", "https", "http", "git", "file"))
+        if peer.protocol not in config.allow_protocol:
+            self._say(
+                f"note: peers fetch over {peer.protocol} only where piehole.allowProtocol has it "
+                f"(git config --add piehole.allowProtocol {peer.protocol})"
+            )
+        return config
+
+    def _group(self, local: Local, readout: Readout, known: bool) -> GroupRecord:
+        """The group's record, as it is or as it will be.
+
+        :param known: this repository has taken part in a group of this name
+        """
+        config = local.config
+        if readout.group is None:
+            if known:
+                raise Halted(
+                    WRONG_GROUP,
+                    f"{config.git_dir} belongs to the group {config.group!r} (id {config.group_id}), and this etcd has no record of it: "
+                    "it was emptied, or it is another etcd. If it is the right one, `piehole clobber` at the site that is right restores "
+                    "the record. If this repository shall begin a new group, run `piehole uninstall` here first.",
+                )
+            return GroupRecord(config.group_id or str(uuid.uuid4()), config.object_format, {"adopting": config.site})
+        record = GroupRecord.parse(readout.group.value)
+        halted = rollback_guard.check_renamed(config.group, record)
+        if halted is not None:
+            raise halted
+        if record.object_format != config.object_format:
+            raise PieholeError(
+                f"the group {config.group!r} has {record.object_format} objects and {config.git_dir} has {config.object_format}: "
+                f"they can never agree. Make the repository with `git init --bare --object-format={record.object_format}`."
+            )
+        if known and config.group_id != record.id:
+            raise Halted(
+                WRONG_GROUP,
+                f"{config.git_dir} joined another group of the name {config.group!r} (id {config.group_id}); etcd has the id {record.id}. "
+                "If etcd is the right one, run `piehole uninstall` here first, then install again.",
+            )
+        return record
+
+    def _site_id(self, config: Config, readout: Readout) -> str:
+        """This site's id: the one it has, or a new one where the name is free."""
+        if readout.site is None:
+            return config.site_id or str(uuid.uuid4())
+        record = SiteRecord.parse(readout.site.value)
+        if self._request.replace and not record.left:
+            # Also where the id or the URL is the same: the machine before may be alive, and this one's disk a copy of its.
+            return str(uuid.uuid4())
+        # The same name and URL with no id of its own: the site was emptied and is installed anew.
+        if config.site_id == record.id or (not config.site_id and record.url == config.url) or record.left:
+            return record.id if not record.left or config.site_id == record.id else str(uuid.uuid4())
+        raise PieholeError(
+            f"the site name {config.site!r} is taken: its repository is at {record.url}. Choose another name, "
+            "or take the name over from a machine that is gone with `piehole install --replace`."
+        )
+
+    def _configure(self, local: Local) -> bool:
+        """Write hooks, folders and configuration; True where this repository was not this site before."""
+        config, git_dir = local.config, local.git_dir
+        before = GitConfig(git_dir)
+        anew = before.local("piehole.siteid") != config.site_id or before.local("piehole.groupid") != config.group_id
+        self._make_folders(git_dir, before.one("core.sharedrepository"))
+        for setting in git_settings.apply(git_dir):
+            self._say(f"set {setting.name} = {setting.value} ({setting.why})")
+        values = {
+            "groupId": config.group_id,
+            "site": config.site,
+            "siteId": config.site_id,
+            "url": config.url,
+        }
+        given = self._request.overrides
+        if config.prefix != before.one("piehole.prefix", keys.DEFAULT_PREFIX):
+            values["prefix"] = config.prefix
+        for name, value in values.items():
+            if before.local(f"piehole.{name.lower()}") != value:
+                git_settings.write(git_dir, name, [value])
+        for name in ("etcd", "etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"):
+            asked = given.get(name.lower())
+            wanted = (asked,) if isinstance(asked, str) else tuple(asked or ())
+            known = before.local(f"piehole.{name.lower()}") and before.narrowest(f"piehole.{name.lower()}")
+            if wanted and known != wanted:
+                git_settings.write(git_dir, name, wanted)
+        # Last of all: by it a controller finds the repository, and would serve it half configured, with another prefix for one.
+        if before.local("piehole.group") != config.group:
+            git_settings.write(git_dir, "group", [config.group])
+        changed = hook_files.write(git_dir)
+        self._say(f"hooks: wrote {', '.join(changed)}" if changed else "hooks: as they should be")
+        return anew
+
+    def _make_folders(self, git_dir: Path, shared: str) -> None:
+        """The folder of in-flight records, with the mode that core.sharedRepository asks for: every pusher writes there."""
+        mode = git_settings.shared_mode(shared)
+        for folder in (git_dir / "piehole", git_dir / inflight.FOLDER):
+            folder.mkdir(exist_ok=True)
+            # What lies beside the records is the owner's alone to write.
+            folder.chmod(mode if folder.name != "piehole" else mode & ~0o022)
+
+    def _found(self, local: Local, group: GroupRecord) -> None:
+        key = local.keyspace.group(local.config.group)
+        if not local.etcd.txn([Compare(key)], [Put(key, group.dump())], deadline=Deadline(_PATIENCE)).succeeded:
+            raise PieholeError(
+                f"somebody else founded the group {local.config.group!r} at this very moment. Run `piehole install` again to join it."
+            )
+        self._say(f"founded the group {local.config.group!r}")
+
+    def _register(self, local: Local, readout: Readout, *, anew: bool) -> None:
+        config = local.config
+        key = local.keyspace.site(config.group, config.site)
+        record = SiteRecord(config.site_id, config.url)
+        if readout.site is not None:
+            before = SiteRecord.parse(readout.site.value)
+            record = replace(before, id=config.site_id, url=config.url, left=False)
+            if self._request.replace and not before.left:
+                record = record.replacing(before, progress.now())
+            # A site that begins anew writes its record in any case: whoever reaps at this moment counted on its old progress.
+            if record == before and not anew:
+                self._say(f"the site {config.site!r} is registered with the URL {config.url}")
+                return
+        found = readout.site.mod_revision if readout.site else 0
+        # The fence is no ref, but all controllers hear of it and look again: those that wait for objects which only this site has
+        # (its old URL was dead, it has just come back) ask it now, and not when their next retry is due.
+        heard = PushRecord(str(uuid.uuid4()), config.site, self._request.pusher, progress.now(), {"kind": "registered"})
+        news = [Put(local.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or readout.site else []
+        if not local.etcd.txn(
+            [Compare(key, mod_revision=found)], [Put(key, record.dump()), *news], deadline=Deadline(_PATIENCE)
+        ).succeeded:
+            raise PieholeError(
+                f"somebody else changed the record of the site {config.site!r} at this very moment. Run `piehole install` again."
+            )
+        self._say(f"registered the site {config.site!r} with the URL {config.url}")

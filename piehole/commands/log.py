@@ -1,0 +1,111 @@
+"""Who moved what, when, at which site: etcd's history joined with the push records, and with this site's local log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+from piehole.deadline import Deadline
+from piehole.etcd.model import Event, KeyValue
+from piehole.group import keys, ref_log
+from piehole.group.records import PushRecord, RecordError
+from piehole.group.ref_log import Entry
+from piehole.group.replica import Local
+from piehole.refs import zero
+
+PUSH = "push"
+HAND = "by hand"
+REAPED = "reaped"
+FORGOTTEN = "forgotten"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one ref. ``kind``: ``push``, or what else the push record says (``adopted``, ``clobber``); ``by hand`` without one;
+    ``reaped`` where a tombstone's key went away; ``forgotten`` where the history that would tell was compacted."""
+
+    entry: Entry
+    kind: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self.entry), "kind": self.kind}
+
+
+def merge(told: Iterable[Change], kept: Iterable[Entry]) -> list[Change]:
+    """All changes, newest first, one for each (revision, ref): what etcd tells counts, the local log fills in what it forgot."""
+    found: dict[tuple[int, str], Change] = {}
+    for entry in kept:
+        found[entry.revision, entry.ref] = Change(entry, PUSH if entry.site else HAND)
+    for change in told:
+        entry, before = change.entry, found.get((change.entry.revision, change.entry.ref))
+        if before is not None and change.kind == FORGOTTEN:
+            continue
+        if before is not None and not entry.old:
+            change = Change(Entry(**{**asdict(entry), "old": before.entry.old}), change.kind)
+        found[entry.revision, entry.ref] = change
+    return [found[place] for place in sorted(found, key=lambda place: (-place[0], place[1]))]
+
+
+def from_etcd(local: Local, deadline: Deadline) -> list[Change]:
+    """Every change since the last compaction, oldest first; before them, the last change of each ref that is older.
+
+    :raises EtcdError: etcd could not be used
+    """
+    k, group = local.keyspace, local.config.group
+    changes = list(_told(local, local.etcd.history(k.group_refs(group), deadline=deadline)))
+    known = {(change.entry.revision, change.entry.ref) for change in changes}
+    now = local.swapper.list_group(deadline)
+    push = now.entries.get(keys.PUSH)
+    older = [
+        _change(name, kv, "", push if push is not None and push.mod_revision == kv.mod_revision else None, FORGOTTEN)
+        for name, kv in now.entries.items()
+        if name not in (keys.PUSH, keys.FENCE) and (kv.mod_revision, name) not in known
+    ]
+    return sorted(older, key=lambda change: change.entry.revision) + changes
+
+
+def from_disk(local: Local) -> list[Entry]:
+    """The local log. :raises OSError: it is there and cannot be read"""
+    return ref_log.read(local.git_dir)
+
+
+def concerns(change: Change, ref: str) -> bool:
+    """Whether this is a change of the ref that a person means by ``main``, ``heads/main`` or ``refs/heads/main``."""
+    return change.entry.ref in (ref, f"refs/{ref}", f"refs/heads/{ref}", f"refs/tags/{ref}")
+
+
+def _told(local: Local, events: Iterable[Event]) -> Iterator[Change]:
+    none = zero(local.config.object_format)
+    values: dict[str, str] = {}
+    for _, together in groupby(events, key=lambda event: event.kv.mod_revision):
+        named: dict[str, Event] = {}
+        for event in together:
+            split = local.keyspace.split_ref(event.kv.key)
+            if split is not None and split[0] == local.config.group:
+                named[split[1]] = event
+        push = named.pop(keys.PUSH, None)
+        fenced = named.pop(keys.FENCE, None) is not None
+        for name, event in named.items():
+            old = values.get(name, none if event.kv.version == 1 else "")
+            if event.kind == "delete":
+                change = _change(name, event.kv, old, None, REAPED if fenced else HAND)
+            else:
+                change = _change(name, event.kv, old, push.kv if push else None, HAND)
+            # A key that is gone is no opinion, so what comes after it begins at nothing.
+            values[name] = change.entry.new or none
+            yield change
+
+
+def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise: str) -> Change:
+    """:param otherwise: the kind, where no push record has the change's revision"""
+    new = ref_log.value_text(kv.value)
+    try:
+        record = PushRecord.parse(push.value) if push is not None else None
+    except RecordError:
+        record = None
+    if record is None:
+        return Change(Entry(kv.mod_revision, name, old, new, "", "", ""), otherwise)
+    kind = str(record.extra.get("kind", PUSH))
+    return Change(Entry(kv.mod_revision, name, old, new, record.site, record.pusher, record.time), kind)

@@ -1,0 +1,120 @@
+"""``piehole rename``: a group gets another name, and no push that was accepted is lost on the way.
+
+The orders that must hold:
+
+* The old group is closed first. Every swap compares the group's record, so from that moment on no push under the old name comes true
+  at any site, whatever its controller or its hooks still believe.
+* What the new group begins with is the consensus of the old one, not what some site happens to have: a push that was accepted a
+  moment before may have reached no other disk yet. Tombstones come along, too: who has not seen a deletion yet shall.
+* The new group is opened last. Until then no site can join it, so none moves a ref towards half of it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import Halted, PieholeError
+from piehole.etcd.model import Compare, KeyValue, Put
+from piehole.group import bulk_write, keys, rollback_guard
+from piehole.group.bulk_write import Change
+from piehole.group.keys import decode
+from piehole.group.records import GroupRecord
+from piehole.group.replica import Local
+from piehole.push.rules import WRONG_GROUP
+
+_PATIENCE: Final = 10.0  # seconds for each question to etcd
+
+
+def rename(local: Local, name: str, pusher: str, say: Callable[[str], None]) -> None:
+    """Close the group of this repository, and make the group ``name`` of all its refs. Interrupted, it continues when run again.
+
+    No repository changes: each site joins the new group by `piehole install --group NAME`, and refuses pushes until it does.
+
+    :raises UsageError: the name cannot be a group's
+    :raises Halted: etcd holds another group than this repository's, or none
+    :raises PieholeError: there is a group of the new name, or somebody changed a record at this very moment
+    :raises EtcdError: etcd could not be used
+    """
+    keys.check_group(name)
+    if name == local.config.group:
+        raise PieholeError(f"the group is called {name!r} already.")
+    old = _own_record(local)
+    new = _record(local, name)
+    _refuse_taken(name, old, new)
+    identity = _close(local, old, name)
+    say(f"closed the group {local.config.group!r}: no push to it is accepted any more")
+    if new is None:
+        begun = GroupRecord(identity, local.config.object_format, {"copying": local.config.group})
+        _write(local, name, None, begun)
+    elif not GroupRecord.parse(new.value).copying:
+        say(f"the group {name!r} is open already")
+        return
+    count = _copy(local, name, identity, pusher)
+    _write(local, name, _record(local, name), GroupRecord(identity, local.config.object_format))
+    say(f"opened the group {name!r} with the {count} ref{'' if count == 1 else 's'} of {local.config.group!r}")
+
+
+def _own_record(local: Local) -> KeyValue:
+    found = _record(local, local.config.group)
+    if found is None or GroupRecord.parse(found.value).id != local.config.group_id:
+        halted = rollback_guard.check_group(local.config, found.value if found else None)
+        raise halted or Halted(WRONG_GROUP, f"this repository has not joined the group {local.config.group!r}.")
+    return found
+
+
+def _record(local: Local, name: str) -> KeyValue | None:
+    found = local.etcd.range(local.keyspace.group(name), deadline=Deadline(_PATIENCE)).kvs
+    return found[0] if found else None
+
+
+def _refuse_taken(name: str, old: KeyValue, new: KeyValue | None) -> None:
+    """
+    :raises PieholeError: another group has the name, or this one has got another name already
+    """
+    record = GroupRecord.parse(old.value)
+    if record.renamed not in ("", name):
+        raise PieholeError(f"this group was renamed to {record.renamed!r} already. Rename that one, at a site of it.")
+    if new is not None and GroupRecord.parse(new.value).id != record.extra.get("renamed_id"):
+        raise PieholeError(f"nothing was changed: there is a group {name!r} already. Choose another name.")
+
+
+def _close(local: Local, old: KeyValue, name: str) -> str:
+    """Close the group; returns the id of the new one, which is chosen once, however often this is begun."""
+    record = GroupRecord.parse(old.value)
+    known = record.extra.get("renamed_id")
+    if record.renamed and isinstance(known, str):
+        return known
+    identity = str(uuid.uuid4())
+    closed = replace(record, extra={**record.extra, "renamed": name, "renamed_id": identity})
+    _write(local, local.config.group, old, closed)
+    return identity
+
+
+def _write(local: Local, group: str, before: KeyValue | None, record: GroupRecord) -> None:
+    key = local.keyspace.group(group)
+    guard = Compare(key, mod_revision=before.mod_revision if before else 0)
+    if not local.etcd.txn([guard], [Put(key, record.dump())], deadline=Deadline(_PATIENCE)).succeeded:
+        raise PieholeError(
+            f"somebody else changed the record of the group {group!r} at this very moment. Run `piehole rename` again to go on."
+        )
+
+
+def _copy(local: Local, name: str, identity: str, pusher: str) -> int:
+    """Bring every key of the old group into the new one, HEAD, locks and tombstones too; returns the number of live refs."""
+    source = local.swapper.list_group(Deadline(_PATIENCE))
+    new = Local.of(replace(local.config, group=name, group_id=identity), local.etcd)
+    target = new.swapper.list_group(Deadline(_PATIENCE))
+    wanted = {one: decode(kv.value) for one, kv in source.entries.items() if one not in (keys.PUSH, keys.FENCE)}
+    lacking = [
+        Change(one, target.value(one), target.mod(one), value)
+        for one, value in wanted.items()
+        if target.value(one) != source.value(one)
+    ]
+    guard = Compare(new.keyspace.group(name), mod_revision=target.group.mod_revision if target.group else 0)
+    if bulk_write.write(new, lacking, pusher, kind="renamed", guards=[guard]):
+        raise PieholeError(f"somebody else writes to the group {name!r}. Run `piehole rename` again to go on.")
+    return sum(1 for one, value in wanted.items() if one != keys.HEAD and value.strip("0\n"))

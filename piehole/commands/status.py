@@ -1,0 +1,220 @@
+"""How far every site of a group has come, and what holds this one up. Reads only."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, Halted
+from piehole.fastpath import controller_socket
+from piehole.group.replica import Local
+from piehole.group.sites import Member, members, push_at, ref_revisions
+from piehole.replicate.dry_run import Survey, controller_says, old_locks, short, survey
+from piehole.transfer import connectivity
+
+FORMAT: Final = 1
+IN_STEP: Final = "in step"
+BEHIND: Final = "behind"
+NEVER_SEEN: Final = "never seen"
+LEFT: Final = "left"
+
+_POLL: Final = 0.2  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class SiteStatus:
+    """One site. ``behind``: how many refs have moved since its last word; ``since``: when the first of them did, if known."""
+
+    member: Member
+    state: str
+    behind: int = 0
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One repository. ``trouble``: etcd could not be asked, so only what this disk tells is known."""
+
+    local: Local
+    newest: int = 0
+    revision: int = 0
+    halted: Halted | None = None
+    pending: Mapping[str, str] = field(default_factory=dict)
+    stuck: Mapping[str, str] = field(default_factory=dict)
+    locked: Mapping[str, str] = field(default_factory=dict)
+    unadopted: Sequence[str] = ()
+    controller: Sequence[str] | None = None
+    sites: Sequence[SiteStatus] = ()
+    trouble: EtcdError | None = None
+
+    @property
+    def in_step(self) -> bool:
+        """Whether this site has every value of the group. Locked and unadopted refs do not count."""
+        return not (self.trouble or self.halted or self.pending or self.stuck)
+
+    @property
+    def converged(self) -> bool:
+        """Whether every site that has not left has."""
+        return self.in_step and all(one.state in (IN_STEP, LEFT) for one in self.sites)
+
+    def as_json(self) -> dict[str, Any]:
+        """The form that ``piehole status --json`` promises (piehole.cli.status)."""
+        config = self.local.config
+        return {
+            "repository": str(config.git_dir),
+            "group": config.group,
+            "site": config.site,
+            "revision": self.revision,
+            "newest": self.newest,
+            "in_step": self.in_step,
+            "converged": self.converged,
+            "error": str(self.trouble) if self.trouble else None,
+            "halted": {"token": self.halted.token, "why": str(self.halted)} if self.halted else None,
+            "controller": self.controller is not None,
+            "controller_says": list(self.controller or ()),
+            "pending": dict(self.pending),
+            "stuck": dict(self.stuck),
+            "locked": dict(self.locked),
+            "unadopted": list(self.unadopted),
+            "sites": [self._site_json(one) for one in self.sites],
+        }
+
+    def _site_json(self, one: SiteStatus) -> dict[str, Any]:
+        progress = one.member.progress
+        return {
+            "site": one.member.site,
+            "this": one.member.site == self.local.config.site,
+            "state": one.state,
+            "behind": one.behind,
+            "since": one.since or None,
+            "seconds": age(one.since),
+            "revision": progress.revision if progress else None,
+            "reported": progress.time if progress else None,
+            "url": one.member.url,
+            "fault": one.member.fault or None,
+        }
+
+
+def age(stamp: str) -> float | None:
+    """Seconds since a time in a record, by this machine's clock; None where it tells none."""
+    try:
+        then = datetime.datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    if then.tzinfo is None:
+        return None
+    return round(max(0.0, (datetime.datetime.now(datetime.UTC) - then).total_seconds()), 1)
+
+
+def status(local: Local, patience: float) -> Status:
+    """
+    :param patience: seconds to wait for etcd
+    :raises GitError: git failed where it must not
+    :raises EtcdRefused: etcd answered and said no
+    """
+    locks = {
+        name.removesuffix(".lock"): f"{local.git_dir / name} is {seconds:.0f} s old: "
+        "where no git process holds it any more, remove it"
+        for name, seconds in old_locks(local.git_dir).items()
+    }
+    now = Status(local, stuck=locks, controller=_controller(local.git_dir))
+    deadline = Deadline(patience)
+    try:
+        seen = survey(local, deadline)
+        everybody = members(local, deadline)
+    except EtcdError as error:
+        return replace(now, trouble=error)
+    pending = _pending(local, seen)
+    # What the controller has tried in vain tells more than what can be seen from here.
+    tried = {ref: why for ref, why in _stuck_by(now.controller or ()).items() if pending.pop(ref, None) is not None}
+    now = replace(
+        now,
+        newest=seen.desired.newest,
+        revision=seen.readout.revision,
+        halted=seen.halted,
+        pending=pending,
+        stuck={**seen.planned.stuck, **tried, **locks},
+        locked=seen.planned.locked,
+        unadopted=seen.planned.unadopted,
+    )
+    return replace(now, sites=_sites(now, seen, everybody, deadline))
+
+
+def _controller(git_dir: Path) -> list[str] | None:
+    try:
+        return controller_says(git_dir)
+    except controller_socket.NobodyHome:
+        return None
+
+
+def _stuck_by(lines: Sequence[str]) -> dict[str, str]:
+    words = [line.split(" ", 2) for line in lines]
+    return {word[1]: word[2] for word in words if word[0] == "stuck" and len(word) == 3}
+
+
+def _pending(local: Local, seen: Survey) -> dict[str, str]:
+    """What a reconcile would still do here, and what it waits for."""
+    moves = seen.planned.moves
+    bases = [oid for ref, oid in seen.observed.refs.items() if ref.startswith("refs/heads/")][:64]
+    lacking = connectivity.missing(local.git_dir, [m.new for m in moves if not m.deletes], bases=bases)
+    found = dict.fromkeys(seen.planned.deferred, "a push is moving it right now")
+    for move in moves:
+        why = "; its objects are not here yet" if move.new in lacking else ""
+        found[move.ref] = f"{short(move.old)} here, the group has {short(move.new)}{why}"
+    if seen.planned.head:
+        found["HEAD"] = f"{seen.observed.head or 'detached'} here, the group has {seen.planned.head}"
+    return found
+
+
+def _sites(now: Status, seen: Survey, everybody: Sequence[Member], deadline: Deadline) -> list[SiteStatus]:
+    mods = ref_revisions(seen.readout)
+    times: dict[int, str] = {}
+
+    def since(revision: int) -> str:
+        if revision not in times:
+            push = push_at(now.local, revision, deadline)
+            times[revision] = push.time if push else ""
+        return times[revision]
+
+    found = []
+    for one in everybody:
+        newer = [mod for mod in mods.values() if mod > one.revision]
+        if one.left:
+            found.append(SiteStatus(one, LEFT))
+        elif one.site == now.local.config.site:
+            # Here the refs themselves tell, whether or not anybody has published it yet.
+            state = IN_STEP if now.in_step else BEHIND
+            found.append(SiteStatus(one, state, 0 if now.in_step else len(now.pending) + len(now.stuck)))
+        elif one.progress is None:
+            found.append(SiteStatus(one, NEVER_SEEN, len(newer)))
+        elif newer:
+            found.append(SiteStatus(one, BEHIND, len(newer), since(min(newer))))
+        else:
+            found.append(SiteStatus(one, IN_STEP))
+    return found
+
+
+def wait(first: Status, waited: Deadline, patience: float) -> bool:
+    """Wait until every site has reached what was the newest when ``first`` was read; whether all have in time.
+
+    :param waited: when to stop waiting
+    :raises EtcdError: etcd could not be used
+    """
+    local = first.local
+    reached = {one.member.site for one in first.sites if one.state == IN_STEP}
+    while True:
+        missing = [
+            one
+            for one in members(local, Deadline(patience))
+            if not one.left and one.site not in reached and one.revision < first.newest
+        ]
+        if not missing:
+            return True
+        if waited.passed:
+            return False
+        time.sleep(min(_POLL, waited.remaining()))

@@ -1,0 +1,106 @@
+"""``piehole uninstall``: hooks, configuration and records go; refs, reflogs and git's own settings stay."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from piehole import git
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, PieholeError, UsageError
+from piehole.fastpath import controller_socket
+from piehole.group import keys, sites
+from piehole.group.config import GitConfig
+from piehole.group.replica import Local
+from piehole.repository import hook_files
+from piehole.repository.repository import Repository
+
+_PATIENCE: Final = 5.0  # seconds for etcd, which is not needed
+_LETTING_GO: Final = 15.0  # seconds; a controller looks through its folders every five
+_LOOK_EVERY: Final = 0.1
+
+
+def uninstall(
+    git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Callable[[str], None], *, record: bool = True
+) -> None:
+    """
+    :param record: whether the site's record in etcd is marked as left, too
+    :raises PieholeError: this runs under another account than the repository's owner
+    :raises GitError: the configuration cannot be written
+    """
+    Repository(git_dir).check_owner()
+    if record:
+        # First of all: from now on the hooks refuse, so no push slips in while they go.
+        _leave(git_dir, overrides, say)
+    chained = [hook for hook in hook_files.HOOKS if hook_files.is_chained(git_dir / "hooks" / hook)]
+    removed = hook_files.remove(git_dir)
+    say(f"hooks: removed {', '.join(removed)}" if removed else "hooks: there were none of piehole's")
+    if hook_files.is_gitolite(git_dir):
+        say(
+            "note: gitolite's gate stays, and refuses every push until gitolite.conf leaves this repository out: "
+            'see "Taking a repository out" in docs/gitolite.md'
+        )
+        chained = []
+    for hook in chained:
+        say(
+            f"note: {git_dir / 'hooks' / hook} is somebody else's and still calls {hook}.piehole, which is gone: take that line out"
+        )
+    if _has_section(git_dir):
+        git.run(git_dir, ["config", "--local", "--remove-section", "piehole"])
+        say(
+            "configuration: removed piehole.*; git's own settings (core.*, receive.*, uploadpack.*, transfer.*) stay as they are"
+        )
+    else:
+        say("configuration: there was no piehole.* in it")
+    if (git_dir / "piehole").is_dir():
+        _wait_until_let_go(git_dir)
+        shutil.rmtree(git_dir / "piehole")
+        say(f"removed {git_dir / 'piehole'}")
+    kept = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(refname)", keys.KEPT]).stdout)
+    say(f"refs stay as they are{f', {len(kept)} kept tips below {keys.KEPT} too' if kept else ''}")
+
+
+def _wait_until_let_go(git_dir: Path) -> None:
+    """A controller that still serves the repository would write its notes anew. It sees within seconds that the settings are gone."""
+    deadline = Deadline(_LETTING_GO)
+    while not deadline.passed:
+        try:
+            controller_socket.ask(str(git_dir), ["status", f"repository {git_dir}"])
+        except controller_socket.NobodyHome:
+            return
+        time.sleep(_LOOK_EVERY)
+
+
+def _has_section(git_dir: Path) -> bool:
+    found = git.run(git_dir, ["config", "--local", "--name-only", "--get-regexp", r"^piehole\."], ok=(0, 1))
+    return bool(found.stdout)
+
+
+def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Callable[[str], None]) -> None:
+    site = GitConfig(git_dir).one("piehole.site") or "SITE"
+    elsewhere = f"`piehole leave --site {site}` at another site marks it as left."
+    try:
+        local = Local.open(git_dir, overrides)
+        deadline = Deadline(_PATIENCE)
+        everybody = sites.members(local, deadline)
+        if not sites.is_ours(local, everybody):
+            say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
+            return
+        alone = sites.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
+        changed = sites.leave(local, site, deadline)
+    except UsageError as error:
+        say(f"the site's record in etcd stays as it is: {error}")
+    except EtcdError as error:
+        say(f"the site's record could not be marked as left: {error} {elsewhere}")
+    except PieholeError as error:
+        say(f"the site's record was not marked as left: {error}")
+    else:
+        say(f"the site {site!r} {'has left' if changed else 'had already left'} the group {local.config.group!r}")
+        if alone and changed:
+            say(
+                f"note: no other site is known to have the newest of {', '.join(alone[:5])}{' …' if len(alone) > 5 else ''} yet: "
+                "keep this repository, and let it be fetched from, until they do"
+            )

@@ -1,0 +1,217 @@
+"""One endpoint of etcd: warm connections, the login, and the judgement of everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from json import JSONDecodeError
+from typing import Final, TypeVar
+
+from etcd3gw.client import Etcd3Client
+from etcd3gw.exceptions import Etcd3Exception
+
+from piehole.errors import EtcdError
+from piehole.etcd import json_gateway
+from piehole.etcd.endpoint import Credentials, Endpoint
+from piehole.etcd.http_session import Answer, Session
+from piehole.etcd.json_gateway import Json, TokenRefused, Trouble
+
+CONNECT_SECONDS: Final = 1.0
+# A member that knows of no leader then says so at once, and ends a watch, instead of letting everybody wait.
+_HEADERS: Final = {"Grpc-Metadata-hasleader": "true"}
+
+# What OpenSSL says of a failed handshake, in lower case and with spaces for underscores, and what helps. The first that fits counts.
+_TLS_MENDS: Final = (
+    ("certificate has expired", "renew the certificate, or correct the clock"),
+    ("certificate is not yet valid", "correct the clock, or renew the certificate"),
+    (
+        "hostname mismatch",
+        "write the endpoint in piehole.etcd as etcd's certificate names it, or make one that names it",
+    ),
+    (
+        "ip address mismatch",
+        "write the endpoint in piehole.etcd as etcd's certificate names it, or make one that names it",
+    ),
+    ("certificate verify failed", "set piehole.etcdCA to the certificates that sign etcd's"),
+    # That is all that etcd says of an expired one, too.
+    (
+        "bad certificate",
+        "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed and that has not expired",
+    ),
+    ("certificate required", "set piehole.etcdCert and piehole.etcdKey: etcd asks for a client certificate"),
+    ("unknown ca", "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed"),
+    ("is encrypted", "take away its pass phrase: nobody is there to type it"),
+    ("wrong version number", "etcd does not speak TLS there: write http:// in piehole.etcd, or correct the port"),
+)
+
+T = TypeVar("T")
+
+
+class _Line:
+    """etcd3gw's client on a session of ours, and the seconds that its present user waits."""
+
+    def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
+        self.session = Session(endpoint, credentials)
+        self.client = Etcd3Client(
+            endpoint.host,
+            endpoint.port,
+            protocol=endpoint.scheme,
+            api_path="/v3/",  # else it would ask for the version first
+            session=self.session,  # type: ignore[arg-type]  # it only posts by it
+        )
+        self.connect = self.read = 0.0
+
+    def patience(self, seconds: float) -> None:
+        self.connect, self.read = min(CONNECT_SECONDS, seconds), seconds
+        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # it hands both to the session
+
+
+class Member:
+    """Safe to use from many threads: each call borrows a connection of its own, and the last one returned goes first.
+
+    A token is kept until etcd refuses it; then one new login is made.
+    """
+
+    def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
+        self.name = str(endpoint)
+        self._endpoint = endpoint
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._idle: list[_Line] = []
+        self._closed = False
+        self._token: str | None = None
+
+    def call(self, path: str, body: Json, *, timeout: float) -> Json:
+        """POST and return the JSON object that etcd answers.
+
+        :param timeout: seconds for the answer; connecting takes at most CONNECT_SECONDS of it
+        :raises Trouble: no definite answer
+        :raises EtcdRefused, Compacted: a definite one; nothing was changed
+        """
+
+        def post(line: _Line, headers: dict[str, str]) -> Json:
+            return self._post(line, path, body, headers)
+
+        with self._borrowed(timeout) as line:
+            return self._logged_in(line, post)
+
+    @contextmanager
+    def stream(self, path: str, body: Json, *, idle: float) -> Iterator[Answer]:
+        """POST and give the response as it comes, on a connection that nobody else uses.
+
+        :param idle: seconds of silence, also before the first byte, after which reading fails
+        :raises Trouble, EtcdRefused: as ``call``
+        """
+        line = self._connect()
+        line.patience(idle)
+
+        def post(line: _Line, headers: dict[str, str]) -> Answer:
+            return self._post_for_stream(line, path, body, headers)
+
+        try:
+            yield self._logged_in(line, post)
+        finally:
+            line.session.close()
+
+    def forget_login(self) -> bool:
+        """Log in again before the next call; false where there is no login."""
+        with self._lock:
+            self._token = None
+        return self._credentials.user is not None
+
+    def close(self) -> None:
+        """Close what is idle now, and every borrowed connection when it comes back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.session.close()
+
+    # ---- connections
+
+    @contextmanager
+    def _borrowed(self, timeout: float) -> Iterator[_Line]:
+        with self._lock:
+            idle = self._idle.pop() if self._idle else None
+        line = idle or self._connect()
+        line.patience(timeout)
+        try:
+            yield line
+        finally:
+            with self._lock:
+                keep = not self._closed
+                if keep:
+                    self._idle.append(line)
+            if not keep:
+                line.session.close()
+
+    def _connect(self) -> _Line:
+        self._credentials.check_readable()
+        return _Line(self._endpoint, self._credentials)
+
+    # ---- the login
+
+    def _logged_in(self, line: _Line, post: Callable[[_Line, dict[str, str]], T]) -> T:
+        if self._credentials.user is None:
+            return post(line, _HEADERS)
+        token = self._token  # another thread may log in at the same time: then both tokens are good
+        if token is not None:
+            try:
+                return post(line, {**_HEADERS, "Authorization": token})
+            except TokenRefused:
+                pass  # nothing was applied, so asking again is safe
+        return post(line, {**_HEADERS, "Authorization": self._login(line)})
+
+    def _login(self, line: _Line) -> str:
+        body = {"name": self._credentials.user, "password": self._credentials.password()}
+        try:
+            token = self._post(line, "/auth/authenticate", body, _HEADERS)["token"]
+        except Trouble as trouble:
+            raise Trouble(f"login: {trouble.said}", sent=False) from trouble
+        except KeyError as error:
+            raise Trouble("login: no token in the answer", sent=False) from error
+        self._token = str(token)
+        return self._token
+
+    # ---- one request
+
+    def _post(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> Json:
+        try:
+            answer = line.client.post(line.client.get_url(path), json=body, headers=headers)
+        except (Etcd3Exception, HTTPException, OSError, ValueError) as error:
+            raise self._judge(error, line) from error
+        if not isinstance(answer, dict):
+            raise Trouble(f"does not speak etcd's v3 JSON ({str(answer)[:80]!r})", sent=True)
+        return answer
+
+    def _post_for_stream(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> Answer:
+        try:
+            answer = line.session.post(
+                line.client.get_url(path), json=body, headers=headers, timeout=(line.connect, line.read), stream=True
+            )
+            if answer.status_code == 200:
+                return answer
+            refused = answer.text
+        except (HTTPException, OSError, ValueError) as error:
+            raise self._judge(error, line) from error
+        raise json_gateway.refusal(self.name, refused)
+
+    def _judge(self, error: Exception, line: _Line) -> EtcdError | Trouble:
+        if isinstance(error, Etcd3Exception):  # an answer that is not 200
+            return json_gateway.refusal(self.name, error.detail_text or "")
+        sent = line.session.sent
+        if isinstance(error, TimeoutError):
+            said = f"no answer within {line.read:.3g} s" if sent else f"no connection within {line.connect:.3g} s"
+            return Trouble(said, sent=sent)
+        if isinstance(error, JSONDecodeError | UnicodeDecodeError):
+            return Trouble("does not speak etcd's v3 JSON", sent=sent)
+        return Trouble(spoken(error), sent=sent)
+
+
+def spoken(error: Exception) -> str:
+    """A few words for a person."""
+    said = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__)[:200]
+    mend = next((mend for part, mend in _TLS_MENDS if part in said.lower().replace("_", " ")), "")
+    return f"{said} ({mend})" if mend else said

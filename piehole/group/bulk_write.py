@@ -1,0 +1,165 @@
+"""Writing many of a repository's refs into the consensus: adopting them, or making them the consensus."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdRefused
+from piehole.etcd.model import Compare, Put, Range, TxnResult
+from piehole.group import keys
+from piehole.group.group_state import Readout, live
+from piehole.group.keys import encode
+from piehole.group.progress import now
+from piehole.group.records import PushRecord
+from piehole.group.replica import Local
+from piehole.refs import is_zero
+
+# Compares (and puts) in one transaction; the second where etcd has its default --max-txn-ops (128).
+_SIZES: Final = (4000, 120)
+_BYTES: Final = 1_000_000  # in one transaction; etcd takes 1.5 MB by default (--max-request-bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key of the consensus: what it holds (None: absent), under which mod_revision, and what it shall hold.
+
+    ``guards`` must hold for this change besides its mod_revision (see :func:`beside`).
+    """
+
+    name: str
+    before: bytes | None
+    mod_revision: int
+    after: str
+    guards: tuple[Compare, ...] = ()
+
+
+def write(
+    local: Local,
+    changes: Sequence[Change],
+    pusher: str,
+    *,
+    kind: str = "adopted",
+    guards: Sequence[Compare] = (),
+    patience: float = 60.0,
+    progress: Callable[[int], None] | None = None,
+) -> list[Change]:
+    """Write these keys, each only if it is still as it was read; return those that somebody changed meanwhile.
+
+    In as few transactions as etcd takes, in this order. Each is compare-guarded as a swap is, and carries a push record, so
+    that the other sites know where the objects are.
+
+    :param kind: what `piehole log` calls it
+    :param guards: compares of single keys that must hold as well; once one does not, nothing more is written
+    :param patience: seconds to wait for etcd, for each transaction
+    :raises EtcdError: etcd could not be used; what was written so far is written, and running it again continues
+    """
+    refused: list[Change] = []
+    size = _SIZES[0]
+    start = 0
+    most = len(changes)  # halved while a batch is refused, so that the key that has moved ends up alone
+    while start < len(changes):
+        batch = _batch(local, changes, start, min(size - len(guards), most), size - len(guards))
+        try:
+            result = _write_batch(local, batch, _push(local, pusher, kind), guards, Deadline(patience))
+        except EtcdRefused as error:
+            if not error.too_many or size == _SIZES[-1]:
+                raise
+            size = _SIZES[-1]
+            continue
+        if not result.succeeded and not _hold(guards, result):
+            return [*refused, *changes[start:]]
+        if not result.succeeded and len(batch) > 1:
+            most = len(batch) // 2
+            continue
+        if not result.succeeded:
+            refused += batch
+        start += len(batch)
+        most = min(most * 2, len(changes)) if result.succeeded else most
+        if progress is not None:
+            progress(start)
+    return refused
+
+
+def _batch(local: Local, changes: Sequence[Change], start: int, most: int, compares: int) -> Sequence[Change]:
+    """The next changes that fit into one transaction: so many at most, with so many compares. At least one."""
+    names: set[bytes] = set()
+    used = 0
+    for end in range(start, min(start + most, len(changes))):
+        change = changes[end]
+        compared = [guard.key for guard in change.guards] or [encode(change.name)]
+        names.update(compared)
+        used += 2 * sum(map(len, compared)) + len(local.keyspace.ref(local.config.group, change.name)) + 120
+        if end > start and (len(names) > compares or used > _BYTES):
+            return changes[start:end]
+    return changes[start : start + most]
+
+
+def _push(local: Local, pusher: str, kind: str) -> PushRecord:
+    return PushRecord(str(uuid.uuid4()), local.config.site, pusher, now(), {"kind": kind})
+
+
+def _write_batch(
+    local: Local, batch: Sequence[Change], push: PushRecord, guards: Sequence[Compare], deadline: Deadline
+) -> TxnResult:
+    k, group = local.keyspace, local.config.group
+    compares = dict.fromkeys(guards)
+    for change in batch:
+        compares.update(dict.fromkeys(change.guards))
+        if not change.guards:
+            compares[Compare(k.ref(group, change.name), mod_revision=change.mod_revision)] = None
+    puts = [Put(k.ref(group, change.name), encode(change.after)) for change in batch]
+    puts.append(Put(k.ref(group, keys.PUSH), push.dump()))
+    looks = [Range(guard.key, keys_only=True) for guard in guards]
+    return local.etcd.txn(list(compares), puts, looks, deadline=deadline)
+
+
+def _hold(guards: Sequence[Compare], result: TxnResult) -> bool:
+    """Whether it was not one of these that made the transaction fail."""
+    found = [snapshot.kvs[0].mod_revision if snapshot.kvs else 0 for snapshot in result.ranges]
+    return found == [guard.mod_revision for guard in guards]
+
+
+def beside(local: Local, readout: Readout, changes: Sequence[Change]) -> list[Change]:
+    """The same changes in the order of their names, guarded as a push's are: a new ref stays away from names that conflict.
+
+    Nothing above its name nor below it may have changed since the readout. (In this order the changes themselves do not
+    trip over each other: `main`, whose range of names holds `main-2`, is written first.)
+    """
+    k, group = local.keyspace, local.config.group
+    guarded: list[Change] = []
+    above: dict[str, Compare] = {}  # (most of 100,000 refs lie below the same few names)
+    for change in sorted(changes, key=lambda one: encode(one.name)):
+        creates = change.name != keys.HEAD and not is_zero(change.after) and not live(readout.entries.get(change.name))
+        guards: list[Compare] = []
+        if creates:
+            key = k.ref(group, change.name)
+            guards.append(Compare(key, key + b"0", "<", readout.revision + 1))
+            for name in keys.parents(change.name):
+                if name not in above:
+                    above[name] = Compare(k.ref(group, name), mod_revision=readout.mod(name))
+                guards.append(above[name])
+        guarded.append(replace(change, guards=tuple(guards)))
+    return guarded
+
+
+def changes(readout: Readout, wanted: Mapping[str, str]) -> list[Change]:
+    """The changes that bring these names to these values (oids, or ``ref: …`` for HEAD); those already there are left out."""
+    found = []
+    for name, value in wanted.items():
+        held = readout.value(name)
+        if held is None or held.removesuffix(b"\n") != encode(value):
+            found.append(Change(name, held, readout.mod(name), value))
+    return found
+
+
+def local_refs(local: Local) -> dict[str, str]:
+    """This repository's managed refs, and HEAD as ``ref: …``, as the consensus would hold them."""
+    observed = local.repository.observe()
+    wanted = {ref: oid for ref, oid in observed.refs.items() if keys.is_managed(ref, local.config.exclude)}
+    if observed.head:
+        wanted[keys.HEAD] = f"ref: {observed.head}"
+    return wanted

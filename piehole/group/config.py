@@ -1,0 +1,147 @@
+"""One repository's configuration, read from git's own: ``piehole.*`` (docs/configuration.md)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from piehole import git
+from piehole.errors import UsageError
+from piehole.etcd.endpoint import Credentials
+from piehole.group import keys
+
+# Settings from a command line, by the variable's lower-case name.
+Overrides: TypeAlias = Mapping[str, str | Sequence[str]]
+
+DEFAULT_PROTOCOLS: Final = ("ssh", "https")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a repository's git configuration says of piehole. Times are seconds; ``shared``: the value of core.sharedRepository."""
+
+    git_dir: Path
+    group: str
+    group_id: str
+    site: str
+    site_id: str
+    url: str
+    etcd: tuple[str, ...]
+    prefix: str = keys.DEFAULT_PREFIX
+    exclude: tuple[str, ...] = ()
+    keep_for: str = "90.days"
+    allow_protocol: tuple[str, ...] = DEFAULT_PROTOCOLS
+    hook_timeout: float = 10.0
+    catch_up: float = 3.0
+    credentials: Credentials = field(default_factory=Credentials)
+    object_format: str = "sha1"
+    shared: str = ""
+
+    @property
+    def keyspace(self) -> keys.Keyspace:
+        return keys.Keyspace(self.prefix)
+
+
+class GitConfig:
+    """All of git's configuration as one repository (or the machine) sees it, read by one git process."""
+
+    def __init__(self, git_dir: str | os.PathLike[str] | None) -> None:
+        """
+        :raises GitError: git cannot read its configuration
+        """
+        listed = git.run(git_dir, ["config", "--list", "--show-scope", "--null"]).stdout
+        fields = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
+        self._values: dict[str, list[tuple[str, str]]] = {}
+        for scope, entry in zip(fields[::2], fields[1::2], strict=True):
+            name, separator, value = entry.partition("\n")
+            self._values.setdefault(name, []).append((scope, value if separator else "true"))
+
+    def one(self, name: str, default: str = "") -> str:
+        """The value that counts: the last one, as git itself has it. Names are lower-case."""
+        found = self._values.get(name)
+        return found[-1][1] if found else default
+
+    def many(self, name: str) -> tuple[str, ...]:
+        """All values of the narrowest scope that sets it: a repository's list replaces the server's. Commas separate, too."""
+        return tuple(part.strip() for value in self.narrowest(name) for part in value.split(",") if part.strip())
+
+    def narrowest(self, name: str) -> tuple[str, ...]:
+        """Like :meth:`many`, for values that may hold commas themselves, as ref names do."""
+        found = self._values.get(name, [])
+        return tuple(value for scope, value in found if scope == found[-1][0])
+
+    def every(self, name: str) -> tuple[str, ...]:
+        """All values of all scopes, as git itself has it for lists such as transfer.hideRefs."""
+        return tuple(value for _, value in self._values.get(name, []))
+
+    def local(self, name: str) -> str:
+        """The value that the repository itself sets, or ``""``."""
+        return next((value for scope, value in reversed(self._values.get(name, [])) if scope == "local"), "")
+
+
+def seconds(name: str, text: str) -> float:
+    """A time in the configuration: a number of seconds, as in ``10`` or ``2.5s``.
+
+    :raises UsageError: it is no such number
+    """
+    try:
+        value = float(text.removesuffix("s"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise UsageError(f"{name} is {text!r}; it must be a number of seconds, such as 10.")
+    return value
+
+
+def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -> Config:
+    """The configuration of one repository; ``overrides`` (lower-case variable -> value) come from the command line.
+
+    :raises UsageError: a required setting is missing or a value cannot be what it says
+    """
+    given = overrides or {}
+
+    def one(name: str, default: str = "") -> str:
+        value = given.get(name.lower()) or found.one(f"piehole.{name.lower()}", default)
+        return value if isinstance(value, str) else ",".join(value)
+
+    def many(name: str) -> tuple[str, ...]:
+        value = given.get(name.lower())
+        return tuple(value) if value else found.many(f"piehole.{name.lower()}")
+
+    for name in ("group", "site", "etcd"):
+        if not (many(name) if name == "etcd" else one(name)):
+            raise UsageError(
+                f"piehole.{name} is not set for {git_dir}. Run `piehole install`, or set it with `git config piehole.{name} …`."
+            )
+    return Config(
+        git_dir=git_dir,
+        group=keys.check_group(one("group")),
+        group_id=one("groupId"),
+        site=keys.check_site(one("site")),
+        site_id=one("siteId"),
+        url=one("url"),
+        etcd=many("etcd"),
+        prefix=keys.Keyspace(one("prefix", keys.DEFAULT_PREFIX)).prefix,
+        exclude=found.narrowest("piehole.exclude"),
+        keep_for=one("keepFor", "90.days"),
+        allow_protocol=many("allowProtocol") or DEFAULT_PROTOCOLS,
+        hook_timeout=seconds("piehole.hookTimeout", one("hookTimeout", "10")),
+        catch_up=seconds("piehole.catchUp", one("catchUp", "3")),
+        credentials=Credentials(
+            *(one(name) or None for name in ("etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"))
+        ),
+        object_format=found.one("extensions.objectformat", "sha1"),
+        shared=found.one("core.sharedrepository"),
+    )
+
+
+def load(git_dir: Path, overrides: Overrides | None = None) -> Config:
+    """Read and check the configuration of the repository at ``git_dir``.
+
+    :raises UsageError: a required setting is missing or malformed
+    :raises GitError: git cannot read the configuration
+    """
+    return parse(git_dir, GitConfig(git_dir), overrides)

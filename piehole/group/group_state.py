@@ -1,0 +1,113 @@
+"""What etcd holds that a decision about some refs needs, read at one revision.
+
+A readout is made from the controller's cached view or by one linearizable read; the decision does not know which.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from piehole.etcd.model import KeyValue, Range, Snapshot
+from piehole.group import keys
+from piehole.group.keys import Keyspace
+from piehole.push.rules import Command
+
+
+def live(kv: KeyValue | None) -> bool:
+    """Whether a ref's key holds a value other than a tombstone."""
+    return kv is not None and bool(kv.value.strip(b"0\n"))
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The keys of one group at ``revision``; ``entries`` maps names (``refs/…``, ``HEAD``, ``@push``, ``@fence``) to them.
+
+    ``entries`` may be partial: it then holds all that a decision about the refs it was read for can ask. With ``from_view`` it
+    is the controller's view, which may lag and says nothing of ``progress`` and ``site``; otherwise it is a linearizable read.
+    """
+
+    revision: int
+    entries: Mapping[str, KeyValue]
+    group: KeyValue | None
+    progress: KeyValue | None = None
+    site: KeyValue | None = None
+    from_view: bool = False
+
+    def mod(self, name: str) -> int:
+        """The mod_revision of a name, 0 where its key is absent: exactly what etcd compares."""
+        kv = self.entries.get(name)
+        return 0 if kv is None else kv.mod_revision
+
+    def value(self, name: str) -> bytes | None:
+        kv = self.entries.get(name)
+        return None if kv is None else kv.value
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self.entries)
+
+    def conflict(self, ref: str) -> str | None:
+        """A live ref that cannot stand beside ``ref``: one above its name, or one below it."""
+        for name in keys.parents(ref):
+            if live(self.entries.get(name)):
+                return name
+        below = f"{ref}/"
+        for name in self._names[bisect_left(self._names, below) :]:
+            if not name.startswith(below):
+                break
+            if live(self.entries[name]):
+                return name
+        return None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which keys must be read to decide about some commands, and how the answers become a readout.
+
+    ``etcd`` limits a transaction to ``--max-txn-ops`` operations, so a question about many refs does not fit
+    (:attr:`fits`); then the group is listed whole.
+    """
+
+    keyspace: Keyspace
+    group: str
+    site: str
+    commands: Sequence[Command]
+    _fixed: tuple[bytes, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        k = self.keyspace
+        fixed = (k.group(self.group), k.progress(self.group, self.site), k.site(self.group, self.site))
+        object.__setattr__(self, "_fixed", fixed)
+
+    @cached_property
+    def ranges(self) -> list[Range]:
+        k, group = self.keyspace, self.group
+        ranges = [Range(key) for key in self._fixed]
+        singles = {keys.PUSH, keys.FENCE}
+        for command in self.commands:
+            key = k.ref(group, command.ref)
+            if command.creates:
+                # [REF, REF0) holds the ref and all names below it ('0' follows '/'), and few others.
+                ranges.append(Range(key, key + b"0"))
+                singles.update(keys.parents(command.ref))
+            else:
+                singles.add(command.ref)
+        return ranges + [Range(k.ref(group, name)) for name in sorted(singles)]
+
+    @property
+    def fits(self) -> bool:
+        return len(self.ranges) <= 120  # of 128, etcd's default, with room for the operations around them
+
+    def fixed(self) -> list[Range]:
+        return [Range(key) for key in self._fixed]
+
+    def answer(self, revision: int, snapshots: Sequence[Snapshot]) -> Readout:
+        """The readout, from the answers to :attr:`ranges` (or to :meth:`fixed` and a list of the whole group)."""
+        found = {kv.key: kv for snapshot in snapshots for kv in snapshot.kvs}
+        group, progress, site = (found.get(key) for key in self._fixed)
+        start = self.keyspace.group_refs(self.group)
+        entries = {name: kv for key, kv in found.items() if (name := keys.name_below(start, key)) is not None}
+        return Readout(revision, entries, group, progress, site)

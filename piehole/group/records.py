@@ -1,0 +1,161 @@
+"""The JSON records in etcd. Unknown fields are kept and ignored; a newer format is refused in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from piehole.errors import PieholeError
+from piehole.group.keys import encode
+
+FORMAT: Final = 1
+_LARGEST: Final = 64 * 1024  # bytes; a record is a few hundred
+
+
+class RecordError(PieholeError):
+    """A record in etcd is not what it must be."""
+
+
+def _parse(what: str, raw: bytes) -> dict[str, Any]:
+    if len(raw) > _LARGEST:
+        raise RecordError(
+            f"{what} in etcd holds {len(raw)} bytes, more than a record can: somebody wrote something else there."
+        )
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{what} in etcd is not JSON: {raw[:60]!r}") from error
+    if not isinstance(value, dict):
+        raise RecordError(f"{what} in etcd is JSON, but no object: {raw[:60]!r}")
+    version = value.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise RecordError(
+            f"{what} in etcd has the format {version!r}; this piehole knows formats up to {FORMAT}. Upgrade piehole on this server."
+        )
+    return value
+
+
+def _text(what: str, value: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    found = value.get(name, default)
+    if not isinstance(found, str):
+        raise RecordError(f"{what} in etcd has no text field {name!r}.")
+    try:
+        encode(found)
+    except UnicodeEncodeError as error:
+        raise RecordError(f"{what} in etcd has a field {name!r} that is no text: {found[:60]!a}") from error
+    return found
+
+
+def dump(fields: Mapping[str, Any]) -> bytes:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """What makes a group this group. ``id`` is a UUID made once, so that a wrong etcd is noticed."""
+
+    id: str
+    object_format: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def renamed(self) -> str:
+        """The group that this one has become, ``""`` while it is open. Its refs do not move any more."""
+        name = self.extra.get("renamed")
+        return name if isinstance(name, str) else ""
+
+    @property
+    def copying(self) -> str:
+        """The group whose refs are being brought into this one, ``""`` once they all are."""
+        name = self.extra.get("copying")
+        return name if isinstance(name, str) else ""
+
+    @classmethod
+    def parse(cls, raw: bytes) -> GroupRecord:
+        value = _parse("the group's record", raw)
+        return cls(_text("the group's record", value, "id"), _text("the group's record", value, "object_format"), value)
+
+    def dump(self) -> bytes:
+        return dump({"format": FORMAT, **self.extra, "id": self.id, "object_format": self.object_format})
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecord:
+    """One site of a group. ``id`` also lies in the repository's configuration; ``url`` is where peers fetch."""
+
+    id: str
+    url: str
+    left: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> SiteRecord:
+        value = _parse("a site's record", raw)
+        return cls(
+            _text("a site's record", value, "id"),
+            _text("a site's record", value, "url"),
+            value.get("left") is True,
+            value,
+        )
+
+    def dump(self) -> bytes:
+        kept = {name: value for name, value in self.extra.items() if name != "left"}
+        return dump({"format": FORMAT, **kept, "id": self.id, "url": self.url} | ({"left": True} if self.left else {}))
+
+    def leaving(self) -> SiteRecord:
+        return replace(self, left=True)
+
+    def replacing(self, former: SiteRecord, time: str) -> SiteRecord:
+        """This record, with a note for people of whose name it has taken over and when."""
+        return replace(self, extra={**self.extra, "replaced": {"id": former.id, "url": former.url, "time": time}})
+
+    @property
+    def replaced(self) -> str:
+        """When this machine took the name over from another one, ``""`` where it did not."""
+        note = self.extra.get("replaced")
+        time = note.get("time") if isinstance(note, dict) else None
+        return time if isinstance(time, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Every managed ref of the site holds the value it had at ``revision`` or a later one."""
+
+    revision: int
+    id: str
+    time: str
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Progress:
+        value = _parse("a progress record", raw)
+        revision = value.get("revision")
+        if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
+            raise RecordError("a progress record in etcd has no revision.")
+        return cls(revision, _text("a progress record", value, "id"), _text("a progress record", value, "time", ""))
+
+    def dump(self) -> bytes:
+        return dump({"format": FORMAT, "revision": self.revision, "id": self.id, "time": self.time})
+
+
+@dataclass(frozen=True, slots=True)
+class PushRecord:
+    """Who moved refs, where and when. A ref was moved by this push exactly if it has the same mod_revision."""
+
+    id: str
+    site: str
+    pusher: str
+    time: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> PushRecord:
+        value = _parse("a push record", raw)
+        site, pusher, time = (_text("a push record", value, name, "") for name in ("site", "pusher", "time"))
+        return cls(_text("a push record", value, "id"), site, pusher, time, value)
+
+    def dump(self) -> bytes:
+        return dump(
+            {"format": FORMAT, **self.extra, "id": self.id, "site": self.site, "pusher": self.pusher, "time": self.time}
+        )

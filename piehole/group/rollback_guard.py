@@ -1,0 +1,257 @@
+"""Did etcd go back? Did this disk? Is this the group that the repository joined? Decided from two notes that must agree.
+
+A site's progress record carries a random id that is written to disk *before* it is written to etcd. So the id that etcd holds is
+one that the disk knows, unless one of the two was restored from a backup or another machine uses the same site's name. (The cluster's
+id does not tell: a snapshot restored with the same token keeps it. Neither does the revision alone: it may have been overtaken.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from piehole.errors import Halted, PieholeError
+from piehole.fastpath.failpoints import Step, reached
+from piehole.group.config import Config
+from piehole.group.group_state import Readout
+from piehole.group.records import GroupRecord, Progress, RecordError, SiteRecord
+from piehole.push.rules import WENT_BACK, WRONG_GROUP
+
+_FILE: Final = "piehole/state.json"
+_ADVICE: Final = (
+    "Nothing moves and pushes are refused until a person decides: `piehole accept` takes etcd as it is, `piehole clobber` makes this "
+    "repository's refs the group's, `piehole clobber --newest` the newest that any site has."
+)
+_PENDING: Final = 20  # records sent without an answer that are remembered; more would mean minutes of failing writes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A progress record as this disk knows it."""
+
+    revision: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskState:
+    """``published`` is known to be in etcd; each of ``pending`` may be there, or may yet come (written here before it was sent).
+
+    ``pushed`` (its revision, and the id of its push record) is the newest push that was taken here since ``published``, as far as no
+    controller was there to publish: a backup of etcd may hold the record and lack the push.
+    """
+
+    published: Note | None = None
+    pending: tuple[Note, ...] = ()
+    pushed: Note | None = None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        return (*self.pending, *((self.published,) if self.published else ()))
+
+    @property
+    def ids(self) -> set[str]:
+        return {note.id for note in self.notes}
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that this disk has known etcd to have."""
+        return max((note.revision for note in (*self.notes, *((self.pushed,) if self.pushed else ()))), default=0)
+
+    def announcing(self, revision: int) -> DiskState:
+        """The state to write to disk before a new progress record is sent."""
+        return replace(self, pending=(*self.pending[-_PENDING:], Note(revision, str(uuid.uuid4()))))
+
+    def seen(self, name: str) -> DiskState:
+        """The state once the record of this id was found in etcd: whatever else was sent before it, this one is remembered."""
+        note = next((note for note in self.pending if note.id == name), None)
+        return self if note is None else DiskState(note, tuple(one for one in self.pending if one != note), self.pushed)
+
+    def confirmed(self) -> DiskState:
+        """The newest pending record is in etcd; it was sent under a compare that no earlier one can pass any more.
+
+        What has it has every push that this disk knew when it was sent.
+        """
+        return DiskState(self.pending[-1], ())
+
+    def took(self, push: Note) -> DiskState:
+        """The state once a push was taken here."""
+        return self if self.pushed and self.pushed.revision > push.revision else replace(self, pushed=push)
+
+
+def load(git_dir: Path) -> DiskState:
+    """What this disk knows; an empty state where there is none yet.
+
+    :raises PieholeError: the file is damaged
+    """
+    path = git_dir / _FILE
+    try:
+        value = json.loads(path.read_bytes())
+        published, pushed = value["published"], value.get("pushed")
+        return DiskState(
+            _note(published) if published else None,
+            tuple(_note(one) for one in value["pending"]),
+            _note(pushed) if pushed else None,
+        )
+    except FileNotFoundError:
+        return DiskState()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PieholeError(
+            f"{path} cannot be read ({error}). Compare with the other sites, then run `piehole accept` here to write it anew."
+        ) from error
+
+
+def _note(value: dict[str, object]) -> Note:
+    revision, name = value["revision"], value["id"]
+    if not isinstance(revision, int) or not isinstance(name, str):
+        raise TypeError(f"{value!r} is no note of a progress record")
+    return Note(revision, name)
+
+
+def witness(revision: int) -> DiskState:
+    """The state of a disk that knows more than any progress record tells: etcd was seen at this revision."""
+    return DiskState(Note(revision, str(uuid.uuid4())))
+
+
+def stamp(git_dir: Path) -> int:
+    """A number that is another one after each :func:`save`; 0 where nothing was saved yet."""
+    try:
+        return (git_dir / _FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def save(git_dir: Path, state: DiskState) -> None:
+    """Write the state so that it survives a power failure from the moment this returns. The caller holds the state's lock.
+
+    :raises OSError: the disk is full or cannot be written
+    """
+    path = git_dir / _FILE
+    path.parent.mkdir(exist_ok=True)
+    text = json.dumps({name: value for name, value in asdict(state).items() if name != "pushed" or value})
+    # One name for all, so that what a writer that was killed has left goes with the next: only one writes at a time.
+    scratch = path.with_name(f"{path.name}.tmp")
+    scratch.unlink(missing_ok=True)  # another account's could not be written
+    with scratch.open("w") as file:
+        # Whoever may enter the folder may read it: where no controller answers, the hooks of all pushers do.
+        os.fchmod(file.fileno(), 0o600 | path.parent.stat().st_mode & 0o044)
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    reached(Step.STATE_WRITTEN)
+    scratch.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def check_group(config: Config, raw: bytes | None) -> Halted | None:
+    """Whether the group's record is the one of the group that this repository joined."""
+    if raw is None:
+        return Halted(
+            WRONG_GROUP,
+            f"etcd has no record of the group {config.group!r}: it was emptied, is another etcd, or `piehole.prefix` is wrong. "
+            "Nothing moves. If this etcd is right, `piehole clobber` at the site that is right restores the record.",
+        )
+    try:
+        record = GroupRecord.parse(raw)
+    except RecordError as error:
+        return Halted(WRONG_GROUP, f"the record of the group {config.group!r} cannot be used: {error}")
+    renamed = check_renamed(config.group, record)
+    if renamed is not None:
+        return renamed
+    if record.id != config.group_id:
+        return Halted(
+            WRONG_GROUP,
+            f"the group {config.group!r} in etcd is another one (id {record.id}) than this repository joined (id {config.group_id or 'none'}). "
+            "Check `piehole.etcd` and `piehole.prefix`; if the group was founded anew, run `piehole install` here again.",
+        )
+    return None
+
+
+def check_renamed(group: str, record: GroupRecord) -> Halted | None:
+    """Whether the group is closed because it has another name now, or not open yet because it is about to get this one."""
+    if record.renamed:
+        return Halted(
+            WRONG_GROUP,
+            f"the group {group!r} was renamed to {record.renamed!r}. Here, run `piehole install --group {record.renamed}`.",
+        )
+    if record.copying:
+        return Halted(
+            WRONG_GROUP,
+            f"the group {record.copying!r} is being renamed to {group!r}, and that has not come to its end. "
+            f"Run `piehole rename {group}` again at a site of {record.copying!r}.",
+        )
+    return None
+
+
+def check_site(config: Config, raw: bytes | None) -> Halted | None:
+    """Whether the site's record is this repository's. A record that vanished is no fault: the site registers itself again."""
+    if raw is None:
+        return None
+    try:
+        record = SiteRecord.parse(raw)
+    except RecordError as error:
+        return Halted(WRONG_GROUP, f"the record of the site {config.site!r} cannot be used: {error}")
+    if record.id != config.site_id:
+        return Halted(
+            WRONG_GROUP,
+            f"another machine has the name of the site {config.site!r} now (its URL is {record.url}). "
+            "Install this repository under another name, or take the name back with `piehole install --replace`.",
+        )
+    if record.left:
+        return Halted(
+            WRONG_GROUP,
+            f"the site {config.site!r} was made to leave the group {config.group!r}. To come back, run `piehole install` again.",
+        )
+    return None
+
+
+def check_progress(config: Config, disk: DiskState, found: bytes | None, revision: int) -> Halted | None:
+    """Whether etcd and this disk remember the same past.
+
+    :param found: the site's own progress record in etcd
+    :param revision: etcd's revision when that was read
+    """
+    back = went_back(config.site)
+    if found is None and disk.published is None:
+        return None  # nothing that was sent is known to have arrived
+    if found is None or revision < disk.revision:
+        return back
+    try:
+        progress = Progress.parse(found)
+    except RecordError as error:
+        return Halted(WENT_BACK, f"this site's progress record cannot be used: {error} {_ADVICE}")
+    if progress.id in disk.ids:
+        return None
+    if progress.revision < disk.revision:
+        return back
+    # Also where a record was published anew to vouch for more than its revision: then it may as well be etcd that went back.
+    return Halted(
+        WENT_BACK,
+        f"etcd holds a progress record of the site {config.site!r} that this disk has not written: the disk was restored from a backup, "
+        f"or etcd was, or another machine uses the same site's name. {_ADVICE}",
+    )
+
+
+def went_back(site: str) -> Halted:
+    """What a site says that remembers more than etcd does."""
+    return Halted(
+        WENT_BACK,
+        f"etcd went back: it was restored from a backup that is older than this site ({site!r}) remembers. {_ADVICE}",
+    )
+
+
+def check(config: Config, disk: DiskState, readout: Readout) -> Halted | None:
+    """All of it, from one linearizable read. A site that knows nothing of the past yet (not installed to its end) is no fault."""
+    return (
+        check_group(config, readout.group.value if readout.group else None)
+        or check_site(config, readout.site.value if readout.site else None)
+        or check_progress(config, disk, readout.progress.value if readout.progress else None, readout.revision)
+    )

@@ -1,0 +1,111 @@
+"""Reaping: a tombstone's key goes once every registered site has passed it. Then no disk holds the ref any more.
+
+A key that is gone has mod_revision 0 again, as if it had never been. So each reaping writes ``@fence``, which every swap compares:
+a creation that was read before the deletion cannot come true after the reaping.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdRefused
+from piehole.etcd.model import Compare, Delete, KeyValue, Put, prefix_end
+from piehole.fastpath.failpoints import Step, reached
+from piehole.group import keys
+from piehole.group.group_state import live
+from piehole.group.progress import now
+from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
+from piehole.group.replica import Local
+from piehole.push.rules import value_of
+from piehole.refs import is_zero
+
+# Keys in one transaction; the second where etcd has its default --max-txn-ops (128).
+_SIZES: Final = (4000, 120)
+
+
+def reap(local: Local, deadline: Deadline, entries: Mapping[str, KeyValue] | None = None) -> int:
+    """Reap what can be reaped now; returns how many tombstones went.
+
+    Anybody may do this at any time: each transaction compares all that it was decided on, so at worst it does nothing.
+
+    :param entries: the group's keys (names without the group), where they are at hand; they may be old
+    :raises EtcdError: etcd could not be used; some may have been reaped
+    """
+    k, group = local.keyspace, local.config.group
+    sites = local.etcd.list_prefix(k.sites(group), deadline=deadline)
+    # The progress is read after the sites: it only grows, and a site that comes to be after this revision undoes the decision.
+    progress = local.etcd.list_prefix(k.all_progress(group), deadline=deadline)
+    passed = passed_by_all(
+        {name: kv for kv in sites.kvs if (name := k.split_site(k.sites(group), kv.key))},
+        {name: kv for kv in progress.kvs if (name := k.split_site(k.all_progress(group), kv.key))},
+    )
+    if passed == 0:
+        return 0
+    if entries is None:
+        entries = local.swapper.list_group(deadline).entries
+    dead = tombstones(entries, local.config.object_format, passed)
+    unchanged = Compare(k.sites(group), prefix_end(k.sites(group)), "<", sites.revision + 1)
+    reaped = 0
+    size = _SIZES[0]
+    while reaped < len(dead):
+        batch = dead[reaped : reaped + size]
+        try:
+            if not _reap(local, batch, unchanged, deadline):
+                return reaped  # something moved meanwhile: the next time tells
+        except EtcdRefused as error:
+            if not error.too_many or size == _SIZES[-1]:
+                raise
+            size = _SIZES[-1]
+            continue
+        reaped += len(batch)
+    return reaped
+
+
+def passed_by_all(sites: Mapping[str, KeyValue], progress: Mapping[str, KeyValue]) -> int:
+    """The revision up to which every registered site has come; sites that left do not count. 0: reap nothing.
+
+    A record that cannot be read may say anything, so it holds everything back.
+    """
+    revisions: list[int] = []
+    for name, kv in sites.items():
+        try:
+            if SiteRecord.parse(kv.value).left:
+                continue
+            revisions.append(Progress.parse(progress[name].value).revision if name in progress else 0)
+        except RecordError:
+            return 0
+    return min(revisions, default=0)
+
+
+def tombstones(entries: Mapping[str, KeyValue], object_format: str, passed: int) -> list[tuple[str, int]]:
+    """The tombstones that have not changed since that revision, each with its mod_revision."""
+    return [
+        (name, kv.mod_revision)
+        for name, kv in entries.items()
+        # (The cheapest question first: most keys hold an oid, and a group may have 100,000 of them.)
+        if kv.mod_revision <= passed and not live(kv) and keys.is_ref_name(name) and _is_tombstone(kv, object_format)
+    ]
+
+
+def _is_tombstone(kv: KeyValue, object_format: str) -> bool:
+    try:
+        return is_zero(value_of(kv.value, object_format) or "?")
+    except ValueError:
+        return False
+
+
+def _reap(local: Local, batch: Sequence[tuple[str, int]], sites: Compare, deadline: Deadline) -> bool:
+    k, group = local.keyspace, local.config.group
+    fence = PushRecord(str(uuid.uuid4()), local.config.site, "", now(), {"kind": "reaped"})
+    operations: Iterable[Put | Delete] = (
+        *(Delete(k.ref(group, name)) for name, _ in batch),
+        Put(k.ref(group, keys.FENCE), fence.dump()),
+    )
+    compares = [sites, *(Compare(k.ref(group, name), mod_revision=mod) for name, mod in batch)]
+    reached(Step.REAPING)
+    reaped = local.etcd.txn(compares, list(operations), deadline=deadline).succeeded
+    reached(Step.REAPED)
+    return reaped

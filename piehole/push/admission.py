@@ -1,0 +1,278 @@
+"""The decision about a push, in two steps: ``admit`` (may this ref move?) and ``propose`` (the swap).
+
+The controller answers a hook with these functions; where no controller answers, the hook runs the very same ones itself. Only where
+the values come from differs (:class:`Source`).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, Protocol
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, EtcdRefused, Halted, NoAccess
+from piehole.fastpath.failpoints import Step, reached
+from piehole.group import keys
+from piehole.group.config import Config
+from piehole.group.group_state import Readout
+from piehole.group.records import PushRecord
+from piehole.push import rules
+from piehole.push.rules import Accept, Command, Refuse
+from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
+from piehole.refs import is_zero
+from piehole.repository.repository import Repository
+
+_RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
+_KNOWN: Final = 10_000
+LEAST: Final = 0.1  # seconds: what each question may take of a push whose patience is used up
+
+
+class Source(Protocol):
+    """Where consensus values come from, and whether this site may act on them."""
+
+    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
+        """Readouts from the cheapest to the surest; the last one is a linearizable read. Only that one may refuse.
+
+        :raises EtcdError: etcd was needed and could not be used
+        """
+
+    def halted(self, readout: Readout) -> Halted | None:
+        """Why this site must not move, if so, in view of this readout."""
+
+    def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
+        """Wait until this site's ``ref`` is at ``oid``; ``""`` when it is, else a sentence that says why it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """The ref is not managed: the consensus has no say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The swap lost against another change, and the refs may still move: record these bases, then propose again."""
+
+    bases: dict[str, Basis]
+
+
+@dataclass(frozen=True, slots=True)
+class Pusher:
+    """Who pushes: the random id of this push, and the name for the push record."""
+
+    push_id: str
+    name: str
+
+
+def refusal(error: EtcdError) -> Refuse:
+    """What a pusher is told when etcd could not be used and nothing was sent."""
+    if isinstance(error, EtcdRefused) and error.too_many:
+        return Refuse(
+            rules.TOO_MANY,
+            "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
+            "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
+        )
+    if isinstance(error, NoAccess):
+        return Refuse(
+            rules.NO_ACCESS,
+            f"{error}, and no running controller asks for it, so nothing changed; reading still works. "
+            "Have the administrator start `piehole controller` at this site.",
+        )
+    if isinstance(error, EtcdRefused):
+        return Refuse(rules.NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
+    return Refuse(rules.NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")
+
+
+class Admission:
+    """Decides about the pushes to one repository."""
+
+    def __init__(self, config: Config, repository: Repository, swapper: Swapper, source: Source) -> None:
+        self._config = config
+        self._repository = repository
+        self._swapper = swapper
+        self._source = source
+        self._known: tuple[float, dict[str, str]] = (0.0, {})
+
+    def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
+        """Whether one ref may move, without changing anything. The basis is what its swap will compare."""
+        refused = self._out_of_bounds(command)
+        if refused:
+            return refused
+        if not keys.is_managed(command.ref, self._config.exclude):
+            return Free()
+        refused = self._broken_deletion(command)
+        if refused:
+            return refused
+        try:
+            verdicts, basis = self._judge([command], deadline)
+        except EtcdError as error:
+            return refusal(error)
+        if basis is not None:
+            return basis[command.ref]
+        return self._after_catching_up(command, verdicts[0], deadline)
+
+    def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | None]:
+        """What :meth:`admit` would say of each, as far as one look at the group tells and without the objects that the push brings.
+
+        None: that is not enough, or it would be a refusal.
+        """
+        bounded = [command for command in commands if self._out_of_bounds(command) is None]
+        managed = [command for command in bounded if keys.is_managed(command.ref, self._config.exclude)]
+        deleted = [command.old for command in managed if command.deletes and not command.creates]
+        here = self._repository.kinds(deleted) if deleted else {}
+        sound = [command for command in managed if not command.deletes or command.old in here]
+        try:
+            readout = next(iter(self._source.readouts(sound, deadline)))
+        except EtcdError:
+            return [None] * len(commands)
+        known: dict[Command, Free | Basis] = dict.fromkeys(set(bounded).difference(managed), Free())
+        _, bases = self._judge_by(sound, readout, lambda _, __: False)
+        known |= {command: bases[command.ref] for command in sound if command.ref in bases}
+        return [known.get(command) for command in commands]
+
+    def _out_of_bounds(self, command: Command) -> Refuse | None:
+        symbolic = self._repository.symref_target(command.ref) is not None
+        return rules.out_of_bounds(command.ref, symbolic=symbolic, namespace="")
+
+    def propose(
+        self,
+        pusher: Pusher,
+        items: Sequence[tuple[Command, Basis]],
+        deadline: Deadline,
+        *,
+        may_go: Callable[[], bool],
+        earlier: bool = False,
+    ) -> Accepted | Again | Refuse | Unknown | None:
+        """Swap all refs of one transaction of git, which holds their locks meanwhile.
+
+        :param may_go: asked last of all before the proposal is sent; where it says no (the hook or its receive-pack is gone and
+            with it the locks), nothing is sent and the answer is None
+        :param earlier: this proposal may have been sent before, by a process that fell silent
+        """
+        moves = [command for command, _ in items]
+        if self._repository.adds(moves):
+            kinds, left_behind = dict.fromkeys((move.new for move in moves), "commit"), []
+        else:
+            kinds = self._kinds(moves)
+            left_behind = self._repository.not_contained(moves, kinds)
+        refused = self._unfit(moves, kinds)
+        if refused:
+            # What may have been sent before was let pass then.
+            return Unknown(refused.sentence) if earlier else refused
+        reached(Step.KEEPING)
+        self._repository.keep(left_behind)
+        time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        push = PushRecord(pusher.push_id, self._config.site, pusher.name, time)
+        if not may_go():
+            return None
+        half = deadline.at_most(deadline.remaining() / 2)
+        try:
+            outcome = self._swapper.propose(Proposal(push, tuple(items)), half, deadline, earlier=earlier)
+        except EtcdError as error:
+            return Unknown(str(error)) if earlier else refusal(error)
+        if isinstance(outcome, Accepted | Unknown):
+            return outcome
+        try:
+            return self._again([command for command, _ in items], outcome.now, deadline)
+        except EtcdError as error:
+            return refusal(error)
+
+    def _judge(self, commands: Sequence[Command], deadline: Deadline) -> tuple[list[Refuse], dict[str, Basis] | None]:
+        refusals: list[Refuse] = []
+        for readout in self._source.readouts(commands, deadline):
+            refusals, bases = self._judge_by(commands, readout)
+            if not refusals:
+                return [], bases
+        return refusals, None
+
+    def _judge_by(
+        self, commands: Sequence[Command], readout: Readout, fast_forward: Callable[[str, str], bool] | None = None
+    ) -> tuple[list[Refuse], dict[str, Basis]]:
+        halted = self._source.halted(readout)
+        if halted:
+            return [Refuse(halted.token, str(halted))], {}
+        refusals: list[Refuse] = []
+        bases: dict[str, Basis] = {}
+        for command in commands:
+            verdict = rules.judge(
+                command,
+                readout.value(command.ref),
+                object_format=self._repository.object_format,
+                conflict=readout.conflict(command.ref) if command.creates else None,
+                fast_forward=fast_forward or self._is_fast_forward,
+            )
+            if isinstance(verdict, Accept):
+                bases[command.ref] = Basis.of(command, readout, writes=verdict.writes)
+            else:
+                refusals.append(verdict)
+        return refusals, bases
+
+    def _is_fast_forward(self, old: str, new: str) -> bool:
+        return self._repository.contains(new, old)
+
+    def _again(self, commands: Sequence[Command], now: Readout, deadline: Deadline) -> Again | Refuse:
+        refusals, bases = self._judge_by(commands, now)
+        if not refusals and deadline.remaining() < LEAST:
+            refs = ", ".join(command.ref for command in commands[:3])
+            return Refuse(
+                rules.STALE,
+                f"{refs} could not be moved in time: other changes came first, or etcd was too slow. Nothing changed; push again.",
+            )
+        return refusals[0] if refusals else Again(bases)
+
+    def _after_catching_up(self, command: Command, refused: Refuse, deadline: Deadline) -> Refuse:
+        """So that the advised pull helps, give the site the chance to reach what the group has before saying no."""
+        if not refused.wants:
+            return refused
+        behind = self._source.catch_up(command.ref, refused.wants, deadline.at_most(self._config.catch_up))
+        return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
+
+    def _kinds(self, moves: Sequence[Command]) -> dict[str, str]:
+        """As :meth:`Repository.kinds`. A push of many refs asks about the same few objects again and again, so what was found just now
+        is not looked up again: whatever is pruned meanwhile could be pruned right after the look as well.
+        """
+        oids = dict.fromkeys(oid for move in moves for oid in (move.old, move.new) if not is_zero(oid))
+        until, known = self._known
+        if monotonic() > until or len(known) > _KNOWN:
+            until, known = self._known = (monotonic() + _RECENT, {})
+        unknown = [oid for oid in oids if oid not in known]
+        known |= self._repository.kinds(unknown) if unknown else {}
+        return {oid: known[oid] for oid in oids if oid in known}
+
+    def _unfit(self, moves: Sequence[Command], kinds: Mapping[str, str]) -> Refuse | None:
+        """What no hook of piehole proposes, since it has asked before. But others than hooks can talk to the socket, and a push
+        whose objects went somewhere else (``GIT_OBJECT_DIRECTORY``) gets as far as this: the group would name what nobody has.
+        """
+        for move in moves:
+            if not keys.is_managed(move.ref, self._config.exclude):
+                return Refuse(
+                    rules.RESERVED, f"{move.ref} is no ref of the group at this site, so none of it is proposed."
+                )
+            if not move.deletes and move.new not in kinds:
+                return Refuse(
+                    rules.NO_ACCESS,
+                    f"{move.ref} would name {move.new}, which is not among the objects of this repository. Nothing changed; push again.",
+                )
+        return None
+
+    def _broken_deletion(self, command: Command) -> Refuse | None:
+        # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:
+        # the gate could not tell them apart. Neither does git compare anything then, whatever the client said of the old value.
+        if not command.deletes:
+            return None
+        if command.creates:
+            here = self._repository.read_ref(command.ref)
+            if is_zero(here):
+                return None
+            return Refuse(
+                rules.STALE, f"{command.ref} is at {here} here, and this push knew nothing of it. Pull and push again."
+            )
+        if self._repository.kinds([command.old]):
+            return None
+        return Refuse(
+            rules.STALE,
+            f"{command.ref} is at {command.old}, which this repository does not have. Run `piehole check` at this site; "
+            f"`piehole clobber --delete {command.ref}` deletes it in the group.",
+        )

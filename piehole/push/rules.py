@@ -1,0 +1,148 @@
+"""May this ref move? The five rules and every refusal, as one pure function of what is known.
+
+The rules are numbered as in docs/architecture.md ("The rules"). C is the consensus value, O the repository's old value, N the pushed one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from piehole.group import keys
+from piehole.refs import is_oid, is_zero, zero
+
+STALE: Final = "stale"
+NO_QUORUM: Final = "no-quorum"
+WRONG_GROUP: Final = "wrong-group"
+WENT_BACK: Final = "went-back"
+LOCKED: Final = "locked"
+UNADOPTED: Final = "unadopted"
+RESERVED: Final = "reserved"
+TOO_MANY: Final = "too-many"
+CONFLICT: Final = "conflict"
+NO_ACCESS: Final = "no-access"
+UNKNOWN: Final = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """``ref`` shall move from ``old`` to ``new``, in a push or in this repository; the zero oid stands for "no ref"."""
+
+    ref: str
+    old: str
+    new: str
+
+    @property
+    def creates(self) -> bool:
+        return is_zero(self.old)
+
+    @property
+    def deletes(self) -> bool:
+        return is_zero(self.new)
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The ref may move. ``writes`` is false where the consensus has the new value already (rule 1)."""
+
+    writes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The ref must not move. ``token`` is for scripts, ``sentence`` for the person; ``wants`` is the value to catch up to first."""
+
+    token: str
+    sentence: str
+    wants: str = ""
+
+
+Verdict = Accept | Refuse
+
+
+def value_of(raw: bytes | None, object_format: str) -> str | None:
+    """The consensus value as an oid: None where the key is absent; a trailing newline is forgiven.
+
+    :raises ValueError: the value is no oid of this format (an administrator locked the ref, or a slip)
+    """
+    if raw is None:
+        return None
+    text = raw.decode("utf-8", "replace").removesuffix("\n")
+    if not is_oid(text, object_format):
+        raise ValueError(text)
+    return text
+
+
+def shown(oid: str) -> str:
+    return "nothing" if is_zero(oid) else oid
+
+
+def judge(
+    command: Command,
+    consensus: bytes | None,
+    *,
+    object_format: str,
+    conflict: str | None,
+    fast_forward: Callable[[str, str], bool],
+) -> Verdict:
+    """Judge one command by the five rules.
+
+    :param consensus: the value of the ref's key, None where it is absent
+    :param conflict: a live ref of the group above or below the name, which a new ref cannot stand beside
+    :param fast_forward: whether the second oid is a commit of this repository that descends from the first, also one
+    """
+    try:
+        found = value_of(consensus, object_format)
+    except ValueError as error:
+        return Refuse(
+            LOCKED,
+            f"{command.ref} is locked: its value in the group is {str(error)[:60]!r}, which is no object id. "
+            f"An administrator did this; ask them, or see what `piehole status` says.",
+        )
+    if found is None and not command.creates:
+        return Refuse(
+            UNADOPTED,
+            f"the group has no value for {command.ref}, though this repository has one. If this site is right, "
+            f"an administrator runs `piehole clobber {command.ref}` here; then push again.",
+        )
+    current = zero(object_format) if found is None else found
+    if current == command.new:  # rule 1
+        return Accept(writes=False)
+    if current == command.old:  # rule 2
+        return _creation(command, conflict) if command.creates else Accept(writes=True)
+    movable = not command.ref.startswith("refs/tags/") and not is_zero(current) and not command.deletes
+    if movable and fast_forward(current, command.new):  # rule 3
+        return Accept(writes=True)
+    return Refuse(  # rule 5
+        STALE,
+        f"somebody else moved {command.ref} first: the group has {shown(current)}, this push expected {shown(command.old)}. "
+        "Pull and push again.",
+        wants=current,
+    )
+
+
+def _creation(command: Command, conflict: str | None) -> Verdict:
+    if conflict is None:
+        return Accept(writes=True)
+    return Refuse(
+        CONFLICT,
+        f"{command.ref} cannot be created, since the group has {conflict}: one name cannot be both a ref and a folder of refs. "
+        "Choose another name, or delete that ref first.",
+    )
+
+
+def out_of_bounds(ref: str, *, symbolic: bool, namespace: str) -> Refuse | None:
+    """Refuse what is no business of a push whatever the consensus says."""
+    if namespace:
+        return Refuse(
+            RESERVED,
+            f"this push uses the namespace {namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others. Push without it.",
+        )
+    if ref.startswith(keys.RESERVED):
+        return Refuse(
+            RESERVED, f"{ref} cannot be pushed: names below {keys.RESERVED} are piehole's own. Choose another name."
+        )
+    if symbolic:
+        return Refuse(RESERVED, f"{ref} is a symbolic ref in this repository. Push to the ref that it points to.")
+    return None

@@ -1,0 +1,278 @@
+"""The swap: all refs of a push in one etcd transaction, and what became of it.
+
+The outcome is one of three. *Accepted*: it is in etcd. *Lost*: it is not and never will be, and here is what etcd holds now.
+*Unknown*: the deadline ended before it could be told. A transaction whose answer was lost may take effect later, so nobody says
+"refused" before a *fence* was written: every swap compares the mod_revision of ``@fence``, so once that has moved, a swap that was
+read before it can never succeed. Then the refs tell by the push's random id whether the swap had come first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tenacity
+
+from piehole.deadline import Deadline
+from piehole.errors import EtcdError, EtcdUnreachable
+from piehole.etcd.client import Etcd
+from piehole.etcd.model import Compare, KeyValue, Put
+from piehole.fastpath.failpoints import Step, reached
+from piehole.group import keys
+from piehole.group.group_state import Question, Readout
+from piehole.group.keys import Keyspace, encode
+from piehole.group.records import PushRecord, RecordError
+from piehole.push.rules import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """The mod_revisions on which one ref was judged, and that its swap compares. Kept in the in-flight record.
+
+    They are read once for a push and sent with every proposal of it, by whichever process; so a proposal that arrives late or
+    twice can do nothing that the first could not.
+    """
+
+    revision: int
+    ref: int
+    group: int
+    site: int
+    fence: int
+    parents: tuple[tuple[str, int], ...]
+    writes: bool
+
+    @classmethod
+    def of(cls, command: Command, readout: Readout, *, writes: bool) -> Basis:
+        return cls(
+            revision=readout.revision,
+            ref=readout.mod(command.ref),
+            group=readout.group.mod_revision if readout.group else 0,
+            site=readout.site.mod_revision if readout.site else 0,
+            fence=readout.mod(keys.FENCE),
+            parents=tuple((name, readout.mod(name)) for name in keys.parents(command.ref)) if command.creates else (),
+            writes=writes,
+        )
+
+    def dump(self) -> str:
+        """One word, for the in-flight record. Parents go by their place: the ref's name tells the rest."""
+        return json.dumps(
+            [
+                self.revision,
+                self.ref,
+                self.group,
+                self.site,
+                self.fence,
+                [mod for _, mod in self.parents],
+                int(self.writes),
+            ],
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def parse(cls, ref: str, text: str) -> Basis:
+        """
+        :raises ValueError: the in-flight record was damaged
+        """
+        try:
+            fields = json.loads(text)
+        except RecursionError as error:
+            raise ValueError(text[:60]) from error
+        if not isinstance(fields, list) or len(fields) != 7 or not isinstance(fields[5], list):
+            raise ValueError(text)
+        revision, mod, group, site, fence, mods, writes = fields
+        names = keys.parents(ref)[: len(mods)]
+        numbers = (revision, mod, group, site, fence, *mods)
+        if not all(isinstance(number, int) for number in numbers) or len(names) != len(mods):
+            raise ValueError(text)
+        return cls(revision, mod, group, site, fence, tuple(zip(names, mods, strict=True)), bool(writes))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a push asks of the consensus, and under which push record."""
+
+    push: PushRecord
+    items: tuple[tuple[Command, Basis], ...]
+
+    @property
+    def commands(self) -> list[Command]:
+        return [command for command, _ in self.items]
+
+    @property
+    def written(self) -> list[tuple[Command, Basis]]:
+        return [(command, basis) for command, basis in self.items if basis.writes]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The swap did not happen and never will; ``now`` is what etcd held after that was certain."""
+
+    now: Readout
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    why: str
+
+
+Outcome = Accepted | Lost | Unknown
+
+
+class Swapper:
+    """Proposes swaps for the repositories of one group at one site."""
+
+    def __init__(self, etcd: Etcd, keyspace: Keyspace, group: str, site: str) -> None:
+        self._etcd = etcd
+        self._keyspace = keyspace
+        self._group = group
+        self._site = site
+
+    def read(self, commands: Sequence[Command], deadline: Deadline) -> Readout:
+        """What the consensus holds for these commands now: one linearizable read.
+
+        :raises EtcdError: etcd gave no answer, or refused
+        """
+        question = self._question(commands)
+        if question.fits:
+            result = self._etcd.txn([], question.ranges, deadline=deadline)
+            return question.answer(result.revision, result.ranges)
+        return self.list_group(deadline)
+
+    def list_group(self, deadline: Deadline) -> Readout:
+        """Every key of the group, read linearizably at one revision.
+
+        :raises EtcdError: etcd gave no answer, or refused
+        """
+        question = self._question(())
+        listing = self._etcd.list_prefix(self._keyspace.group_refs(self._group), deadline=deadline)
+        # The records are read after the listing: a group record that is newer than the refs only makes a swap fail.
+        result = self._etcd.txn([], question.fixed(), deadline=deadline)
+        return question.answer(listing.revision, [*result.ranges, listing])
+
+    def propose(self, proposal: Proposal, deadline: Deadline, settle_by: Deadline, *, earlier: bool = False) -> Outcome:
+        """Send the swap once, and settle what became of it.
+
+        :param deadline: when to stop waiting for the swap itself
+        :param settle_by: when to stop trying to find out
+        :param earlier: another process may have sent this very proposal before, and its outcome is not known
+        :raises EtcdUnreachable: no endpoint was reached, so nothing was sent and nothing changed
+        :raises EtcdRefused: etcd refused the transaction as such, nothing changed
+        """
+        try:
+            reached(Step.PROPOSING)
+            # (Reading what there is instead, in the same transaction, would cost each push what only the few need that lose.)
+            result = self._etcd.txn(self._compares(proposal), self._puts(proposal), deadline=deadline)
+            reached(Step.SWAPPED)
+        except EtcdUnreachable as error:
+            if not (error.maybe_sent or earlier):
+                raise
+            return self._fence(proposal, settle_by, str(error))
+        if result.succeeded:
+            return Accepted(result.revision)
+        if earlier:
+            return self._fence(proposal, settle_by, "An earlier proposal of this push is not settled.")
+        try:
+            now = self.read(proposal.commands, settle_by)
+        except EtcdError as error:
+            return Unknown(f"The swap lost, and what there is could not be read. {error}")
+        return self._identify(proposal, now, settle_by)
+
+    def _question(self, commands: Sequence[Command]) -> Question:
+        return Question(self._keyspace, self._group, self._site, commands)
+
+    def _key(self, name: str) -> bytes:
+        return self._keyspace.ref(self._group, name)
+
+    def _compares(self, proposal: Proposal) -> list[Compare]:
+        # Of two bases that were read at different times the older one counts: if anything moved in between, the swap fails
+        # and everything is read anew.
+        fence = min(basis.fence for _, basis in proposal.items)
+        group = min(basis.group for _, basis in proposal.items)
+        site = min(basis.site for _, basis in proposal.items)
+        compares = [
+            Compare(self._keyspace.group(self._group), mod_revision=group),
+            # A site that was made to leave, or whose name another machine took over, swaps nothing from that moment on.
+            Compare(self._keyspace.site(self._group, self._site), mod_revision=site),
+            Compare(self._key(keys.FENCE), mod_revision=fence),
+        ]
+        above: dict[str, int] = {}
+        for command, basis in proposal.items:
+            key = self._key(command.ref)
+            if command.creates:
+                # Nothing in [REF, REF0), which is the ref and all names below it, changed since it was read.
+                compares.append(Compare(key, key + b"0", "<", basis.revision + 1))
+                for name, mod in basis.parents:
+                    above[name] = min(mod, above.get(name, mod))
+            else:
+                compares.append(Compare(key, mod_revision=basis.ref))
+        return compares + [Compare(self._key(name), mod_revision=mod) for name, mod in sorted(above.items())]
+
+    def _puts(self, proposal: Proposal) -> list[Put]:
+        puts = [Put(self._key(command.ref), encode(command.new)) for command, _ in proposal.written]
+        return [*puts, Put(self._key(keys.PUSH), proposal.push.dump())]
+
+    def _fence(self, proposal: Proposal, settle_by: Deadline, why: str) -> Outcome:
+        """Make sure that the swap cannot succeed from now on, and read what there is after that.
+
+        The fence is put without comparing anything: after it, the swap has happened before or never will.
+        """
+        fence = Put(self._key(keys.FENCE), proposal.push.dump())
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(EtcdUnreachable),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+            stop=lambda _: settle_by.passed,
+            reraise=True,
+        )
+
+        def attempt() -> Readout:
+            reached(Step.FENCING)
+            self._etcd.txn([], [fence], deadline=settle_by.at_most(max(1.0, settle_by.remaining() / 2)))
+            reached(Step.FENCED)
+            return self.read(proposal.commands, settle_by)
+
+        try:
+            now = attempts(attempt)
+        except EtcdError as error:
+            return Unknown(f"{why} Then: {error}")
+        return self._identify(proposal, now, settle_by)
+
+    def _identify(self, proposal: Proposal, now: Readout, settle_by: Deadline) -> Outcome:
+        """Whether the swap is what moved the refs: all of them move together, so any one tells."""
+        for command, basis in proposal.written:
+            # (An absent key tells nothing: what was created may have been deleted and reaped since.)
+            if basis.ref and now.mod(command.ref) == basis.ref:
+                return Lost(now)
+        for command, basis in proposal.written[:1]:
+            held = now.entries.get(command.ref)
+            if held is not None and self._carries(now.entries.get(keys.PUSH), proposal.push, held):
+                return Accepted(held.mod_revision)  # nobody has moved it since, so no history is needed
+            try:
+                # Up to basis.revision the ref's key was as the basis has it, so the first change after that one tells.
+                first = self._etcd.first_change(
+                    self._key(command.ref), basis.revision, deadline=settle_by, witness=self._key(keys.PUSH)
+                )
+                if first is not None and self._is_of(proposal.push, first, settle_by):
+                    return Accepted(first.mod_revision)
+            except EtcdError as error:
+                return Unknown(str(error))
+        return Lost(now)
+
+    def _is_of(self, push: PushRecord, change: KeyValue, deadline: Deadline) -> bool:
+        at = self._etcd.range(self._key(keys.PUSH), revision=change.mod_revision, deadline=deadline)
+        return self._carries(at.kvs[0] if at.kvs else None, push, change)
+
+    @staticmethod
+    def _carries(record: KeyValue | None, push: PushRecord, change: KeyValue) -> bool:
+        """Whether this value of ``@push`` says that ``push`` made the change."""
+        if record is None or record.mod_revision != change.mod_revision:
+            return False
+        try:
+            return PushRecord.parse(record.value).id == push.id
+        except RecordError:
+            return False

@@ -1,0 +1,280 @@
+"""Brings objects here from whichever peer has them."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import PieholeError, TransferError
+from piehole.etcd.model import KeyValue, Range
+from piehole.group import keys, sites
+from piehole.group.records import PushRecord, RecordError
+from piehole.group.replica import Local
+from piehole.replicate import peers
+from piehole.replicate.peers import Health, Peer
+from piehole.replicate.plan import Value
+from piehole.replicate.race import Attempt, Race, Raced
+from piehole.transfer import connectivity
+from piehole.transfer.fetch import Fetched, fetch
+from piehole.transfer.keep_files import Hold
+from piehole.transfer.limits import Limits
+
+_LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
+_FEW: Final = 16  # peers that are looked up at first: in a group of a thousand sites each fetch would else read a thousand records
+_KNOWN_FOR: Final = 60.0  # seconds for which the peers are asked by the addresses that they had
+_ORIGINS: Final = 8  # push records that are looked up for one fetch,
+_SHARES: Final = 64  # and where no peer has all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Supplied:
+    """What came. ``lacking``: the wanted oids that are not here, with a sentence why. ``parents``: of commits that came, where known."""
+
+    lacking: Mapping[str, str]
+    peers: tuple[str, ...] = ()
+    bytes: int = 0
+    parents: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Oids to be fetched at once, first of all from ``origin``. ``by_origin``: they are one site's share."""
+
+    oids: list[str]
+    origin: str = ""
+    by_origin: bool = False
+
+
+class Supply:
+    """Fetches for one repository."""
+
+    def __init__(
+        self,
+        local: Local,
+        health: Health,
+        *,
+        limits: Limits | None = None,
+        progress: Callable[[str, int], None] | None = None,
+        failed: Callable[[str, str], None] | None = None,
+        patience: float = 5.0,
+    ) -> None:
+        """
+        :param progress: told the site that sends and the bytes received so far
+        :param failed: told the site that could not be fetched from and why, also where another one had the objects
+        :param patience: seconds to wait for etcd when it is asked about the peers
+        """
+        self._local = local
+        self._health = health
+        self._limits = limits or Limits()
+        self._progress = progress
+        self._failed = failed
+        self._patience = patience
+        self._known: tuple[list[Peer], float] = ([], float("-inf"))  # the peers, and when they were looked up
+
+    def bring(
+        self,
+        wanted: Mapping[str, Value],
+        haves: Sequence[str],
+        hold: Hold,
+        stop: threading.Event | None = None,
+        *,
+        origin: str = "",
+    ) -> Supplied:
+        """Have the closure of every wanted oid here, proven and protected from pruning until ``hold`` ends.
+
+        :param haves: tips that local refs hold
+        :param origin: the site to which this has just been pushed; given where the haves are known to exist
+        :raises EtcdError: the peers could not be looked up
+        """
+        if not wanted:
+            return Supplied({})
+        if origin:
+            fresh = self._from_origin(origin, wanted, haves, hold, stop)
+            if fresh is not None:
+                return fresh
+        git_dir = self._local.git_dir
+        look = connectivity.look(git_dir, list(wanted), bases=haves)
+        missing, haves = look.missing, look.bases
+        present = [oid for oid in wanted if oid not in missing]
+        try:
+            if present:
+                connectivity.secure(git_dir, present, hold=hold)
+        except TransferError:
+            # Something pruned them between the two looks: they are as good as missing.
+            missing = set(wanted)
+        if not missing:
+            return Supplied({})
+        asked = {oid: wanted[oid] for oid in missing}
+        candidates, others = self._candidates(asked, _FEW)
+        lacking: dict[str, str] = {}
+        used: list[str] = []
+        received = 0
+        batches = [_Batch(sorted(missing))]
+        while batches:
+            turn = batches.pop()
+            batch = turn.oids
+            if stop is not None and stop.is_set():
+                lacking.update(dict.fromkeys(batch, "this piehole is being stopped"))
+                continue
+            result = self._from_any(self._first(candidates, turn.origin), batch, haves, hold, stop)
+            if result.fetched is None and others and not (stop is not None and stop.is_set()):
+                candidates, others = self._candidates(asked)
+                result = self._from_any(self._first(candidates, turn.origin), batch, haves, hold, stop)
+            if result.fetched is not None:
+                used.append(result.site)
+                received += result.fetched.bytes
+            elif len(batch) == 1:
+                lacking[batch[0]] = result.why
+            else:
+                # One oid that nobody has must not hold up the others.
+                batches += self._parts(turn, wanted, result.failures)
+        return Supplied(lacking, tuple(dict.fromkeys(used)), received)
+
+    def _from_origin(
+        self, origin: str, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None
+    ) -> Supplied | None:
+        """What was pushed a moment ago, from who has it for certain, by what is known of the peers; None where that did not succeed.
+
+        Whether it is here already is not asked: it hardly ever is, and a peer sends nothing that the haves contain.
+        """
+        known, at = self._known
+        if time.monotonic() - at > _KNOWN_FOR or all(peer.site != origin for peer in known):
+            return None
+        if any((self._local.git_dir / "objects" / oid[:2] / oid[2:]).exists() for oid in wanted):
+            return None
+        result = self._from_any(self._in_order(known, wanted, origin), sorted(wanted), haves, hold, stop)
+        if result.fetched is None:
+            return None
+        return Supplied({}, (result.site,), result.fetched.bytes, result.fetched.parents)
+
+    def _candidates(self, wanted: Mapping[str, Value], few: int = 0) -> tuple[list[Peer], bool]:
+        """The peers to ask, best first, and whether there are others.
+
+        :param few: so many are enough, the site that pushed apart; 0: all
+        """
+        config, deadline = self._local.config, Deadline(self._patience)
+        push = Range(self._local.keyspace.ref(config.group, keys.PUSH))
+        # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
+        look = sites.look(self._local, deadline, push, limit=few)
+        everybody, newest = look.members, look.more[0]
+        origin = self._origin(wanted, newest.kvs, deadline)
+        if look.cut and origin and all(one.site != origin for one in everybody):
+            everybody = [*sites.one(self._local, origin, deadline), *everybody]
+        # One without an id has a record that cannot be read: `piehole sites` and `piehole check` name it.
+        found = [
+            Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
+        ]
+        self._known = (found, time.monotonic())
+        return self._in_order(found, wanted, origin), look.cut
+
+    def _in_order(self, found: list[Peer], wanted: Mapping[str, Value], origin: str) -> list[Peer]:
+        revision = max(value.mod_revision for value in wanted.values())
+        return peers.order(found, revision, origin, self._health.suspect)
+
+    def _origin(self, wanted: Mapping[str, Value], newest: Sequence[KeyValue], deadline: Deadline) -> str:
+        """The site that made the newest of the pushes that brought these values; else the one that pushed last of all."""
+        last = newest[0].mod_revision if newest else 0
+        for revision in sorted({value.mod_revision for value in wanted.values()}, reverse=True)[:_ORIGINS]:
+            if revision == last:
+                break
+            site = self._pushed_at(revision, deadline)
+            if site:
+                return site
+        try:
+            return PushRecord.parse(newest[0].value).site if newest else ""
+        except RecordError:
+            return ""
+
+    def _pushed_at(self, revision: int, deadline: Deadline) -> str:
+        """The site whose push this revision is, ``""`` where that is not known."""
+        try:
+            push = sites.push_at(self._local, revision, deadline)
+        except PieholeError:
+            return ""
+        return push.site if push is not None else ""
+
+    def _first(self, candidates: Sequence[Peer], origin: str) -> list[Peer]:
+        """The candidates with this site before all others, unless it failed lately."""
+        return sorted(candidates, key=lambda peer: peer.site != origin or self._health.suspect(peer.site))
+
+    def _parts(self, turn: _Batch, wanted: Mapping[str, Value], failures: Mapping[str, str]) -> list[_Batch]:
+        """What to ask for next, after no peer could give all of the batch.
+
+        Where several sites take pushes at once none has all of them, but each has its own.
+        """
+        if not turn.by_origin and len({_lacked(why) for why in failures.values()}) > 1:
+            shares = self._by_origin(turn.oids, wanted)
+            if len(shares) > 1:
+                return [_Batch(oids, site, True) for site, oids in shares.items()]
+        return [replace(turn, oids=part) for part in _divided(turn.oids, failures)]
+
+    def _by_origin(self, batch: Sequence[str], wanted: Mapping[str, Value]) -> dict[str, list[str]]:
+        """The oids by the site that pushed them, ``""`` where that is not known."""
+        deadline = Deadline(self._patience)
+        revisions = sorted({wanted[oid].mod_revision for oid in batch}, reverse=True)[:_SHARES]
+        pushed = {revision: self._pushed_at(revision, deadline) for revision in revisions}
+        shares: dict[str, list[str]] = {}
+        for oid in batch:
+            shares.setdefault(pushed.get(wanted[oid].mod_revision, ""), []).append(oid)
+        return shares
+
+    def _from_any(
+        self,
+        candidates: Sequence[Peer],
+        wants: Sequence[str],
+        haves: Sequence[str],
+        hold: Hold,
+        stop: threading.Event | None,
+    ) -> Raced:
+        """Fetch from the first peer that can; one that stays silent gets the next one beside it, so none is waited for."""
+        result = Race(candidates, lambda attempt: self._fetch(attempt, wants, haves), hold).run(stop)
+        for name, why in result.failures.items():
+            if _lacked(why) is None:  # not to have an object yet is no fault of a peer
+                self._health.failed(name)
+                if self._failed is not None:
+                    self._failed(name, why)
+        if result.fetched is not None:
+            self._health.succeeded(result.site)
+        return result
+
+    def _fetch(self, attempt: Attempt, wants: Sequence[str], haves: Sequence[str]) -> Fetched:
+        def progressed(received: int) -> None:
+            attempt.received = received
+            if self._progress is not None:
+                self._progress(attempt.peer.site, received)
+
+        return fetch(
+            self._local.git_dir,
+            attempt.peer.url,
+            wants,
+            haves,
+            allowed=self._local.config.allow_protocol,
+            limits=self._limits,
+            object_format=self._local.config.object_format,
+            present=haves,
+            shared=self._local.config.shared,
+            hold=attempt.hold,
+            progress=progressed,
+            stop=attempt.cancel,
+        )
+
+
+def _lacked(why: str) -> str | None:
+    """The oid that a peer said it does not have."""
+    found = _LACKS.search(why)
+    return found.group(1) if found else None
+
+
+def _divided(batch: list[str], failures: Mapping[str, str]) -> list[list[str]]:
+    """What to ask for next, after no peer could give all of the batch: the one oid that they all lack apart, else halves."""
+    lacked = {_lacked(why) for why in failures.values()}
+    culprit = lacked.pop() if len(lacked) == 1 else None
+    if culprit in batch:
+        return [[oid for oid in batch if oid != culprit], [culprit]]
+    middle = len(batch) // 2
+    return [batch[middle:], batch[:middle]]

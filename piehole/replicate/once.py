@@ -1,0 +1,88 @@
+"""``piehole reconcile --once``: the same reconcile as the controller's, with one listing of the group as its view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import tenacity
+
+from piehole.deadline import Deadline
+from piehole.group import progress as site_progress
+from piehole.group import rollback_guard
+from piehole.group.group_state import Readout
+from piehole.group.replica import Local
+from piehole.group.tombstones import reap
+from piehole.push.rules import Command
+from piehole.replicate.fetch_objects import Supply
+from piehole.replicate.peers import Health
+from piehole.replicate.reconcile import Reconciler, Report
+from piehole.transfer import keep_files
+
+_PATIENCE: Final = 10.0  # seconds for each question to etcd
+_ROUNDS: Final = 20  # a ref that a push holds is looked at again; a push ends within its own deadline
+
+
+def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None = None) -> Report:
+    """Bring one repository to consensus, publish its progress, reap tombstones and expire kept tips.
+
+    :param progress: told the site that sends and the bytes received so far
+    :raises Halted: this site must not move until a person decides
+    :raises EtcdError: etcd could not be used
+    :raises PieholeError: the repository could not be worked on
+    """
+    local.repository.check_owner()
+    keep_files.sweep(local.git_dir)
+    views: list[Readout] = []
+
+    def view() -> Readout:
+        views[:] = [_view(local)]
+        return views[0]
+
+    def claim() -> int:
+        return local.swapper.read([], Deadline(_PATIENCE)).revision
+
+    report = _until_settled(Reconciler(local, Supply(local, Health(), progress=progress), view, claim))
+    if report.converged:
+        publish(local, report)
+        reap(local, Deadline(_PATIENCE), views[0].entries)
+    elif report.moved:
+        site_progress.vouch(local, Deadline(_PATIENCE))
+    local.repository.expire_kept(local.repository.expiry())
+    return report
+
+
+def _view(local: Local) -> Readout:
+    """The group as it is now. Whether that may be acted on is asked after it was read, so that it holds for what was read."""
+    readout = local.swapper.list_group(Deadline(_PATIENCE))
+    site_progress.check(local, Deadline(_PATIENCE))
+    return readout
+
+
+def _until_settled(reconciler: Reconciler) -> Report:
+    """Look again while pushes hold refs; the report is the last one, with the moves of all."""
+    moved: dict[str, Command] = {}
+
+    def look() -> Report:
+        report = reconciler.run()
+        moved.update(report.moved)
+        return report
+
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda report: bool(report.deferred)),
+        wait=tenacity.wait_random_exponential(multiplier=0.1, max=1),
+        stop=tenacity.stop_after_attempt(_ROUNDS),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    report: Report = again(look)
+    return replace(report, moved=moved)
+
+
+def publish(local: Local, report: Report) -> bool:
+    """Publish the progress that a report proves, where that says something new; whether it was written."""
+    known = rollback_guard.load(local.git_dir).published
+    if known is not None and report.newest <= known.revision:
+        return False
+    site_progress.publish(local, report.revision, Deadline(_PATIENCE))
+    return True

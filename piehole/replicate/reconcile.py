@@ -1,0 +1,348 @@
+"""One reconcile of one repository: bring the local refs to the desired state, and lose nothing on the way.
+
+Orders that must hold:
+
+* Local refs are read first, the desired state after them; else a push that lands in between looks like a stray local change.
+* What is claimed as reached was read before the pushes in flight were, and these before the local refs: a push whose swap is as old as
+  the claim is then seen in flight, or its ref as it left it.
+* A ref never moves to an oid whose closure is not proven to be here, and not before its objects are protected from pruning.
+* A local tip that the new value does not contain is kept before the ref moves.
+* What the group wants is asked once more between git's locking of the refs and their move (:mod:`piehole.replicate.recheck`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import GitError
+from piehole.fastpath import inflight, processes
+from piehole.fastpath.failpoints import Step, reached
+from piehole.group import keys
+from piehole.group.group_state import Readout
+from piehole.group.replica import Local
+from piehole.push.rules import Command
+from piehole.replicate import incremental, recheck
+from piehole.replicate.fetch_objects import Supply
+from piehole.replicate.incremental import Changed, Settled
+from piehole.replicate.plan import Desired, Plan, Value, desired_state, only, plan, without
+from piehole.repository import stale_locks
+from piehole.repository.ref_moves import begin
+from piehole.repository.repository import Observed
+from piehole.transfer.keep_files import Hold
+
+# Seconds for which a lock is taken for somebody's at work (git gc packing refs), not for a leftover.
+_BRIEF: Final = 3.0
+# Seconds after which a push in another pid namespace, which says nothing any more, is taken for over.
+_SILENT: Final = 60.0
+_HAVES: Final = 64  # tips that are offered to a peer
+_FOLLOW_FOR: Final = 30.0  # seconds for which only what has changed is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one reconcile did. ``converged``: every managed ref here holds the value it had at ``revision`` or a later one.
+
+    ``whole``: it looked at all refs, and not only at those whose keys have changed. ``tips``: some of what refs hold here, the newest first.
+    """
+
+    revision: int
+    moved: Mapping[str, Command] = field(default_factory=dict)
+    head: str = ""
+    stuck: Mapping[str, str] = field(default_factory=dict)
+    locked: Mapping[str, str] = field(default_factory=dict)
+    unadopted: tuple[str, ...] = ()
+    deferred: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    peers: tuple[str, ...] = ()
+    bytes: int = 0
+    seconds: float = 0.0
+    newest: int = 0
+    whole: bool = True
+    tips: tuple[str, ...] = ()
+
+    @property
+    def converged(self) -> bool:
+        return not self.stuck and not self.deferred
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.moved or self.head or self.stuck or self.deferred)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hindered:
+    stuck: Mapping[str, str] = field(default_factory=dict)
+    deferred: set[str] = field(default_factory=set)
+
+
+def _flies(record: inflight.Record) -> bool:
+    """Whether the receive-pack of this record holds its refs: it lives, or it left locks that are too young to be removed.
+
+    Of a process in another pid namespace nobody can tell. Git's locks keep its refs from being moved too early, whatever is
+    answered here; so a record that is done, or has been silent for long, does not hold its refs back for ever.
+    """
+    if processes.lives(record.name) is not None:
+        return True  # leftovers.clear() leaves a dead one's record only together with such locks
+    try:
+        silent = time.time() - Path(record.path).stat().st_mtime
+    except OSError:
+        return False
+    return abs(silent) < _SILENT and not all(one.settled for one in record.announced.values())
+
+
+class Reconciler:
+    """Reconciles one repository. One at a time: the caller sees to it that there is no second one in this process."""
+
+    def __init__(
+        self,
+        local: Local,
+        supply: Supply,
+        view: Callable[[], Readout],
+        claim: Callable[[], int],
+        changed: Callable[[int], Changed] = lambda _: None,
+        *,
+        patience: float = 10.0,
+    ) -> None:
+        """
+        :param view: the group's keys; called after the local refs were read
+        :param claim: a revision that the next view has reached; called before anything else is read
+        :param changed: the names that have changed after a revision, at least those up to the last claim
+        :param patience: seconds to wait for etcd
+        """
+        self._local = local
+        self._supply = supply
+        self._view = view
+        self._claim = claim
+        self._changed = changed
+        self._patience = patience
+        self._settled: Settled | None = None
+
+    def run(self, stop: threading.Event | None = None) -> Report:
+        """Bring this repository to the desired state, as far as that is possible now.
+
+        :param stop: ends a fetch at once
+        :raises Halted: etcd is no longer the one that the view is of
+        :raises EtcdError: etcd could not be used
+        :raises GitError: git failed where it must not
+        :raises PieholeError: this process runs under another account than the repository's owner
+        """
+        started = time.monotonic()
+        reached(Step.RECONCILING)
+        self._local.repository.check_owner()
+        stale_locks.clear(self._local.git_dir)
+        # Nothing is settled while this runs: where it fails, the next one looks at everything.
+        settled, self._settled = self._settled, None
+        since = started if settled is None or settled.since is None else settled.since
+        # Changes that come all the time must not put off the look at everything for long.
+        follows = settled is not None and started - since < _FOLLOW_FOR
+        report = self._follow(settled, stop) if settled is not None and follows else None
+        if report is None or report.stuck:
+            whole = self._run_whole(stop)
+            report = whole if report is None else replace(whole, moved={**report.moved, **whole.moved})
+        if report.converged:
+            followed = None if report.whole else since
+            self._settled = Settled(
+                report.revision, report.newest, report.locked, report.unadopted, report.tips, followed
+            )
+        return replace(report, seconds=time.monotonic() - started)
+
+    def forget(self) -> None:
+        """Look at everything the next time: what was found before may not hold any more."""
+        self._settled = None
+
+    def _follow(self, settled: Settled, stop: threading.Event | None) -> Report | None:
+        """Bring along the few refs whose keys have changed since all was settled; None where everything must be looked at."""
+        claim = self._claim()
+        changed = self._changed(settled.revision)
+        refs = incremental.names(settled, changed)
+        if changed is None or refs is None or claim < settled.revision:
+            return None
+        in_flight = self._in_flight()
+        here = incremental.look(self._local.repository, refs)
+        in_flight |= self._in_flight()
+        readout = self._view()
+        found = incremental.changes(self._local.config, changed, here, readout)
+        if found is None:
+            return None
+        claimed = min(claim, readout.revision)
+        planned = self._plan(found.desired, found.observed, in_flight)
+        report = Report(
+            revision=claimed,
+            locked=settled.locked,
+            unadopted=tuple(ref for ref in settled.unadopted if ref not in found.desired.refs),
+            deferred=planned.deferred,
+            stuck=dict(planned.stuck),
+            newest=min(max(settled.newest, found.desired.newest), claimed),
+            whole=False,
+        )
+        return self._carry_out(planned, found.desired, settled.tips, report, stop, found.origin)
+
+    def _run_whole(self, stop: threading.Event | None) -> Report:
+        claim = self._claim()
+        in_flight = self._in_flight()
+        observed = self._local.repository.observe()
+        in_flight |= self._in_flight()
+        readout = self._view()
+        claimed = min(claim, readout.revision)
+        desired = self._desired(readout)
+        planned = self._plan(desired, observed, in_flight)
+        if planned.moves or planned.head:
+            names = {move.ref for move in planned.moves}
+            desired = self._verified(desired, names, readout.revision)
+            planned = only(self._plan(desired, observed, in_flight), names)
+        report = Report(
+            revision=claimed,
+            locked=planned.locked,
+            unadopted=planned.unadopted,
+            deferred=planned.deferred,
+            stuck=dict(planned.stuck),
+            newest=min(desired.newest, claimed),
+        )
+        return self._carry_out(planned, desired, self._tips(observed), report, stop)
+
+    def _plan(self, desired: Desired, observed: Observed, in_flight: set[str]) -> Plan:
+        config = self._local.config
+        return plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)
+
+    def _desired(self, readout: Readout) -> Desired:
+        return desired_state(readout.entries, self._local.config.object_format, self._local.config.exclude)
+
+    def _in_flight(self) -> set[str]:
+        """Refs that a push is about to move itself, under git's locks."""
+        git_dir = str(self._local.git_dir)
+        return {ref for record in inflight.records(git_dir) if _flies(record) for ref in record.announced}
+
+    def _verified(self, desired: Desired, refs: Collection[str], seen: int) -> Desired:
+        """The desired state with the values of these refs and HEAD read anew, now that the local refs have been read.
+
+        The view may be older than the local refs: a push that went through here just now would look like a stray change. Nothing
+        would come of it, since every move is confirmed; but its tip would be kept, objects be fetched for nothing, and a ref be
+        called stuck that is not. So this read says what to prepare, and the one under the locks what may be done.
+
+        :param seen: the view's revision
+        :raises Halted: etcd is not the one, or no longer as new as the one, that the view is of
+        """
+        deadline = Deadline(self._patience)
+        # A move is never to "nothing" and back, so these commands only say which keys to read.
+        commands = [Command(ref, "?", "?") for ref in (*refs, keys.HEAD)]
+        whole = len(refs) > recheck.FEW
+        readout = self._local.swapper.list_group(deadline) if whole else self._local.swapper.read(commands, deadline)
+        recheck.check(readout, seen, self._local.config)
+        fresh = self._desired(readout)
+        if whole:
+            return fresh
+        asked = {*refs, keys.HEAD}
+        return Desired(
+            {ref: value for ref, value in desired.refs.items() if ref not in asked} | dict(fresh.refs),
+            {ref: value for ref, value in desired.locked.items() if ref not in asked} | dict(fresh.locked),
+            fresh.head,
+            desired.newest,
+        )
+
+    def _carry_out(
+        self,
+        planned: Plan,
+        desired: Desired,
+        tips: Sequence[str],
+        report: Report,
+        stop: threading.Event | None,
+        origin: str = "",
+    ) -> Report:
+        """
+        :param tips: commits that local refs hold
+        :param origin: the site whose push this follows, ``""`` where that is not known
+        """
+        repository = self._local.repository
+        stuck = dict(report.stuck)
+        deferred = set(report.deferred)
+        moves = list(planned.moves)
+        kept: list[str] = []
+        message = f"piehole: revision {report.revision}"
+        # What has just been pushed is here in no time, as long as nothing has to be started after it.
+        begun = begin(self._local.git_dir, message, len(moves)) if moves and origin else None
+        with begun or nullcontext(), Hold() as hold:
+            haves = list(dict.fromkeys([*(move.old for move in moves if not move.creates), *tips]))[:_HAVES]
+            supplied = self._supply.bring(self._wanted(moves, desired), haves, hold, stop, origin=origin)
+            stuck |= {move.ref: supplied.lacking[move.new] for move in moves if move.new in supplied.lacking}
+            # A fetch takes its time: a push may have announced a ref since, and would find it moved under its hands.
+            announced = self._in_flight() & {move.ref for move in moves}
+            deferred |= announced
+            moves = without(planned, announced | {move.ref for move in moves if move.new in supplied.lacking})
+            if moves:
+                kept = repository.not_contained(moves, parents=supplied.parents)
+                repository.keep(kept)
+                reached(Step.TIPS_KEPT)
+                seen = max(report.revision, desired.newest)
+                confirmed = recheck.Confirmation(self._local, planned, moves, desired, seen)
+                unmoved = repository.move(moves, message, confirmed, begun)
+                failed = {move.ref: move for move in moves if move.ref in unmoved.failed}
+                moves = [move for move in moves if move.ref not in failed and move.ref not in unmoved.unwanted]
+                hindered = self._hindered(failed, unmoved.failed)
+                stuck |= hindered.stuck
+                deferred |= hindered.deferred | unmoved.unwanted
+        head = self._set_head(planned.head, stuck, deferred)
+        news = [move.new for move in moves if not move.deletes]
+        return replace(
+            report,
+            tips=tuple(dict.fromkeys([*news, *tips]))[: incremental.TIPS],
+            moved={move.ref: move for move in moves},
+            head=head,
+            stuck=stuck,
+            deferred=tuple(sorted(deferred)),
+            kept=tuple(kept),
+            peers=supplied.peers,
+            bytes=supplied.bytes,
+        )
+
+    def _hindered(self, moves: Mapping[str, Command], why: Mapping[str, str]) -> _Hindered:
+        """What git's refusals mean: somebody moves the ref right now (or just did), or it is stuck."""
+        if not moves:
+            return _Hindered()
+        now = self._local.repository.observe().refs
+        zero = self._local.repository.zero
+        stuck: dict[str, str] = {}
+        deferred: set[str] = set()
+        for ref, move in moves.items():
+            found = now.get(ref, zero)
+            if found == move.new:
+                continue
+            age = self._local.repository.lock_age(ref)
+            gone = age is None and "File exists" in why[ref]
+            if found != move.old or gone or (age is not None and abs(age) < _BRIEF):
+                deferred.add(ref)
+            else:
+                stuck[ref] = f"git could not move it: {why[ref]}"
+        return _Hindered(stuck, deferred)
+
+    def _set_head(self, target: str, stuck: dict[str, str], deferred: set[str]) -> str:
+        try:
+            if target:
+                self._local.repository.set_head(target)
+                reached(Step.HEAD_SET)
+        except GitError as error:
+            age = self._local.repository.lock_age(keys.HEAD)
+            if age is not None and abs(age) < _BRIEF:
+                deferred.add(keys.HEAD)
+            else:
+                stuck[keys.HEAD] = f"git could not point it to {target}: {error.stderr or error}"
+            return ""
+        return target
+
+    def _wanted(self, moves: Sequence[Command], desired: Desired) -> dict[str, Value]:
+        """The oids that must be here before the moves, each with the value that asks for it."""
+        return {move.new: desired.refs[move.ref] for move in moves if not move.deletes}
+
+    def _tips(self, observed: Observed) -> list[str]:
+        """Tips that local refs hold, the likeliest bases first: they bound the connectivity check and the negotiation."""
+        head = [observed.refs[observed.head]] if observed.head in observed.refs else []
+        heads = (oid for ref, oid in observed.refs.items() if ref.startswith("refs/heads/"))
+        return list(dict.fromkeys([*head, *islice(heads, _HAVES)]))

@@ -1,0 +1,181 @@
+"""Local refs moved together: each from its explicit old value, under git's locks, and only while they are wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from piehole.errors import GitError, GitSilent
+from piehole.fastpath import inflight, processes
+from piehole.fastpath.failpoints import Step, reached
+from piehole.group import keys
+from piehole.push.rules import Command
+from piehole.refs import zero
+from piehole.repository.ref_transaction import RefTransaction
+
+# piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
+NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
+_ONE_TRANSACTION = 10_000  # refs
+# So many new refs are packed at once where that is possible; fewer get a file each.
+_MANY: Final = 1000
+# Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
+NO_WAITING = ("-c", "core.filesRefLockTimeout=100")
+
+
+@dataclass(frozen=True, slots=True)
+class Unmoved:
+    """The refs that stayed: ``failed`` with git's words, ``unwanted`` since who was asked under git's locks wanted them no more."""
+
+    failed: Mapping[str, str] = field(default_factory=dict)
+    unwanted: frozenset[str] = frozenset()
+
+    def __or__(self, other: Unmoved) -> Unmoved:
+        return Unmoved({**self.failed, **other.failed}, self.unwanted | other.unwanted)
+
+
+# Called with the moves of one transaction while git holds the locks of their refs, and each ref has its old value; answers which of
+# these refs may still move. What it raises ends everything, and moves nothing of that transaction.
+Confirm = Callable[[Sequence[Command]], Collection[str]]
+
+
+class Mover:
+    """Moves refs of the repository at ``git_dir``."""
+
+    def __init__(self, git_dir: Path, object_format: str, begun: RefTransaction | None = None) -> None:
+        """:param begun: by :func:`begin`, for the first transaction"""
+        self._begun = begun
+        self._git_dir = git_dir
+        self._object_format = object_format
+        self._zero = zero(object_format)
+
+    def move(self, moves: Sequence[Command], message: str, confirm: Confirm) -> Unmoved:
+        """As :meth:`piehole.repository.repository.Repository.move`, for refs that are not symbolic."""
+        unmoved = Unmoved()
+        for group in ([m for m in moves if m.deletes], [m for m in moves if not m.deletes]):
+            # What was to make room and stays leaves none: that would look like a fault.
+            obstructed = _obstructed(group, unmoved.unwanted)
+            unmoved |= Unmoved(unwanted=obstructed)
+            left = self._create_packed([move for move in group if move.ref not in obstructed], confirm)
+            for start in range(0, len(left), _ONE_TRANSACTION):
+                unmoved |= self._move_together(left[start : start + _ONE_TRANSACTION], message, confirm)
+        return unmoved
+
+    def _move_together(self, moves: Sequence[Command], message: str, confirm: Confirm) -> Unmoved:
+        unwanted: frozenset[str] = frozenset()
+        try:
+            # Aborted, the locks are gone: what is still wanted must be confirmed under the next ones.
+            while moves and (declined := self._move_confirmed(moves, message, confirm)):
+                unwanted |= declined
+                moves = [move for move in moves if move.ref not in declined]
+        except GitSilent:
+            raise
+        except GitError as error:
+            if len(moves) == 1:
+                return Unmoved({moves[0].ref: error.stderr or str(error)}, unwanted)
+            middle = len(moves) // 2
+            halves = (moves[:middle], moves[middle:])
+            first, second = (self._move_together(half, message, confirm) for half in halves)
+            return Unmoved(unwanted=unwanted) | first | second
+        return Unmoved(unwanted=unwanted)
+
+    def _move_confirmed(self, moves: Sequence[Command], message: str, confirm: Confirm) -> frozenset[str]:
+        """All of these moves in one transaction, or none: the refs that are no longer wanted."""
+        transaction, self._begun = self._begun or begin(self._git_dir, message, len(moves)), None
+        with self._noted(transaction, moves), transaction:
+            transaction.prepare(keys.encode(commands([_line(move, self._zero) for move in moves])))
+            declined = frozenset(move.ref for move in moves).difference(confirm(moves))
+            if not declined:
+                transaction.commit()
+                _moved()
+        return declined
+
+    @contextmanager
+    def _noted(self, transaction: RefTransaction, moves: Sequence[Command]) -> Iterator[None]:
+        """Note whose locks these are before there are any, until there are none: where git is killed, :mod:`piehole.repository.stale_locks` finds
+        them by it.
+        """
+        about = [inflight.Announcement(move.ref, move.old, move.new, "-", managed=True) for move in moves]
+        try:
+            name = processes.identity(transaction.pid)
+            note = inflight.note_moves(str(self._git_dir), name, about) if name else ""
+        except OSError:
+            note = ""  # a full disk, say: then a person would have to remove what is left
+        try:
+            yield
+        finally:
+            if note and not transaction.was_killed:
+                Path(note).unlink(missing_ok=True)
+
+    def _create_packed(self, moves: Sequence[Command], confirm: Confirm) -> Sequence[Command]:
+        """Create all of these refs at once, where they are many and that is possible; the moves that remain to be made otherwise."""
+        if len(moves) < _MANY or not all(move.creates for move in moves):
+            return moves
+        from piehole.repository import packed_refs  # what it imports costs a hook 8 ms
+
+        if not packed_refs.possible(self._git_dir):
+            return moves
+        try:
+            declined = self._pack_confirmed(moves, confirm)
+        except GitSilent:
+            raise
+        except GitError:  # one ref that is locked, for one, must not hold up the others
+            return moves
+        if not declined:
+            return ()
+        # Like those that are declined, the others are asked about anew.
+        left = self._create_packed([move for move in moves if move.ref not in declined], confirm)
+        return [*left, *(move for move in moves if move.ref in declined)]
+
+    def _pack_confirmed(self, moves: Sequence[Command], confirm: Confirm) -> frozenset[str]:
+        """As :meth:`_move_confirmed`, for new refs, by one file of packed refs."""
+        from piehole.repository import packed_refs
+
+        with packed_refs.PackedRefs(self._git_dir, self._object_format, {move.ref: move.new for move in moves}) as refs:
+            # What git has prepared is aborted: it has held the locks, and that takes them away.
+            locks = RefTransaction(self._git_dir, (*NO_HOOKS, *NO_WAITING), (), len(moves))
+            with self._noted(locks, [*moves, Command(packed_refs.UNUSED, self._zero, self._zero)]), locks:
+                locks.prepare(keys.encode(commands(refs.locks)))
+                refs.check()
+                declined = frozenset(move.ref for move in moves).difference(confirm(moves))
+                if not declined:
+                    refs.publish()
+                    _moved()
+        return declined
+
+
+def begin(git_dir: Path, message: str, refs: int) -> RefTransaction:
+    """A transaction that has no moves and holds no locks yet: git starts while something else is waited for.
+
+    :param refs: how many will be moved
+    :raises GitError: git could not be started
+    """
+    return RefTransaction(git_dir, (*NO_HOOKS, *NO_WAITING), ("--create-reflog", "-m", message), refs)
+
+
+def _moved() -> None:
+    reached(Step.REFS_MOVED)
+
+
+def _obstructed(moves: Sequence[Command], staying: frozenset[str]) -> frozenset[str]:
+    """Creations that cannot be made beside these names (directory/file)."""
+    if not staying:
+        return frozenset()
+    above = {parent for name in staying for parent in keys.parents(name)}
+    beside = (move.ref for move in moves if move.creates)
+    return frozenset(ref for ref in beside if ref in above or not staying.isdisjoint(keys.parents(ref)))
+
+
+def commands(lines: Sequence[str]) -> str:
+    """For ``git update-ref --stdin -z``; nothing is written through a symbolic ref."""
+    return "".join(f"option no-deref\0{line}" for line in lines)
+
+
+def _line(move: Command, zero_oid: str) -> str:
+    if move.deletes:
+        return f"delete {move.ref}\0{move.old}\0"
+    # An old value of zero means "must not exist"; an empty one would mean "whatever it is".
+    return f"update {move.ref}\0{move.new}\0{zero_oid if move.creates else move.old}\0"

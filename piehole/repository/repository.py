@@ -1,0 +1,293 @@
+"""One local repository: what git is asked. Refs are moved by ``piehole.repository.ref_moves``, objects arrive through ``piehole.transfer``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from errno import ELOOP, ENAMETOOLONG
+from pathlib import Path
+from stat import S_ISREG
+from typing import Final
+
+from piehole import git
+from piehole.errors import GitError, PieholeError
+from piehole.group import keys
+from piehole.push.rules import Command
+from piehole.refs import is_zero, zero
+from piehole.repository import ancestry, loose
+from piehole.repository.ref_moves import NO_HOOKS, NO_WAITING, Confirm, Mover, Unmoved, commands
+from piehole.repository.ref_transaction import RefTransaction
+
+# An object that git has without its being stored anywhere.
+EMPTY_TREES: Final = {
+    "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+    "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The observed state: local refs, those of them that are symbolic (name -> target), and where HEAD points."""
+
+    refs: dict[str, str]
+    symbolic: dict[str, str] = field(default_factory=dict)
+    head: str = ""
+
+
+class Repository:
+    """The bare repository at ``git_dir``. Methods raise GitError when git fails where it must not."""
+
+    def __init__(self, git_dir: Path, object_format: str = "sha1") -> None:
+        self.git_dir = git_dir
+        self.object_format = object_format
+        self.zero = zero(object_format)
+
+    def git(self, *arguments: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,)) -> bytes:
+        """What ``git ARGUMENTS`` prints."""
+        return git.run(self.git_dir, [*NO_HOOKS, *arguments], stdin=stdin, ok=ok).stdout
+
+    def check_owner(self) -> None:
+        """Only the repository's owner may change it: what another account leaves behind, root too, breaks the next push.
+
+        :raises PieholeError: this process runs under another account
+        """
+        owner = self.git_dir.stat().st_uid
+        if os.geteuid() != owner:
+            raise PieholeError(
+                f"{self.git_dir} belongs to the account with uid {owner}, and this runs as uid {os.geteuid()}: it would leave files "
+                "that the next push cannot write. Run it as the repository's owner."
+            )
+
+    def observe(self) -> Observed:
+        """All local refs and HEAD, as git shows them now."""
+        refs: dict[str, str] = {}
+        symbolic: dict[str, str] = {}
+        for line in git.lines(self.git("for-each-ref", "--format=%(objectname) %(refname) %(symref)")):
+            oid, _, rest = line.partition(" ")
+            name, _, target = rest.partition(" ")
+            if target:
+                symbolic[name] = target
+            else:
+                refs[name] = oid
+        return Observed(refs, symbolic, self.head())
+
+    def head(self) -> str:
+        """The ref that HEAD points to; ``""`` where it is detached."""
+        if (self.git_dir / keys.HEAD).is_symlink():  # as git made it long ago
+            return git.lines(self.git("symbolic-ref", "--quiet", keys.HEAD, ok=(0, 1)) or b"\n")[0]
+        return self.symref_target(keys.HEAD) or ""
+
+    def read_ref(self, ref: str) -> str:
+        """The oid of one ref, the zero oid where it does not exist."""
+        found = git.lines(self.git("rev-parse", "--verify", "--quiet", "--end-of-options", ref, ok=(0, 1)))
+        return found[0] if found else self.zero
+
+    def peek(self, ref: str) -> str | None:
+        """What the file of a ref says, most often its oid; None where it has no file of its own (packed, say)."""
+        try:
+            descriptor = os.open(self.git_dir / ref, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            return "a symbolic link" if error.errno == ELOOP else None
+        try:
+            regular = S_ISREG(os.fstat(descriptor).st_mode)
+            return keys.decode(os.read(descriptor, 4096).rstrip(b"\n")) if regular else None
+        finally:
+            os.close(descriptor)
+
+    def symref_target(self, ref: str) -> str | None:
+        """What ``ref`` points to where it is a symbolic ref."""
+        if not (self.git_dir / "reftable").exists():
+            # Packed refs are never symbolic, so the loose file tells all, and without a process.
+            try:
+                text = (self.git_dir / ref).read_bytes()[:4096]
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+            except OSError as error:
+                if (
+                    error.errno == ENAMETOOLONG
+                ):  # then no such file can be there; git says so where it is asked to make it
+                    return None
+                raise
+            return keys.decode(text[4:].strip()) if text.startswith(b"ref:") else None
+        found = git.lines(self.git("symbolic-ref", "--quiet", ref, ok=(0, 1, 128)))
+        return found[0] if found else None
+
+    def kinds(self, oids: Sequence[str]) -> dict[str, str]:
+        """The type of each object that exists here (``commit``, ``tag``, ``tree``, ``blob``); absent ones are left out."""
+        asked = "".join(f"{oid}\n" for oid in oids).encode()
+        answers = git.lines(self.git("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked))
+        pairs = (answer.split(" ") for answer in answers)
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and pair[1] != "missing"}
+
+    def contains(self, new: str, old: str) -> bool:
+        """Whether the history of ``new`` holds ``old``: both are commits that exist here, and ``new`` descends from it.
+
+        The objects are read as they are: replacements and grafts do not count (:mod:`piehole.git`), and in a shallow
+        repository nothing is taken for a descendant, since its history is cut.
+        """
+        if is_zero(old) or is_zero(new):
+            return is_zero(old)
+        if old == new:
+            return True
+        if (self.git_dir / "shallow").exists():
+            return False
+        try:
+            found = git.run(self.git_dir, ["merge-base", "--is-ancestor", old, new], ok=(0, 1, 128))
+        except GitError:
+            return False
+        # merge-base peels tags, which are no commits.
+        return found.returncode == 0 and self.kinds([old, new]) == {old: "commit", new: "commit"}
+
+    def adds(self, moves: Iterable[Command]) -> bool:
+        """Whether all of these moves are to commits that are here, and leave no tip behind: told without a process, for most pushes.
+
+        False says nothing; :meth:`kinds` and :meth:`not_contained` know.
+        """
+        return all(
+            not move.deletes and loose.adds(self.git_dir, None if move.creates else move.old, move.new)
+            for move in moves
+        )
+
+    def not_contained(
+        self,
+        moves: Iterable[Command],
+        kinds: Mapping[str, str] | None = None,
+        parents: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[str]:
+        """The old tips that the moves would leave behind: those that the new value does not contain, and that exist here.
+
+        :param kinds: what :meth:`kinds` says of all these oids, where that is known already
+        :param parents: of commits, where they are known already
+        """
+        pending = [move for move in moves if not move.creates and move.old != move.new]
+        shallow = (self.git_dir / "shallow").exists()
+        parents = {} if shallow else dict(parents or {})
+        news = dict.fromkeys(move.new for move in pending if not move.deletes and move.new not in parents)
+        if not shallow:
+            parents |= self._parents(news)
+        # A parent is a commit, so these need no further look; most moves are by one commit.
+        safe = {(move.old, move.new) for move in pending if ancestry.reaches(parents, move.new, move.old)}
+        unclear = [move for move in pending if (move.old, move.new) not in safe]
+        if not unclear:
+            return []
+        if kinds is None:
+            kinds = self.kinds(list(dict.fromkeys(oid for move in unclear for oid in (move.old, move.new))))
+        pairs = dict.fromkeys((move.old, move.new) for move in unclear)
+        commits = [pair for pair in pairs if all(kinds.get(oid) == "commit" for oid in pair)]
+        if not shallow:
+            safe |= ancestry.contained(commits, self._walk, lambda old, new: self.contains(new, old))
+        lost = [move.old for move in pending if move.deletes or (move.old, move.new) not in safe]
+        return [oid for oid in dict.fromkeys(lost) if oid in kinds]
+
+    def _walk(self, arguments: Sequence[str], revisions: Iterable[str]) -> bytes | None:
+        asked = "".join(f"{revision}\n" for revision in revisions).encode()
+        try:
+            return self.git("rev-list", *arguments, "--stdin", stdin=asked)
+        except GitError:  # some history is incomplete here: then each tip is asked for alone
+            return None
+
+    def _parents(self, oids: Iterable[str]) -> dict[str, list[str]]:
+        """The parents of those oids that are commits which exist here, read by one process."""
+        asked = "".join(f"{oid}\n" for oid in oids).encode()
+        if not asked:
+            return {}
+        # (A tag is shown as the commit that it is of, under that one's oid.)
+        walk = ["-c", "core.commitGraph=false", "rev-list", "--no-walk=unsorted", "--parents", "--ignore-missing"]
+        lines = git.lines(self.git(*walk, "--stdin", stdin=asked))
+        return {oid: parents for oid, *parents in (line.split(" ") for line in lines)}
+
+    def keep(self, oids: Sequence[str]) -> None:
+        """Keep tips that a move is about to leave behind, below ``refs/piehole/kept/``. Keeping one anew starts its time again."""
+        if not oids:
+            return
+        there = set(self._kept_names())
+        names = [f"{keys.KEPT}{oid}" for oid in oids]
+        again = [name for name in names if name in there]
+        # Git writes no reflog where a value stays the same, so these go there and back: the tip is still held by the ref that is
+        # about to move. (Deleting them would take the lock of the packed refs, which a push that deletes holds by now.)
+        if again:
+            # Git knows the empty tree without having it, but fsck wants what a reflog names.
+            self.git("hash-object", "-t", "tree", "-w", "--stdin")
+        self._update([f"update {name}\0{EMPTY_TREES[self.object_format]}\0\0" for name in again], "piehole: kept anew")
+        self._update([f"update {name}\0{oid}\0\0" for name, oid in zip(names, oids, strict=True)], "piehole: kept")
+
+    def kept(self) -> dict[str, int]:
+        """Kept tips and when they were kept, in seconds since the epoch by this machine's clock; 0: nobody knows."""
+        return {name: self._kept_at(name) for name in self._kept_names()}
+
+    def _kept_names(self) -> list[str]:
+        return git.lines(self.git("for-each-ref", "--format=%(refname)", keys.KEPT))
+
+    def _kept_at(self, name: str) -> int:
+        if (self.git_dir / "reftable").exists():
+            shown = git.lines(self.git("log", "-g", "-1", "--format=%gd", "--date=unix", name, "--", ok=(0, 128)))
+            stamp = shown[0].rpartition("@{")[2].rstrip("}") if shown else ""
+        else:
+            # A reflog's line: "OLD NEW NAME <MAIL> SECONDS ZONE\tMESSAGE". A process for each of thousands would take minutes.
+            try:
+                line = (self.git_dir / "logs" / name).read_bytes().splitlines()[-1]
+            except (OSError, IndexError):
+                return 0
+            words = line.partition(b"\t")[0].split(b" ")
+            stamp = keys.decode(words[-2]) if len(words) > 1 else ""
+        return int(stamp) if stamp.isdecimal() else 0
+
+    def expire_kept(self, expiry: int) -> list[str]:
+        """Let go of the tips that were kept before ``expiry`` (seconds since the epoch); those of unknown age start anew."""
+        expired = []
+        for name, kept_at in self.kept().items():
+            if kept_at == 0:
+                self.keep([name.removeprefix(keys.KEPT)])
+            elif kept_at < expiry:
+                expired.append(name)
+        self._update([f"delete {name}\0\0" for name in expired], "piehole: expired")
+        return expired
+
+    def expiry(self) -> int:
+        """``piehole.keepFor`` as a point in time: tips kept before it may go (seconds since the epoch).
+
+        :raises GitError: the setting is no expiry date that git understands
+        """
+        shown = self.git("config", "--type=expiry-date", "--default=90.days", "--get", "piehole.keepFor")
+        return int(git.lines(shown)[0])
+
+    def move(
+        self, moves: Sequence[Command], message: str, confirm: Confirm, begun: RefTransaction | None = None
+    ) -> Unmoved:
+        """Move local refs, each from its explicit old value, and tell which could not be moved.
+
+        Deletions go in an earlier transaction than creations, so that ``a`` can make room for ``a/b``. Where a transaction
+        fails, its halves are tried: one ref that is locked must not hold up the others.
+
+        :param confirm: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, anew
+        :param begun: by :func:`piehole.repository.ref_moves.begin`, with the same message
+        :raises GitSilent: git hangs; earlier transactions have moved their refs
+        """
+        failed: dict[str, str] = {}
+        for move in moves:
+            # git does not show a symbolic ref to nowhere, and --no-deref would overwrite it.
+            target = self.symref_target(move.ref) if move.creates else None
+            if target is not None:
+                failed[move.ref] = f"it is a symbolic ref here (to {target})"
+        sound = [move for move in moves if move.ref not in failed]
+        return Unmoved(failed) | Mover(self.git_dir, self.object_format, begun).move(sound, message, confirm)
+
+    def lock_age(self, ref: str) -> float | None:
+        """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""
+        ages = []
+        for lock in (self.git_dir / f"{ref}.lock", self.git_dir / "packed-refs.lock"):
+            try:
+                ages.append(time.time() - lock.stat().st_mtime)
+            except OSError:
+                continue
+        return max(ages, default=None)
+
+    def set_head(self, target: str) -> None:
+        self.git("symbolic-ref", "-m", "piehole: the group's default branch", "HEAD", target)
+
+    def _update(self, lines: Sequence[str], message: str) -> None:
+        if lines:
+            update = [*NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
+            self.git(*update, stdin=keys.encode(commands(lines)))

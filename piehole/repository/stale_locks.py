@@ -1,0 +1,131 @@
+"""What a killed process leaves behind: the locks of refs, and the record that names them.
+
+That process is a push's receive-pack, or a ``git update-ref`` of piehole's own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from piehole.fastpath import inflight, processes
+from piehole.fastpath.failpoints import Step, reached
+from piehole.refs import is_zero
+
+_FOLDERS: Final = (inflight.FOLDER, inflight.MOVING)
+# A lock that was made this long (seconds) after the dead one's last sign of life is somebody else's.
+_LATE: Final = 60.0
+# A lock younger than this (seconds) may be somebody else's, who took it after the dead one's; it is looked at again later.
+_YOUNG: Final = 1.0
+# A record of another pid namespace says nothing about whether its process lives; after so long (seconds) it does not.
+_FORGOTTEN: Final = 86400.0
+_COARSE: Final = 3_000_000_000  # nanoseconds; no file system's times are coarser
+
+
+class Lookout:
+    """Looks at one repository again and again for what :func:`clear` would look at.
+
+    The folders are empty as a rule, and one that was, and has not been written since, is not read again: a controller looks at
+    thousands of them every few seconds.
+    """
+
+    def __init__(self, git_dir: Path) -> None:
+        self._empty = {
+            f"{git_dir}/{folder}": 0 for folder in _FOLDERS
+        }  # when it was written last, where it was empty since
+
+    def any_dead(self) -> bool:
+        return any(self._dead_in(folder) for folder in self._empty)
+
+    def _dead_in(self, folder: str) -> bool:
+        try:
+            written = os.stat(folder).st_mtime_ns  # noqa: PTH116 -- pathlib takes twice as long
+            if written == self._empty[folder]:
+                return False
+            names = os.listdir(folder)  # noqa: PTH208
+        except FileNotFoundError:
+            return False
+        # A time says nothing about a second write soon after the first: file systems tell them apart by milliseconds, some by seconds.
+        settled = time.time_ns() - written > _COARSE
+        self._empty[folder] = written if settled and not names else 0
+        return any(_is_dead(Path(folder, name)) for name in names)
+
+
+def clear(git_dir: Path) -> list[str]:
+    """Remove the locks that dead processes left, then their records; return the locks that were removed.
+
+    Locks that no record accounts for are left alone: they are not ours to judge.
+    """
+    dead = {path for path in _paths(git_dir) if _is_dead(path)}
+    if not dead:
+        return []
+    records = [record for folder in _FOLDERS for record in inflight.records(str(git_dir), folder)]
+    living = {ref for record in records if Path(record.path) not in dead for ref in record.announced}
+    removed: list[str] = []
+    for record in records:
+        path = Path(record.path)
+        if path in dead:
+            seen = _modified(path)
+            if not all(_remove(git_dir / name, seen, removed) for name in _locks(record, living)):
+                dead.discard(path)
+    reached(Step.UNLOCKED)
+    for path in dead:  # also those that were cut off before their first line, and announced nothing
+        path.unlink(missing_ok=True)
+    return removed
+
+
+def _paths(git_dir: Path) -> list[Path]:
+    found: list[Path] = []
+    for folder in _FOLDERS:
+        try:
+            found += (git_dir / folder).iterdir()
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _locks(record: inflight.Record, living: set[str]) -> list[str]:
+    """The files by which git may have locked for this push, without those that a living one is about to make."""
+    locks = [f"{ref}.lock" for ref in record.announced if ref not in living]
+    if not living:
+        locks.append("HEAD.lock")  # taken with the branch that HEAD points to
+        if any(is_zero(one.new) for one in record.announced.values()):
+            # The new packed refs are written under their lock, and would be in the way of the next ones.
+            locks += ["packed-refs.new", "packed-refs.lock"]
+    return locks
+
+
+def _is_dead(path: Path) -> bool:
+    lives = processes.lives(path.name)
+    if lives is None:
+        return time.time() - _modified(path) > _FORGOTTEN
+    return not lives
+
+
+def _modified(path: Path) -> float:
+    """When the file was changed last, by the clock of this machine; now, where it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+def _remove(lock: Path, seen: float, removed: list[str]) -> bool:
+    """Whether there is no lock of the dead receive-pack any more, whose last sign of life was at ``seen``."""
+    try:
+        made = lock.lstat().st_mtime
+        if made > seen + _LATE:
+            return True
+        if time.time() - made < _YOUNG:
+            return False
+        lock.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return (
+            True  # not to be removed by this account: git names it where it is in the way, and the ref counts as stuck
+        )
+    removed.append(str(lock))
+    return True

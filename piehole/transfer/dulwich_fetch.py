@@ -1,0 +1,290 @@
+"""dulwich on the wire: ask one peer for exact objects, and pass the pack on.
+
+The wants are oids and no ref is listed, so a peer serves objects a moment before its own ref moves, and the cost does
+not grow with the number of its refs. Protocol v2 serves any oid; a peer that speaks v0 (an sshd without
+``AcceptEnv GIT_PROTOCOL``) lists its refs and needs ``uploadpack.allowAnySHA1InWant`` for others than their tips.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+from urllib.parse import urlsplit
+
+from dulwich.client import HttpGitClient, HTTPUnauthorized, TraditionalGitClient
+from dulwich.objects import ObjectID
+from dulwich.protocol import Protocol
+from urllib3 import BaseHTTPResponse, PoolManager
+
+from piehole.errors import PieholeError, TransferError
+from piehole.transfer.byte_channels import Channel, ProcessChannel, SocketChannel, Tap
+from piehole.transfer.git_remote_config import Login, ask_login, http_settings, ssh_argv, ssh_command, tell_login
+from piehole.transfer.limits import Limits
+from piehole.transfer.pool import make_pool
+from piehole.transfer.process import plain
+from piehole.transfer.urls import PeerUrl
+from piehole.transfer.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from dulwich.client import HTTPResponse
+
+_NO_REF: Final = [b"refs/piehole-matches-none/"]
+_LACKS: Final = re.compile(r"not our ref ([0-9a-f]{40,64})")
+_STRANGER: Final = "Host key verification failed"  # ssh, for a host key that is unknown or another
+_CHANGED: Final = re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|No \S+ host key is known for \S+")
+
+
+class NegotiationTrouble(Exception):
+    """The peer and dulwich did not understand each other before any pack data came. Never leaves this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a peer. ``haves``: oids whose closure is complete here, the most likely common ones first."""
+
+    wants: tuple[str, ...]
+    haves: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The way to one peer: for which repository, within what limits, under which watchdog."""
+
+    git_dir: Path
+    peer: PeerUrl
+    limits: Limits
+    watchdog: Watchdog
+
+
+def receive(way: Way, request: Request, write: Callable[[bytes], int]) -> None:
+    """Write the pack that the peer sends for ``request``.
+
+    :raises NegotiationTrouble: another way to the same peer may succeed
+    :raises TransferError: it cannot be reached, lacks an object, refuses, breaks off, or the watchdog ended it
+    """
+    tap = Tap(way.watchdog)
+
+    def pack_data(data: bytes) -> int:
+        tap.in_pack = True
+        return write(data)
+
+    def ask(client: TraditionalGitClient | HttpGitClient) -> None:
+        wants, haves = _determine(request, client), _Haves(request.haves)
+        client.fetch_pack(way.peer.path, wants, haves, pack_data, ref_prefix=_NO_REF, protocol_version=2)
+
+    if way.peer.protocol in ("http", "https"):
+        _over_http(way, tap, ask)
+    else:
+        _over_stream(way, tap, ask)
+
+
+def _over_stream(way: Way, tap: Tap, ask: Callable[[TraditionalGitClient], None]) -> None:
+    channel = _channel(way, tap)
+    client = _StreamClient(channel, way.peer)
+    try:
+        ask(client)
+    except Exception as error:
+        client.hang_up()
+        raise _translated(error, tap, way.watchdog, channel.last_words()) from error
+    finally:
+        client.hang_up()
+
+
+def _channel(way: Way, tap: Tap) -> Channel:
+    peer = way.peer
+    if peer.protocol == "git":
+        return SocketChannel(way.watchdog, tap, peer, way.limits)
+    if peer.protocol == "ssh":
+        quoted = "'" + peer.path.replace("'", "'\\''").replace("!", "'\\!'") + "'"  # as git's sq_quote
+        command = ssh_argv(ssh_command(way.git_dir), peer, way.limits, f"git-upload-pack {quoted}")
+        return ProcessChannel(way.watchdog, tap, command)
+    command = ["git", "upload-pack", "--", peer.path]
+    return ProcessChannel(way.watchdog, tap, command, {"GIT_PROTOCOL": "version=2"})
+
+
+def _over_http(way: Way, tap: Tap, ask: Callable[[HttpGitClient], None]) -> None:
+    settings = http_settings(way.git_dir, way.peer)
+    if settings.foreign:
+        raise NegotiationTrouble(f"{settings.foreign} is for git itself to honour")
+    with make_pool(settings, way.limits, way.watchdog) as pool:
+        try:
+            _logged_in(way, lambda login: ask(_HttpClient(way.peer, pool, tap, login)))
+        except HTTPUnauthorized as error:
+            raise TransferError(
+                "asks for a login, and neither its URL nor a credential helper has the right one"
+            ) from error
+        except Exception as error:
+            raise _translated(error, tap, way.watchdog, "") from error
+
+
+def _logged_in(way: Way, ask: Callable[[Login | None], None]) -> None:
+    """Ask with the login of the URL, or with none; where the server wants one, with that of git's helpers."""
+    user, password = way.peer.user, way.peer.password
+    given = Login(user, password) if user is not None and password is not None else None
+    try:
+        ask(given)
+    except HTTPUnauthorized:
+        login = None if given else ask_login(way.git_dir, way.peer)
+        if login is None:
+            raise
+    else:
+        return
+    try:
+        ask(login)
+    except HTTPUnauthorized:
+        tell_login(way.git_dir, way.peer, login, good=False)
+        raise
+    tell_login(way.git_dir, way.peer, login, good=True)
+
+
+def _determine(request: Request, client: TraditionalGitClient | HttpGitClient) -> Callable[..., list[ObjectID]]:
+    def wants(refs: object, depth: int | None = None) -> list[ObjectID]:
+        del refs, depth
+        if getattr(client, "dumb", False):
+            raise NegotiationTrouble("it is a plain file server")
+        if client.protocol_version != 2 and len(request.wants[0]) != 40:
+            raise NegotiationTrouble("it speaks protocol v0, in which dulwich cannot name the object format")
+        return [ObjectID(want.encode()) for want in request.wants]
+
+    return wants
+
+
+def _translated(error: Exception, tap: Tap, watchdog: Watchdog, words: str) -> Exception:
+    """What a failure means. A peer that lies can make the parser fail in any way, so every class of error comes here."""
+    try:
+        watchdog.check()
+    except TransferError as aborted:
+        return aborted
+    if isinstance(error, (PieholeError, NegotiationTrouble)):
+        return error
+    refusal = tap.refusal
+    lacking = _LACKS.search(refusal)
+    if lacking:
+        return TransferError(f"does not have {lacking.group(1)}")
+    if refusal:
+        return TransferError(f"refused: {refusal}")
+    if _STRANGER in words:
+        return TransferError(
+            f"does not prove to be the host that is known here, so nothing was asked of it: {_brief(words)} Where its key was "
+            "changed on purpose, have this account remove the old one (`ssh-keygen -R HOST`) and take over the new one once you "
+            "have compared it at that server"
+        )
+    what = words or plain(str(error).encode("utf-8", "replace")) or type(error).__name__
+    if tap.in_pack:
+        return TransferError(f"broke off in the middle of the pack: {what}")
+    if tap.received == 0:
+        return TransferError(f"cannot be reached or serves no such repository: {what}")
+    return NegotiationTrouble(what)
+
+
+def _brief(words: str) -> str:
+    """What ssh says of a host key, without its banner of twelve lines."""
+    found = _CHANGED.search(words)
+    return f"Host key verification failed ({found.group(0).rstrip('.')})." if found else f"{_STRANGER}."
+
+
+class _Haves:
+    """A fixed list of haves, in the form of dulwich's graph walkers."""
+
+    def __init__(self, haves: Sequence[str]) -> None:
+        self._haves: Iterator[ObjectID] = iter([ObjectID(have.encode()) for have in haves])
+
+    def __next__(self) -> ObjectID | None:
+        return next(self._haves, None)
+
+    def ack(self, sha: ObjectID, /) -> None:
+        pass
+
+    def nak(self) -> None:
+        pass
+
+
+class _StreamClient(TraditionalGitClient):
+    """ssh, git:// and local peers: one channel, used once."""
+
+    def __init__(self, channel: Channel, peer: PeerUrl) -> None:
+        super().__init__(thin_packs=True, quiet=True)
+        self._channel = channel
+        self._peer = peer
+        self._protocol: Protocol | None = None
+
+    def _connect(
+        self,
+        cmd: bytes,
+        path: str | bytes,
+        protocol_version: int | None = None,  # noqa: ARG002 -- 2 is asked for in each channel's own way
+    ) -> tuple[Protocol, Callable[[], bool], None]:
+        self._protocol = Protocol(self._channel.read, self._channel.write, self._channel.close)
+        if self._peer.protocol == "git":
+            port = f":{self._peer.port}" if self._peer.port else ""
+            host = f"[{self._peer.host}]" if ":" in self._peer.host else self._peer.host
+            name = path if isinstance(path, bytes) else path.encode()
+            self._protocol.send_cmd(b"git-" + cmd, name, f"host={host}{port}".encode() + b"\0\0version=2\0")
+        # Never poll for ACKs: a v2 peer sends none before "done", and 64 haves are one round.
+        return self._protocol, lambda: False, None
+
+    def hang_up(self) -> None:
+        """May be called twice."""
+        if self._protocol is None:
+            self._channel.close()
+        else:
+            self._protocol.close()
+
+
+class _HttpClient(HttpGitClient):
+    """Smart HTTP with every byte tapped. It stays at the peer's address, whatever the peer says."""
+
+    def __init__(self, peer: PeerUrl, pool: PoolManager, tap: Tap, login: Login | None) -> None:
+        super().__init__(
+            peer.display,
+            pool_manager=pool,
+            username=login.user if login else None,
+            password=login.password if login else None,
+            quiet=True,
+        )
+        self._tap = tap
+
+    def _get_url(self, path: str | bytes) -> str:
+        del path  # joining it would let a path that begins with // name another host
+        return self._base_url
+
+    def _http_request(
+        self,
+        url: str,
+        headers: dict[str, str] | None = None,
+        data: bytes | Iterator[bytes] | None = None,
+        raise_for_status: bool = True,
+    ) -> tuple[HTTPResponse, Callable[[int], bytes]]:
+        if not url.startswith(self._base_url):
+            raise TransferError(f"points to another server, {plain(url.encode())}")
+        response, _ = super()._http_request(url, headers, data, raise_for_status=False)
+        location = response.headers.get("Location", "")
+        if 300 <= response.status < 400:
+            response.close()
+            place = plain(urlsplit(location)._replace(query="").geturl().encode()) or "another place"
+            raise TransferError(f"redirects to {place}: let the site's URL name it")
+        if response.status == 401 and raise_for_status:
+            response.close()
+            raise HTTPUnauthorized(response.headers.get("WWW-Authenticate"), url)
+        if response.status != 200 and raise_for_status:
+            response.close()
+            raise TransferError(f"answered with HTTP status {response.status}")
+
+        # dulwich names only what it uses itself. Unlike read, read1 returns what has come: a slow peer is not a stalled one.
+        stream = cast("BaseHTTPResponse", response)
+        buffer = bytearray()
+
+        def read(size: int) -> bytes:
+            while len(buffer) < size:
+                chunk = self._tap.saw(stream.read1(size - len(buffer)))
+                if not chunk:
+                    break
+                buffer.extend(chunk)
+            taken = bytes(buffer[:size])
+            del buffer[:size]
+            return taken
+
+        return response, read

@@ -1,0 +1,121 @@
+"""The other way to a peer: ``git fetch`` into a scratch repository, where dulwich and the peer do not get along.
+
+Its objects land in the quarantine, with the store as the alternate; git offers the refs of an alternate as haves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from piehole import git
+from piehole.errors import TransferError, TransferRejected
+from piehole.transfer.git_remote_config import login_for_git, ssh_command, ssh_command_for_git
+from piehole.transfer.limits import Limits
+from piehole.transfer.process import plain, spawn, wait
+from piehole.transfer.quarantine import Quarantine
+from piehole.transfer.urls import PeerUrl
+from piehole.transfer.watchdog import Watchdog
+
+_TAIL: Final = 2048
+# What upload-pack says (v2), and what git itself says of a v0 peer that names the oid as no tip of a ref.
+_LACKS: Final = re.compile(r"(?:not our ref|request for unadvertised object) ([0-9a-f]{40,64})")
+
+
+def git_fetch(
+    quarantine: Quarantine,
+    peer: PeerUrl,
+    wants: Sequence[str],
+    *,
+    limits: Limits,
+    watchdog: Watchdog,
+    object_format: str,
+) -> int:
+    """Fetch the wants into the quarantine; returns the bytes that lie there then.
+
+    :raises TransferRejected: more bytes came than are allowed
+    :raises TransferError: git could not fetch, or the watchdog ended it
+    """
+    scratch = quarantine.path / "scratch"
+    git.run(None, ["init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(scratch)])
+    used = [0]
+
+    def growing() -> bool:
+        before, used[0] = used[0], quarantine.usage()
+        if used[0] > limits.max_bytes:
+            watchdog.abort(f"sent more than the {limits.max_bytes} bytes that are allowed")
+        return used[0] > before
+
+    watchdog.listen(True, growing)
+    with tempfile.TemporaryFile() as refspecs:
+        refspecs.write("".join(f"{want}:refs/wanted/{number}\n" for number, want in enumerate(wants)).encode())
+        refspecs.seek(0)
+        process = spawn(
+            watchdog,
+            ["git", f"--git-dir={scratch}", *_settings(quarantine.git_dir, peer), *_FETCH, peer.for_git],
+            env=_environment(quarantine, peer, limits),
+            stdin=refspecs,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            memory=limits.max_memory,
+        )
+        words = _listen(process, watchdog)
+        status = wait(watchdog, process)
+    growing()
+    watchdog.listen(False)
+    if used[0] > limits.max_bytes:
+        raise TransferRejected(watchdog.reason)
+    watchdog.check()
+    if status:
+        quarantine.check()
+        lacking = _LACKS.search(words)
+        if lacking:
+            raise TransferError(f"does not have {lacking.group(1)}, or does not serve it")
+        raise TransferError(f"gave nothing to git fetch: {words}")
+    return used[0]
+
+
+# --progress and the pipe that takes it also end git soon after this process was killed: nobody reads it then.
+_FETCH: Final = (
+    "fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules",
+    "--no-show-forced-updates", "--stdin", "--",
+)  # fmt: skip
+
+
+def _settings(git_dir: Path, peer: PeerUrl) -> list[str]:
+    # The repository's own configuration knows certificates and helpers; what stands after it wins.
+    return [
+        "-c", f"include.path={git_dir / 'config'}",
+        "-c", "core.bare=true",
+        "-c", f"core.hooksPath={os.devnull}",
+        "-c", "core.fsync=all",
+        "-c", "fetch.unpackLimit=1",
+        "-c", "transfer.unpackLimit=1",
+        "-c", "fetch.fsckObjects=false",
+        "-c", "http.followRedirects=false",
+        "-c", "protocol.allow=never",
+        "-c", f"protocol.{peer.protocol}.allow=always",
+    ]  # fmt: skip
+
+
+def _environment(quarantine: Quarantine, peer: PeerUrl, limits: Limits) -> dict[str, str]:
+    env = quarantine.environment()
+    if peer.protocol == "ssh":
+        env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(quarantine.git_dir), limits)
+    return env | login_for_git(peer, int(env.get("GIT_CONFIG_COUNT", "0")))
+
+
+def _listen(process: subprocess.Popen[bytes], watchdog: Watchdog) -> str:
+    """Read its progress to the end; returns the last words."""
+    tail = b""
+    assert process.stderr is not None  # noqa: S101 -- it was asked to be a pipe
+    with process.stderr:
+        while chunk := os.read(process.stderr.fileno(), 65536):
+            watchdog.arrived()
+            tail = (tail + chunk)[-_TAIL:]
+    return plain(tail)

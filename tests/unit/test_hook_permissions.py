@@ -1,0 +1,48 @@
+"""How much of the hooks' socket one account may have, and what it may ask about."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from controller.hook_permissions import AT_ONCE, Callers, may_write
+
+STRANGER = 54321  # an account that no machine has
+
+
+def test_one_account_has_so_many_connections_at_a_time_and_the_others_theirs() -> None:
+    callers = Callers()
+    assert all(callers.enter(STRANGER) for _ in range(AT_ONCE))
+    assert not callers.enter(STRANGER)
+    assert callers.enter(STRANGER + 1)
+    callers.leave(STRANGER)
+    assert callers.enter(STRANGER)
+    assert not callers.enter(STRANGER)
+
+
+def test_the_account_that_receives_everybodys_pushes_is_not_limited() -> None:
+    callers = Callers()
+    assert all(callers.enter(os.geteuid()) for _ in range(3 * AT_ONCE))
+
+
+@pytest.mark.parametrize(
+    ("mode", "may"), [(0o777, True), (0o773, True), (0o772, False), (0o775, False), (0o770, False)]
+)
+def test_who_is_neither_owner_nor_of_the_group_may_what_others_may(tmp_path: Path, mode: int, may: bool) -> None:
+    if any(not folder.stat().st_mode & 0o001 for folder in tmp_path.parents):
+        tmp_path = Path("/tmp") / f"callers-{os.getpid()}"
+        tmp_path.mkdir()
+    repository = tmp_path / "project.git"
+    repository.mkdir()
+    try:
+        tmp_path.chmod(0o755)
+        repository.chmod(mode)
+        assert may_write(repository, STRANGER) is may
+        assert may_write(repository, os.geteuid())
+        tmp_path.chmod(0o700)
+        assert not may_write(repository, STRANGER)
+    finally:
+        repository.rmdir()
+        tmp_path.rmdir()
