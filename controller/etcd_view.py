@@ -17,7 +17,8 @@ from piehole.etcd.endpoint import Credentials
 from piehole.etcd.model import Head, KeyValue
 from piehole.group.config import Config
 from piehole.group.group_state import Readout
-from piehole.group.keys import FENCE, PUSH, Keyspace, decode, encode, name_below
+from piehole.group.keys import FENCE, PUSH, Keyspace, name_below
+from piehole.refs import decode, encode
 
 _END: Final = 5.0  # seconds that the informer gets to end
 

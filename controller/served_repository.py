@@ -24,8 +24,7 @@ from piehole.group.records import PushRecord, RecordError
 from piehole.group.replica import Local
 from piehole.push.admission import Admission
 from piehole.push.consensus_source import Linearizable
-from piehole.push.rules import Command
-from piehole.refs import zero
+from piehole.refs import Command, zero
 from piehole.replicate import once
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.incremental import Changed

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.group import keys
 from piehole.group.group_state import Readout, live
 from piehole.group.replica import Local
 from piehole.group.tombstones import reap
+from piehole.refs import is_ref_name
 from piehole.transfer import maintenance
 
 _PATIENCE: Final = 10.0  # seconds for etcd
@@ -50,7 +50,7 @@ class Tidying:
 
     def _reap(self, readout: Readout) -> float | None:
         """Look for tombstones that every site has passed: soon after the newest one came, then ever more seldom."""
-        dead = {name: kv for name, kv in readout.entries.items() if keys.is_ref_name(name) and not live(kv)}
+        dead = {name: kv for name, kv in readout.entries.items() if is_ref_name(name) and not live(kv)}
         if not dead:
             return None
         now = self._clock()

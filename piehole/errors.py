@@ -20,6 +20,21 @@ Every error's text is a sentence for the person who reads it: it names the thing
 
 from __future__ import annotations
 
+from typing import Final
+
+# The stable words after `piehole:` in what a pusher sees (docs/operations.md, "What hooks say").
+STALE: Final = "stale"
+NO_QUORUM: Final = "no-quorum"
+WRONG_GROUP: Final = "wrong-group"
+WENT_BACK: Final = "went-back"
+LOCKED: Final = "locked"
+UNADOPTED: Final = "unadopted"
+RESERVED: Final = "reserved"
+TOO_MANY: Final = "too-many"
+CONFLICT: Final = "conflict"
+NO_ACCESS: Final = "no-access"
+UNKNOWN: Final = "unknown"
+
 
 class PieholeError(Exception):
     """Base of every error that piehole raises on purpose; ``exit_status`` is what the command line ends with."""

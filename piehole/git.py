@@ -105,3 +105,17 @@ def lines(output: bytes) -> list[str]:
     """Git's output as lines of text; names keep their bytes (surrogateescape)."""
     # Not splitlines(): a ref name may hold U+2028 and others that it would split at.
     return output.decode("utf-8", "surrogateescape").split("\n")[:-1]
+
+
+def shared_mode(shared: str) -> int:
+    """The mode of a folder that everybody writes who may push, for a value of core.sharedRepository (git-config(1))."""
+    if shared in ("group", "true", "1"):
+        return 0o2770
+    if shared in ("all", "world", "everybody", "2"):
+        return 0o2777
+    try:
+        bits = int(shared, 8) & 0o666 if shared.startswith("0") else 0
+    except ValueError:
+        bits = 0
+    # Who may read and write files may enter the folder; for the group's sake new files get the folder's group.
+    return 0o700 | bits | (bits & 0o444) >> 2 | (0o2000 if bits & 0o060 else 0)

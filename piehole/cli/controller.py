@@ -60,7 +60,7 @@ def _seconds(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     from controller import logs
     from controller.daemon import Controller, Options
-    from piehole.group.config import GitConfig
+    from piehole.repository.git_settings import GitConfig
     from piehole.transfer.limits import Limits
 
     roots = common.split(args.root) or list(GitConfig(None).many("piehole.root"))

@@ -39,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from piehole.commands import log
     from piehole.deadline import Deadline
-    from piehole.replicate.dry_run import short
+    from piehole.refs import short
 
     local = common.open_local(args)
     status = 0

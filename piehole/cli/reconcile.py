@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _folders(args: argparse.Namespace) -> list[Path]:
-    from piehole.group.config import GitConfig
     from piehole.repository.discovery import repositories
     from piehole.repository.fitness import find_repository
+    from piehole.repository.git_settings import GitConfig
 
     base = Path(args.directory or ".")
     if args.repos:

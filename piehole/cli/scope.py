@@ -26,9 +26,9 @@ def repositories(args: argparse.Namespace) -> list[Path]:
     :raises PieholeError: ``-C`` is no repository, or there is none here and piehole.root is not set
     :raises UsageError: there is no repository with a piehole.group below the roots
     """
-    from piehole.group.config import GitConfig
     from piehole.repository.discovery import repositories as below
     from piehole.repository.fitness import find_repository
+    from piehole.repository.git_settings import GitConfig
 
     roots = common.split(args.root)
     if not roots:

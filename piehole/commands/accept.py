@@ -9,9 +9,9 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import Halted
 from piehole.group import progress, rollback_guard
-from piehole.group.keys import HEAD
 from piehole.group.replica import Local
-from piehole.replicate.dry_run import Survey, direction, short, survey
+from piehole.refs import HEAD, short
+from piehole.replicate.dry_run import Survey, direction, survey
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _EXPLAINED: Final = 500  # moves; what each of more would be takes too long to find out

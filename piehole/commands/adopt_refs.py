@@ -14,8 +14,7 @@ from piehole.group.bulk_write import Change
 from piehole.group.group_state import Readout, live
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Local
-from piehole.push.rules import value_of
-from piehole.refs import is_zero
+from piehole.refs import HEAD, is_zero, value_of
 from piehole.transfer import connectivity
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
@@ -59,7 +58,7 @@ class Adoption:
 
         :raises PieholeError: a ref names an object that is not here
         """
-        wanted = {name: oid for name, oid in bulk_write.local_refs(self._local).items() if name != keys.HEAD}
+        wanted = {name: oid for name, oid in bulk_write.local_refs(self._local).items() if name != HEAD}
         here = connectivity.present(self._local.git_dir, set(wanted.values()))
         broken = [name for name, oid in wanted.items() if oid not in here]
         if broken:
@@ -100,7 +99,7 @@ class Adoption:
                 f"somebody else moved {', '.join(change.name for change in refused[:10])} in the group {self._local.config.group!r} meanwhile. "
                 "Run `piehole install` again to go on."
             )
-        refs = sum(1 for change in wanted if change.name != keys.HEAD)
+        refs = sum(1 for change in wanted if change.name != HEAD)
         self._say(f"adopted {refs} ref{'' if refs == 1 else 's'} of this repository")
         if readout.group is None:
             return
@@ -148,9 +147,7 @@ class Adoption:
 
     def _differing(self, readout: Readout) -> list[Change]:
         return [
-            change
-            for change in bulk_write.changes(readout, bulk_write.local_refs(self._local))
-            if change.name != keys.HEAD
+            change for change in bulk_write.changes(readout, bulk_write.local_refs(self._local)) if change.name != HEAD
         ]
 
     def _held(self, readout: Readout, change: Change) -> str:

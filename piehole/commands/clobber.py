@@ -14,17 +14,15 @@ from typing import Final
 from piehole import git
 from piehole.commands import accept
 from piehole.deadline import Deadline
-from piehole.errors import Halted, PieholeError, UsageError
+from piehole.errors import NO_ACCESS, Halted, PieholeError, UsageError
 from piehole.etcd.model import Compare, Put
-from piehole.group import bulk_write, keys, progress, rollback_guard
+from piehole.group import bulk_write, progress, rollback_guard
 from piehole.group.bulk_write import Change
 from piehole.group.group_state import live
-from piehole.group.keys import decode
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Local
-from piehole.push.rules import NO_ACCESS
-from piehole.refs import is_oid, is_zero
-from piehole.replicate.dry_run import Survey, direction, short, survey
+from piehole.refs import HEAD, PIEHOLE_REFS, decode, is_managed, is_oid, is_ref_name, is_zero, parents, short
+from piehole.replicate.dry_run import Survey, direction, survey
 from piehole.transfer.connectivity import present
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
@@ -70,9 +68,9 @@ def check_request(local: Local, request: Request) -> None:
     :raises UsageError: a name is none that the group could have
     """
     for name in request.refs:
-        if name != keys.HEAD and not (keys.is_ref_name(name) and keys.is_managed(name, local.config.exclude)):
+        if name != HEAD and not (is_ref_name(name) and is_managed(name, local.config.exclude)):
             raise UsageError(
-                f"{name!r} is no managed ref. Give full names, such as refs/heads/main; names below {keys.RESERVED} and those that "
+                f"{name!r} is no managed ref. Give full names, such as refs/heads/main; names below {PIEHOLE_REFS} and those that "
                 "piehole.exclude names are no part of the group."
             )
 
@@ -179,16 +177,13 @@ def _changes(local: Local, seen: Survey, request: Request, mine: dict[str, str])
     absent = [
         name
         for name in candidates
-        if name in entries
-        and keys.is_ref_name(name)
-        and keys.is_managed(name, local.config.exclude)
-        and live(entries[name])
+        if name in entries and is_ref_name(name) and is_managed(name, local.config.exclude) and live(entries[name])
     ]
     named = [name for name in request.refs if name not in mine and name not in absent]
     if request.delete:
         wanted.update(dict.fromkeys(absent, local.repository.zero))
         # Deleted already, or never there: that is what was asked for.
-        return bulk_write.changes(seen.readout, wanted), [name for name in named if name == keys.HEAD]
+        return bulk_write.changes(seen.readout, wanted), [name for name in named if name == HEAD]
     return bulk_write.changes(seen.readout, wanted), [*absent, *named]
 
 
@@ -234,11 +229,11 @@ def _refuse_conflicts(seen: Survey, changes: Collection[Change]) -> None:
     standing_refs -= {change.name for change in changes}
     above: dict[str, str] = {}
     for name in standing_refs:
-        above.update(dict.fromkeys(keys.parents(name), name))
+        above.update(dict.fromkeys(parents(name), name))
     for change in changes:
-        if change.name == keys.HEAD or is_zero(change.after):
+        if change.name == HEAD or is_zero(change.after):
             continue
-        rival = next((name for name in keys.parents(change.name) if name in standing_refs), above.get(change.name))
+        rival = next((name for name in parents(change.name) if name in standing_refs), above.get(change.name))
         if rival is not None:
             raise PieholeError(
                 f"nothing was changed: {change.name} cannot stand beside {rival}, which the group has: one name cannot be both a ref and "
@@ -271,7 +266,7 @@ def _held(value: str) -> str:
 
 
 def _what(local: Local, change: Change, before: str, number: int) -> str:
-    if change.name == keys.HEAD or number >= _EXPLAINED:
+    if change.name == HEAD or number >= _EXPLAINED:
         return ""
     if not before:
         return " (new)"

@@ -15,13 +15,12 @@ from piehole.commands import clobber
 from piehole.commands.clobber import Situation
 from piehole.deadline import Deadline
 from piehole.errors import GitError, PieholeError, UsageError
-from piehole.group import bulk_write, keys
+from piehole.group import bulk_write
 from piehole.group.group_state import live
-from piehole.group.keys import decode
 from piehole.group.replica import Local
 from piehole.group.sites import Member, members
-from piehole.refs import is_oid
-from piehole.replicate.dry_run import Survey, short
+from piehole.refs import HEAD, decode, is_managed, is_oid, short
+from piehole.replicate.dry_run import Survey
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.plan import Value
@@ -60,11 +59,11 @@ def situation(local: Local, request: Request, hold: Hold) -> Situation:
     :raises PieholeError: a site cannot be asked, or two names would conflict
     :raises EtcdError: etcd could not be used
     """
-    if keys.HEAD in request.refs:
+    if HEAD in request.refs:
         raise UsageError("HEAD has no newest value: use `piehole clobber HEAD` at the site that is right.")
     seen = clobber.look(local)
     holdings = _ask(local, request.without)
-    holdings[local.config.site] = {name: oid for name, oid in bulk_write.local_refs(local).items() if name != keys.HEAD}
+    holdings[local.config.site] = {name: oid for name, oid in bulk_write.local_refs(local).items() if name != HEAD}
     names = sorted(request.refs or {name for refs in holdings.values() for name in refs} | set(seen.desired.refs))
     values = {name: _values(seen, holdings, name) for name in names}
     lacking = _fetch(local, seen, {oid for found in values.values() if len(found) > 1 for oid in found}, hold)
@@ -108,7 +107,7 @@ def _ask(local: Local, without: Collection[str]) -> dict[str, Mapping[str, str]]
             return error.stderr or str(error)
         except PieholeError as error:
             return str(error)
-        return {name: oid for name, oid in found.items() if keys.is_managed(name, local.config.exclude)}
+        return {name: oid for name, oid in found.items() if is_managed(name, local.config.exclude)}
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = dict(zip((one.site for one in others), pool.map(ask, others), strict=True))

@@ -12,18 +12,19 @@ from typing import Final
 
 from piehole.commands.adopt_refs import Adoption
 from piehole.deadline import Deadline
-from piehole.errors import Halted, PieholeError, UsageError
+from piehole.errors import WRONG_GROUP, Halted, PieholeError, UsageError
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Compare, Put
 from piehole.fastpath import inflight
+from piehole.git import shared_mode
 from piehole.group import config as configuration
 from piehole.group import keys, progress, rollback_guard
-from piehole.group.config import Config, GitConfig
+from piehole.group.config import Config
 from piehole.group.group_state import Readout
 from piehole.group.records import GroupRecord, PushRecord, SiteRecord
 from piehole.group.replica import Local
-from piehole.push.rules import WRONG_GROUP
 from piehole.repository import fitness, git_settings, hook_files
+from piehole.repository.git_settings import GitConfig
 from piehole.repository.repository import Repository
 from piehole.transfer.urls import parse_url
 
@@ -218,7 +219,7 @@ class Installer:
 
     def _make_folders(self, git_dir: Path, shared: str) -> None:
         """The folder of in-flight records, with the mode that core.sharedRepository asks for: every pusher writes there."""
-        mode = git_settings.shared_mode(shared)
+        mode = shared_mode(shared)
         for folder in (git_dir / "piehole", git_dir / inflight.FOLDER):
             folder.mkdir(exist_ok=True)
             # What lies beside the records is the owner's alone to write.

@@ -17,14 +17,13 @@ from dataclasses import replace
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import Halted, PieholeError
+from piehole.errors import WRONG_GROUP, Halted, PieholeError
 from piehole.etcd.model import Compare, KeyValue, Put
 from piehole.group import bulk_write, keys, rollback_guard
 from piehole.group.bulk_write import Change
-from piehole.group.keys import decode
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Local
-from piehole.push.rules import WRONG_GROUP
+from piehole.refs import HEAD, decode
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 
@@ -117,4 +116,4 @@ def _copy(local: Local, name: str, identity: str, pusher: str) -> int:
     guard = Compare(new.keyspace.group(name), mod_revision=target.group.mod_revision if target.group else 0)
     if bulk_write.write(new, lacking, pusher, kind="renamed", guards=[guard]):
         raise PieholeError(f"somebody else writes to the group {name!r}. Run `piehole rename` again to go on.")
-    return sum(1 for one, value in wanted.items() if one != keys.HEAD and value.strip("0\n"))
+    return sum(1 for one, value in wanted.items() if one != HEAD and value.strip("0\n"))

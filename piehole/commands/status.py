@@ -12,9 +12,12 @@ from typing import Any, Final
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
+from piehole.fastpath.controller_socket import controller_says
 from piehole.group.replica import Local
 from piehole.group.sites import Member, members, push_at, ref_revisions
-from piehole.replicate.dry_run import Survey, controller_says, old_locks, short, survey
+from piehole.refs import short
+from piehole.replicate.dry_run import Survey, survey
+from piehole.repository.stale_locks import old_locks
 from piehole.transfer import connectivity
 
 FORMAT: Final = 1
@@ -147,7 +150,7 @@ def status(local: Local, patience: float) -> Status:
 
 def _controller(git_dir: Path) -> list[str] | None:
     try:
-        return controller_says(git_dir)
+        return controller_says(str(git_dir))
     except controller_socket.NobodyHome:
         return None
 

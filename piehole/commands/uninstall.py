@@ -12,10 +12,11 @@ from piehole import git
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, PieholeError, UsageError
 from piehole.fastpath import controller_socket
-from piehole.group import keys, sites
-from piehole.group.config import GitConfig
+from piehole.group import sites
 from piehole.group.replica import Local
+from piehole.refs import KEPT_REFS
 from piehole.repository import hook_files
+from piehole.repository.git_settings import GitConfig
 from piehole.repository.repository import Repository
 
 _PATIENCE: Final = 5.0  # seconds for etcd, which is not needed
@@ -59,8 +60,8 @@ def uninstall(
         _wait_until_let_go(git_dir)
         shutil.rmtree(git_dir / "piehole")
         say(f"removed {git_dir / 'piehole'}")
-    kept = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(refname)", keys.KEPT]).stdout)
-    say(f"refs stay as they are{f', {len(kept)} kept tips below {keys.KEPT} too' if kept else ''}")
+    kept = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(refname)", KEPT_REFS]).stdout)
+    say(f"refs stay as they are{f', {len(kept)} kept tips below {KEPT_REFS} too' if kept else ''}")
 
 
 def _wait_until_let_go(git_dir: Path) -> None:

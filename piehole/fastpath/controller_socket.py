@@ -171,3 +171,11 @@ def ask(git_dir: str, question: list[str]) -> list[str]:
         return connection.ask(question)
     finally:
         connection.close()
+
+
+def controller_says(git_dir: str) -> list[str]:
+    """What the controller that serves this repository tells of it, ``WORD REST`` each; nothing where all is well.
+
+    :raises NobodyHome: none answers
+    """
+    return ask(git_dir, ["status", f"repository {git_dir}"])[1:]

@@ -12,11 +12,10 @@ from piehole.errors import EtcdRefused
 from piehole.etcd.model import Compare, Put, Range, TxnResult
 from piehole.group import keys
 from piehole.group.group_state import Readout, live
-from piehole.group.keys import encode
 from piehole.group.progress import now
 from piehole.group.records import PushRecord
 from piehole.group.replica import Local
-from piehole.refs import is_zero
+from piehole.refs import HEAD, encode, is_managed, is_zero, parents
 
 # Compares (and puts) in one transaction; the second where etcd has its default --max-txn-ops (128).
 _SIZES: Final = (4000, 120)
@@ -133,12 +132,12 @@ def beside(local: Local, readout: Readout, changes: Sequence[Change]) -> list[Ch
     guarded: list[Change] = []
     above: dict[str, Compare] = {}  # (most of 100,000 refs lie below the same few names)
     for change in sorted(changes, key=lambda one: encode(one.name)):
-        creates = change.name != keys.HEAD and not is_zero(change.after) and not live(readout.entries.get(change.name))
+        creates = change.name != HEAD and not is_zero(change.after) and not live(readout.entries.get(change.name))
         guards: list[Compare] = []
         if creates:
             key = k.ref(group, change.name)
             guards.append(Compare(key, key + b"0", "<", readout.revision + 1))
-            for name in keys.parents(change.name):
+            for name in parents(change.name):
                 if name not in above:
                     above[name] = Compare(k.ref(group, name), mod_revision=readout.mod(name))
                 guards.append(above[name])
@@ -159,7 +158,7 @@ def changes(readout: Readout, wanted: Mapping[str, str]) -> list[Change]:
 def local_refs(local: Local) -> dict[str, str]:
     """This repository's managed refs, and HEAD as ``ref: …``, as the consensus would hold them."""
     observed = local.repository.observe()
-    wanted = {ref: oid for ref, oid in observed.refs.items() if keys.is_managed(ref, local.config.exclude)}
+    wanted = {ref: oid for ref, oid in observed.refs.items() if is_managed(ref, local.config.exclude)}
     if observed.head:
-        wanted[keys.HEAD] = f"ref: {observed.head}"
+        wanted[HEAD] = f"ref: {observed.head}"
     return wanted

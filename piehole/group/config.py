@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from piehole import git
 from piehole.errors import UsageError
 from piehole.etcd.endpoint import Credentials
 from piehole.group import keys
+from piehole.repository.git_settings import GitConfig
 
 # Settings from a command line, by the variable's lower-case name.
 Overrides: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -43,43 +42,6 @@ class Config:
     @property
     def keyspace(self) -> keys.Keyspace:
         return keys.Keyspace(self.prefix)
-
-
-class GitConfig:
-    """All of git's configuration as one repository (or the machine) sees it, read by one git process."""
-
-    def __init__(self, git_dir: str | os.PathLike[str] | None) -> None:
-        """
-        :raises GitError: git cannot read its configuration
-        """
-        listed = git.run(git_dir, ["config", "--list", "--show-scope", "--null"]).stdout
-        fields = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
-        self._values: dict[str, list[tuple[str, str]]] = {}
-        for scope, entry in zip(fields[::2], fields[1::2], strict=True):
-            name, separator, value = entry.partition("\n")
-            self._values.setdefault(name, []).append((scope, value if separator else "true"))
-
-    def one(self, name: str, default: str = "") -> str:
-        """The value that counts: the last one, as git itself has it. Names are lower-case."""
-        found = self._values.get(name)
-        return found[-1][1] if found else default
-
-    def many(self, name: str) -> tuple[str, ...]:
-        """All values of the narrowest scope that sets it: a repository's list replaces the server's. Commas separate, too."""
-        return tuple(part.strip() for value in self.narrowest(name) for part in value.split(",") if part.strip())
-
-    def narrowest(self, name: str) -> tuple[str, ...]:
-        """Like :meth:`many`, for values that may hold commas themselves, as ref names do."""
-        found = self._values.get(name, [])
-        return tuple(value for scope, value in found if scope == found[-1][0])
-
-    def every(self, name: str) -> tuple[str, ...]:
-        """All values of all scopes, as git itself has it for lists such as transfer.hideRefs."""
-        return tuple(value for _, value in self._values.get(name, []))
-
-    def local(self, name: str) -> str:
-        """The value that the repository itself sets, or ``""``."""
-        return next((value for scope, value in reversed(self._values.get(name, [])) if scope == "local"), "")
 
 
 def seconds(name: str, text: str) -> float:

@@ -13,7 +13,7 @@ from functools import cached_property
 from piehole.etcd.model import KeyValue, Range, Snapshot
 from piehole.group import keys
 from piehole.group.keys import Keyspace
-from piehole.push.rules import Command
+from piehole.refs import Command, parents
 
 
 def live(kv: KeyValue | None) -> bool:
@@ -51,7 +51,7 @@ class Readout:
 
     def conflict(self, ref: str) -> str | None:
         """A live ref that cannot stand beside ``ref``: one above its name, or one below it."""
-        for name in keys.parents(ref):
+        for name in parents(ref):
             if live(self.entries.get(name)):
                 return name
         below = f"{ref}/"
@@ -92,7 +92,7 @@ class Question:
             if command.creates:
                 # [REF, REF0) holds the ref and all names below it ('0' follows '/'), and few others.
                 ranges.append(Range(key, key + b"0"))
-                singles.update(keys.parents(command.ref))
+                singles.update(parents(command.ref))
             else:
                 singles.add(command.ref)
         return ranges + [Range(k.ref(group, name)) for name in sorted(singles)]

@@ -6,31 +6,17 @@ its bytes (surrogateescape), since git allows any of them.
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from piehole.errors import UsageError
+from piehole.refs import HEAD, decode, encode
 
 PUSH: Final = "@push"
 FENCE: Final = "@fence"
-HEAD: Final = "HEAD"
-RESERVED: Final = "refs/piehole/"
-KEPT: Final = "refs/piehole/kept/"
 DEFAULT_PREFIX: Final = "/piehole"
 
 _SITE: Final = re.compile(r"[A-Za-z0-9._-]+")
-# git-check-ref-format(1), except that the name must lie below refs/ and hold no bytes etcd's JSON cannot carry as text.
-_REF_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\.$|/$")
-
-
-def encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def decode(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 def check_group(name: str) -> str:
@@ -59,33 +45,12 @@ def check_site(name: str) -> str:
     return name
 
 
-def is_ref_name(name: str) -> bool:
-    """Whether git would take this as the full name of a ref below ``refs/`` (git-check-ref-format)."""
-    return name.startswith("refs/") and name.count("/") >= 1 and not _REF_FORBIDDEN.search(name)
-
-
-def is_managed(name: str, exclude: Sequence[str]) -> bool:
-    """Whether the consensus decides about this ref: below ``refs/``, not piehole's own, not excluded by the site.
-
-    :param exclude: globs over full ref names, as in ``piehole.exclude``
-    """
-    if not name.startswith("refs/") or name.startswith(RESERVED):
-        return False
-    return not any(fnmatch.fnmatchcase(name, pattern) for pattern in exclude)
-
-
 def name_below(start: bytes, key: bytes) -> str | None:
     """The name that a key has in the group whose keys begin with ``start``; None for a key of another, such as a nested group's."""
     if not key.startswith(start):
         return None
     name = decode(key[len(start) :])
     return name if name.startswith(("refs/", "@")) or name.partition("/")[0] in ("refs", HEAD) else None
-
-
-def parents(ref: str) -> list[str]:
-    """The names that must not be refs for this one to exist: ``refs/heads/a/b`` -> ``refs/heads/a``, ``refs/heads``."""
-    parts = ref.split("/")
-    return ["/".join(parts[:n]) for n in range(len(parts) - 1, 1, -1)]
 
 
 class Keyspace:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from piehole.errors import PieholeError
-from piehole.group.keys import encode
+from piehole.refs import encode
 
 FORMAT: Final = 1
 _LARGEST: Final = 64 * 1024  # bytes; a record is a few hundred

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from piehole.fastpath.failpoints import Step, reached
-from piehole.group.keys import decode
+from piehole.refs import decode
 
 FILE: Final = "piehole/log"
 _VALUE: Final = 1024  # bytes; an oid has 64

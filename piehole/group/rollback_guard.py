@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from piehole.errors import Halted, PieholeError
+from piehole.errors import WENT_BACK, WRONG_GROUP, Halted, PieholeError
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.config import Config
 from piehole.group.group_state import Readout
 from piehole.group.records import GroupRecord, Progress, RecordError, SiteRecord
-from piehole.push.rules import WENT_BACK, WRONG_GROUP
 
 _FILE: Final = "piehole/state.json"
 _ADVICE: Final = (

@@ -19,8 +19,7 @@ from piehole.group.group_state import live
 from piehole.group.progress import now
 from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
 from piehole.group.replica import Local
-from piehole.push.rules import value_of
-from piehole.refs import is_zero
+from piehole.refs import is_ref_name, is_zero, value_of
 
 # Keys in one transaction; the second where etcd has its default --max-txn-ops (128).
 _SIZES: Final = (4000, 120)
@@ -86,7 +85,7 @@ def tombstones(entries: Mapping[str, KeyValue], object_format: str, passed: int)
         (name, kv.mod_revision)
         for name, kv in entries.items()
         # (The cheapest question first: most keys hold an oid, and a group may have 100,000 of them.)
-        if kv.mod_revision <= passed and not live(kv) and keys.is_ref_name(name) and _is_tombstone(kv, object_format)
+        if kv.mod_revision <= passed and not live(kv) and is_ref_name(name) and _is_tombstone(kv, object_format)
     ]
 
 

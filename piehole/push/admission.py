@@ -13,16 +13,15 @@ from time import monotonic
 from typing import Final, Protocol
 
 from piehole.deadline import Deadline
-from piehole.errors import EtcdError, EtcdRefused, Halted, NoAccess
+from piehole.errors import NO_ACCESS, NO_QUORUM, RESERVED, STALE, TOO_MANY, EtcdError, EtcdRefused, Halted, NoAccess
 from piehole.fastpath.failpoints import Step, reached
-from piehole.group import keys
 from piehole.group.config import Config
 from piehole.group.group_state import Readout
 from piehole.group.records import PushRecord
 from piehole.push import rules
-from piehole.push.rules import Accept, Command, Refuse
+from piehole.push.rules import Accept, Refuse
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
-from piehole.refs import is_zero
+from piehole.refs import Command, is_managed, is_zero
 from piehole.repository.repository import Repository
 
 _RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
@@ -70,19 +69,19 @@ def refusal(error: EtcdError) -> Refuse:
     """What a pusher is told when etcd could not be used and nothing was sent."""
     if isinstance(error, EtcdRefused) and error.too_many:
         return Refuse(
-            rules.TOO_MANY,
+            TOO_MANY,
             "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
             "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
         )
     if isinstance(error, NoAccess):
         return Refuse(
-            rules.NO_ACCESS,
+            NO_ACCESS,
             f"{error}, and no running controller asks for it, so nothing changed; reading still works. "
             "Have the administrator start `piehole controller` at this site.",
         )
     if isinstance(error, EtcdRefused):
-        return Refuse(rules.NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
-    return Refuse(rules.NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")
+        return Refuse(NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
+    return Refuse(NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")
 
 
 class Admission:
@@ -100,7 +99,7 @@ class Admission:
         refused = self._out_of_bounds(command)
         if refused:
             return refused
-        if not keys.is_managed(command.ref, self._config.exclude):
+        if not is_managed(command.ref, self._config.exclude):
             return Free()
         refused = self._broken_deletion(command)
         if refused:
@@ -119,7 +118,7 @@ class Admission:
         None: that is not enough, or it would be a refusal.
         """
         bounded = [command for command in commands if self._out_of_bounds(command) is None]
-        managed = [command for command in bounded if keys.is_managed(command.ref, self._config.exclude)]
+        managed = [command for command in bounded if is_managed(command.ref, self._config.exclude)]
         deleted = [command.old for command in managed if command.deletes and not command.creates]
         here = self._repository.kinds(deleted) if deleted else {}
         sound = [command for command in managed if not command.deletes or command.old in here]
@@ -217,7 +216,7 @@ class Admission:
         if not refusals and deadline.remaining() < LEAST:
             refs = ", ".join(command.ref for command in commands[:3])
             return Refuse(
-                rules.STALE,
+                STALE,
                 f"{refs} could not be moved in time: other changes came first, or etcd was too slow. Nothing changed; push again.",
             )
         return refusals[0] if refusals else Again(bases)
@@ -246,13 +245,11 @@ class Admission:
         whose objects went somewhere else (``GIT_OBJECT_DIRECTORY``) gets as far as this: the group would name what nobody has.
         """
         for move in moves:
-            if not keys.is_managed(move.ref, self._config.exclude):
-                return Refuse(
-                    rules.RESERVED, f"{move.ref} is no ref of the group at this site, so none of it is proposed."
-                )
+            if not is_managed(move.ref, self._config.exclude):
+                return Refuse(RESERVED, f"{move.ref} is no ref of the group at this site, so none of it is proposed.")
             if not move.deletes and move.new not in kinds:
                 return Refuse(
-                    rules.NO_ACCESS,
+                    NO_ACCESS,
                     f"{move.ref} would name {move.new}, which is not among the objects of this repository. Nothing changed; push again.",
                 )
         return None
@@ -267,12 +264,12 @@ class Admission:
             if is_zero(here):
                 return None
             return Refuse(
-                rules.STALE, f"{command.ref} is at {here} here, and this push knew nothing of it. Pull and push again."
+                STALE, f"{command.ref} is at {here} here, and this push knew nothing of it. Pull and push again."
             )
         if self._repository.kinds([command.old]):
             return None
         return Refuse(
-            rules.STALE,
+            STALE,
             f"{command.ref} is at {command.old}, which this repository does not have. Run `piehole check` at this site; "
             f"`piehole clobber --delete {command.ref}` deletes it in the group.",
         )

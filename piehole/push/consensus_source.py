@@ -10,7 +10,7 @@ from piehole.errors import Halted, PieholeError
 from piehole.group import progress, rollback_guard
 from piehole.group.group_state import Readout
 from piehole.group.replica import Local
-from piehole.push.rules import Command
+from piehole.refs import Command
 
 _LOOK_EVERY = 0.03  # seconds
 

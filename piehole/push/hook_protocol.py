@@ -25,14 +25,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from piehole.deadline import Deadline
-from piehole.errors import PieholeError
+from piehole.errors import UNKNOWN, PieholeError
 from piehole.fastpath import processes
-from piehole.group import keys
-from piehole.push import rules
 from piehole.push.admission import LEAST, Admission, Again, Free, Pusher
-from piehole.push.rules import Command, Refuse
+from piehole.push.rules import Refuse
 from piehole.push.swap import Accepted, Basis, Unknown
-from piehole.refs import LENGTHS, is_oid
+from piehole.refs import LENGTHS, Command, is_oid, is_ref_name
 
 
 class Malformed(PieholeError):
@@ -71,7 +69,7 @@ class Question:
             repository = single["repository"]
         except (KeyError, ValueError, IndexError) as error:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand: {error}") from error
-        sound = all(keys.is_ref_name(command.ref) and _oids(command) for command in commands)
+        sound = all(is_ref_name(command.ref) and _oids(command) for command in commands)
         if kind not in ("admit", "propose", "foresee") or not commands or not sound or not 0 <= waited < 1e6:
             raise Malformed(f"a hook asked {lines[:1]!r}, which this version does not understand.")
         hook, pusher = single.get("hook", ""), single.get("pusher", "")
@@ -119,11 +117,7 @@ def answer(
         return ["again", *(f"basis {ref} {basis.dump()}" for ref, basis in outcome.bases.items())]
     if isinstance(outcome, Unknown):
         news = ", ".join(command.new for command in question.commands[:3])
-        return [
-            _refusal(
-                Refuse(rules.UNKNOWN, f"the group may still take {news}; look before pushing again. {outcome.why}")
-            )
-        ]
+        return [_refusal(Refuse(UNKNOWN, f"the group may still take {news}; look before pushing again. {outcome.why}"))]
     return [_refusal(outcome)]
 
 

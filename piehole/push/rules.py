@@ -7,39 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
-from piehole.group import keys
-from piehole.refs import is_oid, is_zero, zero
-
-STALE: Final = "stale"
-NO_QUORUM: Final = "no-quorum"
-WRONG_GROUP: Final = "wrong-group"
-WENT_BACK: Final = "went-back"
-LOCKED: Final = "locked"
-UNADOPTED: Final = "unadopted"
-RESERVED: Final = "reserved"
-TOO_MANY: Final = "too-many"
-CONFLICT: Final = "conflict"
-NO_ACCESS: Final = "no-access"
-UNKNOWN: Final = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """``ref`` shall move from ``old`` to ``new``, in a push or in this repository; the zero oid stands for "no ref"."""
-
-    ref: str
-    old: str
-    new: str
-
-    @property
-    def creates(self) -> bool:
-        return is_zero(self.old)
-
-    @property
-    def deletes(self) -> bool:
-        return is_zero(self.new)
+from piehole.errors import CONFLICT, LOCKED, RESERVED, STALE, UNADOPTED
+from piehole.refs import PIEHOLE_REFS, Command, is_zero, shown, value_of, zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +29,6 @@ class Refuse:
 
 
 Verdict = Accept | Refuse
-
-
-def value_of(raw: bytes | None, object_format: str) -> str | None:
-    """The consensus value as an oid: None where the key is absent; a trailing newline is forgiven.
-
-    :raises ValueError: the value is no oid of this format (an administrator locked the ref, or a slip)
-    """
-    if raw is None:
-        return None
-    text = raw.decode("utf-8", "replace").removesuffix("\n")
-    if not is_oid(text, object_format):
-        raise ValueError(text)
-    return text
-
-
-def shown(oid: str) -> str:
-    return "nothing" if is_zero(oid) else oid
 
 
 def judge(
@@ -139,9 +92,9 @@ def out_of_bounds(ref: str, *, symbolic: bool, namespace: str) -> Refuse | None:
             RESERVED,
             f"this push uses the namespace {namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others. Push without it.",
         )
-    if ref.startswith(keys.RESERVED):
+    if ref.startswith(PIEHOLE_REFS):
         return Refuse(
-            RESERVED, f"{ref} cannot be pushed: names below {keys.RESERVED} are piehole's own. Choose another name."
+            RESERVED, f"{ref} cannot be pushed: names below {PIEHOLE_REFS} are piehole's own. Choose another name."
         )
     if symbolic:
         return Refuse(RESERVED, f"{ref} is a symbolic ref in this repository. Push to the ref that it points to.")

@@ -21,9 +21,9 @@ from piehole.etcd.model import Compare, KeyValue, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
 from piehole.group.group_state import Question, Readout
-from piehole.group.keys import Keyspace, encode
+from piehole.group.keys import Keyspace
 from piehole.group.records import PushRecord, RecordError
-from piehole.push.rules import Command
+from piehole.refs import Command, encode, parents
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Basis:
             group=readout.group.mod_revision if readout.group else 0,
             site=readout.site.mod_revision if readout.site else 0,
             fence=readout.mod(keys.FENCE),
-            parents=tuple((name, readout.mod(name)) for name in keys.parents(command.ref)) if command.creates else (),
+            parents=tuple((name, readout.mod(name)) for name in parents(command.ref)) if command.creates else (),
             writes=writes,
         )
 
@@ -81,7 +81,7 @@ class Basis:
         if not isinstance(fields, list) or len(fields) != 7 or not isinstance(fields[5], list):
             raise ValueError(text)
         revision, mod, group, site, fence, mods, writes = fields
-        names = keys.parents(ref)[: len(mods)]
+        names = parents(ref)[: len(mods)]
         numbers = (revision, mod, group, site, fence, *mods)
         if not all(isinstance(number, int) for number in numbers) or len(names) != len(mods):
             raise ValueError(text)

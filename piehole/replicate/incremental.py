@@ -17,8 +17,7 @@ from piehole.group import keys
 from piehole.group.config import Config
 from piehole.group.group_state import Readout
 from piehole.group.records import PushRecord, RecordError
-from piehole.push.rules import value_of
-from piehole.refs import zero
+from piehole.refs import HEAD, is_ref_name, value_of, zero
 from piehole.replicate.plan import Desired, desired_state
 from piehole.repository.repository import Observed, Repository
 
@@ -60,14 +59,14 @@ Changed = Mapping[str, KeyValue | None] | None
 
 def names(settled: Settled, changed: Changed) -> list[str] | None:
     """The names to look at; None where everything must be looked at."""
-    if not changed or len(changed) > FEW or keys.HEAD in changed or not changed.keys().isdisjoint(settled.locked):
+    if not changed or len(changed) > FEW or HEAD in changed or not changed.keys().isdisjoint(settled.locked):
         return None
     return list(changed)
 
 
 def look(repository: Repository, refs: list[str]) -> Mapping[str, str | None]:
     """What the files of these refs say."""
-    return {ref: repository.peek(ref) if keys.is_ref_name(ref) else None for ref in refs}
+    return {ref: repository.peek(ref) if is_ref_name(ref) else None for ref in refs}
 
 
 def changes(

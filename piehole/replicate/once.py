@@ -14,7 +14,7 @@ from piehole.group import rollback_guard
 from piehole.group.group_state import Readout
 from piehole.group.replica import Local
 from piehole.group.tombstones import reap
-from piehole.push.rules import Command
+from piehole.refs import Command
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.reconcile import Reconciler, Report

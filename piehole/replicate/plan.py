@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from piehole.etcd.model import KeyValue
 from piehole.group import keys
-from piehole.push.rules import Command, value_of
-from piehole.refs import is_zero, zero
+from piehole.refs import HEAD, PIEHOLE_REFS, Command, decode, is_managed, is_ref_name, is_zero, parents, value_of, zero
 from piehole.repository.repository import Observed
 
 
@@ -66,15 +65,15 @@ def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: 
         if name in (keys.PUSH, keys.FENCE):
             continue
         newest = max(newest, kv.mod_revision)
-        if name == keys.HEAD:
-            target = keys.decode(kv.value.removesuffix(b"\n")).removeprefix("ref: ")
-            if kv.value.startswith(b"ref: ") and keys.is_ref_name(target):
+        if name == HEAD:
+            target = decode(kv.value.removesuffix(b"\n")).removeprefix("ref: ")
+            if kv.value.startswith(b"ref: ") and is_ref_name(target):
                 head = target
             else:
                 locked[name] = f"the group's HEAD is {kv.value[:60]!r}, which is not 'ref: refs/heads/…'"
-        elif not keys.is_ref_name(name) or name.startswith(keys.RESERVED):
+        elif not is_ref_name(name) or name.startswith(PIEHOLE_REFS):
             locked[name] = "this key can be no ref of the group"
-        elif keys.is_managed(name, exclude):
+        elif is_managed(name, exclude):
             try:
                 oid = value_of(kv.value, object_format)
             except ValueError as error:
@@ -123,7 +122,7 @@ def plan(
     unadopted = [
         ref
         for ref in observed.refs
-        if ref not in desired.refs and ref not in desired.locked and keys.is_managed(ref, exclude)
+        if ref not in desired.refs and ref not in desired.locked and is_managed(ref, exclude)
     ]
     opinions = set(moves)
     room = _room(moves, observed, {*unadopted, *(losers.keys() & observed.refs.keys())}, stuck)
@@ -175,7 +174,7 @@ def _losers(desired: Desired) -> dict[str, str]:
         return {}
     losers: dict[str, str] = {}
     winners: set[str] = set()
-    involved = [ref for ref in live if ref in above or any(parent in above for parent in keys.parents(ref))]
+    involved = [ref for ref in live if ref in above or any(parent in above for parent in parents(ref))]
     for ref in sorted(involved, key=lambda name: (live[name].create_revision, name)):
         rival = next((w for w in winners if w.startswith(f"{ref}/") or ref.startswith(f"{w}/")), None)
         if rival is None:
@@ -197,7 +196,7 @@ def _room(
     names = {*observed.refs, *observed.symbolic}
     # (Most often nothing is in the way, which looking at the folders tells quickly.)
     above = new & _folders(names) if new else set()
-    below = [name for name in names if any(parent in above for parent in keys.parents(name))] if above else []
+    below = [name for name in names if any(parent in above for parent in parents(name))] if above else []
     room: dict[str, set[str]] = {}
     for blocker in sorted((_folders(new) & names) | set(below)):
         for ref in _conflicting(blocker, new):
@@ -217,5 +216,5 @@ def _room(
 
 def _conflicting(name: str, others: Collection[str]) -> list[str]:
     """Those of the others that cannot stand beside ``name``."""
-    above = [parent for parent in keys.parents(name) if parent in others]
+    above = [parent for parent in parents(name) if parent in others]
     return above or [ref for ref in others if ref.startswith(f"{name}/")]

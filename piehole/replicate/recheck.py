@@ -11,14 +11,13 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import Halted
+from piehole.errors import WENT_BACK, Halted
 from piehole.fastpath import inflight
-from piehole.group import keys, rollback_guard
+from piehole.group import rollback_guard
 from piehole.group.config import Config
 from piehole.group.group_state import Readout
 from piehole.group.replica import Local
-from piehole.push.rules import WENT_BACK, Command
-from piehole.refs import is_zero
+from piehole.refs import Command, decode, encode, is_zero
 from piehole.replicate.plan import Desired, Plan, desired_state
 
 # Up to so many refs are read one by one.
@@ -105,8 +104,8 @@ class Confirmation:
         has gone on from there, else there would be a key again, and a newer one.
         """
         deadline = Deadline(min(_SECONDS + len(refs) / 1000, _LONGEST))
-        names = sorted(keys.encode(ref) for ref in refs)
-        first, last = (self._local.keyspace.ref(self._local.config.group, keys.decode(names[n])) for n in (0, -1))
+        names = sorted(encode(ref) for ref in refs)
+        first, last = (self._local.keyspace.ref(self._local.config.group, decode(names[n])) for n in (0, -1))
         changed = self._local.etcd.range(first, last + b"\0", min_mod_revision=self._seen + 1, deadline=deadline)
         self._read([], deadline)  # whether it is the group still
         config = self._local.config

@@ -25,10 +25,9 @@ from piehole.deadline import Deadline
 from piehole.errors import GitError
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.group import keys
 from piehole.group.group_state import Readout
 from piehole.group.replica import Local
-from piehole.push.rules import Command
+from piehole.refs import HEAD, Command
 from piehole.replicate import incremental, recheck
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.incremental import Changed, Settled
@@ -233,14 +232,14 @@ class Reconciler:
         """
         deadline = Deadline(self._patience)
         # A move is never to "nothing" and back, so these commands only say which keys to read.
-        commands = [Command(ref, "?", "?") for ref in (*refs, keys.HEAD)]
+        commands = [Command(ref, "?", "?") for ref in (*refs, HEAD)]
         whole = len(refs) > recheck.FEW
         readout = self._local.swapper.list_group(deadline) if whole else self._local.swapper.read(commands, deadline)
         recheck.check(readout, seen, self._local.config)
         fresh = self._desired(readout)
         if whole:
             return fresh
-        asked = {*refs, keys.HEAD}
+        asked = {*refs, HEAD}
         return Desired(
             {ref: value for ref, value in desired.refs.items() if ref not in asked} | dict(fresh.refs),
             {ref: value for ref, value in desired.locked.items() if ref not in asked} | dict(fresh.locked),
@@ -329,11 +328,11 @@ class Reconciler:
                 self._local.repository.set_head(target)
                 reached(Step.HEAD_SET)
         except GitError as error:
-            age = self._local.repository.lock_age(keys.HEAD)
+            age = self._local.repository.lock_age(HEAD)
             if age is not None and abs(age) < _BRIEF:
-                deferred.add(keys.HEAD)
+                deferred.add(HEAD)
             else:
-                stuck[keys.HEAD] = f"git could not point it to {target}: {error.stderr or error}"
+                stuck[HEAD] = f"git could not point it to {target}: {error.stderr or error}"
             return ""
         return target
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError, PieholeError
-from piehole.group.config import GitConfig
+from piehole.repository.git_settings import GitConfig
 
 OLDEST_GIT: Final = (2, 36)  # core.fsync; the hook reference-transaction itself came with 2.28
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from piehole import git
-from piehole.group import keys
-from piehole.group.config import GitConfig
+from piehole.refs import KEPT_REFS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ SETTINGS: Final = (
         "a large pack answers the peers in 3 ms instead of 8; git's default since 2.41",
     ),
     Setting("uploadpack.allowAnySHA1InWant", "true", "peers ask for exactly the object that the consensus names"),
-    Setting(f"gc.{keys.KEPT}*.reflogExpire", "never", "the reflogs of kept tips say since when they are kept"),
-    Setting(f"gc.{keys.KEPT}*.reflogExpireUnreachable", "never", "as above"),
+    Setting(f"gc.{KEPT_REFS}*.reflogExpire", "never", "the reflogs of kept tips say since when they are kept"),
+    Setting(f"gc.{KEPT_REFS}*.reflogExpireUnreachable", "never", "as above"),
     Setting(
-        "transfer.hideRefs", keys.KEPT.rstrip("/"), "kept tips are piehole's own and not shown to clients", several=True
+        "transfer.hideRefs", KEPT_REFS.rstrip("/"), "kept tips are piehole's own and not shown to clients", several=True
     ),
 )
 
@@ -46,20 +46,6 @@ def _canonical(name: str) -> str:
     section, _, variable = name.rpartition(".")
     head, dot, subsection = section.partition(".")
     return f"{head.lower()}{dot}{subsection}.{variable.lower()}"
-
-
-def shared_mode(shared: str) -> int:
-    """The mode of a folder that everybody writes who may push, for a value of core.sharedRepository (git-config(1))."""
-    if shared in ("group", "true", "1"):
-        return 0o2770
-    if shared in ("all", "world", "everybody", "2"):
-        return 0o2777
-    try:
-        bits = int(shared, 8) & 0o666 if shared.startswith("0") else 0
-    except ValueError:
-        bits = 0
-    # Who may read and write files may enter the folder; for the group's sake new files get the folder's group.
-    return 0o700 | bits | (bits & 0o444) >> 2 | (0o2000 if bits & 0o060 else 0)
 
 
 def missing(git_dir: Path) -> list[Setting]:
@@ -92,3 +78,40 @@ def write(git_dir: Path, name: str, values: Iterable[str]) -> None:
     git.run(git_dir, ["config", "--local", "--unset-all", f"piehole.{name}"], ok=(0, 5))
     for value in values:
         git.run(git_dir, ["config", "--local", "--add", f"piehole.{name}", value])
+
+
+class GitConfig:
+    """All of git's configuration as one repository (or the machine) sees it, read by one git process."""
+
+    def __init__(self, git_dir: str | os.PathLike[str] | None) -> None:
+        """
+        :raises GitError: git cannot read its configuration
+        """
+        listed = git.run(git_dir, ["config", "--list", "--show-scope", "--null"]).stdout
+        fields = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
+        self._values: dict[str, list[tuple[str, str]]] = {}
+        for scope, entry in zip(fields[::2], fields[1::2], strict=True):
+            name, separator, value = entry.partition("\n")
+            self._values.setdefault(name, []).append((scope, value if separator else "true"))
+
+    def one(self, name: str, default: str = "") -> str:
+        """The value that counts: the last one, as git itself has it. Names are lower-case."""
+        found = self._values.get(name)
+        return found[-1][1] if found else default
+
+    def many(self, name: str) -> tuple[str, ...]:
+        """All values of the narrowest scope that sets it: a repository's list replaces the server's. Commas separate, too."""
+        return tuple(part.strip() for value in self.narrowest(name) for part in value.split(",") if part.strip())
+
+    def narrowest(self, name: str) -> tuple[str, ...]:
+        """Like :meth:`many`, for values that may hold commas themselves, as ref names do."""
+        found = self._values.get(name, [])
+        return tuple(value for scope, value in found if scope == found[-1][0])
+
+    def every(self, name: str) -> tuple[str, ...]:
+        """All values of all scopes, as git itself has it for lists such as transfer.hideRefs."""
+        return tuple(value for _, value in self._values.get(name, []))
+
+    def local(self, name: str) -> str:
+        """The value that the repository itself sets, or ``""``."""
+        return next((value for scope, value in reversed(self._values.get(name, [])) if scope == "local"), "")

@@ -16,12 +16,12 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError
-from piehole.group import keys
+from piehole.refs import PIEHOLE_REFS, encode
 from piehole.transfer.quarantine import Quarantine, sync
 
 _NAME: Final = "packed-refs"
 # To delete a ref, git locks the packed refs before it says that it is prepared, even where there is no such ref.
-UNUSED: Final = f"{keys.RESERVED}packing"
+UNUSED: Final = f"{PIEHOLE_REFS}packing"
 
 
 _EMPTY: Final = 4096  # bytes; where no ref is packed any more, git leaves a header of some fifty
@@ -111,7 +111,7 @@ class PackedRefs:
             extra_env={"GIT_DEFAULT_REF_FORMAT": "files"},
         )  # fmt: skip
         try:
-            self._made.write_bytes(b"".join(keys.encode(f"{oid} {ref}\n") for ref, oid in self._refs.items()))
+            self._made.write_bytes(b"".join(encode(f"{oid} {ref}\n") for ref, oid in self._refs.items()))
         except OSError as error:
             raise GitError(f"{self._made} cannot be written: {error.strerror}") from error
         # Git sorts them, and notes what tags point to, for which it needs the objects.

@@ -12,9 +12,7 @@ from typing import Final
 from piehole.errors import GitError, GitSilent
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.group import keys
-from piehole.push.rules import Command
-from piehole.refs import zero
+from piehole.refs import Command, encode, parents, zero
 from piehole.repository.ref_transaction import RefTransaction
 
 # piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
@@ -86,7 +84,7 @@ class Mover:
         """All of these moves in one transaction, or none: the refs that are no longer wanted."""
         transaction, self._begun = self._begun or begin(self._git_dir, message, len(moves)), None
         with self._noted(transaction, moves), transaction:
-            transaction.prepare(keys.encode(commands([_line(move, self._zero) for move in moves])))
+            transaction.prepare(encode(commands([_line(move, self._zero) for move in moves])))
             declined = frozenset(move.ref for move in moves).difference(confirm(moves))
             if not declined:
                 transaction.commit()
@@ -138,7 +136,7 @@ class Mover:
             # What git has prepared is aborted: it has held the locks, and that takes them away.
             locks = RefTransaction(self._git_dir, (*NO_HOOKS, *NO_WAITING), (), len(moves))
             with self._noted(locks, [*moves, Command(packed_refs.UNUSED, self._zero, self._zero)]), locks:
-                locks.prepare(keys.encode(commands(refs.locks)))
+                locks.prepare(encode(commands(refs.locks)))
                 refs.check()
                 declined = frozenset(move.ref for move in moves).difference(confirm(moves))
                 if not declined:
@@ -164,9 +162,9 @@ def _obstructed(moves: Sequence[Command], staying: frozenset[str]) -> frozenset[
     """Creations that cannot be made beside these names (directory/file)."""
     if not staying:
         return frozenset()
-    above = {parent for name in staying for parent in keys.parents(name)}
+    above = {parent for name in staying for parent in parents(name)}
     beside = (move.ref for move in moves if move.creates)
-    return frozenset(ref for ref in beside if ref in above or not staying.isdisjoint(keys.parents(ref)))
+    return frozenset(ref for ref in beside if ref in above or not staying.isdisjoint(parents(ref)))
 
 
 def commands(lines: Sequence[str]) -> str:

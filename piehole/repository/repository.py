@@ -13,9 +13,7 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError, PieholeError
-from piehole.group import keys
-from piehole.push.rules import Command
-from piehole.refs import is_zero, zero
+from piehole.refs import HEAD, KEPT_REFS, Command, decode, encode, is_zero, zero
 from piehole.repository import ancestry, loose
 from piehole.repository.ref_moves import NO_HOOKS, NO_WAITING, Confirm, Mover, Unmoved, commands
 from piehole.repository.ref_transaction import RefTransaction
@@ -75,9 +73,9 @@ class Repository:
 
     def head(self) -> str:
         """The ref that HEAD points to; ``""`` where it is detached."""
-        if (self.git_dir / keys.HEAD).is_symlink():  # as git made it long ago
-            return git.lines(self.git("symbolic-ref", "--quiet", keys.HEAD, ok=(0, 1)) or b"\n")[0]
-        return self.symref_target(keys.HEAD) or ""
+        if (self.git_dir / HEAD).is_symlink():  # as git made it long ago
+            return git.lines(self.git("symbolic-ref", "--quiet", HEAD, ok=(0, 1)) or b"\n")[0]
+        return self.symref_target(HEAD) or ""
 
     def read_ref(self, ref: str) -> str:
         """The oid of one ref, the zero oid where it does not exist."""
@@ -92,7 +90,7 @@ class Repository:
             return "a symbolic link" if error.errno == ELOOP else None
         try:
             regular = S_ISREG(os.fstat(descriptor).st_mode)
-            return keys.decode(os.read(descriptor, 4096).rstrip(b"\n")) if regular else None
+            return decode(os.read(descriptor, 4096).rstrip(b"\n")) if regular else None
         finally:
             os.close(descriptor)
 
@@ -110,7 +108,7 @@ class Repository:
                 ):  # then no such file can be there; git says so where it is asked to make it
                     return None
                 raise
-            return keys.decode(text[4:].strip()) if text.startswith(b"ref:") else None
+            return decode(text[4:].strip()) if text.startswith(b"ref:") else None
         found = git.lines(self.git("symbolic-ref", "--quiet", ref, ok=(0, 1, 128)))
         return found[0] if found else None
 
@@ -203,7 +201,7 @@ class Repository:
         if not oids:
             return
         there = set(self._kept_names())
-        names = [f"{keys.KEPT}{oid}" for oid in oids]
+        names = [f"{KEPT_REFS}{oid}" for oid in oids]
         again = [name for name in names if name in there]
         # Git writes no reflog where a value stays the same, so these go there and back: the tip is still held by the ref that is
         # about to move. (Deleting them would take the lock of the packed refs, which a push that deletes holds by now.)
@@ -218,7 +216,7 @@ class Repository:
         return {name: self._kept_at(name) for name in self._kept_names()}
 
     def _kept_names(self) -> list[str]:
-        return git.lines(self.git("for-each-ref", "--format=%(refname)", keys.KEPT))
+        return git.lines(self.git("for-each-ref", "--format=%(refname)", KEPT_REFS))
 
     def _kept_at(self, name: str) -> int:
         if (self.git_dir / "reftable").exists():
@@ -231,7 +229,7 @@ class Repository:
             except (OSError, IndexError):
                 return 0
             words = line.partition(b"\t")[0].split(b" ")
-            stamp = keys.decode(words[-2]) if len(words) > 1 else ""
+            stamp = decode(words[-2]) if len(words) > 1 else ""
         return int(stamp) if stamp.isdecimal() else 0
 
     def expire_kept(self, expiry: int) -> list[str]:
@@ -239,7 +237,7 @@ class Repository:
         expired = []
         for name, kept_at in self.kept().items():
             if kept_at == 0:
-                self.keep([name.removeprefix(keys.KEPT)])
+                self.keep([name.removeprefix(KEPT_REFS)])
             elif kept_at < expiry:
                 expired.append(name)
         self._update([f"delete {name}\0\0" for name in expired], "piehole: expired")
@@ -290,4 +288,4 @@ class Repository:
     def _update(self, lines: Sequence[str], message: str) -> None:
         if lines:
             update = [*NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
-            self.git(*update, stdin=keys.encode(commands(lines)))
+            self.git(*update, stdin=encode(commands(lines)))

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from piehole.fastpath import inflight, processes
+from piehole.fastpath import inflight, paths, processes
 from piehole.fastpath.failpoints import Step, reached
 from piehole.refs import is_zero
 
@@ -129,3 +129,27 @@ def _remove(lock: Path, seen: float, removed: list[str]) -> bool:
         )
     removed.append(str(lock))
     return True
+
+
+# Git holds a ref's lock for as long as a hook runs; piehole.hookTimeout is 10 s. An older lock (seconds) is a leftover.
+_OLD: Final = 15.0
+
+
+_OTHERS: Final = ("HEAD.lock", "packed-refs.lock", "config.lock", "shallow.lock")
+
+
+def old_locks(git_dir: Path) -> dict[str, float]:
+    """Lock files that stand in the way of every later move of their refs, and their age in seconds."""
+    found: dict[str, float] = {}
+    for path in [*(git_dir / name for name in _OTHERS), *sorted(_lock_files(git_dir / "refs"))]:
+        try:
+            age = time.time() - path.stat().st_mtime
+        except OSError:  # gone meanwhile, or no place for a lock
+            continue
+        if age > _OLD:
+            found[str(path.relative_to(git_dir))] = age
+    return found
+
+
+def _lock_files(folder: Path) -> list[Path]:
+    return [Path(path) for path, is_folder in paths.below(str(folder)) if path.endswith(".lock") and not is_folder]

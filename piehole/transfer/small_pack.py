@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
-from piehole.repository import git_settings
+from piehole.git import shared_mode
 from piehole.transfer.closure import Closure, parents_of
 from piehole.transfer.object_store import Store
 from piehole.transfer.packfile import COMMIT, Budget, Object, Unfit, entry_at, oid_of, patched
@@ -136,7 +136,7 @@ class Intake:
         with os.fdopen(descriptor, "wb") as file:
             if self._shared:
                 by_umask = 0 if self._shared.startswith("0") else os.fstat(descriptor).st_mode & _MODE
-                os.fchmod(descriptor, by_umask | git_settings.shared_mode(self._shared) & _MODE)
+                os.fchmod(descriptor, by_umask | shared_mode(self._shared) & _MODE)
             file.write(content)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from piehole import errors
 from piehole.cli import parser
 from piehole.group.config import Config
-from piehole.push import rules
 from piehole.repository import git_settings
 from piehole.transfer.limits import Limits
 
@@ -149,7 +149,7 @@ def test_the_controllers_options_and_limits_are_the_documented_ones() -> None:
 
 
 def test_the_documented_tokens_are_those_that_hooks_print() -> None:
-    tree = ast.parse(Path(rules.__file__).read_text())
+    tree = ast.parse(Path(errors.__file__).read_text())
     constants = {
         node.value.value
         for node in tree.body

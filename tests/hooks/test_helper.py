@@ -10,7 +10,7 @@ import pytest
 
 from hooks import helper
 from piehole.fastpath import controller_socket, inflight, processes
-from piehole.group.keys import KEPT
+from piehole.refs import KEPT_REFS
 from tests.hooks.serving import Line, serving, stub
 from tests.hooks.world import (
     MAIN,
@@ -72,7 +72,7 @@ def test_one_python_serves_all_hooks_of_a_push(world: World, with_controller: bo
         accepted(push(work, site, *options, ":side0", ":side1", f"+{first}:side2"))
     assert world.history() == [first, second]
     live = {ref: oid for ref, oid in world.refs().items() if oid != ZERO}
-    assert live == {ref: oid for ref, oid in refs(site).items() if not ref.startswith(KEPT)}
+    assert live == {ref: oid for ref, oid in refs(site).items() if not ref.startswith(KEPT_REFS)}
     assert "refs/heads/side0" not in live
     assert refs(site)["refs/heads/side2"] == first
 

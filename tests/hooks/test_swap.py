@@ -11,8 +11,8 @@ import pytest
 from piehole.deadline import Deadline
 from piehole.group.records import PushRecord
 from piehole.group.replica import Local
-from piehole.push.rules import Command
 from piehole.push.swap import Accepted, Basis, Lost, Proposal, Unknown
+from piehole.refs import Command
 from tests.hooks.tamper import tampering
 from tests.hooks.world import MAIN, ZERO, World
 from tests.support.etcd import EtcdProcess

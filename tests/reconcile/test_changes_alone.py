@@ -17,7 +17,7 @@ from controller.etcd_view import Address, Cluster
 from piehole.deadline import Deadline
 from piehole.errors import EtcdUnreachable
 from piehole.fastpath import inflight, processes
-from piehole.group import keys
+from piehole.refs import HEAD
 from piehole.replicate import reconcile
 from piehole.replicate.fetch_objects import Supplied, Supply
 from piehole.replicate.incremental import FEW
@@ -172,14 +172,14 @@ def test_a_name_that_stands_in_the_way_is_a_matter_for_a_whole_look(follower: Fo
     assert bed.at("b", "refs/heads/here") == ""
 
 
-@pytest.mark.parametrize("name", [keys.HEAD, MAIN])
+@pytest.mark.parametrize("name", [HEAD, MAIN])
 def test_what_an_administrator_writes_is_a_matter_for_a_whole_look(follower: Follower, name: str) -> None:
     bed = follower.bed
-    bed.put(name, f"ref: {SIDE}" if name == keys.HEAD else "locked")
+    bed.put(name, f"ref: {SIDE}" if name == HEAD else "locked")
     report = follower.look()
     assert report.whole
     assert not follower.strayed()
-    assert bed.head("b") == (SIDE if name == keys.HEAD else MAIN)
+    assert bed.head("b") == (SIDE if name == HEAD else MAIN)
 
 
 @pytest.mark.parametrize("removed", [False, True])

@@ -16,7 +16,7 @@ import pytest
 
 from piehole.deadline import Deadline
 from piehole.fastpath import inflight, processes
-from piehole.push.rules import Command
+from piehole.refs import Command
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.plan import Value, desired_state

@@ -18,7 +18,7 @@ from piehole.errors import EtcdError, GitSilent
 from piehole.etcd.model import Put
 from piehole.fastpath import inflight
 from piehole.group.replica import Local
-from piehole.push.rules import Command
+from piehole.refs import Command
 from piehole.replicate.fetch_objects import Supplied, Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.reconcile import Reconciler, Report

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import EtcdError, GitError
-from piehole.push.rules import Command
+from piehole.refs import Command
 from piehole.repository import packed_refs
 from piehole.repository.ref_moves import Unmoved
 from piehole.repository.ref_transaction import RefTransaction

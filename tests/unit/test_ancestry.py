@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.push.rules import Command
+from piehole.refs import Command
 from piehole.repository import ancestry
 from piehole.repository.repository import Repository
 from tests.support.git import git, make_bare

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import UsageError
+from piehole.git import shared_mode
 from piehole.group import config
-from piehole.group.config import GitConfig
 from piehole.repository import git_settings
+from piehole.repository.git_settings import GitConfig
 from tests.support.git import git, make_bare
 
 
@@ -86,4 +87,4 @@ def test_settings_are_missing_until_they_are_applied_once(repository: Path) -> N
      ("world", 0o2777), ("2", 0o2777), ("0660", 0o2770), ("0640", 0o2750), ("0600", 0o700), ("nonsense", 0o700)],
 )  # fmt: skip
 def test_the_folders_mode_is_what_shared_repository_asks_for(shared: str, mode: int) -> None:
-    assert git_settings.shared_mode(shared) == mode
+    assert shared_mode(shared) == mode

@@ -7,7 +7,7 @@ import pytest
 from piehole.etcd.model import KeyValue, Snapshot
 from piehole.group.group_state import Question, Readout
 from piehole.group.keys import Keyspace
-from piehole.push.rules import Command
+from piehole.refs import Command
 
 ZERO, ONE = "0" * 40, "1" * 40
 SPACE = Keyspace("/p")

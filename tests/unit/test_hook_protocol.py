@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from piehole.push.hook_protocol import Malformed, Question
-from piehole.push.rules import Command
+from piehole.refs import Command
 
 ZERO, ONE = "0" * 40, "1" * 40
 ABOUT = ["repository /srv/with space.git", "push boot.1.2.3 0123", "waited 1.250"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.push.rules import Command
+from piehole.refs import Command
 from piehole.repository import loose
 from piehole.repository.repository import Repository
 from tests.support.git import ZERO_SHA1, git, make_bare

@@ -12,6 +12,7 @@ from piehole import refs
 from piehole.errors import UsageError
 from piehole.group import keys
 from piehole.group.keys import Keyspace
+from piehole.refs import decode, encode, is_managed, is_ref_name, parents
 
 _COMPONENTS = st.text("ab.@{}~^:?*[\\/-_ \x7f\x01é~lock", min_size=1, max_size=8)
 REFS = st.lists(st.text("abcé-_", min_size=1, max_size=4), min_size=1, max_size=4).map(lambda c: "refs/" + "/".join(c))
@@ -35,12 +36,12 @@ def git_takes(name: str) -> bool:
 @example("a/")
 def test_what_git_takes_as_a_refs_name_is_one(tail: str) -> None:
     name = f"refs/heads/{tail}"
-    assert keys.is_ref_name(name) == git_takes(name)
+    assert is_ref_name(name) == git_takes(name)
 
 
 @pytest.mark.parametrize("name", ["HEAD", "heads/main", "refs", "refs/", "", "@push"])
 def test_what_is_not_below_refs_is_no_ref(name: str) -> None:
-    assert not keys.is_ref_name(name)
+    assert not is_ref_name(name)
 
 
 @given(GROUPS, REFS)
@@ -92,22 +93,22 @@ def test_a_prefix_that_cannot_be_one(prefix: str) -> None:
 
 
 def test_parents_are_the_names_that_must_not_be_refs() -> None:
-    assert keys.parents("refs/heads/a/b/c") == ["refs/heads/a/b", "refs/heads/a", "refs/heads"]
-    assert keys.parents("refs/heads/a") == ["refs/heads"]
+    assert parents("refs/heads/a/b/c") == ["refs/heads/a/b", "refs/heads/a", "refs/heads"]
+    assert parents("refs/heads/a") == ["refs/heads"]
 
 
 @given(st.binary(min_size=1, max_size=20))
 def test_names_keep_their_bytes(raw: bytes) -> None:
-    assert keys.encode(keys.decode(raw)) == raw
+    assert encode(decode(raw)) == raw
 
 
 def test_managed_is_what_is_neither_reserved_nor_excluded() -> None:
     exclude = ["refs/heads/ci/*", "refs/pull/*"]
-    assert keys.is_managed("refs/heads/main", exclude)
-    assert keys.is_managed("refs/notes/x", exclude)
-    assert not keys.is_managed("refs/heads/ci/1/2", exclude)
-    assert not keys.is_managed("refs/piehole/kept/x", exclude)
-    assert not keys.is_managed("HEAD", exclude)
+    assert is_managed("refs/heads/main", exclude)
+    assert is_managed("refs/notes/x", exclude)
+    assert not is_managed("refs/heads/ci/1/2", exclude)
+    assert not is_managed("refs/piehole/kept/x", exclude)
+    assert not is_managed("HEAD", exclude)
 
 
 @pytest.mark.parametrize(

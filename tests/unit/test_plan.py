@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from piehole.etcd.model import KeyValue
-from piehole.group import keys
-from piehole.push.rules import Command
+from piehole.refs import KEPT_REFS, Command
 from piehole.replicate.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.repository.repository import Observed
 
@@ -145,7 +144,7 @@ def test_keys_are_read_as_refs_locks_and_head() -> None:
             "refs/heads/locked": entry(b"no oid"),
             "refs/heads/upper": entry(A.upper().encode()),
             "refs/heads/bad..name": entry(A.encode()),
-            f"{keys.KEPT}{A}": entry(A.encode()),
+            f"{KEPT_REFS}{A}": entry(A.encode()),
             "refs/heads/ci/1": entry(A.encode()),
             "HEAD": entry(b"ref: refs/heads/main"),
             "@push": entry(b"{}", 99),
@@ -155,7 +154,7 @@ def test_keys_are_read_as_refs_locks_and_head() -> None:
         ["refs/heads/ci/*"],
     )
     assert {ref: value.oid for ref, value in found.refs.items()} == {"refs/heads/main": A, "refs/heads/gone": ZERO}
-    assert set(found.locked) == {"refs/heads/locked", "refs/heads/upper", "refs/heads/bad..name", f"{keys.KEPT}{A}"}
+    assert set(found.locked) == {"refs/heads/locked", "refs/heads/upper", "refs/heads/bad..name", f"{KEPT_REFS}{A}"}
     assert found.head == "refs/heads/main"
     assert found.newest == 9
 

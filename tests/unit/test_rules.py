@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from piehole.push.rules import RESERVED, Accept, Command, Refuse, Verdict, judge, out_of_bounds, value_of
+from piehole.errors import RESERVED
+from piehole.push.rules import Accept, Refuse, Verdict, judge, out_of_bounds
+from piehole.refs import Command, value_of
 
 ZERO, A, B, C = "0" * 40, "a" * 40, "b" * 40, "c" * 40
 OIDS = st.sampled_from([ZERO, A, B, C])

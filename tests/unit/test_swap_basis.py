@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piehole.etcd.model import KeyValue
-from piehole.group import keys
 from piehole.group.group_state import Readout
-from piehole.push.rules import Command
 from piehole.push.swap import Basis
+from piehole.refs import Command, parents
 
 ZERO, ONE = "0" * 40, "1" * 40
 NUMBERS = st.integers(0, 2**62)
@@ -21,7 +20,7 @@ def test_what_was_written_is_read_back(
     revision: int, ref: int, group: int, site: int, fence: int, mods: list[int], writes: bool
 ) -> None:
     name = "refs/heads/a/b"
-    basis = Basis(revision, ref, group, site, fence, tuple(zip(keys.parents(name), mods, strict=True)), writes)
+    basis = Basis(revision, ref, group, site, fence, tuple(zip(parents(name), mods, strict=True)), writes)
     assert " " not in basis.dump()
     assert Basis.parse(name, basis.dump()) == basis
 

@@ -11,12 +11,14 @@ from typing import Final
 
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket, inflight, paths
-from piehole.group import keys, rollback_guard
-from piehole.group.config import GitConfig
+from piehole.fastpath.controller_socket import controller_says
+from piehole.group import rollback_guard
 from piehole.group.replica import Local
-from piehole.replicate.dry_run import controller_says, old_locks
+from piehole.refs import KEPT_REFS, is_managed
 from piehole.repository import git_settings, hook_files
 from piehole.repository.fitness import Fault
+from piehole.repository.git_settings import GitConfig
+from piehole.repository.stale_locks import old_locks
 
 _INSTALL: Final = "run `piehole install` again"
 _SAMPLE: Final = 20_000  # files
@@ -122,14 +124,14 @@ def _visibility(local: Local, config: GitConfig) -> Iterator[Fault]:
             warning=True,
         )
     for ref, target in observed.symbolic.items():
-        if keys.is_managed(ref, local.config.exclude):
+        if is_managed(ref, local.config.exclude):
             yield Fault(
                 f"{ref} is a symbolic ref (to {target})",
                 "it is no part of the group; delete it or leave it",
                 warning=True,
             )
     for name in ("transfer.hiderefs", "uploadpack.hiderefs", "receive.hiderefs"):
-        hidden = [value for value in config.many(name) if value != keys.KEPT.rstrip("/")]
+        hidden = [value for value in config.many(name) if value != KEPT_REFS.rstrip("/")]
         if hidden:
             yield Fault(
                 f"{name} hides {', '.join(hidden)}",
@@ -154,7 +156,7 @@ def _state(git_dir: Path) -> Iterator[Fault]:
 
 def _controller(git_dir: Path) -> Iterator[Fault]:
     try:
-        controller_says(git_dir)
+        controller_says(str(git_dir))
     except controller_socket.NobodyHome as error:
         yield Fault(
             f"no controller answers for this repository ({error})",

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import EtcdError, UsageError
+from piehole.errors import NO_ACCESS, EtcdError, UsageError
 from piehole.group.records import GroupRecord, SiteRecord
 from piehole.group.replica import Local
 from piehole.group.sites import members
-from piehole.push.rules import NO_ACCESS
 from piehole.replicate.dry_run import halted
 from piehole.replicate.plan import desired_state
 from piehole.repository.fitness import Fault

@@ -10,12 +10,12 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitError, PieholeError, UsageError
-from piehole.group.config import GitConfig
 from piehole.group.keys import DEFAULT_PREFIX
 from piehole.group.replica import Local
 from piehole.group.sites import Member, members
 from piehole.repository import discovery
 from piehole.repository.fitness import Fault
+from piehole.repository.git_settings import GitConfig
 from piehole.transfer.listing import list_refs
 from piehole.transfer.urls import parse_url
 

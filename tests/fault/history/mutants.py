@@ -124,8 +124,8 @@ MUTANTS: Final = (
         (
             Patch(
                 "piehole/push/hook_protocol.py",
-                "            Refuse(rules.UNKNOWN, f",
-                "            Refuse(rules.STALE, f",
+                "_refusal(Refuse(UNKNOWN, f",
+                '_refusal(Refuse("stale", f',
             ),
         ),
         frozenset({"refused"}),

@@ -21,6 +21,7 @@ from piehole.group import keys, ref_log, rollback_guard
 from piehole.group.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
 from piehole.push.hook_protocol import Malformed, Question
 from piehole.push.swap import Basis
+from piehole.refs import HEAD, decode, encode, is_managed, is_ref_name, parents
 from piehole.replicate.plan import desired_state
 from piehole.transfer.urls import parse_url
 
@@ -36,13 +37,13 @@ def key_names(data: bytes) -> None:
     site = space.split_site(space.sites("g"), space.sites("g") + data)
     if site is not None:
         assert keys.check_site(site).encode() == data
-    text = keys.decode(data)
-    assert keys.encode(text) == data
+    text = decode(data)
+    assert encode(text) == data
     for name in (text, f"refs/{text}"):
-        if keys.is_ref_name(name):
+        if is_ref_name(name):
             assert not {" ", "\n", "\0", "\x7f"} & set(name)
-            assert all(name.startswith(f"{parent}/") for parent in keys.parents(name))
-            keys.is_managed(name, ["refs/heads/ci/*"])
+            assert all(name.startswith(f"{parent}/") for parent in parents(name))
+            is_managed(name, ["refs/heads/ci/*"])
     try:
         keys.check_group(text)
     except UsageError:
@@ -56,7 +57,7 @@ def question(data: bytes) -> None:
     except Malformed:
         return
     assert asked.commands
-    assert all(keys.is_ref_name(command.ref) for command in asked.commands)
+    assert all(is_ref_name(command.ref) for command in asked.commands)
     for command, snapshot in zip(asked.commands, asked.snapshots, strict=False):
         basis(f"{command.ref}\n{snapshot}".encode("utf-8", "surrogateescape"))
 
@@ -118,7 +119,7 @@ def records(data: bytes) -> None:
             continue
         again = parse(found.dump())
         assert again.id == found.id
-        keys.encode(f"{found}"[:1000])
+        encode(f"{found}"[:1000])
 
 
 def notes(data: bytes) -> None:
@@ -150,11 +151,11 @@ def urls(data: bytes) -> None:
 def group_keys(data: bytes) -> None:
     """Whatever stands at a name: it is a ref's value, a lock, or HEAD, and never anything else."""
     name, _, value = data.partition(b"\0")
-    for ref in (keys.decode(name), f"refs/heads/{keys.decode(name)}", keys.HEAD):
+    for ref in (decode(name), f"refs/heads/{decode(name)}", HEAD):
         found = desired_state({ref: KeyValue(b"", value, 2, 1, 1)}, "sha1", ())
         for good in found.refs:
-            assert keys.is_ref_name(good)
-        assert not found.head or keys.is_ref_name(found.head)
+            assert is_ref_name(good)
+        assert not found.head or is_ref_name(found.head)
 
 
 PARSERS: Final[dict[str, Callable[[bytes], None]]] = {
