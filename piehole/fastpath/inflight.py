@@ -20,7 +20,9 @@ from __future__ import annotations
 import os
 from errno import EFBIG, EIO, ENOSPC
 from stat import S_ISREG
+from time import time
 
+from piehole.fastpath import processes
 from piehole.fastpath.failpoints import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
@@ -32,6 +34,8 @@ FOLDER = "piehole/inflight"
 MOVING = "piehole/moving"
 _DIGITS = 9  # of a number of milliseconds; more is none of ours
 LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
+# Seconds without a new line, after which a record of another pid namespace no longer holds its refs.
+_SILENT = 60.0
 
 
 class Announcement:
@@ -199,3 +203,25 @@ def records(git_dir: str, folder: str = FOLDER) -> Iterator[Record]:
             yield Record(git_dir, name, folder).load()
         except OSError:  # it ended meanwhile, or is being written
             continue
+
+
+def refs_in_flight(git_dir: str, *, cleared: bool) -> set[str]:
+    """Refs that pushes are about to move themselves, under git's locks.
+
+    :param cleared: dead processes' locks and records were removed just now, so a record that is left of one means a lock that is too
+        young to be removed, and holds its refs; without that, dead processes hold nothing
+    """
+    return {ref for record in records(git_dir) if _holds_refs(record, cleared) for ref in record.announced}
+
+
+def _holds_refs(record: Record, cleared: bool) -> bool:
+    alive = processes.lives(record.name)
+    if alive is not None:
+        return alive or cleared
+    # Nobody can tell whether a process in another pid namespace lives. Git's locks keep its refs from being moved too early, whatever
+    # is answered here; so a record that is done, or has been silent for long, does not hold its refs back forever.
+    try:
+        silent = time() - os.stat(record.path).st_mtime
+    except OSError:
+        return False
+    return abs(silent) < _SILENT and not all(one.settled for one in record.announced.values())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from piehole.fastpath.inflight import FOLDER, Announcement, Record, records
+from piehole.fastpath import processes
+from piehole.fastpath.inflight import FOLDER, Announcement, Record, records, refs_in_flight
 
 ONE = Announcement("refs/heads/a", "0" * 40, "1" * 40, "[1]", managed=True)
 NAME = "boot.1.2.3"
@@ -106,3 +107,26 @@ def test_unreadable_records_are_passed_over(tmp_path: Path, folder: Path) -> Non
     (folder / "folder").mkdir()
     assert [record.name for record in records(str(tmp_path))] == [NAME]
     assert list(records(str(tmp_path / "nowhere"))) == []
+
+
+def test_a_living_receive_pack_holds_its_refs_and_a_dead_one_only_while_its_locks_are_too_young(
+    tmp_path: Path, folder: Path
+) -> None:
+    Record(str(tmp_path), processes.identity(os.getpid()) or "").open().announce(ONE)
+    Record(str(tmp_path), NAME).open().announce(Announcement("refs/heads/b", ONE.old, ONE.new, "[1]", managed=True))
+    assert refs_in_flight(str(tmp_path), cleared=False) == {ONE.ref}
+    assert refs_in_flight(str(tmp_path), cleared=True) == {ONE.ref, "refs/heads/b"}
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_process_of_another_pid_namespace_holds_its_refs_until_it_is_done_or_silent_for_long(
+    tmp_path: Path, folder: Path, cleared: bool
+) -> None:
+    boot, namespace, *process = (processes.identity(os.getpid()) or "").split(".")
+    record = Record(str(tmp_path), ".".join((boot, f"{namespace}1", *process))).open()
+    record.announce(ONE)
+    assert refs_in_flight(str(tmp_path), cleared=cleared) == {ONE.ref}
+    os.utime(record.path, (1e9, 1e9))
+    assert refs_in_flight(str(tmp_path), cleared=cleared) == set()
+    record.settle([ONE.ref])  # which also writes to it just now
+    assert refs_in_flight(str(tmp_path), cleared=cleared) == set()
