@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -23,8 +23,8 @@ from piehole.group.group_state import Readout
 from piehole.group.records import PushRecord, RecordError
 from piehole.group.replica import Local
 from piehole.push.admission import Admission
-from piehole.push.consensus_source import Linearizable
-from piehole.refs import Command, zero
+from piehole.push.consensus_source import CachedSource
+from piehole.refs import zero
 from piehole.replicate import once
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.incremental import Changed
@@ -77,10 +77,10 @@ class Served:
         """
         self.config = config
         self.cluster = cluster
-        self.nudge = nudge
         self.lookout = Lookout(config.git_dir)
         self.local = Local.of(config, cluster.etcd)
-        self.admission = Admission(config, self.local.repository, self.local.swapper, Cached(self))
+        source = CachedSource(self.local, nudge, self.view)
+        self.admission = Admission(config, self.local.repository, self.local.swapper, source)
         self.trouble = ""
         self._clock = clock
         self._log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
@@ -324,22 +324,3 @@ class Served:
             **({"kept": list(report.kept)[:5]} if report.kept else {}),
             **({"head": report.head} if report.head else {}),
         )
-
-
-class Cached(Linearizable):
-    """The informer's view first, which costs nothing; a linearizable read where that one would refuse."""
-
-    def __init__(self, served: Served) -> None:
-        super().__init__(served.local, lambda: served.nudge())
-        self._served = served
-
-    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
-        view = self._served.view()
-        if view is not None:
-            yield view
-        yield from super().readouts(commands, deadline)
-
-    def halted(self, readout: Readout) -> Halted | None:
-        if readout.from_view:  # it was only used because the standing is known to be good
-            return None
-        return super().halted(readout)

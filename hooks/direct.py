@@ -51,14 +51,14 @@ class Direct:
         from piehole.group.replica import Local
         from piehole.push import hook_protocol
         from piehole.push.admission import Admission
-        from piehole.push.consensus_source import Linearizable
+        from piehole.push.consensus_source import LinearizableSource
 
         local = self._local = self._local or Local.open(Path(question.repository))
         deadline = question.deadline(local.config.hook_timeout)
         if question.kind == "propose":
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
             local.etcd.head(local.keyspace.group(local.config.group), deadline=deadline)
-        source = Linearizable(local, lambda: _start_reconcile(local.git_dir))
+        source = LinearizableSource(local, lambda: _start_reconcile(local.git_dir))
         admission = Admission(local.config, local.repository, local.swapper, source)
         answered = hook_protocol.answer(question, admission, deadline, question.is_awaited)
         word, _, revision = answered[0].partition(" ") if answered else ("", "", "")

@@ -83,6 +83,24 @@ def _check(local: Local, deadline: Deadline, seen: int) -> Readout:
     return readout
 
 
+def halted(local: Local, readout: Readout) -> Halted | None:
+    """Why this site must not move, according to this linearizable read; None where it may.
+
+    :raises EtcdError: etcd could not be used
+    """
+    # The disk is read after etcd, so it may already know a newer progress record than the one in the readout.
+    # That passes; a real disagreement stays.
+    disk = rollback_guard.load(local.git_dir)
+    found = rollback_guard.check(local.config, disk, readout)
+    for _ in range(3):
+        if found is None or readout.progress is None:
+            break
+        readout = local.swapper.read([], Deadline(2))
+        disk = rollback_guard.load(local.git_dir)
+        found = rollback_guard.check(local.config, disk, readout)
+    return found or forgotten(local, disk, Deadline(2))
+
+
 def forgotten(local: Local, disk: DiskState, deadline: Deadline) -> Halted | None:
     """Whether etcd does not know the newest push that was taken here, though it may have come as far since.
 

@@ -1,24 +1,25 @@
 """The decision about a push, in two steps: ``admit`` (may this ref move?) and ``propose`` (the swap).
 
 The controller answers a hook with these functions; where no controller answers, the hook runs the very same ones itself. Only where
-the values come from differs (:class:`Source`).
+the values come from differs (:class:`piehole.push.consensus_source.Source`).
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import NO_ACCESS, NO_QUORUM, RESERVED, STALE, TOO_MANY, EtcdError, EtcdRefused, Halted, NoAccess
+from piehole.errors import NO_ACCESS, NO_QUORUM, RESERVED, STALE, TOO_MANY, EtcdError, EtcdRefused, NoAccess
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.config import Config
 from piehole.group.group_state import Readout
 from piehole.group.records import PushRecord
 from piehole.push import rules
+from piehole.push.consensus_source import Source
 from piehole.push.rules import Accept, Refuse
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
 from piehole.refs import Command, is_managed, is_zero
@@ -27,22 +28,6 @@ from piehole.repository.repository import Repository
 _RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
 _KNOWN: Final = 10_000
 LEAST: Final = 0.1  # seconds: what each question may take of a push whose patience is used up
-
-
-class Source(Protocol):
-    """Where consensus values come from, and whether this site may act on them."""
-
-    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
-        """Readouts from the cheapest to the surest; the last one is a linearizable read. Only that one may refuse.
-
-        :raises EtcdError: etcd was needed and could not be used
-        """
-
-    def halted(self, readout: Readout) -> Halted | None:
-        """Why this site must not move, if so, in view of this readout."""
-
-    def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
-        """Wait until this site's ``ref`` is at ``oid``; ``""`` when it is, else a sentence that says why it is not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,52 @@
-"""Where a decision's consensus values come from when nobody keeps a view of etcd: one linearizable read."""
+"""Where the decision about a push reads what the group wants: a linearizable read, or a cached view with such a read behind it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
-from piehole.group import progress, rollback_guard
+from piehole.group import progress
 from piehole.group.group_state import Readout
 from piehole.group.replica import Local
 from piehole.refs import Command
 
-_LOOK_EVERY = 0.03  # seconds
+_POLL_EVERY = 0.03  # seconds
 
 
-class Linearizable:
-    """Reads everything anew. ``nudge`` makes sure that this site is catching up."""
+class Source(Protocol):
+    """Reads what the group wants, and says whether this site may act on it."""
 
-    def __init__(self, local: Local, nudge: Callable[[], None]) -> None:
+    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
+        """Readouts from the cheapest to the surest; the last one is a linearizable read. Only that one may refuse.
+
+        :raises EtcdError: etcd was needed and could not be used
+        """
+
+    def halted(self, readout: Readout) -> Halted | None:
+        """Why this site must not move, according to this readout; None where it may."""
+
+    def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
+        """Wait until this site's ``ref`` is at ``oid``; ``""`` when it is, else a sentence that says why it is not."""
+
+
+class LinearizableSource:
+    """Reads from etcd for each decision.
+
+    :param reconcile: starts a reconcile of this repository, and does not wait for it
+    """
+
+    def __init__(self, local: Local, reconcile: Callable[[], None]) -> None:
         self._local = local
-        self._nudge = nudge
+        self._reconcile = reconcile
 
     def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
         yield self._local.swapper.read(commands, deadline)
 
     def halted(self, readout: Readout) -> Halted | None:
-        # The disk is read after etcd, so it may already know a newer progress record than the one in the readout.
-        # That passes; a real disagreement stays.
-        disk = rollback_guard.load(self._local.git_dir)
-        found = rollback_guard.check(self._local.config, disk, readout)
-        for _ in range(3):
-            if found is None or readout.progress is None:
-                break
-            readout = self._local.swapper.read([], Deadline(2))
-            disk = rollback_guard.load(self._local.git_dir)
-            found = rollback_guard.check(self._local.config, disk, readout)
-        return found or progress.forgotten(self._local, disk, Deadline(2))
+        return progress.halted(self._local, readout)
 
     def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
         repository = self._local.repository
@@ -44,13 +54,34 @@ class Linearizable:
             if repository.read_ref(ref) == oid:
                 return ""
             repository.check_owner()
-            self._nudge()
+            self._reconcile()
         except PieholeError as error:
             return f"This site could not catch up first: {error}"
         while not deadline.passed:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_POLL_EVERY)
             if repository.read_ref(ref) == oid:
                 return ""
         return (
             "This site has not caught up yet: if the pull brings nothing new, wait a moment, and see `piehole status`."
         )
+
+
+class CachedSource(LinearizableSource):
+    """Offers the cached view first, which costs nothing; a linearizable read follows where the view would refuse.
+
+    :param view: the group's keys as a cache has them; None where this site may not act on them
+    """
+
+    def __init__(self, local: Local, reconcile: Callable[[], None], view: Callable[[], Readout | None]) -> None:
+        super().__init__(local, reconcile)
+        self._view = view
+
+    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
+        view = self._view()
+        if view is not None:
+            yield view
+        yield from super().readouts(commands, deadline)
+
+    def halted(self, readout: Readout) -> Halted | None:
+        # A view is only handed in where this site may act on it.
+        return None if readout.from_view else super().halted(readout)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError
 from piehole.fastpath import inflight, processes
-from piehole.group import rollback_guard
+from piehole.group import progress, rollback_guard
 from piehole.group.group_state import Readout
 from piehole.group.replica import Local
-from piehole.push.consensus_source import Linearizable
 from piehole.refs import is_zero
 from piehole.replicate.plan import Desired, Plan, desired_state, plan
 from piehole.repository.repository import Observed, Repository
@@ -62,7 +61,7 @@ def halted(local: Local, readout: Readout) -> Halted | None:
             or rollback_guard.check_site(local.config, site.value if site else None)
             or Halted(NO_ACCESS, str(error))
         )
-    return Linearizable(local, lambda: None).halted(readout)
+    return progress.halted(local, readout)
 
 
 def direction(repository: Repository, old: str, new: str) -> str:

@@ -16,7 +16,7 @@ from piehole.fastpath import controller_socket
 from piehole.group.config import Config
 from piehole.group.replica import Local
 from piehole.push.admission import Admission
-from piehole.push.consensus_source import Linearizable
+from piehole.push.consensus_source import LinearizableSource
 from tests.support.wait import until
 
 Talk = Callable[["Line"], None]
@@ -28,7 +28,9 @@ class _Site:
     def __init__(self, git_dir: Path) -> None:
         local = Local.open(git_dir)
         self.config: Config = local.config
-        self.admission = Admission(local.config, local.repository, local.swapper, Linearizable(local, lambda: None))
+        self.admission = Admission(
+            local.config, local.repository, local.swapper, LinearizableSource(local, lambda: None)
+        )
 
     def describe(self) -> Sequence[str]:
         return []

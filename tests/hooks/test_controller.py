@@ -13,7 +13,7 @@ from piehole.fastpath import controller_socket
 from piehole.group.replica import Local
 from piehole.push import hook_protocol
 from piehole.push.admission import Admission
-from piehole.push.consensus_source import Linearizable
+from piehole.push.consensus_source import LinearizableSource
 from piehole.repository.hook_files import HOOKS
 from tests.hooks.serving import Line, serving, stub
 from tests.hooks.world import MAIN, ZERO, World, accepted, records, refused, write_hook
@@ -85,7 +85,7 @@ def test_what_a_silent_controller_has_done_already_is_recognised(world: World) -
     """It performed the swap, then nobody heard its answer: the hook finds the push's own id in the group."""
     site, work, first = world.founded()
     local = Local.open(site)
-    admission = Admission(local.config, local.repository, local.swapper, Linearizable(local, lambda: None))
+    admission = Admission(local.config, local.repository, local.swapper, LinearizableSource(local, lambda: None))
 
     def deaf(line: Line) -> None:
         question = hook_protocol.Question.parse(line.question)
