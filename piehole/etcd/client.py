@@ -15,8 +15,8 @@ from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError, EtcdUnreachable, UsageError
 from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
-from piehole.etcd.endpoint_client import Member
-from piehole.etcd.json_gateway import Trouble
+from piehole.etcd.endpoint_client import EndpointClient
+from piehole.etcd.json_gateway import Inconclusive
 from piehole.etcd.model import (
     Compare,
     EndpointStatus,
@@ -29,7 +29,7 @@ from piehole.etcd.model import (
     TxnResult,
     prefix_end,
 )
-from piehole.etcd.rotation import ATTEMPT_SECONDS, Turns
+from piehole.etcd.rotation import ATTEMPT_SECONDS, EndpointRotation
 from piehole.etcd.watch import Watch
 
 __all__ = ["Credentials", "Endpoint", "Etcd"]
@@ -60,13 +60,13 @@ class Etcd:
         if not endpoints:
             raise UsageError("No etcd endpoint is set: git config piehole.etcd http://HOST:PORT")
         shown = credentials or Credentials()
-        self._members = [Member(Endpoint.parse(text), shown) for text in endpoints]
-        self._turns = Turns(self._members, first(len(self._members)))
+        self._clients = [EndpointClient(Endpoint.parse(text), shown) for text in endpoints]
+        self._rotation = EndpointRotation(self._clients, first(len(self._clients)))
 
     def close(self) -> None:
         """Close the connections; calls that are under way end by themselves."""
-        for member in self._members:
-            member.close()
+        for client in self._clients:
+            client.close()
 
     # ---- reads
 
@@ -95,7 +95,7 @@ class Etcd:
             keys_only=keys_only,
             min_mod_revision=min_mod_revision,
         )
-        return self._turns.ask("/kv/range", body, json_gateway.snapshot, deadline)[1]
+        return self._rotation.ask("/kv/range", body, json_gateway.snapshot, deadline)[1]
 
     def list_prefix(self, prefix: bytes, *, deadline: Deadline, revision: int = 0) -> Snapshot:
         """All keys with this prefix as they were at one revision, read in pages.
@@ -127,8 +127,8 @@ class Etcd:
     def head(self, key: bytes, *, deadline: Deadline) -> Head:
         """Prove a quorum with one linearizable read of ``key`` (one this user may read) and tell where etcd is."""
         body = json_gateway.range_request(key, limit=1, keys_only=True)
-        member, answer = self._turns.ask("/kv/range", body, json_gateway.snapshot, deadline)
-        return Head(member.name, answer.cluster_id, answer.revision)
+        client, answer = self._rotation.ask("/kv/range", body, json_gateway.snapshot, deadline)
+        return Head(client.name, answer.cluster_id, answer.revision)
 
     # ---- the transaction
 
@@ -148,7 +148,7 @@ class Etcd:
         """
         body = json_gateway.txn_request(compares, success, failure)
         reads_only = all(isinstance(operation, Range) for operation in (*success, *failure))
-        return self._turns.ask("/kv/txn", body, json_gateway.txn_result, deadline, repeatable=reads_only)[1]
+        return self._rotation.ask("/kv/txn", body, json_gateway.txn_result, deadline, repeatable=reads_only)[1]
 
     # ---- history
 
@@ -177,20 +177,20 @@ class Etcd:
                     f"etcd at {head.endpoint} is at revision {head.revision}, before {after_revision}: it went back"
                 )
         name = head.endpoint
-        member = next(member for member in self._members if member.name == name)
+        client = next(one for one in self._clients if one.name == name)
         end = prefix_end(prefix) if range_end is None else range_end
-        return Watch(member, start, end, after_revision, head=head, idle=idle, on_trouble=self._turns.rotate_from)
+        return Watch(client, start, end, after_revision, head=head, idle=idle, on_failure=self._rotation.rotate_from)
 
     def first_change(
-        self, key: bytes, after_revision: int, *, deadline: Deadline, witness: bytes = b""
+        self, key: bytes, after_revision: int, *, deadline: Deadline, companion: bytes = b""
     ) -> KeyValue | None:
         """The first change of ``key`` after a revision (a deletion has version 0), or None where there is none.
 
         ``after_revision`` should be a revision that was read, not a key's mod_revision 0: that was compacted long ago.
         etcd cannot say that it has no more history to tell, and a key that existed neither then nor now may have lived
         in between. Then None is only proved by a progress message, which may take longer than the deadline
-        (EtcdUnreachable), or at once by ``witness``: a key that each change which matters also writes; None then means
-        "no change up to the last change of the witness".
+        (EtcdUnreachable), or at once by ``companion``: a key that each change which matters also writes; None then means
+        "no change up to the last change of the companion".
 
         :raises Compacted: history after that revision is missing
         """
@@ -198,13 +198,13 @@ class Etcd:
         if now.kvs and now.kvs[0].mod_revision <= after_revision:
             return None
         start, end, until = key, b"", now.revision
-        if witness and not now.kvs and not self._existed(key, after_revision, deadline):
-            seen = self.range(witness, deadline=deadline).kvs
+        if companion and not now.kvs and not self._existed(key, after_revision, deadline):
+            seen = self.range(companion, deadline=deadline).kvs
             until = seen[0].mod_revision if seen else 0
-            start, end = min(key, witness), max(key, witness) + b"\0"
+            start, end = min(key, companion), max(key, companion) + b"\0"
         if until <= after_revision:
             return None
-        with closing(self._told(start, end, after_revision, until, deadline)) as events:
+        with closing(self._changes(start, end, after_revision, until, deadline)) as events:
             return next((event.kv for event in events if event.kv.key == key), None)
 
     def _existed(self, key: bytes, revision: int, deadline: Deadline) -> bool:
@@ -217,17 +217,17 @@ class Etcd:
         """
         start, end = prefix or b"\0", prefix_end(prefix)
         body = json_gateway.range_request(start, end, limit=1, keys_only=True, newest_first=True)
-        newest = self._turns.ask("/kv/range", body, json_gateway.snapshot, deadline)[1].kvs
+        newest = self._rotation.ask("/kv/range", body, json_gateway.snapshot, deadline)[1].kvs
         if not newest:
             return
         until = newest[0].mod_revision
         try:
-            yield from self._told(start, end, 0, until, deadline)
+            yield from self._changes(start, end, 0, until, deadline)
         except json_gateway.CompactedAt as oldest:
             if oldest.revision < until:
-                yield from self._told(start, end, oldest.revision, until, deadline)
+                yield from self._changes(start, end, oldest.revision, until, deadline)
 
-    def _told(
+    def _changes(
         self, start: bytes, end: bytes, after: int, until: int, deadline: Deadline
     ) -> Generator[Event, None, None]:
         """What a watch tells after one revision, to the end of the batch that reaches another."""
@@ -245,18 +245,18 @@ class Etcd:
 
     def status(self, key: bytes, *, deadline: Deadline) -> list[EndpointStatus]:
         """The health of every endpoint, each asked on its own; ``key`` is one that this user may read."""
-        return [self._status_of(member, key, deadline) for member in self._members]
+        return [self._status_of(client, key, deadline) for client in self._clients]
 
-    def _status_of(self, member: Member, key: bytes, deadline: Deadline) -> EndpointStatus:
+    def _status_of(self, client: EndpointClient, key: bytes, deadline: Deadline) -> EndpointStatus:
         wait = max(min(ATTEMPT_SECONDS, deadline.remaining()), _LEAST_SECONDS)
         began = time.monotonic()
         try:
-            member.call("/kv/range", json_gateway.range_request(key, limit=1, keys_only=True), timeout=wait)
+            client.call("/kv/range", json_gateway.range_request(key, limit=1, keys_only=True), timeout=wait)
             latency = time.monotonic() - began
-            answer = member.call("/maintenance/status", {}, timeout=wait)
+            answer = client.call("/maintenance/status", {}, timeout=wait)
             member_id = int(answer["header"]["member_id"])
             return EndpointStatus(
-                member.name,
+                client.name,
                 version=str(answer["version"]),
                 cluster_id=json_gateway.cluster_of(answer),
                 member_id=member_id,
@@ -265,9 +265,9 @@ class Etcd:
                 latency=latency,
                 error="; ".join(map(str, answer.get("errors", ()))),
             )
-        except Trouble as trouble:
-            return EndpointStatus(member.name, error=f"etcd at {member.name}: {trouble.said}")
+        except Inconclusive as inconclusive:
+            return EndpointStatus(client.name, error=f"etcd at {client.name}: {inconclusive.reason}")
         except EtcdError as error:
-            return EndpointStatus(member.name, error=str(error))
+            return EndpointStatus(client.name, error=str(error))
         except json_gateway.MALFORMED:
-            return EndpointStatus(member.name, error=f"{member.name} does not speak etcd's v3 JSON")
+            return EndpointStatus(client.name, error=f"{client.name} does not speak etcd's v3 JSON")

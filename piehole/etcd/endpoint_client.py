@@ -15,15 +15,15 @@ from etcd3gw.exceptions import Etcd3Exception
 from piehole.errors import EtcdError
 from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
-from piehole.etcd.http_session import Answer, Session
-from piehole.etcd.json_gateway import Json, TokenRefused, Trouble
+from piehole.etcd.http_session import HttpAnswer, HttpSession
+from piehole.etcd.json_gateway import Inconclusive, Json, TokenRefused
 
 CONNECT_SECONDS: Final = 1.0
 # A member that knows of no leader then says so at once, and ends a watch, instead of letting everybody wait.
 _HEADERS: Final = {"Grpc-Metadata-hasleader": "true"}
 
 # What OpenSSL says of a failed handshake, in lower case and with spaces for underscores, and what helps. The first that fits counts.
-_TLS_MENDS: Final = (
+_TLS_ADVICE: Final = (
     ("certificate has expired", "renew the certificate, or correct the clock"),
     ("certificate is not yet valid", "correct the clock, or renew the certificate"),
     (
@@ -49,11 +49,11 @@ _TLS_MENDS: Final = (
 T = TypeVar("T")
 
 
-class _Line:
+class _Connection:
     """etcd3gw's client on a session of ours, and the seconds that its present user waits."""
 
     def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
-        self.session = Session(endpoint, credentials)
+        self.session = HttpSession(endpoint, credentials)
         self.client = Etcd3Client(
             endpoint.host,
             endpoint.port,
@@ -63,12 +63,12 @@ class _Line:
         )
         self.connect = self.read = 0.0
 
-    def patience(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         self.connect, self.read = min(CONNECT_SECONDS, seconds), seconds
         self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # it hands both to the session
 
 
-class Member:
+class EndpointClient:
     """Safe to use from many threads: each call borrows a connection of its own, and the last one returned goes first.
 
     A token is kept until etcd refuses it; then one new login is made.
@@ -79,7 +79,7 @@ class Member:
         self._endpoint = endpoint
         self._credentials = credentials
         self._lock = threading.Lock()
-        self._idle: list[_Line] = []
+        self._idle: list[_Connection] = []
         self._closed = False
         self._token: str | None = None
 
@@ -87,33 +87,33 @@ class Member:
         """POST and return the JSON object that etcd answers.
 
         :param timeout: seconds for the answer; connecting takes at most CONNECT_SECONDS of it
-        :raises Trouble: no definite answer
+        :raises Inconclusive: no definite answer
         :raises EtcdRefused, Compacted: a definite one; nothing was changed
         """
 
-        def post(line: _Line, headers: dict[str, str]) -> Json:
-            return self._post(line, path, body, headers)
+        def post(connection: _Connection, headers: dict[str, str]) -> Json:
+            return self._post(connection, path, body, headers)
 
-        with self._borrowed(timeout) as line:
-            return self._logged_in(line, post)
+        with self._borrowed(timeout) as connection:
+            return self._logged_in(connection, post)
 
     @contextmanager
-    def stream(self, path: str, body: Json, *, idle: float) -> Iterator[Answer]:
+    def stream(self, path: str, body: Json, *, idle: float) -> Iterator[HttpAnswer]:
         """POST and give the response as it comes, on a connection that nobody else uses.
 
         :param idle: seconds of silence, also before the first byte, after which reading fails
-        :raises Trouble, EtcdRefused: as ``call``
+        :raises Inconclusive, EtcdRefused: as ``call``
         """
-        line = self._connect()
-        line.patience(idle)
+        connection = self._connect()
+        connection.set_timeout(idle)
 
-        def post(line: _Line, headers: dict[str, str]) -> Answer:
-            return self._post_for_stream(line, path, body, headers)
+        def post(connection: _Connection, headers: dict[str, str]) -> HttpAnswer:
+            return self._post_for_stream(connection, path, body, headers)
 
         try:
-            yield self._logged_in(line, post)
+            yield self._logged_in(connection, post)
         finally:
-            line.session.close()
+            connection.session.close()
 
     def forget_login(self) -> bool:
         """Log in again before the next call; false where there is no login."""
@@ -126,92 +126,100 @@ class Member:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for line in idle:
-            line.session.close()
+        for connection in idle:
+            connection.session.close()
 
     # ---- connections
 
     @contextmanager
-    def _borrowed(self, timeout: float) -> Iterator[_Line]:
+    def _borrowed(self, timeout: float) -> Iterator[_Connection]:
         with self._lock:
             idle = self._idle.pop() if self._idle else None
-        line = idle or self._connect()
-        line.patience(timeout)
+        connection = idle or self._connect()
+        connection.set_timeout(timeout)
         try:
-            yield line
+            yield connection
         finally:
             with self._lock:
                 keep = not self._closed
                 if keep:
-                    self._idle.append(line)
+                    self._idle.append(connection)
             if not keep:
-                line.session.close()
+                connection.session.close()
 
-    def _connect(self) -> _Line:
+    def _connect(self) -> _Connection:
         self._credentials.check_readable()
-        return _Line(self._endpoint, self._credentials)
+        return _Connection(self._endpoint, self._credentials)
 
     # ---- the login
 
-    def _logged_in(self, line: _Line, post: Callable[[_Line, dict[str, str]], T]) -> T:
+    def _logged_in(self, connection: _Connection, post: Callable[[_Connection, dict[str, str]], T]) -> T:
         if self._credentials.user is None:
-            return post(line, _HEADERS)
+            return post(connection, _HEADERS)
         token = self._token  # another thread may log in at the same time: then both tokens are good
         if token is not None:
             try:
-                return post(line, {**_HEADERS, "Authorization": token})
+                return post(connection, {**_HEADERS, "Authorization": token})
             except TokenRefused:
                 pass  # nothing was applied, so asking again is safe
-        return post(line, {**_HEADERS, "Authorization": self._login(line)})
+        return post(connection, {**_HEADERS, "Authorization": self._login(connection)})
 
-    def _login(self, line: _Line) -> str:
+    def _login(self, connection: _Connection) -> str:
         body = {"name": self._credentials.user, "password": self._credentials.password()}
         try:
-            token = self._post(line, "/auth/authenticate", body, _HEADERS)["token"]
-        except Trouble as trouble:
-            raise Trouble(f"login: {trouble.said}", sent=False) from trouble
+            token = self._post(connection, "/auth/authenticate", body, _HEADERS)["token"]
+        except Inconclusive as inconclusive:
+            raise Inconclusive(f"login: {inconclusive.reason}", sent=False) from inconclusive
         except KeyError as error:
-            raise Trouble("login: no token in the answer", sent=False) from error
+            raise Inconclusive("login: no token in the answer", sent=False) from error
         self._token = str(token)
         return self._token
 
     # ---- one request
 
-    def _post(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> Json:
+    def _post(self, connection: _Connection, path: str, body: Json, headers: dict[str, str]) -> Json:
         try:
-            answer = line.client.post(line.client.get_url(path), json=body, headers=headers)
+            answer = connection.client.post(connection.client.get_url(path), json=body, headers=headers)
         except (Etcd3Exception, HTTPException, OSError, ValueError) as error:
-            raise self._judge(error, line) from error
+            raise self._judge(error, connection) from error
         if not isinstance(answer, dict):
-            raise Trouble(f"does not speak etcd's v3 JSON ({str(answer)[:80]!r})", sent=True)
+            raise Inconclusive(f"does not speak etcd's v3 JSON ({str(answer)[:80]!r})", sent=True)
         return answer
 
-    def _post_for_stream(self, line: _Line, path: str, body: Json, headers: dict[str, str]) -> Answer:
+    def _post_for_stream(self, connection: _Connection, path: str, body: Json, headers: dict[str, str]) -> HttpAnswer:
         try:
-            answer = line.session.post(
-                line.client.get_url(path), json=body, headers=headers, timeout=(line.connect, line.read), stream=True
+            answer = connection.session.post(
+                connection.client.get_url(path),
+                json=body,
+                headers=headers,
+                timeout=(connection.connect, connection.read),
+                stream=True,
             )
             if answer.status_code == 200:
                 return answer
             refused = answer.text
         except (HTTPException, OSError, ValueError) as error:
-            raise self._judge(error, line) from error
+            raise self._judge(error, connection) from error
         raise json_gateway.refusal(self.name, refused)
 
-    def _judge(self, error: Exception, line: _Line) -> EtcdError | Trouble:
+    def _judge(self, error: Exception, connection: _Connection) -> EtcdError | Inconclusive:
         if isinstance(error, Etcd3Exception):  # an answer that is not 200
             return json_gateway.refusal(self.name, error.detail_text or "")
-        sent = line.session.sent
+        sent = connection.session.sent
         if isinstance(error, TimeoutError):
-            said = f"no answer within {line.read:.3g} s" if sent else f"no connection within {line.connect:.3g} s"
-            return Trouble(said, sent=sent)
+            said = (
+                f"no answer within {connection.read:.3g} s"
+                if sent
+                else f"no connection within {connection.connect:.3g} s"
+            )
+            return Inconclusive(said, sent=sent)
         if isinstance(error, JSONDecodeError | UnicodeDecodeError):
-            return Trouble("does not speak etcd's v3 JSON", sent=sent)
-        return Trouble(spoken(error), sent=sent)
+            return Inconclusive("does not speak etcd's v3 JSON", sent=sent)
+        return Inconclusive(describe(error), sent=sent)
 
 
-def spoken(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """A few words for a person."""
     said = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__)[:200]
-    mend = next((mend for part, mend in _TLS_MENDS if part in said.lower().replace("_", " ")), "")
-    return f"{said} ({mend})" if mend else said
+    advice = next((advice for part, advice in _TLS_ADVICE if part in said.lower().replace("_", " ")), "")
+    return f"{said} ({advice})" if advice else said

@@ -20,7 +20,7 @@ from piehole.etcd.endpoint import Credentials, Endpoint
 _JSON: Final = {"Content-Type": "application/json"}
 
 
-class Answer:
+class HttpAnswer:
     """What etcd3gw reads of an answer. One that is streamed is read by :meth:`lines`."""
 
     def __init__(self, connection: socket.socket, response: HTTPResponse) -> None:
@@ -58,7 +58,7 @@ class Answer:
         socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
 
-class Session:
+class HttpSession:
     """One connection to one member, for one call after the other. Not safe to share between threads.
 
     ``sent``: whether the last call may have reached the member.
@@ -72,7 +72,7 @@ class Session:
 
     def post(
         self, url: str, *, json: object, headers: Mapping[str, str], timeout: tuple[float, float], stream: bool = False
-    ) -> Answer:
+    ) -> HttpAnswer:
         """
         :param timeout: seconds for connecting, and for each read
         :raises OSError, http.client.HTTPException: no answer, or no HTTP
@@ -82,7 +82,7 @@ class Session:
             connection = self._connected(*timeout)
             self.sent = True
             connection.request("POST", urlsplit(url).path, encoder.dumps(json).encode(), {**_JSON, **headers})
-            answer = Answer(connection.sock, connection.getresponse())
+            answer = HttpAnswer(connection.sock, connection.getresponse())
             if not stream:
                 answer.read()
         except BaseException:

@@ -18,15 +18,15 @@ from piehole.etcd.model import Batch, Compare, Delete, Event, KeyValue, Operatio
 Json = dict[str, Any]
 
 
-class Trouble(Exception):
-    """One attempt at one endpoint ended without a definite answer; ``said`` is what is known of the reason.
+class Inconclusive(Exception):
+    """One attempt at one endpoint ended without a definite answer; ``reason`` says why, as far as it is known.
 
     ``sent``: the request may have reached a member, so that a write may still take effect.
     """
 
-    def __init__(self, said: str, *, sent: bool) -> None:
-        super().__init__(said)
-        self.said = said
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.sent = sent
 
 
@@ -173,7 +173,7 @@ def _event(event: Json) -> Event:
 # 13 internal, 14 unavailable, ...) leaves open whether a write takes effect.
 _DEFINITE: Final = {3: 400, 5: 404, 6: 409, 7: 403, 8: 429, 9: 412, 11: 400, 12: 501, 16: 401}
 _NAMES: Final = {"InvalidArgument": 3, "FailedPrecondition": 9, "PermissionDenied": 7, "Unauthenticated": 16}
-_MENDS: Final = (
+_ADVICE: Final = (
     ("too many operations", "change fewer refs at once, or raise etcd's --max-txn-ops"),
     ("request is too large", "change fewer refs at once, or raise etcd's --max-request-bytes"),
     ("permission denied", "grant the etcd user's role read and write access to the prefix"),
@@ -185,37 +185,37 @@ _MENDS: Final = (
 )
 
 
-def refusal(endpoint: str, body: str) -> EtcdError | Trouble:
-    """Judge the body of an answer that is not 200: a definite no, or a Trouble that leaves the outcome open."""
+def refusal(endpoint: str, body: str) -> EtcdError | Inconclusive:
+    """Judge the body of an answer that is not 200: a definite no, or a Inconclusive that leaves the outcome open."""
     try:
         answer = json.loads(body)
         code, message = int(answer.get("code", 2)), str(answer.get("message") or answer.get("error") or "")
     except MALFORMED:
-        return Trouble(f"does not speak etcd's v3 JSON ({body.strip()[:80]!r})", sent=True)
-    return judge(endpoint, code, message)
+        return Inconclusive(f"does not speak etcd's v3 JSON ({body.strip()[:80]!r})", sent=True)
+    return classify(endpoint, code, message)
 
 
-def judge(endpoint: str, code: int, message: str) -> EtcdError | Trouble:
+def classify(endpoint: str, code: int, message: str) -> EtcdError | Inconclusive:
     """What etcd's gRPC status ``code`` and ``message`` mean for the one who asked."""
     words = message.removeprefix("etcdserver: ") or f"gRPC status {code}"
     if words == "no leader":  # the header hasleader has it turned away at the door, before it was proposed
-        return Trouble(words, sent=False)
+        return Inconclusive(words, sent=False)
     if code not in _DEFINITE:
-        return Trouble(words, sent=True)
+        return Inconclusive(words, sent=True)
     if "too many requests" in words:  # turned away at the door, before it was proposed
-        return Trouble(words, sent=False)
+        return Inconclusive(words, sent=False)
     if "has been compacted" in words or "future revision" in words:
         return Compacted(f"etcd at {endpoint} no longer has this revision: {words}")
     sentence = f"etcd at {endpoint} refused: {words}"
-    for part, mend in _MENDS:
+    for part, advice in _ADVICE:
         if part in words:
-            sentence += f" ({mend})"
+            sentence += f" ({advice})"
     if code == 16 or "revision of auth store is old" in words:
         return TokenRefused(sentence, status=401)
     return EtcdRefused(sentence, status=_DEFINITE[code], too_many="too many operations" in words)
 
 
-def canceled(endpoint: str, result: Json) -> EtcdError | Trouble | None:
+def canceled(endpoint: str, result: Json) -> EtcdError | Inconclusive | None:
     """Why etcd ended this watch; None: it did not."""
     if compacted := int(result.get("compact_revision", 0)):
         return CompactedAt(f"etcd at {endpoint} has compacted its history up to revision {compacted}", compacted)
@@ -223,4 +223,4 @@ def canceled(endpoint: str, result: Json) -> EtcdError | Trouble | None:
         return None
     reason = str(result.get("cancel_reason", ""))  # "rpc error: code = PermissionDenied desc = etcdserver: ..."
     code = next((number for name, number in _NAMES.items() if f"code = {name} " in reason), 14)
-    return judge(endpoint, code, reason.partition("desc = ")[2] or reason or "watch canceled")
+    return classify(endpoint, code, reason.partition("desc = ")[2] or reason or "watch canceled")

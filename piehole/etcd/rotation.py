@@ -11,8 +11,8 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 from piehole.deadline import Deadline
 from piehole.errors import EtcdUnreachable
 from piehole.etcd import json_gateway
-from piehole.etcd.endpoint_client import Member
-from piehole.etcd.json_gateway import Json, Trouble
+from piehole.etcd.endpoint_client import EndpointClient
+from piehole.etcd.json_gateway import Inconclusive, Json
 
 ATTEMPT_SECONDS: Final = 2.0  # a healthy member answers within milliseconds; a hung one must not eat the deadline
 _PAUSE: Final = wait_random_exponential(multiplier=0.05, max=0.5)  # seconds, after each round over all endpoints
@@ -20,31 +20,31 @@ _PAUSE: Final = wait_random_exponential(multiplier=0.05, max=0.5)  # seconds, af
 T = TypeVar("T")
 
 
-class Turns:
+class EndpointRotation:
     """Remembers who answered last, and asks that one first. Safe to use from many threads.
 
     :param first: the index of the member that is asked first
     """
 
-    def __init__(self, members: Sequence[Member], first: int) -> None:
-        self.members = members
+    def __init__(self, clients: Sequence[EndpointClient], first: int) -> None:
+        self.clients = clients
         self._current = first
         self._lock = threading.Lock()
 
     def ask(
         self, path: str, body: Json, read: Callable[[Json], T], deadline: Deadline, *, repeatable: bool = True
-    ) -> tuple[Member, T]:
+    ) -> tuple[EndpointClient, T]:
         """Ask one member after the other until one gives an answer that ``read`` understands.
 
         :param repeatable: go on also after a request that may have been sent
         :raises EtcdUnreachable: nobody did before the deadline
         :raises EtcdRefused, Compacted: one said no
         """
-        count, start = len(self.members), self._current
-        said: dict[str, str] = {}  # the last word of each endpoint
+        count, start = len(self.clients), self._current
+        reasons: dict[str, str] = {}  # the last word of each endpoint
 
         def again(error: BaseException) -> bool:
-            return isinstance(error, Trouble) and (repeatable or not error.sent)
+            return isinstance(error, Inconclusive) and (repeatable or not error.sent)
 
         def pause(state: RetryCallState) -> float:
             return min(_PAUSE(state), deadline.remaining()) if state.attempt_number % count == 0 else 0.0
@@ -54,27 +54,33 @@ class Turns:
             for attempt in attempts:
                 with attempt:
                     number = attempt.retry_state.attempt_number - 1
-                    member = self.members[(start + number) % count]
-                    patience = min(_patience(number // count, count, repeatable), deadline.remaining())
-                    return member, self._attempt(member, path, body, read, patience, said)
-        except Trouble as trouble:
-            words = "; ".join(f"{name}: {word}" for name, word in said.items()) or trouble.said
+                    client = self.clients[(start + number) % count]
+                    timeout = min(_timeout(number // count, count, repeatable), deadline.remaining())
+                    return client, self._attempt(client, path, body, read, timeout, reasons)
+        except Inconclusive as inconclusive:
+            words = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or inconclusive.reason
             sentence = f"No etcd endpoint answered: {words}"
-            raise EtcdUnreachable(sentence, maybe_sent=trouble.sent and not repeatable) from trouble
+            raise EtcdUnreachable(sentence, maybe_sent=inconclusive.sent and not repeatable) from inconclusive
         raise AssertionError("tenacity gave up without an error")
 
     def _attempt(
-        self, member: Member, path: str, body: Json, read: Callable[[Json], T], patience: float, said: dict[str, str]
+        self,
+        client: EndpointClient,
+        path: str,
+        body: Json,
+        read: Callable[[Json], T],
+        timeout: float,
+        reasons: dict[str, str],
     ) -> T:
-        if patience <= 0:
-            raise Trouble("no time was left", sent=False)
+        if timeout <= 0:
+            raise Inconclusive("no time was left", sent=False)
         try:
-            answer = self._understood(member.call(path, body, timeout=patience), read)
-        except Trouble as trouble:
-            said[member.name] = trouble.said
-            self.rotate_from(member)
+            answer = self._understood(client.call(path, body, timeout=timeout), read)
+        except Inconclusive as inconclusive:
+            reasons[client.name] = inconclusive.reason
+            self.rotate_from(client)
             raise
-        self._stay_with(member)
+        self._stay_with(client)
         return answer
 
     @staticmethod
@@ -82,20 +88,20 @@ class Turns:
         try:
             return read(answer)
         except json_gateway.MALFORMED as error:
-            raise Trouble(f"does not speak etcd's v3 JSON ({error!r})", sent=True) from error
+            raise Inconclusive(f"does not speak etcd's v3 JSON ({error!r})", sent=True) from error
 
-    def rotate_from(self, member: Member) -> None:
+    def rotate_from(self, client: EndpointClient) -> None:
         """This one failed: the next call begins elsewhere."""
         with self._lock:
-            if self.members[self._current] is member:
-                self._current = (self._current + 1) % len(self.members)
+            if self.clients[self._current] is client:
+                self._current = (self._current + 1) % len(self.clients)
 
-    def _stay_with(self, member: Member) -> None:
+    def _stay_with(self, client: EndpointClient) -> None:
         with self._lock:
-            self._current = self.members.index(member)
+            self._current = self.clients.index(client)
 
 
-def _patience(rounds: int, count: int, repeatable: bool) -> float:
+def _timeout(rounds: int, count: int, repeatable: bool) -> float:
     """Seconds for one attempt: longer with each round, since a loaded cluster may need more than the first allows.
 
     Where there is neither another endpoint nor a second try, waiting is all that is left.

@@ -12,9 +12,9 @@ from typing import Self
 
 from piehole.errors import Compacted, EtcdError, EtcdRefused, EtcdUnreachable
 from piehole.etcd import json_gateway
-from piehole.etcd.endpoint_client import Member, spoken
-from piehole.etcd.http_session import Answer
-from piehole.etcd.json_gateway import Json, Trouble
+from piehole.etcd.endpoint_client import EndpointClient, describe
+from piehole.etcd.http_session import HttpAnswer
+from piehole.etcd.json_gateway import Inconclusive, Json
 from piehole.etcd.model import Batch, Head
 
 
@@ -24,28 +24,28 @@ class Watch:
     The iteration ends when nothing came for ``idle`` seconds, or after ``stop()``. It raises Compacted where history is
     missing or another cluster answers, EtcdRefused where etcd says no, EtcdUnreachable on everything else.
 
-    :param on_trouble: told when the connection was lost, so that the next one goes elsewhere
+    :param on_failure: told when the connection was lost, so that the next one goes elsewhere
     """
 
     def __init__(
         self,
-        member: Member,
+        client: EndpointClient,
         key: bytes,
         range_end: bytes,
         after_revision: int,
         *,
         head: Head,
         idle: float,
-        on_trouble: Callable[[Member], None],
+        on_failure: Callable[[EndpointClient], None],
     ) -> None:
         self.head = head
-        self._on_trouble = on_trouble
-        self._member = member
+        self._on_failure = on_failure
+        self._client = client
         self._body = json_gateway.watch_request(key, range_end, after_revision + 1)
         self._after = after_revision
         self._idle = idle
         self._open = ExitStack()
-        self._answer: Answer | None = None
+        self._answer: HttpAnswer | None = None
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -73,11 +73,11 @@ class Watch:
         with self:
             try:
                 yield from self._batches()
-            except Trouble as trouble:
+            except Inconclusive as inconclusive:
                 if not self._stopped:
-                    self._on_trouble(self._member)
-                    sentence = f"The watch at {self.head.endpoint} was lost: {trouble.said}"
-                    raise EtcdUnreachable(sentence) from trouble
+                    self._on_failure(self._client)
+                    sentence = f"The watch at {self.head.endpoint} was lost: {inconclusive.reason}"
+                    raise EtcdUnreachable(sentence) from inconclusive
 
     def _batches(self) -> Iterator[Batch]:
         messages = self._opened()
@@ -85,7 +85,7 @@ class Watch:
             try:
                 batch = json_gateway.batch(result, self._after)
             except json_gateway.MALFORMED as error:
-                raise Trouble(f"a message that etcd would not send ({error!r})", sent=True) from error
+                raise Inconclusive(f"a message that etcd would not send ({error!r})", sent=True) from error
             if batch is not None:
                 self._after = batch.revision
                 yield batch
@@ -100,7 +100,7 @@ class Watch:
             try:
                 next(messages, None)
             except EtcdRefused as refused:
-                if not (may_log_in and refused.status in (401, 403) and self._member.forget_login()):
+                if not (may_log_in and refused.status in (401, 403) and self._client.forget_login()):
                     raise
                 self._open.close()
             else:
@@ -108,7 +108,7 @@ class Watch:
         raise AssertionError("unreachable")
 
     def _messages(self) -> Iterator[Json]:
-        answer = self._open.enter_context(self._member.stream("/watch", self._body, idle=self._idle))
+        answer = self._open.enter_context(self._client.stream("/watch", self._body, idle=self._idle))
         with self._lock:
             self._answer = answer
             if self._stopped:
@@ -121,9 +121,9 @@ class Watch:
             # Whatever a connection says that stop() has just shut down: it is over.
             if self._stopped or isinstance(error, TimeoutError):
                 return
-            raise Trouble(spoken(error), sent=True) from error
+            raise Inconclusive(describe(error), sent=True) from error
         if not self._stopped:
-            raise Trouble("the connection was closed", sent=True)
+            raise Inconclusive("the connection was closed", sent=True)
 
     def _result(self, line: bytes) -> Json:
         try:
@@ -135,12 +135,12 @@ class Watch:
             cluster = json_gateway.cluster_of(result)
             end = json_gateway.canceled(self.head.endpoint, result)
         except json_gateway.MALFORMED as error:
-            raise Trouble(f"a message that etcd would not send ({line[:80]!r})", sent=True) from error
+            raise Inconclusive(f"a message that etcd would not send ({line[:80]!r})", sent=True) from error
         if cluster != self.head.cluster_id:
             raise Compacted(f"etcd at {self.head.endpoint} is another cluster now ({cluster:x})")
         if end is not None:
             raise end
         return result
 
-    def _lost(self, code: int, message: str) -> EtcdError | Trouble:
-        return json_gateway.judge(self.head.endpoint, code, message)
+    def _lost(self, code: int, message: str) -> EtcdError | Inconclusive:
+        return json_gateway.classify(self.head.endpoint, code, message)

@@ -255,7 +255,7 @@ class Swapper:
             try:
                 # Up to basis.revision the ref's key was as the basis has it, so the first change after that one tells.
                 first = self._etcd.first_change(
-                    self._key(command.ref), basis.revision, deadline=settle_by, witness=self._key(keys.PUSH)
+                    self._key(command.ref), basis.revision, deadline=settle_by, companion=self._key(keys.PUSH)
                 )
                 if first is not None and self._is_of(proposal.push, first, settle_by):
                     return Accepted(first.mod_revision)

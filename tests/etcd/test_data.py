@@ -197,22 +197,22 @@ class TestFirstChange:
         assert change == KeyValue(key, b"", gone, 0, 0)
 
     def test_may_be_of_a_life_that_began_and_ended_in_between(self, client: Etcd, root: bytes) -> None:
-        key, witness = root + b"k", root + b"@w"
+        key, companion = root + b"k", root + b"@w"
         base = client.range(key, deadline=soon()).revision
-        born = put(client, (key, b"1"), (witness, b""))
+        born = put(client, (key, b"1"), (companion, b""))
         delete(client, key)
-        change = client.first_change(key, base, deadline=soon(), witness=witness)
+        change = client.first_change(key, base, deadline=soon(), companion=companion)
         assert change == KeyValue(key, b"1", born, born, 1)
         assert client.first_change(key, base, deadline=soon()) == change
 
     @pytest.mark.parametrize("name", [b"@w", b"z"], ids=["before", "after"])
-    def test_is_none_by_a_witness_that_lies_on_either_side(self, quiet: Etcd, root: bytes, name: bytes) -> None:
+    def test_is_none_by_a_companion_that_lies_on_either_side(self, quiet: Etcd, root: bytes, name: bytes) -> None:
         client = quiet
         base = put(client, (root + name, b""))
-        assert client.first_change(root + b"k", base, deadline=soon(), witness=root + name) is None
+        assert client.first_change(root + b"k", base, deadline=soon(), companion=root + name) is None
         put(client, (root + b"kk", b""), (root + name, b"2"))
         put(client, (root + b"later", b""))
-        assert client.first_change(root + b"k", base, deadline=soon(), witness=root + name) is None
+        assert client.first_change(root + b"k", base, deadline=soon(), companion=root + name) is None
 
     def test_is_none_after_a_progress_message_where_nothing_else_proves_it(self, client: Etcd, root: bytes) -> None:
         base = put(client, (root + b"other", b""))
