@@ -59,7 +59,7 @@ class Adoption:
         :raises PieholeError: a ref names an object that is not here
         """
         wanted = {name: oid for name, oid in bulk_write.local_refs(self._local).items() if name != HEAD}
-        here = connectivity.present(self._local.git_dir, set(wanted.values()))
+        here = connectivity.existing(self._local.git_dir, set(wanted.values()))
         broken = [name for name, oid in wanted.items() if oid not in here]
         if broken:
             raise PieholeError(
@@ -78,7 +78,7 @@ class Adoption:
             return git.run(git_dir, arguments, stdin=stdin, ok=(0, 1, 128)).returncode == 0
 
         tips = sorted(set(self._local.repository.observe().refs.values()))
-        if tips and not connectivity.whole(ask, tips):
+        if tips and not connectivity.is_self_contained(ask, tips):
             raise PieholeError(
                 f"nothing was changed: {git_dir} lacks objects that its refs need (`git fsck --connectivity-only` names them). If it is a copy "
                 "of another site's repository, that one changed while it was copied: copy once more."
@@ -165,7 +165,7 @@ class Adoption:
             return []
         named = [change for change in differing if not wanted or change.name in wanted]
         free = [change for change in named if not readout.conflict(change.name) and not self._locked(change)]
-        here = connectivity.present(self._local.git_dir, {change.after for change in free})
+        here = connectivity.existing(self._local.git_dir, {change.after for change in free})
         return [
             change
             for change in free

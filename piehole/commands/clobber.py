@@ -23,7 +23,7 @@ from piehole.group.records import GroupRecord
 from piehole.group.replica import Local
 from piehole.refs import HEAD, PIEHOLE_REFS, decode, is_managed, is_oid, is_ref_name, is_zero, parents, short
 from piehole.replicate.dry_run import Survey, direction, survey
-from piehole.transfer.connectivity import present
+from piehole.transfer.connectivity import existing
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _EXPLAINED: Final = 500  # changes; what each of more would be takes too long to find out
@@ -204,7 +204,7 @@ def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
 
 def _incomplete(git_dir: Path, oids: Sequence[str]) -> set[str]:
     """The oids whose closure is not whole, found by a full walk: that a local ref holds them proves nothing here."""
-    here = present(git_dir, oids)
+    here = existing(git_dir, oids)
     return {oid for oid in oids if oid not in here} | _broken(git_dir, [oid for oid in oids if oid in here])
 
 

@@ -98,7 +98,7 @@ class Supply:
             if fresh is not None:
                 return fresh
         git_dir = self._local.git_dir
-        look = connectivity.look(git_dir, list(wanted), bases=haves)
+        look = connectivity.check_closures(git_dir, list(wanted), bases=haves)
         missing, haves = look.missing, look.bases
         present = [oid for oid in wanted if oid not in missing]
         try:

@@ -29,7 +29,7 @@ _ERR: Final = re.compile(rb"[0-9a-f]{4}ERR ([^\n\0]{1,400})")  # an ERR packet, 
 _GIT_PORT: Final = 9418
 
 
-class Tap:
+class ByteTap:
     """Sees every chunk that arrives."""
 
     def __init__(self, watchdog: Watchdog) -> None:
@@ -64,7 +64,7 @@ class Channel(Protocol):
 
 
 class _Tapped(RawIOBase):
-    def __init__(self, receive: Callable[[int], bytes], tap: Tap) -> None:
+    def __init__(self, receive: Callable[[int], bytes], tap: ByteTap) -> None:
         super().__init__()
         self._receive = receive
         self._tap = tap
@@ -90,7 +90,7 @@ class ProcessChannel:
     """ssh, or upload-pack on this machine. stderr goes to a file: a pipe that nobody drains would hang it."""
 
     def __init__(
-        self, watchdog: Watchdog, tap: Tap, command: Sequence[str], extra_env: Mapping[str, str] | None = None
+        self, watchdog: Watchdog, tap: ByteTap, command: Sequence[str], extra_env: Mapping[str, str] | None = None
     ) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by close
         self._watchdog = watchdog
@@ -140,7 +140,7 @@ class ProcessChannel:
 class SocketChannel:
     """git:// (gitprotocol-pack, "Git Transport")."""
 
-    def __init__(self, watchdog: Watchdog, tap: Tap, peer: PeerUrl, limits: Limits) -> None:
+    def __init__(self, watchdog: Watchdog, tap: ByteTap, peer: PeerUrl, limits: Limits) -> None:
         try:
             self._socket = socket.create_connection((peer.host, peer.port or _GIT_PORT), timeout=limits.connect)
         except OSError as error:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from piehole.transfer.object_store import Store
-from piehole.transfer.packfile import BLOB, COMMIT, KINDS, TAG, TREE, Object, Unfit
+from piehole.transfer.object_store import ObjectStore
+from piehole.transfer.packfile import BLOB, COMMIT, KINDS, TAG, TREE, GitObject, LeaveToGit
 
 _COMMIT: Final = re.compile(rb"tree ([0-9a-f]+)\n((?:parent [0-9a-f]+\n)*)author ")
 _TAG: Final = re.compile(rb"object ([0-9a-f]+)\ntype ([a-z]+)\ntag [^\n]+\n")
@@ -22,17 +22,19 @@ _SUBMODULE: Final = 0
 _BASES: Final = 16  # commits that trees are compared with
 
 
-def parents_of(commit: Object, width: int) -> tuple[str, ...] | None:
+def parents_of(commit: GitObject, width: int) -> tuple[str, ...] | None:
     """The parents of a commit; None where its form is unusual. ``width``: bytes of an oid."""
     found = _COMMIT.match(commit.content)
     parents = tuple(word.decode() for word in found[2].split()[1::2]) if found else None
     return parents if parents is not None and all(len(parent) == 2 * width for parent in parents) else None
 
 
-class Closure:
-    """One proof. Every method raises Unfit where there is none, and what ``Store.read`` raises."""
+class ClosureProof:
+    """One proof. Every method raises LeaveToGit where there is none, and what ``Store.read`` raises."""
 
-    def __init__(self, pack: Mapping[bytes, Object], haves: Collection[bytes], store: Store, width: int) -> None:
+    def __init__(
+        self, pack: Mapping[bytes, GitObject], haves: Collection[bytes], store: ObjectStore, width: int
+    ) -> None:
         """:param width: bytes of an oid"""
         self._pack = pack
         self._haves = frozenset(haves)
@@ -45,10 +47,10 @@ class Closure:
         self._due: set[tuple[int, bytes]] = set()  # what must be there, and is not in the pack
 
     def prove(self, wants: Collection[bytes]) -> None:
-        """:raises Unfit: not all of their closure is known to be here"""
+        """:raises LeaveToGit: not all of their closure is known to be here"""
         self._walk_trees(self._walk_commits(wants))
         if not self._due <= self._complete:
-            raise Unfit("names objects that are neither in the pack nor beside it")
+            raise LeaveToGit("names objects that are neither in the pack nor beside it")
 
     def _walk_commits(self, wants: Collection[bytes]) -> list[bytes]:
         """The trees of all commits of the pack that the wants reach."""
@@ -57,31 +59,31 @@ class Closure:
         seen = set()
         while pending:
             oid, kind = pending.pop()
-            thing = self._pack[oid]
-            if thing.kind == kind and oid in seen:
+            obj = self._pack[oid]
+            if obj.kind == kind and oid in seen:
                 continue
             seen.add(oid)
-            if thing.kind != kind:
-                raise Unfit("an object of another kind than is said")
+            if obj.kind != kind:
+                raise LeaveToGit("an object of another kind than is said")
             if kind == COMMIT:
-                tree, parents = self._commit(thing)
+                tree, parents = self._commit(obj)
                 trees.append(tree)
                 pending += [(parent, COMMIT) for parent in parents if not self._is_base(parent)]
             elif kind == TAG:
-                target, named = self._tag(thing)
+                target, named = self._tag(obj)
                 if target not in self._haves:
                     pending.append((target, named))
                 elif self._store.read(target).kind != named:
-                    raise Unfit("an object of another kind than is said")
+                    raise LeaveToGit("an object of another kind than is said")
             else:
-                raise Unfit("a want or a tag's target that is no commit")
+                raise LeaveToGit("a want or a tag's target that is no commit")
         return trees
 
     def _is_base(self, parent: bytes) -> bool:
         if parent in self._haves and parent not in self._bases:
             commit = self._store.read(parent)
             if commit.kind != COMMIT or len(self._bases) == _BASES:
-                raise Unfit("no parent, or too many of them")
+                raise LeaveToGit("no parent, or too many of them")
             self._bases[parent] = self._commit(commit)[0]
         return parent in self._haves
 
@@ -108,7 +110,7 @@ class Closure:
                 if here is None:
                     self._due.add((kind, entry))
                 elif here.kind != kind:
-                    raise Unfit("an object of another kind than is said")
+                    raise LeaveToGit("an object of another kind than is said")
                 elif kind == TREE:
                     found = (tree.get(name, (BLOB, b"")) for tree in older)
                     pending.append((entry, tuple(dict.fromkeys(base for was, base in found if was == TREE))))
@@ -121,34 +123,34 @@ class Closure:
             self._complete.update(found.values())
         return found
 
-    def _entries(self, tree: Object) -> list[tuple[bytes, tuple[int, bytes]]]:
+    def _entries(self, tree: GitObject) -> list[tuple[bytes, tuple[int, bytes]]]:
         """Names, kinds and oids of a tree, which must be one from the first to the last byte."""
         if tree.kind != TREE:
-            raise Unfit("an object of another kind than is said")
+            raise LeaveToGit("an object of another kind than is said")
         entries: list[tuple[bytes, tuple[int, bytes]]] = []
         at = 0
         while at < len(tree.content):
             # Always from where the last one ended: a search would take very long in a tree that is made for that.
             entry = self._entry.match(tree.content, at)
             if entry is None:
-                raise Unfit("a tree of another form")
+                raise LeaveToGit("a tree of another form")
             entries.append((entry[2], (_MODES[entry[1]], entry[3])))
             at = entry.end()
         return entries
 
-    def _commit(self, commit: Object) -> tuple[bytes, list[bytes]]:
+    def _commit(self, commit: GitObject) -> tuple[bytes, list[bytes]]:
         found = _COMMIT.match(commit.content)
         if found is None:
-            raise Unfit("a commit of another form")
+            raise LeaveToGit("a commit of another form")
         return self._oid(found[1]), [self._oid(word) for word in found[2].split()[1::2]]
 
-    def _tag(self, tag: Object) -> tuple[bytes, int]:
+    def _tag(self, tag: GitObject) -> tuple[bytes, int]:
         found = _TAG.match(tag.content)
         if found is None:
-            raise Unfit("a tag of another form")
+            raise LeaveToGit("a tag of another form")
         return self._oid(found[1]), next(kind for kind, name in KINDS.items() if name == found[2])
 
     def _oid(self, text: bytes) -> bytes:
         if len(text) != 2 * self._width:
-            raise Unfit("an oid of another format")
+            raise LeaveToGit("an oid of another format")
         return bytes.fromhex(text.decode())

@@ -21,13 +21,13 @@ from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.watchdog import Watchdog
 
 # Arguments and stdin of `git ARGUMENTS`; whether it succeeded.
-Ask = Callable[[Sequence[str], bytes], bool]
+RunGit = Callable[[Sequence[str], bytes], bool]
 
 _FATAL: Final = (0, 1, 128)
 _SECURE: Final = Limits()
 
 
-def present(git_dir: Path, oids: Collection[str]) -> set[str]:
+def existing(git_dir: Path, oids: Collection[str]) -> set[str]:
     """Those of the oids whose object exists here; nothing is said about their closure. :raises GitError: git failed"""
     if not oids:
         return set()
@@ -35,7 +35,7 @@ def present(git_dir: Path, oids: Collection[str]) -> set[str]:
     return {line for line in git.lines(done.stdout) if " " not in line}
 
 
-def closed(ask: Ask, wants: Sequence[str], bases: Sequence[str]) -> bool:
+def is_closed(run_git: RunGit, wants: Sequence[str], bases: Sequence[str]) -> bool:
     """Whether the closure of all wants is complete, given that the closure of each base is.
 
     :param bases: oids that exist and that local refs hold; none: everything that the refs hold is taken for complete
@@ -43,25 +43,25 @@ def closed(ask: Ask, wants: Sequence[str], bases: Sequence[str]) -> bool:
     walk = ["rev-list", "--objects", "--quiet", "--stdin"]
     if bases:
         # A stale commit-graph would vouch for commits that were pruned. The walk is short, it needs no graph.
-        return ask(["-c", "core.commitGraph=false", *walk], _lines([*wants, *(f"^{base}" for base in bases)]))
+        return run_git(["-c", "core.commitGraph=false", *walk], _lines([*wants, *(f"^{base}" for base in bases)]))
     # As arguments: git 2.39 refuses --not and --all on stdin.
-    return ask([*walk, "--not", "--all"], _lines(wants))
+    return run_git([*walk, "--not", "--all"], _lines(wants))
 
 
-def whole(ask: Ask, wants: Sequence[str]) -> bool:
+def is_self_contained(run_git: RunGit, wants: Sequence[str]) -> bool:
     """Whether the closure of all wants is complete, nothing taken for granted."""
-    return ask(["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"], _lines(wants))
+    return run_git(["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"], _lines(wants))
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClosureCheck:
     """The wants whose object is absent, or whose closure is not complete here; and those of the bases that exist."""
 
     missing: set[str]
     bases: list[str]
 
 
-def look(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> Look:
+def check_closures(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> ClosureCheck:
     """What of the wants is here.
 
     One walk when all is well, a bisection when not. It is bounded by those ``bases`` that exist; they must be tips
@@ -70,28 +70,28 @@ def look(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> Look
     :raises GitError: git failed in another way than by not finding an object
     """
 
-    def ask(arguments: Sequence[str], stdin: bytes) -> bool:
+    def run_git(arguments: Sequence[str], stdin: bytes) -> bool:
         return git.run(git_dir, arguments, stdin=stdin, ok=_FATAL).returncode == 0
 
     wanted = list(dict.fromkeys(wants))
-    here = present(git_dir, {*wanted, *bases})
+    here = existing(git_dir, {*wanted, *bases})
     known = [base for base in bases if base in here]
     absent = {want for want in wanted if want not in here}
-    return Look(absent | _open(ask, [want for want in wanted if want in here], known), known)
+    return ClosureCheck(absent | _incomplete(run_git, [want for want in wanted if want in here], known), known)
 
 
 def missing(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> set[str]:
-    """As :func:`look`, what is missing alone."""
-    return look(git_dir, wants, bases=bases).missing
+    """As :func:`check_closures`, what is missing alone."""
+    return check_closures(git_dir, wants, bases=bases).missing
 
 
-def _open(ask: Ask, wants: Sequence[str], bases: Sequence[str]) -> set[str]:
-    if not wants or closed(ask, wants, bases):
+def _incomplete(run_git: RunGit, wants: Sequence[str], bases: Sequence[str]) -> set[str]:
+    if not wants or is_closed(run_git, wants, bases):
         return set()
     if len(wants) == 1:
         return {wants[0]}
     middle = len(wants) // 2
-    return _open(ask, wants[:middle], bases) | _open(ask, wants[middle:], bases)
+    return _incomplete(run_git, wants[:middle], bases) | _incomplete(run_git, wants[middle:], bases)
 
 
 def secure(git_dir: Path, wants: Collection[str], *, hold: Hold) -> None:

@@ -20,7 +20,7 @@ from dulwich.protocol import Protocol
 from urllib3 import BaseHTTPResponse, PoolManager
 
 from piehole.errors import PieholeError, TransferError
-from piehole.transfer.byte_channels import Channel, ProcessChannel, SocketChannel, Tap
+from piehole.transfer.byte_channels import ByteTap, Channel, ProcessChannel, SocketChannel
 from piehole.transfer.git_remote_config import Login, ask_login, http_settings, ssh_argv, ssh_command, tell_login
 from piehole.transfer.limits import Limits
 from piehole.transfer.pool import make_pool
@@ -42,7 +42,7 @@ class NegotiationTrouble(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FetchRequest:
     """What is asked of a peer. ``haves``: oids whose closure is complete here, the most likely common ones first."""
 
     wants: tuple[str, ...]
@@ -50,7 +50,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class PeerAccess:
     """The way to one peer: for which repository, within what limits, under which watchdog."""
 
     git_dir: Path
@@ -59,13 +59,13 @@ class Way:
     watchdog: Watchdog
 
 
-def receive(way: Way, request: Request, write: Callable[[bytes], int]) -> None:
+def receive(access: PeerAccess, request: FetchRequest, write: Callable[[bytes], int]) -> None:
     """Write the pack that the peer sends for ``request``.
 
     :raises NegotiationTrouble: another way to the same peer may succeed
     :raises TransferError: it cannot be reached, lacks an object, refuses, breaks off, or the watchdog ended it
     """
-    tap = Tap(way.watchdog)
+    tap = ByteTap(access.watchdog)
 
     def pack_data(data: bytes) -> int:
         tap.in_pack = True
@@ -73,61 +73,61 @@ def receive(way: Way, request: Request, write: Callable[[bytes], int]) -> None:
 
     def ask(client: TraditionalGitClient | HttpGitClient) -> None:
         wants, haves = _determine(request, client), _Haves(request.haves)
-        client.fetch_pack(way.peer.path, wants, haves, pack_data, ref_prefix=_NO_REF, protocol_version=2)
+        client.fetch_pack(access.peer.path, wants, haves, pack_data, ref_prefix=_NO_REF, protocol_version=2)
 
-    if way.peer.protocol in ("http", "https"):
-        _over_http(way, tap, ask)
+    if access.peer.protocol in ("http", "https"):
+        _over_http(access, tap, ask)
     else:
-        _over_stream(way, tap, ask)
+        _over_stream(access, tap, ask)
 
 
-def _over_stream(way: Way, tap: Tap, ask: Callable[[TraditionalGitClient], None]) -> None:
-    channel = _channel(way, tap)
-    client = _StreamClient(channel, way.peer)
+def _over_stream(access: PeerAccess, tap: ByteTap, ask: Callable[[TraditionalGitClient], None]) -> None:
+    channel = _channel(access, tap)
+    client = _StreamClient(channel, access.peer)
     try:
         ask(client)
     except Exception as error:
         client.hang_up()
-        raise _translated(error, tap, way.watchdog, channel.last_words()) from error
+        raise _translated(error, tap, access.watchdog, channel.last_words()) from error
     finally:
         client.hang_up()
 
 
-def _channel(way: Way, tap: Tap) -> Channel:
-    peer = way.peer
+def _channel(access: PeerAccess, tap: ByteTap) -> Channel:
+    peer = access.peer
     if peer.protocol == "git":
-        return SocketChannel(way.watchdog, tap, peer, way.limits)
+        return SocketChannel(access.watchdog, tap, peer, access.limits)
     if peer.protocol == "ssh":
         quoted = "'" + peer.path.replace("'", "'\\''").replace("!", "'\\!'") + "'"  # as git's sq_quote
-        command = ssh_argv(ssh_command(way.git_dir), peer, way.limits, f"git-upload-pack {quoted}")
-        return ProcessChannel(way.watchdog, tap, command)
+        command = ssh_argv(ssh_command(access.git_dir), peer, access.limits, f"git-upload-pack {quoted}")
+        return ProcessChannel(access.watchdog, tap, command)
     command = ["git", "upload-pack", "--", peer.path]
-    return ProcessChannel(way.watchdog, tap, command, {"GIT_PROTOCOL": "version=2"})
+    return ProcessChannel(access.watchdog, tap, command, {"GIT_PROTOCOL": "version=2"})
 
 
-def _over_http(way: Way, tap: Tap, ask: Callable[[HttpGitClient], None]) -> None:
-    settings = http_settings(way.git_dir, way.peer)
+def _over_http(access: PeerAccess, tap: ByteTap, ask: Callable[[HttpGitClient], None]) -> None:
+    settings = http_settings(access.git_dir, access.peer)
     if settings.foreign:
         raise NegotiationTrouble(f"{settings.foreign} is for git itself to honour")
-    with make_pool(settings, way.limits, way.watchdog) as pool:
+    with make_pool(settings, access.limits, access.watchdog) as pool:
         try:
-            _logged_in(way, lambda login: ask(_HttpClient(way.peer, pool, tap, login)))
+            _logged_in(access, lambda login: ask(_HttpClient(access.peer, pool, tap, login)))
         except HTTPUnauthorized as error:
             raise TransferError(
                 "asks for a login, and neither its URL nor a credential helper has the right one"
             ) from error
         except Exception as error:
-            raise _translated(error, tap, way.watchdog, "") from error
+            raise _translated(error, tap, access.watchdog, "") from error
 
 
-def _logged_in(way: Way, ask: Callable[[Login | None], None]) -> None:
+def _logged_in(access: PeerAccess, ask: Callable[[Login | None], None]) -> None:
     """Ask with the login of the URL, or with none; where the server wants one, with that of git's helpers."""
-    user, password = way.peer.user, way.peer.password
+    user, password = access.peer.user, access.peer.password
     given = Login(user, password) if user is not None and password is not None else None
     try:
         ask(given)
     except HTTPUnauthorized:
-        login = None if given else ask_login(way.git_dir, way.peer)
+        login = None if given else ask_login(access.git_dir, access.peer)
         if login is None:
             raise
     else:
@@ -135,12 +135,12 @@ def _logged_in(way: Way, ask: Callable[[Login | None], None]) -> None:
     try:
         ask(login)
     except HTTPUnauthorized:
-        tell_login(way.git_dir, way.peer, login, good=False)
+        tell_login(access.git_dir, access.peer, login, good=False)
         raise
-    tell_login(way.git_dir, way.peer, login, good=True)
+    tell_login(access.git_dir, access.peer, login, good=True)
 
 
-def _determine(request: Request, client: TraditionalGitClient | HttpGitClient) -> Callable[..., list[ObjectID]]:
+def _determine(request: FetchRequest, client: TraditionalGitClient | HttpGitClient) -> Callable[..., list[ObjectID]]:
     def wants(refs: object, depth: int | None = None) -> list[ObjectID]:
         del refs, depth
         if getattr(client, "dumb", False):
@@ -152,7 +152,7 @@ def _determine(request: Request, client: TraditionalGitClient | HttpGitClient) -
     return wants
 
 
-def _translated(error: Exception, tap: Tap, watchdog: Watchdog, words: str) -> Exception:
+def _translated(error: Exception, tap: ByteTap, watchdog: Watchdog, words: str) -> Exception:
     """What a failure means. A peer that lies can make the parser fail in any way, so every class of error comes here."""
     try:
         watchdog.check()
@@ -237,7 +237,7 @@ class _StreamClient(TraditionalGitClient):
 class _HttpClient(HttpGitClient):
     """Smart HTTP with every byte tapped. It stays at the peer's address, whatever the peer says."""
 
-    def __init__(self, peer: PeerUrl, pool: PoolManager, tap: Tap, login: Login | None) -> None:
+    def __init__(self, peer: PeerUrl, pool: PoolManager, tap: ByteTap, login: Login | None) -> None:
         super().__init__(
             peer.display,
             pool_manager=pool,

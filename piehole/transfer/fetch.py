@@ -23,14 +23,14 @@ from piehole.errors import TransferError, TransferRejected
 from piehole.fastpath.failpoints import Step, reached
 from piehole.refs import is_oid
 from piehole.transfer import connectivity
-from piehole.transfer.dulwich_fetch import NegotiationTrouble, Request, Way, receive
+from piehole.transfer.dulwich_fetch import FetchRequest, NegotiationTrouble, PeerAccess, receive
 from piehole.transfer.git_fetch import git_fetch
 from piehole.transfer.index_pack import IndexPack, PackRefused
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.limits import Limits
 from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
-from piehole.transfer.small_pack import Intake
+from piehole.transfer.small_pack import SmallPackIntake
 from piehole.transfer.urls import PeerUrl, parse_url
 from piehole.transfer.watchdog import Watchdog
 
@@ -91,8 +91,8 @@ def fetch(
     if not wanted:
         return Fetched(0, 0, (), 0.0, "dulwich")
     offered = list(dict.fromkeys(haves))[:_HAVES]
-    here = {*present, *connectivity.present(git_dir, set(offered).difference(present))}
-    request = Request(wanted, tuple(have for have in offered if have in here))
+    here = {*present, *connectivity.existing(git_dir, set(offered).difference(present))}
+    request = FetchRequest(wanted, tuple(have for have in offered if have in here))
     with (
         _about(peer),
         Watchdog(limits, stop) as watchdog,
@@ -119,14 +119,14 @@ class _Came:
     objects: int | None
     via: Literal["dulwich", "git"]
     closed: bool = False
-    small: Intake | None = None
+    small: SmallPackIntake | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Transfer:
     quarantine: Quarantine
     peer: PeerUrl
-    request: Request
+    request: FetchRequest
     limits: Limits
     watchdog: Watchdog
     object_format: str
@@ -162,7 +162,7 @@ class _Transfer:
             return
         if came.closed and self._has(wants):
             return
-        if not (connectivity.closed(ask, wants, haves) if haves else connectivity.whole(ask, wants)):
+        if not (connectivity.is_closed(ask, wants, haves) if haves else connectivity.is_self_contained(ask, wants)):
             self.quarantine.check()
             raise TransferRejected("sent an incomplete history: objects that the wanted ones need are missing")
 
@@ -192,9 +192,11 @@ class _Transfer:
         self.quarantine.clear()
         small = None
         if self.request.haves and self.shared is not None:
-            small = Intake(self.quarantine, self.object_format, self.shared)
+            small = SmallPackIntake(self.quarantine, self.object_format, self.shared)
         with IndexPack(self.quarantine, self.watchdog, self.limits, self.progress, closed=closed, small=small) as pack:
-            receive(Way(self.quarantine.git_dir, self.peer, self.limits, self.watchdog), self.request, pack.write)
+            receive(
+                PeerAccess(self.quarantine.git_dir, self.peer, self.limits, self.watchdog), self.request, pack.write
+            )
             taken = pack.finish()
             return _Came(pack.bytes, pack.objects, "dulwich", closed, small if taken else None)
 

@@ -12,7 +12,7 @@ from piehole.errors import GitError, TransferError, TransferRejected
 from piehole.transfer.limits import Limits
 from piehole.transfer.process import end, said, spawn, wait
 from piehole.transfer.quarantine import Quarantine
-from piehole.transfer.small_pack import SMALL, Intake
+from piehole.transfer.small_pack import SMALL, SmallPackIntake
 from piehole.transfer.watchdog import Watchdog
 
 _COUNT: Final = slice(8, 12)  # gitformat-pack: "PACK", version, number of objects, each four bytes, network order
@@ -37,7 +37,7 @@ class IndexPack:
         progress: Callable[[int], None] | None,
         *,
         closed: bool = False,
-        small: Intake | None = None,
+        small: SmallPackIntake | None = None,
     ) -> None:
         """
         :param closed: refuse a pack with an object that names another one which is neither in it nor in what the quarantine borrows

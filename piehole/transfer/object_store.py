@@ -17,13 +17,13 @@ from typing import Final, overload
 
 from piehole.transfer.packfile import (
     KINDS,
-    Budget,
-    Entry,
-    Object,
-    Unfit,
+    GitObject,
+    InflateBudget,
+    LeaveToGit,
+    PackEntry,
     entry_at,
     oid_of,
-    patched,
+    resolve_delta,
 )
 
 _INDEX: Final = b"\377tOc\0\0\0\2"
@@ -35,25 +35,25 @@ _CHAIN: Final = 256  # deltas upon each other; git makes 50
 _KINDS: Final = {name: kind for kind, name in KINDS.items()}
 
 
-class Store:
+class ObjectStore:
     """Reads objects of ``git_dir`` for one transfer, and remembers them. What it opens is closed with it.
 
     :param budget: how much may be inflated on the way, over all reads
     """
 
-    def __init__(self, git_dir: Path, object_format: str, budget: Budget) -> None:
+    def __init__(self, git_dir: Path, object_format: str, budget: InflateBudget) -> None:
         self._objects = git_dir / "objects"
         self._format = object_format
         self._width = new(object_format).digest_size
         self._budget = budget
-        self._read: dict[bytes, Object] = {}
+        self._read: dict[bytes, GitObject] = {}
         self._packs: list[Path] | None = None
         self._files: dict[Path, _File] = {}
 
-    def read(self, oid: bytes) -> Object:
+    def read(self, oid: bytes) -> GitObject:
         """The object of this oid.
 
-        :raises Unfit: it is not here, or too large
+        :raises LeaveToGit: it is not here, or too large
         :raises OSError: a pack vanished, or something cannot be read
         :raises zlib.error: it is damaged, as IndexError, KeyError, ValueError and struct.error say, too
         """
@@ -61,11 +61,11 @@ class Store:
         if found is None:
             found = self._loose(oid) or self._packed(oid)
             if oid_of(found, self._format) != oid:
-                raise Unfit("a damaged object")
+                raise LeaveToGit("a damaged object")
             self._read[oid] = found
         return found
 
-    def _loose(self, oid: bytes) -> Object | None:
+    def _loose(self, oid: bytes) -> GitObject | None:
         name = oid.hex()
         try:
             file = _File(f"{self._objects}/{name[:2]}/{name[2:]}")
@@ -80,26 +80,26 @@ class Store:
         self._budget.take(int(length))
         content = beginning + stream.decompress(stream.unconsumed_tail, max(1, int(length) - len(beginning) + 1))
         if not stream.eof or len(content) != int(length):
-            raise Unfit("a damaged object")
-        return Object(_KINDS[kind], content)
+            raise LeaveToGit("a damaged object")
+        return GitObject(_KINDS[kind], content)
 
-    def _packed(self, oid: bytes) -> Object:
+    def _packed(self, oid: bytes) -> GitObject:
         """Follows the deltas down to a whole object, and comes back up."""
         pack, offset = self._place(oid)
         deltas: list[bytes] = []
         while len(deltas) < _CHAIN:
-            entry: Entry = entry_at(self._file(pack), offset, self._width, self._budget)
+            entry: PackEntry = entry_at(self._file(pack), offset, self._width, self._budget)
             if entry.base is None:
-                thing = Object(entry.kind, entry.content)
+                obj = GitObject(entry.kind, entry.content)
                 for delta in reversed(deltas):
-                    thing = patched(thing, delta, self._budget)
-                return thing
+                    obj = resolve_delta(obj, delta, self._budget)
+                return obj
             deltas.append(entry.content)
             if isinstance(entry.base, int):
                 offset = entry.base
             else:
                 pack, offset = self._place(entry.base)
-        raise Unfit("too many deltas")
+        raise LeaveToGit("too many deltas")
 
     def _place(self, oid: bytes) -> tuple[Path, int]:
         if self._packs is None:
@@ -112,7 +112,7 @@ class Store:
                 # What came together is asked for together.
                 self._packs.insert(0, self._packs.pop(number))
                 return index.with_suffix(".pack"), offset
-        raise Unfit("not here")
+        raise LeaveToGit("not here")
 
     def _listed(self) -> list[Path]:
         with os.scandir(self._objects / "pack") as found:
@@ -122,7 +122,7 @@ class Store:
     def _offset(self, index: _File, oid: bytes) -> int | None:
         """Where the pack of this index has the object (gitformat-pack, "Version 2 pack-*.idx files")."""
         if index[: len(_INDEX)] != _INDEX:
-            raise Unfit("an index of another version")
+            raise LeaveToGit("an index of another version")
         first = oid[0]
         low = index.number(4 + 4 * first, 4) if first else 0
         high = index.number(8 + 4 * first, 4)
@@ -154,7 +154,7 @@ class _File:
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         found = os.fstat(self._descriptor)
         if not S_ISREG(found.st_mode):
-            raise Unfit("no file")
+            raise LeaveToGit("no file")
         self.size = found.st_size
 
     def __del__(self) -> None:

@@ -1,6 +1,6 @@
 """The entries of a pack, one at a time, in memory (gitformat-pack(5)).
 
-What is read may come from a peer: nothing is inflated beyond a budget, and whatever is odd is Unfit, for git to judge.
+What is read may come from a peer: nothing is inflated beyond a budget, and whatever is odd is LeaveToGit, for git to judge.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SIZE_BITS: Final = 60
 _PIECE: Final = 8192  # bytes given to zlib at once: what follows the end of a stream is copied
 
 
-class Unfit(Exception):
+class LeaveToGit(Exception):
     """Something large or unusual, of which git shall say what it is. Never leaves this package."""
 
 
-class Budget:
+class InflateBudget:
     """How many bytes may still be inflated."""
 
     def __init__(self, size: int) -> None:
@@ -38,11 +38,11 @@ class Budget:
     def take(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise Unfit("too large")
+            raise LeaveToGit("too large")
 
 
 @dataclass(frozen=True, slots=True)
-class Object:
+class GitObject:
     """A whole object."""
 
     kind: int
@@ -50,7 +50,7 @@ class Object:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PackEntry:
     """``base``: of a delta, the offset or the oid of what it is against; ``end``: the offset of the next entry."""
 
     kind: int
@@ -59,12 +59,12 @@ class Entry:
     end: int
 
 
-def oid_of(thing: Object, object_format: str) -> bytes:
+def oid_of(obj: GitObject, object_format: str) -> bytes:
     """The oid that its content gives."""
-    return new(object_format, b"%s %d\0" % (KINDS[thing.kind], len(thing.content)) + thing.content).digest()
+    return new(object_format, b"%s %d\0" % (KINDS[obj.kind], len(obj.content)) + obj.content).digest()
 
 
-class Bytes(Protocol):
+class ByteSequence(Protocol):
     """A pack, in memory or on disk."""
 
     @overload
@@ -73,11 +73,11 @@ class Bytes(Protocol):
     def __getitem__(self, place: slice, /) -> bytes: ...
 
 
-def entry_at(data: Bytes, offset: int, width: int, budget: Budget) -> Entry:
+def entry_at(data: ByteSequence, offset: int, width: int, budget: InflateBudget) -> PackEntry:
     """The entry at this offset.
 
     :param width: bytes of an oid
-    :raises Unfit: it is too large, or none
+    :raises LeaveToGit: it is too large, or none
     :raises IndexError: the data ends in its header
     :raises zlib.error: its content cannot be inflated
     """
@@ -92,35 +92,35 @@ def entry_at(data: Bytes, offset: int, width: int, budget: Budget) -> Entry:
             byte, at = data[at], at + 1
             distance = (distance + 1) << 7 | byte & 0x7F
         if not 0 < distance < offset:
-            raise Unfit("a delta against nothing")
+            raise LeaveToGit("a delta against nothing")
         base = offset - distance
     elif kind == REF_DELTA:
         base, at = bytes(data[at : at + width]), at + width
     elif kind not in KINDS:
-        raise Unfit("an entry of no known kind")
+        raise LeaveToGit("an entry of no known kind")
     budget.take(size)
     content, end = _inflated(data, at, size)
-    return Entry(kind, base, content, end)
+    return PackEntry(kind, base, content, end)
 
 
-def patched(base: Object, delta: bytes, budget: Budget) -> Object:
+def resolve_delta(base: GitObject, delta: bytes, budget: InflateBudget) -> GitObject:
     """What a delta makes of its base.
 
-    :raises Unfit: it is too large, or no delta for this base
+    :raises LeaveToGit: it is too large, or no delta for this base
     :raises IndexError: it ends in its header
     """
     size, at = _number(delta, 1, delta[0], 7)
     result, _ = _number(delta, at + 1, delta[at], 7)
     if size != len(base.content):
-        raise Unfit("a delta against something else")
+        raise LeaveToGit("a delta against something else")
     budget.take(result)
     try:
-        return Object(base.kind, b"".join(apply_delta(base.content, delta)))
+        return GitObject(base.kind, b"".join(apply_delta(base.content, delta)))
     except ApplyDeltaError as error:
-        raise Unfit("a broken delta") from error
+        raise LeaveToGit("a broken delta") from error
 
 
-def _number(data: Bytes, at: int, byte: int, shift: int) -> tuple[int, int]:
+def _number(data: ByteSequence, at: int, byte: int, shift: int) -> tuple[int, int]:
     """The number that begins with the low bits of ``byte``, ``shift`` of them, and goes on at ``at``; and where it ends."""
     number = byte & ((1 << shift) - 1)
     while byte & 0x80:
@@ -128,11 +128,11 @@ def _number(data: Bytes, at: int, byte: int, shift: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         shift += 7
         if shift > _SIZE_BITS:
-            raise Unfit("too large")
+            raise LeaveToGit("too large")
     return number, at
 
 
-def _inflated(data: Bytes, at: int, size: int) -> tuple[bytes, int]:
+def _inflated(data: ByteSequence, at: int, size: int) -> tuple[bytes, int]:
     """The stream of ``size`` bytes that begins there, and where it ends."""
     stream = zlib.decompressobj()
     parts: list[bytes] = []
@@ -140,14 +140,14 @@ def _inflated(data: Bytes, at: int, size: int) -> tuple[bytes, int]:
     while not stream.eof:
         piece = data[at : at + _PIECE]
         if not piece:
-            raise Unfit("ends too early")
+            raise LeaveToGit("ends too early")
         # One byte more than is due, so that a longer stream is noticed; 0 would mean without a limit.
         part = stream.decompress(piece, missing + 1)
         missing -= len(part)
         if missing < 0:
-            raise Unfit("longer than it says")
+            raise LeaveToGit("longer than it says")
         parts.append(part)
         at += len(piece) - len(stream.unconsumed_tail) - len(stream.unused_data)
     if missing:
-        raise Unfit("shorter than it says")
+        raise LeaveToGit("shorter than it says")
     return b"".join(parts), at

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from piehole.git import shared_mode
-from piehole.transfer.closure import Closure, parents_of
-from piehole.transfer.object_store import Store
-from piehole.transfer.packfile import COMMIT, Budget, Object, Unfit, entry_at, oid_of, patched
+from piehole.transfer.closure import ClosureProof, parents_of
+from piehole.transfer.object_store import ObjectStore
+from piehole.transfer.packfile import COMMIT, GitObject, InflateBudget, LeaveToGit, entry_at, oid_of, resolve_delta
 from piehole.transfer.quarantine import Quarantine
 
 SMALL: Final = 64 << 10  # bytes of a pack that is taken in without git
@@ -35,19 +35,29 @@ _MODE: Final = 0o444
 _SHARED: Final = re.compile(r"|umask|false|group|true|1|all|world|everybody|2|0[67][0-7]{2}")
 
 # What the parsers raise for bytes that are no pack, no tree, no index ...; an OSError is a file that vanished, or a full disk.
-_ODD: Final = (Unfit, zlib.error, struct.error, ValueError, IndexError, KeyError, StopIteration, OverflowError, OSError)
+_ODD: Final = (
+    LeaveToGit,
+    zlib.error,
+    struct.error,
+    ValueError,
+    IndexError,
+    KeyError,
+    StopIteration,
+    OverflowError,
+    OSError,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _PackedObject:
     """An object as the new pack shall have it."""
 
     oid: bytes
-    thing: Object
+    obj: GitObject
     packed: bytes
 
 
-class Intake:
+class SmallPackIntake:
     """Takes one small pack, as ``git index-pack --fix-thin`` would, and proves what ``git rev-list`` would find.
 
     :param shared: the value of core.sharedRepository, ``""`` where it is not set
@@ -57,8 +67,8 @@ class Intake:
         self._quarantine = quarantine
         self._format = object_format
         self._shared = shared
-        self._store = Store(quarantine.git_dir, object_format, Budget(_LOCAL))
-        self._objects: Mapping[bytes, Object] = {}
+        self._store = ObjectStore(quarantine.git_dir, object_format, InflateBudget(_LOCAL))
+        self._objects: Mapping[bytes, GitObject] = {}
 
     def take(self, data: bytes) -> bool:
         """Write the pack to the quarantine, whole objects only; false: nothing was written, and git shall take it."""
@@ -67,7 +77,7 @@ class Intake:
             self._write(parts)
         except _ODD:
             return False
-        self._objects = {part.oid: part.thing for part in parts}
+        self._objects = {part.oid: part.obj for part in parts}
         return True
 
     def proves(self, wants: Collection[str], haves: Collection[str]) -> bool:
@@ -76,7 +86,7 @@ class Intake:
             return False
         width = new(self._format).digest_size
         try:
-            closure = Closure(self._objects, [bytes.fromhex(have) for have in haves], self._store, width)
+            closure = ClosureProof(self._objects, [bytes.fromhex(have) for have in haves], self._store, width)
             closure.prove([bytes.fromhex(want) for want in wants])
         except _ODD:
             return False
@@ -84,42 +94,42 @@ class Intake:
 
     def parents(self) -> dict[str, tuple[str, ...]]:
         """The parents of each commit that came."""
-        commits = ((oid, parents_of(thing, len(oid))) for oid, thing in self._objects.items() if thing.kind == COMMIT)
+        commits = ((oid, parents_of(obj, len(oid))) for oid, obj in self._objects.items() if obj.kind == COMMIT)
         return {oid.hex(): parents for oid, parents in commits if parents is not None}
 
-    def _parts(self, data: bytes) -> list[_Part]:
+    def _parts(self, data: bytes) -> list[_PackedObject]:
         width = new(self._format).digest_size
         body = data[:-width]
         magic, version, count = struct.unpack_from(">4sII", body)
         if magic != b"PACK" or version != 2 or not 0 < count <= _OBJECTS:
-            raise Unfit("no small pack")
+            raise LeaveToGit("no small pack")
         if new(self._format, body).digest() != data[-width:]:
-            raise Unfit("a damaged pack")
-        budget = Budget(_INFLATED)
+            raise LeaveToGit("a damaged pack")
+        budget = InflateBudget(_INFLATED)
         at = _HEADER
         places: dict[int, bytes] = {}
-        parts: dict[bytes, _Part] = {}
+        parts: dict[bytes, _PackedObject] = {}
         for _ in range(count):
             entry = entry_at(body, at, width, budget)
             if entry.base is None:
-                thing, packed = Object(entry.kind, entry.content), body[at : entry.end]
+                obj, packed = GitObject(entry.kind, entry.content), body[at : entry.end]
             else:
                 # Git writes a base before what is against it.
                 base = entry.base if isinstance(entry.base, bytes) else places[entry.base]
-                older = parts[base].thing if base in parts else self._store.read(base)
-                thing = patched(older, entry.content, budget)
-                packed = _header(thing) + zlib.compress(thing.content)
-            oid = places[at] = oid_of(thing, self._format)
-            parts[oid] = _Part(oid, thing, packed)
+                older = parts[base].obj if base in parts else self._store.read(base)
+                obj = resolve_delta(older, entry.content, budget)
+                packed = _header(obj) + zlib.compress(obj.content)
+            oid = places[at] = oid_of(obj, self._format)
+            parts[oid] = _PackedObject(oid, obj, packed)
             at = entry.end
         if at != len(body) or len(parts) != count:
-            raise Unfit("more than its objects, or one of them twice")
+            raise LeaveToGit("more than its objects, or one of them twice")
         return list(parts.values())
 
-    def _write(self, parts: list[_Part]) -> None:
+    def _write(self, parts: list[_PackedObject]) -> None:
         """The pack, and after it the index, without which nobody sees it. They are synced when they are published."""
         if _SHARED.fullmatch(self._shared) is None:
-            raise Unfit("an unusual core.sharedRepository")
+            raise LeaveToGit("an unusual core.sharedRepository")
         pack, index = _written(parts, self._format)
         stem = self._quarantine.pack_directory / f"pack-{new(self._format, pack).hexdigest()}"
         try:
@@ -140,9 +150,9 @@ class Intake:
             file.write(content)
 
 
-def _header(thing: Object) -> bytes:
+def _header(obj: GitObject) -> bytes:
     """The header of its entry in a pack: its kind in three bits, and its size."""
-    byte, size = thing.kind << 4 | len(thing.content) & 15, len(thing.content) >> 4
+    byte, size = obj.kind << 4 | len(obj.content) & 15, len(obj.content) >> 4
     header = bytearray()
     while size:
         header.append(byte | 0x80)
@@ -150,7 +160,7 @@ def _header(thing: Object) -> bytes:
     return bytes([*header, byte])
 
 
-def _written(parts: list[_Part], object_format: str) -> tuple[bytes, bytes]:
+def _written(parts: list[_PackedObject], object_format: str) -> tuple[bytes, bytes]:
     """The pack of these objects, and its index (gitformat-pack, "Version 2 pack-*.idx files")."""
     head = struct.pack(">4sII", b"PACK", 2, len(parts))
     body = head + b"".join(part.packed for part in parts)

@@ -20,7 +20,7 @@ from piehole.errors import TransferRejected
 from piehole.transfer import index_pack, process
 from piehole.transfer.fetch import Fetched
 from piehole.transfer.quarantine import Quarantine
-from piehole.transfer.small_pack import SMALL, Intake
+from piehole.transfer.small_pack import SMALL, SmallPackIntake
 from tests.fault.hostile.bombs import BLOB, COMMIT, TAG, TREE, delta_bomb, oid_of, pack, plain
 from tests.support.git import git, make_bare, make_home, rev_parse
 from tests.transfer.liar import lying_peer, sends_pack
@@ -378,12 +378,12 @@ def test_a_full_disk_is_for_git_to_name(world: World, spawned: list[str], monkey
     saved(world, "new.txt", "new")
     new = published(world)
 
-    def full(self: Intake, path: Path, content: bytes) -> None:
+    def full(self: SmallPackIntake, path: Path, content: bytes) -> None:
         if path.suffix == ".idx":
             raise OSError(28, "No space left on device")
         path.write_bytes(content)
 
-    monkeypatch.setattr(Intake, "_create", full)
+    monkeypatch.setattr(SmallPackIntake, "_create", full)
     fetched = world.bring(str(world.peer), [new], [old])
     assert len(fetched.packs) == 1
     sound(world, fetched, new)
@@ -547,7 +547,7 @@ def test_a_bomb_is_left_to_git(lie: Lie, bomb: str) -> None:
     with Quarantine(lie.world.local) as quarantine:
         tracemalloc.start()
         try:
-            assert not Intake(quarantine, "sha1", "").take(sent)
+            assert not SmallPackIntake(quarantine, "sha1", "").take(sent)
             assert tracemalloc.get_traced_memory()[1] < 12 * MIB
         finally:
             tracemalloc.stop()
@@ -560,7 +560,7 @@ def test_a_base_that_is_too_large_is_not_read(lie: Lie) -> None:
     (lie.world.work / "zeros").write_bytes(base)
     subprocess.run(["git", "hash-object", "-w", str(lie.world.work / "zeros")], cwd=lie.world.local, check=True)
     with Quarantine(lie.world.local) as quarantine:
-        assert not Intake(quarantine, "sha1", "").take(pack([delta_bomb(base, 1)]))
+        assert not SmallPackIntake(quarantine, "sha1", "").take(pack([delta_bomb(base, 1)]))
 
 
 # The same, by chance: what is found to be closed is closed for git.
@@ -601,7 +601,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
 def judged(small: Small, sent: bytes, want: str) -> bool | None:
     """Whether it was proven, or not even taken (None). Git's judgement is never another than "closed" where it was proven."""
     with Quarantine(small.local) as quarantine:
-        intake = Intake(quarantine, "sha1", "")
+        intake = SmallPackIntake(quarantine, "sha1", "")
         if not intake.take(sent):
             return None
         env = quarantine.environment()
@@ -633,8 +633,8 @@ def test_no_damage_to_a_pack_does_more_than_leave_it_to_git(small: Small, data: 
             return
     sealed = bytes(body) + sha1(body).digest()  # noqa: S324 -- git's own
     with Quarantine(small.local) as quarantine:
-        Intake(quarantine, "sha1", "").take(sealed)
-        assert not Intake(quarantine, "sha1", "").take(bytes(body) + small.sent[-20:]) or sealed == small.sent
+        SmallPackIntake(quarantine, "sha1", "").take(sealed)
+        assert not SmallPackIntake(quarantine, "sha1", "").take(bytes(body) + small.sent[-20:]) or sealed == small.sent
 
 
 @given(st.data())

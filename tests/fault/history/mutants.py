@@ -63,8 +63,8 @@ MUTANTS: Final = (
         (
             Patch(
                 "piehole/transfer/fetch.py",
-                "        if not (connectivity.closed(ask, wants, haves) if haves else connectivity.whole(ask, wants)):\n",
-                "        if False and not (connectivity.closed(ask, wants, haves) if haves else connectivity.whole(ask, wants)):\n",
+                "        if not (connectivity.is_closed(ask, wants, haves) if haves else connectivity.is_self_contained(ask, wants)):\n",
+                "        if False and not (connectivity.is_closed(ask, wants, haves) if haves else connectivity.is_self_contained(ask, wants)):\n",
             ),
         ),
         frozenset({"unsound"}),

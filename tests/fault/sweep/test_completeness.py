@@ -33,8 +33,8 @@ BESIDE = {
     "piehole.transfer.keep_files:Hold.keep": ("CONNECTED", "PACK_KEPT"),
     "piehole.transfer.index_pack:IndexPack._start": ("QUARANTINED", "RECEIVED"),
     "piehole.transfer.quarantine:Quarantine._make": ("QUARANTINED",),
-    "piehole.transfer.small_pack:Intake._create": ("QUARANTINED", "RECEIVED"),
-    "piehole.transfer.small_pack:Intake._write": ("QUARANTINED", "RECEIVED"),
+    "piehole.transfer.small_pack:SmallPackIntake._create": ("QUARANTINED", "RECEIVED"),
+    "piehole.transfer.small_pack:SmallPackIntake._write": ("QUARANTINED", "RECEIVED"),
     "piehole.transfer.quarantine:Quarantine.clear": ("QUARANTINED", "RECEIVED"),
     "piehole.transfer.quarantine:Quarantine._remove": ("PUBLISHED", "TIPS_KEPT"),
 }
