@@ -25,7 +25,7 @@ from controller.systemd import Notifier
 from controller.worker_lane import Lane
 from piehole.errors import PieholeError
 from piehole.group.config import Overrides
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 
 _WORKERS: Final = 16
 _BACKLOG: Final = 8  # workers that a backlog may take; the others are for fresh pushes

@@ -17,7 +17,7 @@ from piehole.group import config
 from piehole.group.config import Config, Overrides
 from piehole.replicate.peers import Health
 from piehole.repository.repository import Repository
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 
 # (key, fresh, seconds from now)
 Enqueue = Callable[[str, bool, float], None]

@@ -32,7 +32,7 @@ from piehole.replicate.peers import Health
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.repository.stale_locks import Lookout
 from piehole.transfer.keep_files import sweep
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 
 _PATIENCE: Final = 5.0  # seconds for each question to etcd
 _OWN: Final = 0.3  # seconds until a push that went through this site is followed up

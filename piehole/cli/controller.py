@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from controller import logs
     from controller.daemon import Controller, Options
     from piehole.repository.git_settings import GitConfig
-    from piehole.transfer.limits import Limits
+    from piehole.transfer.watchdog import Limits
 
     roots = common.split(args.root) or list(GitConfig(None).many("piehole.root"))
     if not roots:

@@ -24,8 +24,8 @@ from piehole.replicate.dry_run import Survey
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.plan import Value
+from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.listing import list_refs
 from piehole.transfer.urls import parse_url
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd

@@ -22,7 +22,7 @@ from piehole.replicate.race import Attempt, Race, Raced
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 
 _LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
 _FEW: Final = 16  # peers that are looked up at first: in a group of a thousand sites each fetch would else read a thousand records

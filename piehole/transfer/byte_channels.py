@@ -13,20 +13,24 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from io import BufferedReader, RawIOBase
-from typing import IO, Final, Protocol
+from typing import IO, Any, Final, Protocol
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Retry, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from piehole import git
 from piehole.errors import TransferError, TransferRejected
-from piehole.transfer.limits import Limits
+from piehole.transfer.git_remote_config import HttpSettings
 from piehole.transfer.process import end, plain, said, spawn
 from piehole.transfer.urls import PeerUrl
-from piehole.transfer.watchdog import Watchdog
+from piehole.transfer.watchdog import Limits, Watchdog
 
 # Bytes before the pack: capabilities, and with old peers all refs (a million of them have about 60 MB).
 _OPENING: Final = 128 << 20
 _TAIL: Final = 4096
 _ERR: Final = re.compile(rb"[0-9a-f]{4}ERR ([^\n\0]{1,400})")  # an ERR packet, gitprotocol-pack
 _GIT_PORT: Final = 9418
+_GRACE: Final = 30.0  # seconds after which urllib3 notices a stall by itself, should the watchdog fail
 
 
 class ByteTap:
@@ -166,3 +170,42 @@ class SocketChannel:
 
     def last_words(self) -> str:
         return ""
+
+
+def make_pool(settings: HttpSettings, limits: Limits, watchdog: Watchdog) -> PoolManager:
+    """A pool whose sockets the watchdog can shut. A redirect is an answer like any other: it is not followed."""
+    manager = PoolManager(
+        num_pools=1,
+        maxsize=1,
+        timeout=Timeout(connect=limits.connect, read=limits.stall + _GRACE),
+        retries=Retry(total=0, redirect=False),
+        ca_certs=settings.ca_info,
+        ca_cert_dir=settings.ca_path,
+        cert_file=settings.cert,
+        key_file=settings.key,
+        cert_reqs="CERT_REQUIRED" if settings.verify else "CERT_NONE",
+    )
+
+    def own(sock: socket.socket | None) -> None:
+        if sock is not None:
+            watchdog.own_socket(sock)
+
+    class OwnedConnection(HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            own(self.sock)
+
+    class OwnedTlsConnection(HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            own(self.sock)
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = OwnedConnection
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = OwnedTlsConnection
+
+    classes: dict[str, Any] = {"http": Pool, "https": TlsPool}
+    manager.pool_classes_by_scheme = classes
+    return manager

@@ -15,10 +15,9 @@ from typing import Final
 from piehole import git
 from piehole.errors import TransferError
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.limits import Limits
 from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
-from piehole.transfer.watchdog import Watchdog
+from piehole.transfer.watchdog import Limits, Watchdog
 
 # Arguments and stdin of `git ARGUMENTS`; whether it succeeded.
 RunGit = Callable[[Sequence[str], bytes], bool]

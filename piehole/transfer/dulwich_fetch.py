@@ -20,13 +20,11 @@ from dulwich.protocol import Protocol
 from urllib3 import BaseHTTPResponse, PoolManager
 
 from piehole.errors import PieholeError, TransferError
-from piehole.transfer.byte_channels import ByteTap, Channel, ProcessChannel, SocketChannel
+from piehole.transfer.byte_channels import ByteTap, Channel, ProcessChannel, SocketChannel, make_pool
 from piehole.transfer.git_remote_config import Login, ask_login, http_settings, ssh_argv, ssh_command, tell_login
-from piehole.transfer.limits import Limits
-from piehole.transfer.pool import make_pool
 from piehole.transfer.process import plain
 from piehole.transfer.urls import PeerUrl
-from piehole.transfer.watchdog import Watchdog
+from piehole.transfer.watchdog import Limits, Watchdog
 
 if TYPE_CHECKING:
     from dulwich.client import HTTPResponse

@@ -27,12 +27,11 @@ from piehole.transfer.dulwich_fetch import FetchRequest, NegotiationTrouble, Pee
 from piehole.transfer.git_fetch import git_fetch
 from piehole.transfer.index_pack import IndexPack, PackRefused
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.limits import Limits
 from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.small_pack import SmallPackIntake
 from piehole.transfer.urls import PeerUrl, parse_url
-from piehole.transfer.watchdog import Watchdog
+from piehole.transfer.watchdog import Limits, Watchdog
 
 _HAVES: Final = 64
 _DULWICH_ATTEMPTS: Final = 2

@@ -9,20 +9,21 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from piehole import git
 from piehole.errors import TransferError, TransferRejected
+from piehole.refs import is_oid
 from piehole.transfer.git_remote_config import login_for_git, ssh_command, ssh_command_for_git
-from piehole.transfer.limits import Limits
 from piehole.transfer.process import plain, spawn, wait
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.urls import PeerUrl
-from piehole.transfer.watchdog import Watchdog
+from piehole.transfer.watchdog import Limits, Watchdog
 
 _TAIL: Final = 2048
+_SAFE: Final = ("-c", "protocol.allow=never", "-c", "http.followRedirects=false")
 # What upload-pack says (v2), and what git itself says of a v0 peer that names the oid as no tip of a ref.
 _LACKS: Final = re.compile(r"(?:not our ref|request for unadvertised object) ([0-9a-f]{40,64})")
 
@@ -119,3 +120,20 @@ def _listen(process: subprocess.Popen[bytes], watchdog: Watchdog) -> str:
             watchdog.arrived()
             tail = (tail + chunk)[-_TAIL:]
     return plain(tail)
+
+
+def list_refs(
+    git_dir: Path, peer: PeerUrl, *patterns: str, object_format: str = "sha1", patience: float = 30.0
+) -> Mapping[str, str]:
+    """The peer's refs and their oids; of those that match a pattern, where some are given.
+
+    :param patience: seconds for the whole question
+    :raises GitError: it could not be reached, refused, or did not answer in time
+    """
+    env: dict[str, str] = login_for_git(peer)
+    if peer.protocol == "ssh":
+        env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(git_dir), Limits(connect=patience))
+    command = [*_SAFE, "-c", f"protocol.{peer.protocol}.allow=always", "ls-remote", "--quiet", "--"]
+    done = git.run(git_dir, [*command, peer.for_git, *patterns], timeout=patience, extra_env=env)
+    pairs = (line.split("\t", 1) for line in git.lines(done.stdout))
+    return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and is_oid(pair[0], object_format)}

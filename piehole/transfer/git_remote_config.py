@@ -11,8 +11,8 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError
-from piehole.transfer.limits import Limits
 from piehole.transfer.urls import PeerUrl
+from piehole.transfer.watchdog import Limits
 
 _HTTP_KNOWN: Final = {"http.sslcainfo", "http.sslcapath", "http.sslverify", "http.sslcert", "http.sslkey"}
 # These say nothing about how a fetch reaches the peer, or only what is the case here anyway.

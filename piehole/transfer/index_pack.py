@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from piehole.errors import GitError, TransferError, TransferRejected
-from piehole.transfer.limits import Limits
 from piehole.transfer.process import end, said, spawn, wait
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.small_pack import SMALL, SmallPackIntake
-from piehole.transfer.watchdog import Watchdog
+from piehole.transfer.watchdog import Limits, Watchdog
 
 _COUNT: Final = slice(8, 12)  # gitformat-pack: "PACK", version, number of objects, each four bytes, network order
 _FULL: Final = 1 << 20  # bytes: a file system with less than this left is full

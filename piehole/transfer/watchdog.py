@@ -13,13 +13,29 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
 from piehole.errors import TransferError
-from piehole.transfer.limits import Limits
 
 _TICK: Final = 0.1  # seconds between two looks: how late a stop or a limit may be noticed
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one fetch from one peer, over all of its attempts.
+
+    ``max_bytes``: bytes of pack data. ``max_memory``: bytes that each git process may allocate which reads what a peer
+    has sent; a few bytes of a pack can inflate to anything. ``connect``: seconds until the peer accepts the connection. ``stall``: seconds
+    in which no byte arrived. ``total``: seconds from the first step to the last.
+    """
+
+    max_bytes: int = 16 << 30
+    max_memory: int = 4 << 30
+    connect: float = 10.0
+    stall: float = 60.0
+    total: float = 3600.0
 
 
 class Watchdog:

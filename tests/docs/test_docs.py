@@ -15,7 +15,7 @@ from piehole import errors
 from piehole.cli import parser
 from piehole.group.config import Config
 from piehole.repository import git_settings
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])

@@ -14,7 +14,7 @@ from piehole.errors import TransferError, UsageError
 from piehole.transfer.connectivity import missing
 from piehole.transfer.fetch import fetch
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 from tests.support.git import commit, git, has_object, make_bare, push, rev_parse
 from tests.support.gitdaemon import GitDaemon
 from tests.support.httpd import HttpServer, HttpUser

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from piehole.transfer.fetch import fetch
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 with Hold() as hold:
     fetch(Path(sys.argv[1]), sys.argv[2], [sys.argv[3]], [], allowed=["git", "file"], limits=Limits(),
           object_format="sha1", hold=hold)

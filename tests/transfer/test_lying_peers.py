@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import TransferError, TransferRejected
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 from tests.support.git import git, has_object
 from tests.support.wait import until
 from tests.transfer.liar import (

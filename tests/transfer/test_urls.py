@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from piehole.errors import UsageError
 from piehole.transfer.git_remote_config import ssh_argv
-from piehole.transfer.limits import Limits
 from piehole.transfer.urls import PeerUrl, parse_url
+from piehole.transfer.watchdog import Limits
 
 ALL = ("ssh", "http", "https", "git", "file")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from piehole.transfer.fetch import Fetched, fetch
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 from tests.support.git import commit, git, make_bare, push, rev_parse
 
 ALL = ("ssh", "http", "https", "git", "file")

@@ -16,7 +16,7 @@ from piehole.group.sites import Member, members
 from piehole.repository import discovery
 from piehole.repository.fitness import Fault
 from piehole.repository.git_settings import GitConfig
-from piehole.transfer.listing import list_refs
+from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.urls import parse_url
 
 _PATIENCE: Final = 8.0  # seconds for each peer

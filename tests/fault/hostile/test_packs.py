@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import TransferError, TransferRejected
-from piehole.transfer.limits import Limits
+from piehole.transfer.watchdog import Limits
 from tests.fault.hostile.bombs import BLOB, COMMIT, TREE, delta_bomb, oid_of, pack, plain, zeros
 from tests.support.git import git, has_object
 from tests.transfer.liar import chats_in_the_pack, lying_peer, pkt, sends_pack
