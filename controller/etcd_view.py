@@ -16,7 +16,7 @@ from piehole.etcd.client import Etcd
 from piehole.etcd.endpoint import Credentials
 from piehole.etcd.model import Head, KeyValue
 from piehole.group.config import Config
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.keys import FENCE, PUSH, Keyspace, name_below
 from piehole.refs import decode, encode
 
@@ -59,7 +59,7 @@ class Cluster:
         self._connections = 0
         self._trouble = ""
         self._counted = threading.Lock()
-        self._readouts: dict[tuple[str, bytes], tuple[int, Readout]] = {}
+        self._states: dict[tuple[str, bytes], tuple[int, GroupState]] = {}
         self.informer = Informer(
             self.etcd,
             self.keyspace.refs,
@@ -75,23 +75,23 @@ class Cluster:
         with self._counted:
             return self._connections
 
-    def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> Readout:
+    def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> GroupState:
         """The group's keys as the informer has them now, beside the records that a site's standing was found good with.
 
-        While nothing changes the same readout is returned: each ref of a large push asks for it.
+        While nothing changes the same state is returned: each ref of a large push asks for it.
         """
         epoch = self.epoch
         view = self.informer.view(group)
         place = (group, site.key if site else b"")
-        known = self._readouts.get(place)
+        known = self._states.get(place)
         if known is not None and known[0] == epoch and known[1].revision == view.revision:
-            readout = known[1]
-            if (readout.group, readout.site) == (record, site):
-                return readout
+            state = known[1]
+            if (state.group, state.site) == (record, site):
+                return state
         entries = Named(view.entries, self.keyspace.group_refs(group))
-        readout = Readout(view.revision, entries, record, site=site, from_view=True)
-        self._readouts[place] = (epoch, readout)
-        return readout
+        state = GroupState(view.revision, entries, record, site=site, from_view=True)
+        self._states[place] = (epoch, state)
+        return state
 
     def changed(self, group: str, after: int) -> dict[str, KeyValue | None] | None:
         """The names that have changed after a revision, with what they held at it (None: nothing).

@@ -17,9 +17,9 @@ from controller.cache import Change
 from piehole.errors import PieholeError
 from piehole.etcd.model import KeyValue
 from piehole.group import keys, ref_log
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord
-from piehole.group.ref_log import Entry
+from piehole.group.ref_log import LogEntry
 
 # All changes after a revision, each with its name, the oldest first; None where they are not known.
 Past = Sequence[tuple[str, Change]] | None
@@ -45,34 +45,32 @@ class Chronicle:
         self._lookup = lookup
         self._past = past
         self._lock = threading.Lock()
-        self._last: Readout | None = None
+        self._last: GroupState | None = None
         self._since: int | None = None
-        self._pending: list[tuple[Entry, bool]] = []
+        self._pending: list[tuple[LogEntry, bool]] = []
 
-    def see(self, readout: Readout) -> bool:
+    def see(self, state: GroupState) -> bool:
         """Take note of the group's keys now; whether there is something to write.
 
         :raises OSError: the log of before cannot be read
         """
         if self._since is None:
-            self._since = max((entry.revision for entry in ref_log.read(self._git_dir)), default=readout.revision)
-        if self._last is not None and readout.revision < self._last.revision:
+            self._since = max((entry.revision for entry in ref_log.read(self._git_dir)), default=state.revision)
+        if self._last is not None and state.revision < self._last.revision:
             self._last, self._since = (
                 None,
-                readout.revision,
+                state.revision,
             )  # etcd was put back in time: what was seen before says nothing
-        # (Asked after the readout was made, so it names all that the readout has.)
+        # (Asked after the state was made, so it names all that the state has.)
         past = self._past(self._since)
         if past is not None:
-            found = list(told([one for one in past if one[1].revision <= readout.revision], self._none))
+            found = list(told([one for one in past if one[1].revision <= state.revision], self._none))
         else:
-            found = list(
-                changes(self._last.entries if self._last is not None else {}, readout, self._since, self._none)
-            )
+            found = list(changes(self._last.entries if self._last is not None else {}, state, self._since, self._none))
         with self._lock:
             self._pending += found
             pending = bool(self._pending)
-        self._last, self._since = readout, max(self._since, readout.revision)
+        self._last, self._since = state, max(self._since, state.revision)
         return pending
 
     def write(self) -> int:
@@ -83,7 +81,7 @@ class Chronicle:
         with self._lock:
             pending, self._pending = self._pending, []
         asked: dict[int, PushRecord | None] = {}
-        entries: list[Entry] = []
+        entries: list[LogEntry] = []
         for entry, certain in pending:
             revision = entry.revision
             if certain:
@@ -106,18 +104,18 @@ class Chronicle:
         return len(entries)
 
 
-def told(past: Sequence[tuple[str, Change]], none: str) -> Iterator[tuple[Entry, bool]]:
+def told(past: Sequence[tuple[str, Change]], none: str) -> Iterator[tuple[LogEntry, bool]]:
     """What these changes were; whether it is known who made them."""
     pushes = {change.revision: change.after for name, change in past if name == keys.PUSH}
     for name, change in past:
         if name in (keys.PUSH, keys.FENCE) or change.after is None:
             continue
         old = none if change.before is None else _text(change.before)
-        entry = Entry(change.revision, name, old, _text(change.after), "", "", "")
+        entry = LogEntry(change.revision, name, old, _text(change.after), "", "", "")
         yield _by(pushes.get(change.revision), entry)
 
 
-def changes(before: Mapping[str, KeyValue], now: Readout, since: int, none: str) -> Iterator[tuple[Entry, bool]]:
+def changes(before: Mapping[str, KeyValue], now: GroupState, since: int, none: str) -> Iterator[tuple[LogEntry, bool]]:
     """What has changed after revision ``since``, in the order of revisions; whether it is known who did it."""
     push = now.entries.get(keys.PUSH)
     fresh = sorted(
@@ -130,11 +128,11 @@ def changes(before: Mapping[str, KeyValue], now: Readout, since: int, none: str)
         held = before.get(name)
         known = held is not None and held.create_revision == kv.create_revision and held.version + 1 == kv.version
         old = _text(held) if held is not None and known else none if kv.version == 1 else ""
-        entry = Entry(revision, name, old, _text(kv), "", "", "")
+        entry = LogEntry(revision, name, old, _text(kv), "", "", "")
         yield _by(push if push is not None and push.mod_revision == revision else None, entry)
 
 
-def _by(push: KeyValue | None, entry: Entry) -> tuple[Entry, bool]:
+def _by(push: KeyValue | None, entry: LogEntry) -> tuple[LogEntry, bool]:
     """The entry with who pushed it, and whether that is known."""
     return (entry, False) if push is None else (_signed(entry, _record(push.value)), True)
 
@@ -146,7 +144,7 @@ def _record(raw: bytes) -> PushRecord | None:
         return None
 
 
-def _signed(entry: Entry, push: PushRecord | None) -> Entry:
+def _signed(entry: LogEntry, push: PushRecord | None) -> LogEntry:
     return entry if push is None else replace(entry, site=push.site, pusher=push.pusher, time=push.time)
 
 

@@ -19,9 +19,9 @@ from piehole.errors import EtcdError, EtcdUnreachable, Halted, PieholeError
 from piehole.etcd.model import KeyValue
 from piehole.group import keys, progress, rollback_guard
 from piehole.group.config import Config
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord, RecordError
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.push.admission import Admission
 from piehole.push.consensus_source import CachedSource
 from piehole.refs import zero
@@ -78,22 +78,22 @@ class Served:
         self.config = config
         self.cluster = cluster
         self.lookout = Lookout(config.git_dir)
-        self.local = Local.of(config, cluster.etcd)
-        source = CachedSource(self.local, nudge, self.view)
-        self.admission = Admission(config, self.local.repository, self.local.swapper, source)
+        self.replica = Replica.of(config, cluster.etcd)
+        source = CachedSource(self.replica, nudge, self.view)
+        self.admission = Admission(config, self.replica.repository, self.replica.swapper, source)
         self.trouble = ""
         self._clock = clock
         self._log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
         self._reconciler = Reconciler(
-            self.local,
-            Supply(self.local, health, limits=limits, failed=self._tell_peer),
+            self.replica,
+            Supply(self.replica, health, limits=limits, failed=self._tell_peer),
             lambda: cluster.view(config.group),
             lambda: cluster.view(config.group).revision,
             self._changed,
         )
         self._peers: dict[str, str] = {}  # what was last said of a peer that failed
         self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at, self._past)
-        self._tidying = Tidying(self.local, self._guarded, clock)
+        self._tidying = Tidying(self.replica, self._guarded, clock)
         self._checked_in = -1
         self._fence = 0  # of the group, when the standing was last found good
         self._group: KeyValue | None = None  # both records as they were when the standing was last found good
@@ -115,7 +115,7 @@ class Served:
     def _past(self, revision: int) -> Past:
         return self.cluster.changes(self.config.group, revision)
 
-    def view(self) -> Readout | None:
+    def view(self) -> GroupState | None:
         """The group's keys as the informer has them, for a push; None where this site's standing is not known to be good now."""
         if self._checked_in != self.cluster.epoch or self._halted is not None:
             return None
@@ -204,19 +204,19 @@ class Served:
             return
         # A person's decision is written to the state on disk, and ends what this process remembers of etcd.
         seen = self._seen if rollback_guard.stamp(self.config.git_dir) == self._seen_stamp else 0
-        readout = progress.check(self.local, Deadline(_PATIENCE), seen=seen)
+        state = progress.check(self.replica, Deadline(_PATIENCE), seen=seen)
         # A view from before this check may be of another etcd's past: only one that has reached it may be acted on.
-        if not self.cluster.informer.wait_for(self._newest(readout), Deadline(_PATIENCE)):
+        if not self.cluster.informer.wait_for(self._newest(state), Deadline(_PATIENCE)):
             raise EtcdUnreachable("the watch of the refs has not caught up with etcd yet")
         if self._halted is not None:
             if not self.cluster.was_listed_since(self._halted_since):
                 self._halted_at = _NEVER
                 raise EtcdUnreachable("the refs are listed anew, since this site was halted")
             self._log.info("site.resumed")
-        self._group, self._site = readout.group, readout.site
+        self._group, self._site = state.group, state.site
         self._halted = None
         self._checked_in, self._fence = epoch, fence
-        self._remember(readout.revision, anew=True)
+        self._remember(state.revision, anew=True)
         self._reconciler.forget()
         sweep(self.config.git_dir)
 
@@ -224,9 +224,9 @@ class Served:
         self._seen = revision if anew else max(self._seen, revision)
         self._seen_stamp = rollback_guard.stamp(self.config.git_dir)
 
-    def _newest(self, readout: Readout) -> int:
-        """The newest revision that the readout proves to be in the watched range."""
-        return max((kv.mod_revision for kv in readout.entries.values()), default=0)
+    def _newest(self, state: GroupState) -> int:
+        """The newest revision that the state proves to be in the watched range."""
+        return max((kv.mod_revision for kv in state.entries.values()), default=0)
 
     # ---- the second lane
 
@@ -242,10 +242,10 @@ class Served:
         known = rollback_guard.load(self.config.git_dir).published
         publish: Callable[[], object] | None = None
         if converged is not None and (known is None or converged.newest > known.revision):
-            publish = partial(once.publish, self.local, converged)
+            publish = partial(once.publish, self.replica, converged)
         elif known is not None and last.newest > max(known.revision, self._vouched):
             # Something keeps the progress back, and pushes go on: a backup of etcd must be recognised all the same.
-            publish = partial(progress.vouch, self.local, Deadline(_PATIENCE))
+            publish = partial(progress.vouch, self.replica, Deadline(_PATIENCE))
         if publish is not None:
             self._published_at = self._clock()
             if not self._guarded("progress.failed", publish):
@@ -255,8 +255,8 @@ class Served:
         return Next(then=0.0)
 
     def _push_at(self, revision: int) -> PushRecord | None:
-        key = self.local.keyspace.ref(self.config.group, keys.PUSH)
-        found = self.local.etcd.range(key, revision=revision, deadline=Deadline(_PATIENCE)).kvs
+        key = self.replica.keyspace.ref(self.config.group, keys.PUSH)
+        found = self.replica.etcd.range(key, revision=revision, deadline=Deadline(_PATIENCE)).kvs
         return PushRecord.parse(found[0].value) if found and found[0].mod_revision == revision else None
 
     # ---- the third lane

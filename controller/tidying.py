@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.group.group_state import Readout, live
-from piehole.group.replica import Local
+from piehole.group.group_state import GroupState, live
+from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import is_ref_name
 from piehole.transfer import maintenance
@@ -25,9 +25,9 @@ class Tidying:
     """
 
     def __init__(
-        self, local: Local, guarded: Callable[[str, Callable[[], object]], bool], clock: Callable[[], float]
+        self, replica: Replica, guarded: Callable[[str, Callable[[], object]], bool], clock: Callable[[], float]
     ) -> None:
-        self._local = local
+        self._replica = replica
         self._guarded = guarded
         self._clock = clock
         self._expired_at = float("-inf")
@@ -35,22 +35,22 @@ class Tidying:
         self._reap_at = 0.0
         self._reap_wait = _REAP_FIRST
 
-    def run(self, readout: Readout, stop: threading.Event) -> float | None:
+    def run(self, state: GroupState, stop: threading.Event) -> float | None:
         """Do what is due; seconds until there is more to do, None where only a change can bring more.
 
-        :param readout: the group's keys, as far as they are known here
+        :param state: the group's keys, as far as they are known here
         """
-        git_dir, repository = self._local.git_dir, self._local.repository
+        git_dir, repository = self._replica.git_dir, self._replica.repository
         if maintenance.due(git_dir):
             self._guarded("maintenance.failed", lambda: maintenance.maintain(git_dir, stop=stop))
         if self._clock() - self._expired_at > _EXPIRE_EVERY:
             self._expired_at = self._clock()
             self._guarded("expiry.failed", lambda: repository.expire_kept(repository.expiry()))
-        return self._reap(readout)
+        return self._reap(state)
 
-    def _reap(self, readout: Readout) -> float | None:
+    def _reap(self, state: GroupState) -> float | None:
         """Look for tombstones that every site has passed: soon after the newest one came, then ever more seldom."""
-        dead = {name: kv for name, kv in readout.entries.items() if is_ref_name(name) and not live(kv)}
+        dead = {name: kv for name, kv in state.entries.items() if is_ref_name(name) and not live(kv)}
         if not dead:
             return None
         now = self._clock()
@@ -59,7 +59,7 @@ class Tidying:
             self._newest_tombstone, self._reap_wait = newest, _REAP_FIRST
             self._reap_at = now + self._reap_wait
         elif now >= self._reap_at:
-            self._guarded("reaping.failed", lambda: reap(self._local, Deadline(_PATIENCE), dead))
+            self._guarded("reaping.failed", lambda: reap(self._replica, Deadline(_PATIENCE), dead))
             self._reap_wait = min(self._reap_wait * 2, _REAP_LATEST)
             self._reap_at = now + self._reap_wait
         return max(0.0, self._reap_at - now)

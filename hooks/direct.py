@@ -12,7 +12,7 @@ from pathlib import Path
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
-    from piehole.group.replica import Local
+    from piehole.group.replica import Replica
     from piehole.push.hook_protocol import Question
 
 
@@ -28,7 +28,7 @@ class Direct:
         site.main()  # the hook was started without it, since that costs every push some milliseconds
         if libraries not in sys.path:
             sys.path.append(libraries)
-        self._local: Local | None = None
+        self._replica: Replica | None = None
         self._noted = True
 
     def answer(self, question: list[str]) -> list[str]:
@@ -48,23 +48,23 @@ class Direct:
 
     def _answer(self, question: Question) -> list[str] | None:
         from piehole.group import progress
-        from piehole.group.replica import Local
+        from piehole.group.replica import Replica
         from piehole.push import hook_protocol
         from piehole.push.admission import Admission
         from piehole.push.consensus_source import LinearizableSource
 
-        local = self._local = self._local or Local.open(Path(question.repository))
-        deadline = question.deadline(local.config.hook_timeout)
+        replica = self._replica = self._replica or Replica.open(Path(question.repository))
+        deadline = question.deadline(replica.config.hook_timeout)
         if question.kind == "propose":
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
-            local.etcd.head(local.keyspace.group(local.config.group), deadline=deadline)
-        source = LinearizableSource(local, lambda: _start_reconcile(local.git_dir))
-        admission = Admission(local.config, local.repository, local.swapper, source)
+            replica.etcd.head(replica.keyspace.group(replica.config.group), deadline=deadline)
+        source = LinearizableSource(replica, lambda: _start_reconcile(replica.git_dir))
+        admission = Admission(replica.config, replica.repository, replica.swapper, source)
         answered = hook_protocol.answer(question, admission, deadline, question.is_awaited)
         word, _, revision = answered[0].partition(" ") if answered else ("", "", "")
         if word == "accepted":
             # Whoever holds the state for so long hangs, and a push of many refs must not wait for it with each.
-            self._noted = progress.remember_push(local, int(revision), question.push_id, wait=self._noted)
+            self._noted = progress.remember_push(replica, int(revision), question.push_id, wait=self._noted)
         return answered
 
 

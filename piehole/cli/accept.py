@@ -27,9 +27,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from piehole.commands import accept
 
-    local = common.open_local(args)
-    local.repository.check_owner()
-    found = accept.outlook(local)
+    replica = common.open_replica(args)
+    replica.repository.check_owner()
+    found = accept.outlook(replica)
     if found.halted is None:
         print("nothing to accept: etcd and this disk remember the same past")
         return 0
@@ -39,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
     if not found.lines:
         print("every ref here is at the group's value already")
     confirm.confirm("Follow etcd as it is?", yes=args.yes)
-    accept.accept(local)
+    accept.accept(replica)
     print("accepted; the controller, or `piehole reconcile --once`, brings this repository along")
     return 0

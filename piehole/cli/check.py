@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from piehole.commands.check import examine
     from piehole.errors import EtcdUnreachable
 
-    local = common.open_local(args)
-    found = examine(local)
-    config = local.config
+    replica = common.open_replica(args)
+    found = examine(replica)
+    config = replica.config
     sound = found.answered and not found.faults
     if args.json:
         lists = {

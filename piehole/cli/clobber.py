@@ -28,7 +28,7 @@ from piehole.errors import PieholeError, UsageError
 
 if TYPE_CHECKING:
     from piehole.commands.clobber import Situation
-    from piehole.group.replica import Local
+    from piehole.group.replica import Replica
     from piehole.transfer.keep_files import Hold
 
 HELP = "make this repository's refs the group's"
@@ -59,24 +59,24 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--newest never deletes: leave out --delete.")
     if args.without and not args.newest:
         raise UsageError("--without goes with --newest only.")
-    local = common.open_local(args)
-    local.repository.check_owner()
+    replica = common.open_replica(args)
+    replica.repository.check_owner()
     with Holding() as hold:
-        return _until_written(local, _looking(local, args, hold), args)
+        return _until_written(replica, _looking(replica, args, hold), args)
 
 
-def _looking(local: Local, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
+def _looking(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
     from piehole.commands import clobber, clobber_newest
 
     request = clobber.Request(tuple(args.refs), args.delete)
-    clobber.check_request(local, request)
+    clobber.check_request(replica, request)
     if args.newest:
         newer = clobber_newest.Request(tuple(args.refs), tuple(args.without))
-        return lambda: clobber_newest.situation(local, newer, hold)
-    return lambda: clobber.situation(local, request)
+        return lambda: clobber_newest.situation(replica, newer, hold)
+    return lambda: clobber.situation(replica, request)
 
 
-def _until_written(local: Local, look: Callable[[], Situation], args: argparse.Namespace) -> int:
+def _until_written(replica: Replica, look: Callable[[], Situation], args: argparse.Namespace) -> int:
     from piehole.commands import clobber
 
     for _ in range(_ATTEMPTS):
@@ -88,7 +88,7 @@ def _until_written(local: Local, look: Callable[[], Situation], args: argparse.N
             tell(_done(args, found))
             return status
         confirm.confirm(f"Change {len(found.changes)} of the group's values?", yes=args.yes)
-        if clobber.carry_out(local, found, common.operator()):
+        if clobber.carry_out(replica, found, common.operator()):
             print(f"changed {len(found.changes)} of the group's values; the other sites follow")
             if found.undecided:
                 tell(_decide(found))

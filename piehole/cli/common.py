@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.repository.fitness import find_repository
 
 # Options that override the configuration of the same name.
@@ -79,12 +79,12 @@ def folder(args: argparse.Namespace) -> Path:
     return base / (getattr(args, "repo", None) or ".")
 
 
-def open_local(args: argparse.Namespace) -> Local:
+def open_replica(args: argparse.Namespace) -> Replica:
     """
     :raises PieholeError: there is no bare repository
     :raises UsageError: it is not installed
     """
-    return Local.open(find_repository(folder(args)), overrides(args))
+    return Replica.open(find_repository(folder(args)), overrides(args))
 
 
 def operator() -> str:

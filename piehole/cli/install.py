@@ -39,6 +39,6 @@ def run(args: argparse.Namespace) -> int:
         replace=args.replace,
         pusher=common.operator(),
     )
-    local = Installer(request, print).run()
-    print(f"{local.git_dir} is the site {local.config.site!r} of the group {local.config.group!r}")
+    replica = Installer(request, print).run()
+    print(f"{replica.git_dir} is the site {replica.config.site!r} of the group {replica.config.group!r}")
     return 0

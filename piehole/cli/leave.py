@@ -32,17 +32,17 @@ def run(args: argparse.Namespace) -> int:
     from piehole.errors import PieholeError
     from piehole.group import sites
 
-    local = common.open_local(args)
+    replica = common.open_replica(args)
     deadline = Deadline(_PATIENCE)
-    site = args.leaving or local.config.site
-    everybody = sites.members(local, deadline)
-    if not args.leaving and not sites.is_ours(local, everybody):
+    site = args.leaving or replica.config.site
+    everybody = sites.members(replica, deadline)
+    if not args.leaving and not sites.is_ours(replica, everybody):
         raise PieholeError(
             f"the group has no record of this repository: the name {site!r} is not registered, or is another machine's. "
             f"`piehole leave --site {site}` means whoever has the name now."
         )
     if any(one.site == site and not one.left for one in everybody):
-        alone = sites.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
+        alone = sites.held_alone(replica, replica.swapper.list_group(deadline), everybody, site, deadline)
         for ref in alone[:_SHOWN]:
             tell(f"only at {site}: {ref}")
         if len(alone) > _SHOWN:
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
             confirm.confirm(f"Let {site} leave all the same?", yes=args.yes)
             deadline = Deadline(_PATIENCE)
-    changed = sites.leave(local, site, deadline)
+    changed = sites.leave(replica, site, deadline)
     print(
-        f"the site {site!r} has left the group {local.config.group!r}"
+        f"the site {site!r} has left the group {replica.config.group!r}"
         if changed
         else f"the site {site!r} had left already"
     )

@@ -41,16 +41,16 @@ def run(args: argparse.Namespace) -> int:
     from piehole.deadline import Deadline
     from piehole.refs import short
 
-    local = common.open_local(args)
+    replica = common.open_replica(args)
     status = 0
     told: list[log.Change] = []
     try:
-        local.swapper.read([], Deadline(_PATIENCE))
-        told = log.from_etcd(local, Deadline(_LONG))
+        replica.swapper.read([], Deadline(_PATIENCE))
+        told = log.from_etcd(replica, Deadline(_LONG))
     except EtcdUnreachable as error:
         complain(f"piehole: only the local log is shown: {error}")
         status = error.exit_status
-    changes = log.merge(told, log.from_disk(local))
+    changes = log.merge(told, log.from_disk(replica))
     if args.ref:
         changes = [change for change in changes if log.concerns(change, args.ref)]
     if args.count is not None:
@@ -58,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         shown = [change.as_json() for change in changes]
         print(
-            json.dumps({"format": 1, "group": local.config.group, "complete": status == 0, "changes": shown}, indent=2)
+            json.dumps(
+                {"format": 1, "group": replica.config.group, "complete": status == 0, "changes": shown}, indent=2
+            )
         )
         return status
     for change in changes:

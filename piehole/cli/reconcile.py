@@ -58,25 +58,25 @@ def _folders(args: argparse.Namespace) -> list[Path]:
 
 
 def _one(folder: Path, args: argparse.Namespace) -> int:
-    from piehole.group.replica import Local
+    from piehole.group.replica import Replica
     from piehole.replicate.once import reconcile_once
     from piehole.repository.fitness import find_repository
 
-    local = Local.open(find_repository(folder), common.overrides(args))
-    report = reconcile_once(local, progress=_progress if sys.stderr.isatty() else None)
+    replica = Replica.open(find_repository(folder), common.overrides(args))
+    report = reconcile_once(replica, progress=_progress if sys.stderr.isatty() else None)
     for ref, why in report.locked.items():
-        tell(f"{local.git_dir}: locked: {ref}: {why}")
+        tell(f"{replica.git_dir}: locked: {ref}: {why}")
     for ref in report.unadopted:
-        tell(f"{local.git_dir}: unadopted: {ref}: the group has no opinion on it, so it stays as it is")
+        tell(f"{replica.git_dir}: unadopted: {ref}: the group has no opinion on it, so it stays as it is")
     for ref, move in report.moved.items():
-        tell(f"{local.git_dir}: {ref}: {move.old[:12]} -> {move.new[:12]}")
+        tell(f"{replica.git_dir}: {ref}: {move.old[:12]} -> {move.new[:12]}")
     if report.head:
-        tell(f"{local.git_dir}: HEAD -> {report.head}")
+        tell(f"{replica.git_dir}: HEAD -> {report.head}")
     for ref, why in report.stuck.items():
-        tell(f"{local.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
+        tell(f"{replica.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
     for ref in report.deferred:
-        tell(f"{local.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
-    print(f"{local.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")
+        tell(f"{replica.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
+    print(f"{replica.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")
     return 0 if report.converged else 1
 
 

@@ -27,13 +27,13 @@ def run(args: argparse.Namespace) -> int:
     from piehole.commands import rename
     from piehole.group import keys
 
-    local = common.open_local(args)
-    local.repository.check_owner()
+    replica = common.open_replica(args)
+    replica.repository.check_owner()
     keys.check_group(args.name)
     confirm.confirm(
-        f"Close the group {local.config.group!r} for all sites, and go on as {args.name!r}?",
+        f"Close the group {replica.config.group!r} for all sites, and go on as {args.name!r}?",
         yes=args.yes,
     )
-    rename.rename(local, args.name, common.operator(), print)
+    rename.rename(replica, args.name, common.operator(), print)
     print(f"now, at every site: piehole install --group {args.name}")
     return 0

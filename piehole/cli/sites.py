@@ -34,14 +34,14 @@ def run(args: argparse.Namespace) -> int:
     from piehole.deadline import Deadline
     from piehole.group.sites import members, ref_revisions
 
-    local = common.open_local(args)
+    replica = common.open_replica(args)
     deadline = Deadline(_PATIENCE)
-    newest = max(ref_revisions(local.swapper.list_group(deadline)).values(), default=0)
-    everybody = members(local, deadline)
+    newest = max(ref_revisions(replica.swapper.list_group(deadline)).values(), default=0)
+    everybody = members(replica, deadline)
     found: list[dict[str, Any]] = [
         {
             "site": one.site,
-            "this": (one.site, one.id) == (local.config.site, local.config.site_id),
+            "this": (one.site, one.id) == (replica.config.site, replica.config.site_id),
             "id": one.id,
             "url": one.url,
             "left": one.left,
@@ -54,10 +54,10 @@ def run(args: argparse.Namespace) -> int:
         for one in everybody
     ]
     if args.json:
-        print(json.dumps({"format": 1, "group": local.config.group, "newest": newest, "sites": found}, indent=2))
+        print(json.dumps({"format": 1, "group": replica.config.group, "newest": newest, "sites": found}, indent=2))
         return 0
     for one in found:
-        lost = one["site"] == local.config.site and not one["this"]
+        lost = one["site"] == replica.config.site and not one["this"]
         notes = [one["fault"]] if one["fault"] else []
         notes += [f"replaced {one['replaced']}"] if one["replaced"] else []
         notes += ["another machine than this one has the name"] if lost and not one["fault"] else []

@@ -92,18 +92,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> tuple[Status, bool]:
     from piehole.commands.status import status, wait
-    from piehole.group.replica import Local
+    from piehole.group.replica import Replica
 
-    local = Local.open(git_dir, common.overrides(args))
-    found = status(local, _PATIENCE)
+    replica = Replica.open(git_dir, common.overrides(args))
+    found = status(replica, _PATIENCE)
     if waiting is None or found.trouble or found.halted:
         return found, found.converged
     reached = wait(found, waiting, _PATIENCE)
-    return status(local, _PATIENCE), reached
+    return status(replica, _PATIENCE), reached
 
 
 def _print(found: Status) -> None:
-    config = found.local.config
+    config = found.replica.config
     lines = [f"group {config.group}, site {config.site}: {_summary(found)}"]
     lines += [f"site {one.member.site}: {_site(found, one)}" for one in found.sites]
     if found.halted:
@@ -142,6 +142,6 @@ def _site(found: Status, one: SiteStatus) -> str:
         words.append(f"(revision {one.member.progress.revision}, reported {one.member.progress.time})")
     if one.member.fault:
         words.append(f"({one.member.fault})")
-    if one.member.site == found.local.config.site:
+    if one.member.site == found.replica.config.site:
         words.append("(this site)")
     return " ".join(words)

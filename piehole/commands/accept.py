@@ -9,7 +9,7 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import Halted
 from piehole.group import progress, rollback_guard
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import HEAD, short
 from piehole.replicate.dry_run import Survey, direction, survey
 
@@ -25,34 +25,34 @@ class Outlook:
     lines: tuple[str, ...]
 
 
-def outlook(local: Local) -> Outlook:
+def outlook(replica: Replica) -> Outlook:
     """
     :raises Halted: the group's record is missing or another one, or the site's is not this repository's: nothing to accept here
     :raises EtcdError: etcd could not be used
     """
-    seen = survey(local, Deadline(_PATIENCE))
-    refuse_foreign(local, seen)
-    return Outlook(seen.halted, tuple(consequences(local, seen)))
+    seen = survey(replica, Deadline(_PATIENCE))
+    refuse_foreign(replica, seen)
+    return Outlook(seen.halted, tuple(consequences(replica, seen)))
 
 
-def refuse_foreign(local: Local, seen: Survey) -> None:
+def refuse_foreign(replica: Replica, seen: Survey) -> None:
     """
     :raises Halted: etcd does not hold the group that this repository joined, or not as this site
     """
-    group, site = seen.readout.group, seen.readout.site
-    wrong = rollback_guard.check_group(local.config, group.value if group else None) or rollback_guard.check_site(
-        local.config, site.value if site else None
+    group, site = seen.state.group, seen.state.site
+    wrong = rollback_guard.check_group(replica.config, group.value if group else None) or rollback_guard.check_site(
+        replica.config, site.value if site else None
     )
     if wrong is not None:
         raise wrong
 
 
-def consequences(local: Local, seen: Survey, *, besides: Collection[str] = ()) -> list[str]:
+def consequences(replica: Replica, seen: Survey, *, besides: Collection[str] = ()) -> list[str]:
     """What a reconcile would do here, a line for each ref but those of ``besides``: local value -> the group's."""
     planned = seen.planned
     lines = []
     for number, move in enumerate(move for move in planned.moves if move.ref not in besides):
-        what = f" ({direction(local.repository, move.old, move.new)})" if number < _EXPLAINED else ""
+        what = f" ({direction(replica.repository, move.old, move.new)})" if number < _EXPLAINED else ""
         lines.append(f"{move.ref}: {short(move.old)} -> {short(move.new)}{what}")
     if planned.head and HEAD not in besides:
         lines.append(f"HEAD: {seen.observed.head or 'detached'} -> {planned.head}")
@@ -62,12 +62,12 @@ def consequences(local: Local, seen: Survey, *, besides: Collection[str] = ()) -
     return lines + [f"{ref}: stays as it is: {why}" for ref, why in stays.items() if ref not in besides]
 
 
-def accept(local: Local) -> None:
+def accept(replica: Replica) -> None:
     """From now on this site takes etcd as it is; no ref moves yet. Registers the site again where its record vanished.
 
     :raises Halted: meanwhile etcd holds another group, or another machine has this site's name
     :raises EtcdError: etcd could not be used
     """
-    local.repository.check_owner()
-    progress.publish(local, 0, Deadline(_PATIENCE), takeover=True)
-    progress.check(local, Deadline(_PATIENCE))
+    replica.repository.check_owner()
+    progress.publish(replica, 0, Deadline(_PATIENCE), takeover=True)
+    progress.check(replica, Deadline(_PATIENCE))

@@ -10,10 +10,10 @@ from piehole.deadline import Deadline
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import Compare, Put
 from piehole.group import bulk_write, keys
-from piehole.group.bulk_write import Change
-from piehole.group.group_state import Readout, live
+from piehole.group.bulk_write import KeyWrite
+from piehole.group.group_state import GroupState, live
 from piehole.group.records import GroupRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import HEAD, is_zero, value_of
 from piehole.transfer import connectivity
 
@@ -24,8 +24,8 @@ _ROUNDS: Final = 5  # of adopting while others push
 class Adoption:
     """:param names: None, or the refs that a joiner adopts; empty: all that can be without moving any back"""
 
-    def __init__(self, local: Local, names: Sequence[str] | None, pusher: str, say: Callable[[str], None]) -> None:
-        self._local = local
+    def __init__(self, replica: Replica, names: Sequence[str] | None, pusher: str, say: Callable[[str], None]) -> None:
+        self._replica = replica
         self._names = names
         self._pusher = pusher
         self._say = say
@@ -46,10 +46,10 @@ class Adoption:
     def _check_names(self) -> None:
         if not self._names:
             return
-        unknown = set(self._names).difference(bulk_write.local_refs(self._local))
+        unknown = set(self._names).difference(bulk_write.local_refs(self._replica))
         if unknown:
             raise UsageError(
-                f"--adopt names {', '.join(sorted(unknown))}, and {self._local.git_dir} has no managed ref of that name. "
+                f"--adopt names {', '.join(sorted(unknown))}, and {self._replica.git_dir} has no managed ref of that name. "
                 "Give full names, such as refs/heads/main."
             )
 
@@ -58,12 +58,12 @@ class Adoption:
 
         :raises PieholeError: a ref names an object that is not here
         """
-        wanted = {name: oid for name, oid in bulk_write.local_refs(self._local).items() if name != HEAD}
-        here = connectivity.existing(self._local.git_dir, set(wanted.values()))
+        wanted = {name: oid for name, oid in bulk_write.local_refs(self._replica).items() if name != HEAD}
+        here = connectivity.existing(self._replica.git_dir, set(wanted.values()))
         broken = [name for name, oid in wanted.items() if oid not in here]
         if broken:
             raise PieholeError(
-                f"nothing was changed: {', '.join(broken[:10])}{' …' if len(broken) > 10 else ''} of {self._local.git_dir} name objects that it "
+                f"nothing was changed: {', '.join(broken[:10])}{' …' if len(broken) > 10 else ''} of {self._replica.git_dir} name objects that it "
                 "does not have. See `git fsck`; bring the objects here or delete the refs, then install again."
             )
 
@@ -72,12 +72,12 @@ class Adoption:
 
         :raises PieholeError: something that a ref needs is missing
         """
-        git_dir = self._local.git_dir
+        git_dir = self._replica.git_dir
 
         def ask(arguments: Sequence[str], stdin: bytes) -> bool:
             return git.run(git_dir, arguments, stdin=stdin, ok=(0, 1, 128)).returncode == 0
 
-        tips = sorted(set(self._local.repository.observe().refs.values()))
+        tips = sorted(set(self._replica.repository.observe().refs.values()))
         if tips and not connectivity.is_self_contained(ask, tips):
             raise PieholeError(
                 f"nothing was changed: {git_dir} lacks objects that its refs need (`git fsck --connectivity-only` names them). If it is a copy "
@@ -87,98 +87,99 @@ class Adoption:
     def found(self) -> None:
         """The founding site's refs become the consensus. Interrupted, it continues when it is run again."""
         deadline = Deadline(_PATIENCE)
-        readout = self._local.swapper.list_group(deadline)
+        state = self._replica.swapper.list_group(deadline)
         wanted = [
             change
-            for change in bulk_write.changes(readout, bulk_write.local_refs(self._local))
+            for change in bulk_write.changes(state, bulk_write.local_refs(self._replica))
             if change.before is None
         ]
-        refused = bulk_write.write(self._local, bulk_write.beside(self._local, readout, wanted), self._pusher)
+        refused = bulk_write.write(self._replica, bulk_write.beside(self._replica, state, wanted), self._pusher)
         if refused:
             raise PieholeError(
-                f"somebody else moved {', '.join(change.name for change in refused[:10])} in the group {self._local.config.group!r} meanwhile. "
+                f"somebody else moved {', '.join(change.name for change in refused[:10])} in the group {self._replica.config.group!r} meanwhile. "
                 "Run `piehole install` again to go on."
             )
         refs = sum(1 for change in wanted if change.name != HEAD)
         self._say(f"adopted {refs} ref{'' if refs == 1 else 's'} of this repository")
-        if readout.group is None:
+        if state.group is None:
             return
-        group = GroupRecord.parse(readout.group.value)
+        group = GroupRecord.parse(state.group.value)
         done = GroupRecord(group.id, group.object_format, {n: v for n, v in group.extra.items() if n != "adopting"})
-        key = self._local.keyspace.group(self._local.config.group)
-        guard = Compare(key, mod_revision=readout.group.mod_revision)
+        key = self._replica.keyspace.group(self._replica.config.group)
+        guard = Compare(key, mod_revision=state.group.mod_revision)
         # Refused, somebody else has written the record meanwhile, and the next run of this looks again.
-        self._local.etcd.txn([guard], [Put(key, done.dump())], deadline=Deadline(_PATIENCE))
+        self._replica.etcd.txn([guard], [Put(key, done.dump())], deadline=Deadline(_PATIENCE))
 
     def join(self) -> None:
         """A joiner changes nothing of the group unless it is told to."""
-        readout = self._local.swapper.list_group(Deadline(_PATIENCE))
-        differing = self._differing(readout)
+        state = self._replica.swapper.list_group(Deadline(_PATIENCE))
+        differing = self._differing(state)
         adopted = 0
-        chosen = self._chosen(readout, differing)
+        chosen = self._chosen(state, differing)
         for _ in range(_ROUNDS):
             if not chosen:
                 break
             guards = [
                 Compare(
-                    self._local.keyspace.group(self._local.config.group),
-                    mod_revision=readout.group.mod_revision if readout.group else 0,
+                    self._replica.keyspace.group(self._replica.config.group),
+                    mod_revision=state.group.mod_revision if state.group else 0,
                 ),
                 Compare(
-                    self._local.keyspace.ref(self._local.config.group, keys.FENCE), mod_revision=readout.mod(keys.FENCE)
+                    self._replica.keyspace.ref(self._replica.config.group, keys.FENCE),
+                    mod_revision=state.mod(keys.FENCE),
                 ),
             ]
             refused = bulk_write.write(
-                self._local, bulk_write.beside(self._local, readout, chosen), self._pusher, guards=guards
+                self._replica, bulk_write.beside(self._replica, state, chosen), self._pusher, guards=guards
             )
             adopted += len(chosen) - len(refused)
-            readout = self._local.swapper.list_group(Deadline(_PATIENCE))
-            differing = self._differing(readout)
-            chosen = self._chosen(readout, differing) if refused else []
+            state = self._replica.swapper.list_group(Deadline(_PATIENCE))
+            differing = self._differing(state)
+            chosen = self._chosen(state, differing) if refused else []
         if self._names is not None:
             self._say(f"adopted {adopted} ref{'' if adopted == 1 else 's'} of this repository")
         for change in differing:
-            self._say(f"not adopted: {change.name} ({change.after[:12]} here, {self._held(readout, change)})")
+            self._say(f"not adopted: {change.name} ({change.after[:12]} here, {self._held(state, change)})")
         if differing:
             self._say(
                 "Refs that the group lacks stay here and are no part of it; those that it has otherwise will be brought to its values, "
                 "with the tips from here kept below refs/piehole/kept/. `piehole install --adopt` adopts what moves nothing back."
             )
 
-    def _differing(self, readout: Readout) -> list[Change]:
+    def _differing(self, state: GroupState) -> list[KeyWrite]:
         return [
-            change for change in bulk_write.changes(readout, bulk_write.local_refs(self._local)) if change.name != HEAD
+            change for change in bulk_write.changes(state, bulk_write.local_refs(self._replica)) if change.name != HEAD
         ]
 
-    def _held(self, readout: Readout, change: Change) -> str:
-        conflict = readout.conflict(change.name)
+    def _held(self, state: GroupState, change: KeyWrite) -> str:
+        conflict = state.conflict(change.name)
         if change.before is None:
             return f"the group has {conflict}, and a name cannot be both" if conflict else "the group has no such ref"
-        if not live(readout.entries.get(change.name)):
+        if not live(state.entries.get(change.name)):
             return "the group has deleted it"
         return f"the group has {change.before[:80].decode(errors='replace').strip()}"
 
-    def _chosen(self, readout: Readout, differing: Sequence[Change]) -> list[Change]:
+    def _chosen(self, state: GroupState, differing: Sequence[KeyWrite]) -> list[KeyWrite]:
         """What to adopt: what moves nothing back or, where refs are named, those. Never over a lock, nor a conflicting name."""
         wanted = self._names
         if wanted is None:
             return []
         named = [change for change in differing if not wanted or change.name in wanted]
-        free = [change for change in named if not readout.conflict(change.name) and not self._locked(change)]
-        here = connectivity.existing(self._local.git_dir, {change.after for change in free})
+        free = [change for change in named if not state.conflict(change.name) and not self._locked(change)]
+        here = connectivity.existing(self._replica.git_dir, {change.after for change in free})
         return [
             change
             for change in free
             if change.after in here and (wanted or change.before is None or self._forward(change))
         ]
 
-    def _locked(self, change: Change) -> bool:
+    def _locked(self, change: KeyWrite) -> bool:
         try:
-            value_of(change.before, self._local.config.object_format)
+            value_of(change.before, self._replica.config.object_format)
         except ValueError:
             return True
         return False
 
-    def _forward(self, change: Change) -> bool:
-        before = value_of(change.before, self._local.config.object_format)
-        return before is not None and not is_zero(before) and self._local.repository.contains(change.after, before)
+    def _forward(self, change: KeyWrite) -> bool:
+        before = value_of(change.before, self._replica.config.object_format)
+        return before is not None and not is_zero(before) and self._replica.repository.contains(change.after, before)

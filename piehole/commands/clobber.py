@@ -17,10 +17,10 @@ from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError, UsageError
 from piehole.etcd.model import Compare, Put
 from piehole.group import bulk_write, progress, rollback_guard
-from piehole.group.bulk_write import Change
+from piehole.group.bulk_write import KeyWrite
 from piehole.group.group_state import live
 from piehole.group.records import GroupRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import HEAD, PIEHOLE_REFS, decode, is_managed, is_oid, is_ref_name, is_zero, parents, short
 from piehole.replicate.dry_run import Survey, direction, survey
 from piehole.transfer.connectivity import existing
@@ -46,7 +46,7 @@ class Situation:
     """
 
     seen: Survey
-    changes: tuple[Change, ...]
+    changes: tuple[KeyWrite, ...]
     missing: tuple[str, ...]
     restores: bool
     halted: Halted | None
@@ -63,44 +63,44 @@ class Situation:
         return bool(self.changes or self.restores or self.resumes)
 
 
-def check_request(local: Local, request: Request) -> None:
+def check_request(replica: Replica, request: Request) -> None:
     """
     :raises UsageError: a name is none that the group could have
     """
     for name in request.refs:
-        if name != HEAD and not (is_ref_name(name) and is_managed(name, local.config.exclude)):
+        if name != HEAD and not (is_ref_name(name) and is_managed(name, replica.config.exclude)):
             raise UsageError(
                 f"{name!r} is no managed ref. Give full names, such as refs/heads/main; names below {PIEHOLE_REFS} and those that "
                 "piehole.exclude names are no part of the group."
             )
 
 
-def situation(local: Local, request: Request) -> Situation:
+def situation(replica: Replica, request: Request) -> Situation:
     """Look at both sides, and find what would change.
 
     :raises Halted: etcd holds another group, or another machine has this site's name
     :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
     :raises EtcdError: etcd could not be used
     """
-    seen = look(local)
-    changes, missing = _changes(local, seen, request, bulk_write.local_refs(local))
-    return situated(local, seen, changes, _left_alone(seen, missing), missing=missing)
+    seen = look(replica)
+    changes, missing = _changes(replica, seen, request, bulk_write.local_refs(replica))
+    return situated(replica, seen, changes, _left_alone(seen, missing), missing=missing)
 
 
-def look(local: Local) -> Survey:
+def look(replica: Replica) -> Survey:
     """
     :raises Halted: etcd holds another group, or another machine has this site's name
     :raises EtcdError: etcd could not be used
     """
-    seen = survey(local, Deadline(_PATIENCE))
-    _refuse_foreign(local, seen)
+    seen = survey(replica, Deadline(_PATIENCE))
+    _refuse_foreign(replica, seen)
     return seen
 
 
 def situated(
-    local: Local,
+    replica: Replica,
     seen: Survey,
-    changes: Sequence[Change],
+    changes: Sequence[KeyWrite],
     remarks: Sequence[str],
     *,
     missing: Sequence[str] = (),
@@ -110,81 +110,87 @@ def situated(
 
     :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
     """
-    _refuse_incomplete(local.git_dir, {c.name: c.after for c in changes if is_oid(c.after, local.config.object_format)})
+    _refuse_incomplete(
+        replica.git_dir, {c.name: c.after for c in changes if is_oid(c.after, replica.config.object_format)}
+    )
     _refuse_conflicts(seen, changes)
-    restores = seen.readout.group is None
-    halted = _past(local, seen) if restores else seen.halted
-    lines = [*_lines(local, changes), *remarks]
+    restores = seen.state.group is None
+    halted = _past(replica, seen) if restores else seen.halted
+    lines = [*_lines(replica, changes), *remarks]
     if restores:
-        lines.insert(0, f"the group's record is missing in etcd: it is restored with the id {local.config.group_id}")
+        lines.insert(0, f"the group's record is missing in etcd: it is restored with the id {replica.config.group_id}")
     if halted is not None:
         lines.append(f"{halted.token}: {halted}")
     if halted is not None and not undecided:
         lines.append("after this, the site follows etcd again; then, for the rest:")
-        lines += accept.consequences(local, seen, besides={change.name for change in changes})
+        lines += accept.consequences(replica, seen, besides={change.name for change in changes})
     return Situation(seen, tuple(changes), tuple(missing), restores, halted, tuple(lines), tuple(undecided))
 
 
-def carry_out(local: Local, found: Situation, pusher: str) -> bool:
+def carry_out(replica: Replica, found: Situation, pusher: str) -> bool:
     """Write what the situation says; False where somebody changed something meanwhile, so that it must be looked at again.
 
     :raises EtcdError: etcd could not be used; running it again continues
     """
-    config, key = local.config, local.keyspace.group(local.config.group)
-    guard = found.seen.readout.group.mod_revision if found.seen.readout.group else 0
+    config, key = replica.config, replica.keyspace.group(replica.config.group)
+    guard = found.seen.state.group.mod_revision if found.seen.state.group else 0
     if found.restores:
         record = GroupRecord(config.group_id, config.object_format)
-        result = local.etcd.txn([Compare(key)], [Put(key, record.dump())], deadline=Deadline(_PATIENCE))
+        result = replica.etcd.txn([Compare(key)], [Put(key, record.dump())], deadline=Deadline(_PATIENCE))
         if not result.succeeded:
             return False
         guard = result.revision
-    if bulk_write.write(local, found.changes, pusher, kind="clobber", guards=[Compare(key, mod_revision=guard)]):
+    if bulk_write.write(replica, found.changes, pusher, kind="clobber", guards=[Compare(key, mod_revision=guard)]):
         return False
     if found.resumes:
-        accept.accept(local)
-    elif found.halted is None and found.seen.readout.site is None:
-        progress.check(local, Deadline(_PATIENCE))
+        accept.accept(replica)
+    elif found.halted is None and found.seen.state.site is None:
+        progress.check(replica, Deadline(_PATIENCE))
     return True
 
 
-def _refuse_foreign(local: Local, seen: Survey) -> None:
-    if seen.readout.group is not None:
-        accept.refuse_foreign(local, seen)
+def _refuse_foreign(replica: Replica, seen: Survey) -> None:
+    if seen.state.group is not None:
+        accept.refuse_foreign(replica, seen)
         return
-    if not local.config.group_id:
-        raise PieholeError(f"{local.git_dir} has never joined the group {local.config.group!r}. Run `piehole install`.")
-    wrong = rollback_guard.check_site(local.config, seen.readout.site.value if seen.readout.site else None)
+    if not replica.config.group_id:
+        raise PieholeError(
+            f"{replica.git_dir} has never joined the group {replica.config.group!r}. Run `piehole install`."
+        )
+    wrong = rollback_guard.check_site(replica.config, seen.state.site.value if seen.state.site else None)
     if wrong is not None:
         raise wrong
 
 
-def _past(local: Local, seen: Survey) -> Halted | None:
+def _past(replica: Replica, seen: Survey) -> Halted | None:
     """Whether etcd and this disk remember the same past, where the group's record is missing."""
     try:
-        disk = rollback_guard.load(local.git_dir)
+        disk = rollback_guard.load(replica.git_dir)
     except PieholeError as error:
         return Halted(NO_ACCESS, str(error))
-    found = seen.readout.progress
-    return rollback_guard.check_progress(local.config, disk, found.value if found else None, seen.readout.revision)
+    found = seen.state.progress
+    return rollback_guard.check_progress(replica.config, disk, found.value if found else None, seen.state.revision)
 
 
-def _changes(local: Local, seen: Survey, request: Request, mine: dict[str, str]) -> tuple[list[Change], list[str]]:
+def _changes(
+    replica: Replica, seen: Survey, request: Request, mine: dict[str, str]
+) -> tuple[list[KeyWrite], list[str]]:
     """What to write, and which refs are missing here and left alone."""
-    entries = seen.readout.entries
+    entries = seen.state.entries
     wanted = {name: mine[name] for name in request.refs if name in mine} if request.refs else dict(mine)
     # A symbolic ref here is neither a value to write nor a reason to delete.
     candidates = [name for name in request.refs or entries if name not in mine and name not in seen.observed.symbolic]
     absent = [
         name
         for name in candidates
-        if name in entries and is_ref_name(name) and is_managed(name, local.config.exclude) and live(entries[name])
+        if name in entries and is_ref_name(name) and is_managed(name, replica.config.exclude) and live(entries[name])
     ]
     named = [name for name in request.refs if name not in mine and name not in absent]
     if request.delete:
-        wanted.update(dict.fromkeys(absent, local.repository.zero))
+        wanted.update(dict.fromkeys(absent, replica.repository.zero))
         # Deleted already, or never there: that is what was asked for.
-        return bulk_write.changes(seen.readout, wanted), [name for name in named if name == HEAD]
-    return bulk_write.changes(seen.readout, wanted), [*absent, *named]
+        return bulk_write.changes(seen.state, wanted), [name for name in named if name == HEAD]
+    return bulk_write.changes(seen.state, wanted), [*absent, *named]
 
 
 def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
@@ -221,11 +227,11 @@ def _broken(git_dir: Path, oids: Sequence[str]) -> set[str]:
     return _broken(git_dir, oids[:middle]) | _broken(git_dir, oids[middle:])
 
 
-def _refuse_conflicts(seen: Survey, changes: Collection[Change]) -> None:
+def _refuse_conflicts(seen: Survey, changes: Collection[KeyWrite]) -> None:
     """
     :raises PieholeError: the group would have two refs of which one's name is a folder of the other's
     """
-    standing_refs = {name for name, kv in seen.readout.entries.items() if name.startswith("refs/") and live(kv)}
+    standing_refs = {name for name, kv in seen.state.entries.items() if name.startswith("refs/") and live(kv)}
     standing_refs -= {change.name for change in changes}
     above: dict[str, str] = {}
     for name in standing_refs:
@@ -241,18 +247,18 @@ def _refuse_conflicts(seen: Survey, changes: Collection[Change]) -> None:
             )
 
 
-def _lines(local: Local, changes: Sequence[Change]) -> list[str]:
+def _lines(replica: Replica, changes: Sequence[KeyWrite]) -> list[str]:
     lines = []
     for number, change in enumerate(changes):
         before = decode((change.before or b"").removesuffix(b"\n"))
-        lines.append(f"{change.name}: {_held(before)} -> {short(change.after)}{_what(local, change, before, number)}")
+        lines.append(f"{change.name}: {_held(before)} -> {short(change.after)}{_what(replica, change, before, number)}")
     return lines
 
 
 def _left_alone(seen: Survey, missing: Sequence[str]) -> list[str]:
     lines = []
     for name in missing:
-        kv = seen.readout.entries.get(name)
+        kv = seen.state.entries.get(name)
         if kv is None or not live(kv):
             lines.append(f"{name}: missing here, and the group has none: left alone")
         else:
@@ -265,11 +271,11 @@ def _held(value: str) -> str:
     return short(value) if value else "no opinion"
 
 
-def _what(local: Local, change: Change, before: str, number: int) -> str:
+def _what(replica: Replica, change: KeyWrite, before: str, number: int) -> str:
     if change.name == HEAD or number >= _EXPLAINED:
         return ""
     if not before:
         return " (new)"
-    if not is_oid(before, local.config.object_format):
+    if not is_oid(before, replica.config.object_format):
         return " (was locked)"
-    return f" ({direction(local.repository, before, change.after)})"
+    return f" ({direction(replica.repository, before, change.after)})"

@@ -17,8 +17,8 @@ from piehole.deadline import Deadline
 from piehole.errors import GitError, PieholeError, UsageError
 from piehole.group import bulk_write
 from piehole.group.group_state import live
-from piehole.group.replica import Local
-from piehole.group.sites import Member, members
+from piehole.group.replica import Replica
+from piehole.group.sites import GroupSite, members
 from piehole.refs import HEAD, decode, is_managed, is_oid, short
 from piehole.replicate.dry_run import Survey
 from piehole.replicate.fetch_objects import Supply
@@ -50,7 +50,7 @@ class Verdict:
     why: str = ""
 
 
-def situation(local: Local, request: Request, hold: Hold) -> Situation:
+def situation(replica: Replica, request: Request, hold: Hold) -> Situation:
     """Ask every site, fetch what is newer than what is here, and find what would change.
 
     :param hold: keeps what is fetched from being pruned; it must last until the situation is carried out
@@ -61,19 +61,19 @@ def situation(local: Local, request: Request, hold: Hold) -> Situation:
     """
     if HEAD in request.refs:
         raise UsageError("HEAD has no newest value: use `piehole clobber HEAD` at the site that is right.")
-    seen = clobber.look(local)
-    holdings = _ask(local, request.without)
-    holdings[local.config.site] = {name: oid for name, oid in bulk_write.local_refs(local).items() if name != HEAD}
+    seen = clobber.look(replica)
+    holdings = _ask(replica, request.without)
+    holdings[replica.config.site] = {name: oid for name, oid in bulk_write.local_refs(replica).items() if name != HEAD}
     names = sorted(request.refs or {name for refs in holdings.values() for name in refs} | set(seen.desired.refs))
     values = {name: _values(seen, holdings, name) for name in names}
-    lacking = _fetch(local, seen, {oid for found in values.values() if len(found) > 1 for oid in found}, hold)
+    lacking = _fetch(replica, seen, {oid for found in values.values() if len(found) > 1 for oid in found}, hold)
     verdicts = {
-        name: _judge(local, seen, name, _holders(holdings, name), found, lacking) for name, found in values.items()
+        name: _judge(replica, seen, name, _holders(holdings, name), found, lacking) for name, found in values.items()
     }
     wanted = {name: verdict.oid for name, verdict in verdicts.items() if verdict.oid}
     undecided = [name for name, verdict in verdicts.items() if verdict.why]
     remarks = [f"{name}: {verdicts[name].why}" for name in undecided]
-    return clobber.situated(local, seen, bulk_write.changes(seen.readout, wanted), remarks, undecided=undecided)
+    return clobber.situated(replica, seen, bulk_write.changes(seen.state, wanted), remarks, undecided=undecided)
 
 
 def newest(oids: Sequence[str], contains: Callable[[str, str], bool]) -> str:
@@ -88,26 +88,26 @@ def newest(oids: Sequence[str], contains: Callable[[str, str], bool]) -> str:
     return best if all(oid == best or contains(best, oid) for oid in oids) else ""
 
 
-def _ask(local: Local, without: Collection[str]) -> dict[str, Mapping[str, str]]:
+def _ask(replica: Replica, without: Collection[str]) -> dict[str, Mapping[str, str]]:
     """
     :raises PieholeError: a site cannot be asked
     :raises UsageError: a site that is to be left out is none
     """
-    everybody = members(local, Deadline(_PATIENCE))
+    everybody = members(replica, Deadline(_PATIENCE))
     unknown = sorted(set(without) - {one.site for one in everybody})
     if unknown:
         raise UsageError(f"--without {unknown[0]}: etcd knows no such site. `piehole sites` lists them.")
-    others = [one for one in everybody if one.site not in (local.config.site, *without) and not one.left]
+    others = [one for one in everybody if one.site not in (replica.config.site, *without) and not one.left]
 
-    def ask(one: Member) -> Mapping[str, str] | str:
+    def ask(one: GroupSite) -> Mapping[str, str] | str:
         try:
-            peer = parse_url(one.url, local.config.allow_protocol)
-            found = list_refs(local.git_dir, peer, object_format=local.config.object_format)
+            peer = parse_url(one.url, replica.config.allow_protocol)
+            found = list_refs(replica.git_dir, peer, object_format=replica.config.object_format)
         except GitError as error:
             return error.stderr or str(error)
         except PieholeError as error:
             return str(error)
-        return {name: oid for name, oid in found.items() if is_managed(name, local.config.exclude)}
+        return {name: oid for name, oid in found.items() if is_managed(name, replica.config.exclude)}
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = dict(zip((one.site for one in others), pool.map(ask, others), strict=True))
@@ -125,7 +125,7 @@ def _ask(local: Local, without: Collection[str]) -> dict[str, Mapping[str, str]]
 def _values(seen: Survey, holdings: Holdings, name: str) -> list[str]:
     """The oids that the group and the sites have for a ref, the group's first; no tombstone."""
     found = [refs[name] for refs in holdings.values() if name in refs]
-    kv = seen.readout.entries.get(name)
+    kv = seen.state.entries.get(name)
     if live(kv) and name in seen.desired.refs:
         found.insert(0, seen.desired.refs[name].oid)
     return list(dict.fromkeys(found))
@@ -135,24 +135,24 @@ def _holders(holdings: Holdings, name: str) -> Mapping[str, str]:
     return {site: refs[name] for site, refs in sorted(holdings.items()) if name in refs}
 
 
-def _fetch(local: Local, seen: Survey, oids: Collection[str], hold: Hold) -> Mapping[str, str]:
+def _fetch(replica: Replica, seen: Survey, oids: Collection[str], hold: Hold) -> Mapping[str, str]:
     """Have these here; those that nobody can give are returned, with a sentence why."""
     wanted = {oid: Value(oid, 0, 0) for oid in sorted(oids)}
-    return Supply(local, Health()).bring(wanted, list(seen.observed.refs.values()), hold).lacking
+    return Supply(replica, Health()).bring(wanted, list(seen.observed.refs.values()), hold).lacking
 
 
 def _judge(
-    local: Local,
+    replica: Replica,
     seen: Survey,
     name: str,
     holders: Mapping[str, str],
     oids: Sequence[str],
     lacking: Mapping[str, str],
 ) -> Verdict:
-    kv = seen.readout.entries.get(name)
+    kv = seen.state.entries.get(name)
     held = decode(kv.value.removesuffix(b"\n")) if kv is not None else ""
     told = ", ".join(f"{site} has {short(oid)}" for site, oid in holders.items())
-    if kv is not None and live(kv) and not is_oid(held, local.config.object_format):
+    if kv is not None and live(kv) and not is_oid(held, replica.config.object_format):
         return Verdict(why=f"locked in the group ({held[:40]!r}): left alone")
     if kv is not None and not live(kv):
         mend = f"`piehole clobber {name}` there brings it back"
@@ -164,7 +164,7 @@ def _judge(
     if absent:
         mend = f"`piehole clobber {name}` at the site that is right"
         return Verdict(why=f"{short(absent[0])} cannot be fetched ({lacking[absent[0]]}); {told}: {mend}")
-    best = newest(oids, local.repository.contains)
+    best = newest(oids, replica.repository.contains)
     if not best:
         group = f"the group has {short(held)}, " if held else ""
         return Verdict(why=f"forked: {group}{told}: `piehole clobber {name}` at the site that is right")

@@ -20,9 +20,9 @@ from piehole.git import shared_mode
 from piehole.group import config as configuration
 from piehole.group import keys, progress, rollback_guard
 from piehole.group.config import Config
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.records import GroupRecord, PushRecord, SiteRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.repository import fitness, git_settings, hook_files
 from piehole.repository.git_settings import GitConfig
 from piehole.repository.repository import Repository
@@ -50,7 +50,7 @@ class Installer:
         self._request = request
         self._say = say
 
-    def run(self) -> Local:
+    def run(self) -> Replica:
         """One after the other where it is run twice at once: of two site ids one would end up here, the other in etcd.
 
         :raises UsageError: a setting is missing or malformed
@@ -67,7 +67,7 @@ class Installer:
         finally:
             os.close(folder)
 
-    def _install(self) -> Local:
+    def _install(self) -> Replica:
         git_dir = self._request.git_dir
         for warning in fitness.refuse_unsound(git_dir):
             self._say(f"warning: {warning}")
@@ -76,34 +76,34 @@ class Installer:
         Repository(git_dir, config.object_format).check_owner()
         # Whether this repository has taken part in its group before, whatever the configuration says by now.
         known = bool(config.group_id) and rollback_guard.load(git_dir).published is not None
-        local = Local.of(config, Etcd(config.etcd, config.credentials))
-        readout = local.swapper.list_group(Deadline(_PATIENCE))
-        group = self._group(local, readout, known)
-        founding = readout.group is None or group.extra.get("adopting") == config.site
-        local = Local.of(replace(config, group_id=group.id, site_id=self._site_id(config, readout)), local.etcd)
-        adoption = Adoption(local, self._request.adopt, self._request.pusher, self._say)
+        replica = Replica.of(config, Etcd(config.etcd, config.credentials))
+        state = replica.swapper.list_group(Deadline(_PATIENCE))
+        group = self._group(replica, state, known)
+        founding = state.group is None or group.extra.get("adopting") == config.site
+        replica = Replica.of(replace(config, group_id=group.id, site_id=self._site_id(config, state)), replica.etcd)
+        adoption = Adoption(replica, self._request.adopt, self._request.pusher, self._say)
         # What piehole brought here is whole. What came otherwise, a copy made while pushes went on for one, need not be.
         adoption.check(founding=founding, whole=not self._took_part(git_dir, config))
-        anew = self._configure(local) or not known or self._was_away(readout)
-        if readout.group is None:
-            self._found(local, group)
-        self._register(local, readout, anew=anew)
+        anew = self._configure(replica) or not known or self._was_away(state)
+        if state.group is None:
+            self._found(replica, group)
+        self._register(replica, state, anew=anew)
         if founding:
             adoption.found()
         if anew:
-            progress.publish(local, 0, Deadline(_PATIENCE), takeover=True)
+            progress.publish(replica, 0, Deadline(_PATIENCE), takeover=True)
         if not founding:
             adoption.join()
-        return local
+        return replica
 
     def _took_part(self, git_dir: Path, config: Config) -> bool:
         """Whether this very site, of whatever group, has reached some state of it here before."""
         former = GitConfig(git_dir).local("piehole.site"), GitConfig(git_dir).local("piehole.siteid")
         return former[0] == config.site and bool(former[1]) and rollback_guard.load(git_dir).published is not None
 
-    def _was_away(self, readout: Readout) -> bool:
+    def _was_away(self, state: GroupState) -> bool:
         """Whether this site was made to leave: the group has not waited for it, so what its records said is over."""
-        return readout.site is not None and SiteRecord.parse(readout.site.value).left
+        return state.site is not None and SiteRecord.parse(state.site.value).left
 
     def _config(self) -> Config:
         git_dir = self._request.git_dir
@@ -136,13 +136,13 @@ class Installer:
             )
         return config
 
-    def _group(self, local: Local, readout: Readout, known: bool) -> GroupRecord:
+    def _group(self, replica: Replica, state: GroupState, known: bool) -> GroupRecord:
         """The group's record, as it is or as it will be.
 
         :param known: this repository has taken part in a group of this name
         """
-        config = local.config
-        if readout.group is None:
+        config = replica.config
+        if state.group is None:
             if known:
                 raise Halted(
                     WRONG_GROUP,
@@ -151,7 +151,7 @@ class Installer:
                     "the record. If this repository shall begin a new group, run `piehole uninstall` here first.",
                 )
             return GroupRecord(config.group_id or str(uuid.uuid4()), config.object_format, {"adopting": config.site})
-        record = GroupRecord.parse(readout.group.value)
+        record = GroupRecord.parse(state.group.value)
         halted = rollback_guard.check_renamed(config.group, record)
         if halted is not None:
             raise halted
@@ -168,11 +168,11 @@ class Installer:
             )
         return record
 
-    def _site_id(self, config: Config, readout: Readout) -> str:
+    def _site_id(self, config: Config, state: GroupState) -> str:
         """This site's id: the one it has, or a new one where the name is free."""
-        if readout.site is None:
+        if state.site is None:
             return config.site_id or str(uuid.uuid4())
-        record = SiteRecord.parse(readout.site.value)
+        record = SiteRecord.parse(state.site.value)
         if self._request.replace and not record.left:
             # Also where the id or the URL is the same: the machine before may be alive, and this one's disk a copy of its.
             return str(uuid.uuid4())
@@ -184,9 +184,9 @@ class Installer:
             "or take the name over from a machine that is gone with `piehole install --replace`."
         )
 
-    def _configure(self, local: Local) -> bool:
+    def _configure(self, replica: Replica) -> bool:
         """Write hooks, folders and configuration; True where this repository was not this site before."""
-        config, git_dir = local.config, local.git_dir
+        config, git_dir = replica.config, replica.git_dir
         before = GitConfig(git_dir)
         anew = before.local("piehole.siteid") != config.site_id or before.local("piehole.groupid") != config.group_id
         self._make_folders(git_dir, before.one("core.sharedrepository"))
@@ -225,20 +225,20 @@ class Installer:
             # What lies beside the records is the owner's alone to write.
             folder.chmod(mode if folder.name != "piehole" else mode & ~0o022)
 
-    def _found(self, local: Local, group: GroupRecord) -> None:
-        key = local.keyspace.group(local.config.group)
-        if not local.etcd.txn([Compare(key)], [Put(key, group.dump())], deadline=Deadline(_PATIENCE)).succeeded:
+    def _found(self, replica: Replica, group: GroupRecord) -> None:
+        key = replica.keyspace.group(replica.config.group)
+        if not replica.etcd.txn([Compare(key)], [Put(key, group.dump())], deadline=Deadline(_PATIENCE)).succeeded:
             raise PieholeError(
-                f"somebody else founded the group {local.config.group!r} at this very moment. Run `piehole install` again to join it."
+                f"somebody else founded the group {replica.config.group!r} at this very moment. Run `piehole install` again to join it."
             )
-        self._say(f"founded the group {local.config.group!r}")
+        self._say(f"founded the group {replica.config.group!r}")
 
-    def _register(self, local: Local, readout: Readout, *, anew: bool) -> None:
-        config = local.config
-        key = local.keyspace.site(config.group, config.site)
+    def _register(self, replica: Replica, state: GroupState, *, anew: bool) -> None:
+        config = replica.config
+        key = replica.keyspace.site(config.group, config.site)
         record = SiteRecord(config.site_id, config.url)
-        if readout.site is not None:
-            before = SiteRecord.parse(readout.site.value)
+        if state.site is not None:
+            before = SiteRecord.parse(state.site.value)
             record = replace(before, id=config.site_id, url=config.url, left=False)
             if self._request.replace and not before.left:
                 record = record.replacing(before, progress.now())
@@ -246,12 +246,12 @@ class Installer:
             if record == before and not anew:
                 self._say(f"the site {config.site!r} is registered with the URL {config.url}")
                 return
-        found = readout.site.mod_revision if readout.site else 0
+        found = state.site.mod_revision if state.site else 0
         # The fence is no ref, but all controllers hear of it and look again: those that wait for objects which only this site has
         # (its old URL was dead, it has just come back) ask it now, and not when their next retry is due.
         heard = PushRecord(str(uuid.uuid4()), config.site, self._request.pusher, progress.now(), {"kind": "registered"})
-        news = [Put(local.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or readout.site else []
-        if not local.etcd.txn(
+        news = [Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or state.site else []
+        if not replica.etcd.txn(
             [Compare(key, mod_revision=found)], [Put(key, record.dump()), *news], deadline=Deadline(_PATIENCE)
         ).succeeded:
             raise PieholeError(

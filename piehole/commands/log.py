@@ -11,8 +11,8 @@ from piehole.deadline import Deadline
 from piehole.etcd.model import Event, KeyValue
 from piehole.group import keys, ref_log
 from piehole.group.records import PushRecord, RecordError
-from piehole.group.ref_log import Entry
-from piehole.group.replica import Local
+from piehole.group.ref_log import LogEntry
+from piehole.group.replica import Replica
 from piehole.refs import zero
 
 PUSH = "push"
@@ -26,14 +26,14 @@ class Change:
     """One change of one ref. ``kind``: ``push``, or what else the push record says (``adopted``, ``clobber``); ``by hand`` without one;
     ``reaped`` where a tombstone's key went away; ``forgotten`` where the history that would tell was compacted."""
 
-    entry: Entry
+    entry: LogEntry
     kind: str
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self.entry), "kind": self.kind}
 
 
-def merge(told: Iterable[Change], kept: Iterable[Entry]) -> list[Change]:
+def merge(told: Iterable[Change], kept: Iterable[LogEntry]) -> list[Change]:
     """All changes, newest first, one for each (revision, ref): what etcd tells counts, the local log fills in what it forgot."""
     found: dict[tuple[int, str], Change] = {}
     for entry in kept:
@@ -43,20 +43,20 @@ def merge(told: Iterable[Change], kept: Iterable[Entry]) -> list[Change]:
         if before is not None and change.kind == FORGOTTEN:
             continue
         if before is not None and not entry.old:
-            change = Change(Entry(**{**asdict(entry), "old": before.entry.old}), change.kind)
+            change = Change(LogEntry(**{**asdict(entry), "old": before.entry.old}), change.kind)
         found[entry.revision, entry.ref] = change
     return [found[place] for place in sorted(found, key=lambda place: (-place[0], place[1]))]
 
 
-def from_etcd(local: Local, deadline: Deadline) -> list[Change]:
+def from_etcd(replica: Replica, deadline: Deadline) -> list[Change]:
     """Every change since the last compaction, oldest first; before them, the last change of each ref that is older.
 
     :raises EtcdError: etcd could not be used
     """
-    k, group = local.keyspace, local.config.group
-    changes = list(_told(local, local.etcd.history(k.group_refs(group), deadline=deadline)))
+    k, group = replica.keyspace, replica.config.group
+    changes = list(_told(replica, replica.etcd.history(k.group_refs(group), deadline=deadline)))
     known = {(change.entry.revision, change.entry.ref) for change in changes}
-    now = local.swapper.list_group(deadline)
+    now = replica.swapper.list_group(deadline)
     push = now.entries.get(keys.PUSH)
     older = [
         _change(name, kv, "", push if push is not None and push.mod_revision == kv.mod_revision else None, FORGOTTEN)
@@ -66,9 +66,9 @@ def from_etcd(local: Local, deadline: Deadline) -> list[Change]:
     return sorted(older, key=lambda change: change.entry.revision) + changes
 
 
-def from_disk(local: Local) -> list[Entry]:
+def from_disk(replica: Replica) -> list[LogEntry]:
     """The local log. :raises OSError: it is there and cannot be read"""
-    return ref_log.read(local.git_dir)
+    return ref_log.read(replica.git_dir)
 
 
 def concerns(change: Change, ref: str) -> bool:
@@ -76,14 +76,14 @@ def concerns(change: Change, ref: str) -> bool:
     return change.entry.ref in (ref, f"refs/{ref}", f"refs/heads/{ref}", f"refs/tags/{ref}")
 
 
-def _told(local: Local, events: Iterable[Event]) -> Iterator[Change]:
-    none = zero(local.config.object_format)
+def _told(replica: Replica, events: Iterable[Event]) -> Iterator[Change]:
+    none = zero(replica.config.object_format)
     values: dict[str, str] = {}
     for _, together in groupby(events, key=lambda event: event.kv.mod_revision):
         named: dict[str, Event] = {}
         for event in together:
-            split = local.keyspace.split_ref(event.kv.key)
-            if split is not None and split[0] == local.config.group:
+            split = replica.keyspace.split_ref(event.kv.key)
+            if split is not None and split[0] == replica.config.group:
                 named[split[1]] = event
         push = named.pop(keys.PUSH, None)
         fenced = named.pop(keys.FENCE, None) is not None
@@ -106,6 +106,6 @@ def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise:
     except RecordError:
         record = None
     if record is None:
-        return Change(Entry(kv.mod_revision, name, old, new, "", "", ""), otherwise)
+        return Change(LogEntry(kv.mod_revision, name, old, new, "", "", ""), otherwise)
     kind = str(record.extra.get("kind", PUSH))
-    return Change(Entry(kv.mod_revision, name, old, new, record.site, record.pusher, record.time), kind)
+    return Change(LogEntry(kv.mod_revision, name, old, new, record.site, record.pusher, record.time), kind)

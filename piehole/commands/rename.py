@@ -20,15 +20,15 @@ from piehole.deadline import Deadline
 from piehole.errors import WRONG_GROUP, Halted, PieholeError
 from piehole.etcd.model import Compare, KeyValue, Put
 from piehole.group import bulk_write, keys, rollback_guard
-from piehole.group.bulk_write import Change
+from piehole.group.bulk_write import KeyWrite
 from piehole.group.records import GroupRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import HEAD, decode
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 
 
-def rename(local: Local, name: str, pusher: str, say: Callable[[str], None]) -> None:
+def rename(replica: Replica, name: str, pusher: str, say: Callable[[str], None]) -> None:
     """Close the group of this repository, and make the group ``name`` of all its refs. Interrupted, it continues when run again.
 
     No repository changes: each site joins the new group by `piehole install --group NAME`, and refuses pushes until it does.
@@ -39,34 +39,34 @@ def rename(local: Local, name: str, pusher: str, say: Callable[[str], None]) -> 
     :raises EtcdError: etcd could not be used
     """
     keys.check_group(name)
-    if name == local.config.group:
+    if name == replica.config.group:
         raise PieholeError(f"the group is called {name!r} already.")
-    old = _own_record(local)
-    new = _record(local, name)
+    old = _own_record(replica)
+    new = _record(replica, name)
     _refuse_taken(name, old, new)
-    identity = _close(local, old, name)
-    say(f"closed the group {local.config.group!r}: no push to it is accepted any more")
+    identity = _close(replica, old, name)
+    say(f"closed the group {replica.config.group!r}: no push to it is accepted any more")
     if new is None:
-        begun = GroupRecord(identity, local.config.object_format, {"copying": local.config.group})
-        _write(local, name, None, begun)
+        begun = GroupRecord(identity, replica.config.object_format, {"copying": replica.config.group})
+        _write(replica, name, None, begun)
     elif not GroupRecord.parse(new.value).copying:
         say(f"the group {name!r} is open already")
         return
-    count = _copy(local, name, identity, pusher)
-    _write(local, name, _record(local, name), GroupRecord(identity, local.config.object_format))
-    say(f"opened the group {name!r} with the {count} ref{'' if count == 1 else 's'} of {local.config.group!r}")
+    count = _copy(replica, name, identity, pusher)
+    _write(replica, name, _record(replica, name), GroupRecord(identity, replica.config.object_format))
+    say(f"opened the group {name!r} with the {count} ref{'' if count == 1 else 's'} of {replica.config.group!r}")
 
 
-def _own_record(local: Local) -> KeyValue:
-    found = _record(local, local.config.group)
-    if found is None or GroupRecord.parse(found.value).id != local.config.group_id:
-        halted = rollback_guard.check_group(local.config, found.value if found else None)
-        raise halted or Halted(WRONG_GROUP, f"this repository has not joined the group {local.config.group!r}.")
+def _own_record(replica: Replica) -> KeyValue:
+    found = _record(replica, replica.config.group)
+    if found is None or GroupRecord.parse(found.value).id != replica.config.group_id:
+        halted = rollback_guard.check_group(replica.config, found.value if found else None)
+        raise halted or Halted(WRONG_GROUP, f"this repository has not joined the group {replica.config.group!r}.")
     return found
 
 
-def _record(local: Local, name: str) -> KeyValue | None:
-    found = local.etcd.range(local.keyspace.group(name), deadline=Deadline(_PATIENCE)).kvs
+def _record(replica: Replica, name: str) -> KeyValue | None:
+    found = replica.etcd.range(replica.keyspace.group(name), deadline=Deadline(_PATIENCE)).kvs
     return found[0] if found else None
 
 
@@ -81,7 +81,7 @@ def _refuse_taken(name: str, old: KeyValue, new: KeyValue | None) -> None:
         raise PieholeError(f"nothing was changed: there is a group {name!r} already. Choose another name.")
 
 
-def _close(local: Local, old: KeyValue, name: str) -> str:
+def _close(replica: Replica, old: KeyValue, name: str) -> str:
     """Close the group; returns the id of the new one, which is chosen once, however often this is begun."""
     record = GroupRecord.parse(old.value)
     known = record.extra.get("renamed_id")
@@ -89,27 +89,27 @@ def _close(local: Local, old: KeyValue, name: str) -> str:
         return known
     identity = str(uuid.uuid4())
     closed = replace(record, extra={**record.extra, "renamed": name, "renamed_id": identity})
-    _write(local, local.config.group, old, closed)
+    _write(replica, replica.config.group, old, closed)
     return identity
 
 
-def _write(local: Local, group: str, before: KeyValue | None, record: GroupRecord) -> None:
-    key = local.keyspace.group(group)
+def _write(replica: Replica, group: str, before: KeyValue | None, record: GroupRecord) -> None:
+    key = replica.keyspace.group(group)
     guard = Compare(key, mod_revision=before.mod_revision if before else 0)
-    if not local.etcd.txn([guard], [Put(key, record.dump())], deadline=Deadline(_PATIENCE)).succeeded:
+    if not replica.etcd.txn([guard], [Put(key, record.dump())], deadline=Deadline(_PATIENCE)).succeeded:
         raise PieholeError(
             f"somebody else changed the record of the group {group!r} at this very moment. Run `piehole rename` again to go on."
         )
 
 
-def _copy(local: Local, name: str, identity: str, pusher: str) -> int:
+def _copy(replica: Replica, name: str, identity: str, pusher: str) -> int:
     """Bring every key of the old group into the new one, HEAD, locks and tombstones too; returns the number of live refs."""
-    source = local.swapper.list_group(Deadline(_PATIENCE))
-    new = Local.of(replace(local.config, group=name, group_id=identity), local.etcd)
+    source = replica.swapper.list_group(Deadline(_PATIENCE))
+    new = Replica.of(replace(replica.config, group=name, group_id=identity), replica.etcd)
     target = new.swapper.list_group(Deadline(_PATIENCE))
     wanted = {one: decode(kv.value) for one, kv in source.entries.items() if one not in (keys.PUSH, keys.FENCE)}
     lacking = [
-        Change(one, target.value(one), target.mod(one), value)
+        KeyWrite(one, target.value(one), target.mod(one), value)
         for one, value in wanted.items()
         if target.value(one) != source.value(one)
     ]

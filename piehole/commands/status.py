@@ -13,8 +13,8 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import controller_says
-from piehole.group.replica import Local
-from piehole.group.sites import Member, members, push_at, ref_revisions
+from piehole.group.replica import Replica
+from piehole.group.sites import GroupSite, members, push_at, ref_revisions
 from piehole.refs import short
 from piehole.replicate.dry_run import Survey, survey
 from piehole.repository.stale_locks import old_locks
@@ -33,7 +33,7 @@ _POLL: Final = 0.2  # seconds
 class SiteStatus:
     """One site. ``behind``: how many refs have moved since its last word; ``since``: when the first of them did, if known."""
 
-    member: Member
+    member: GroupSite
     state: str
     behind: int = 0
     since: str = ""
@@ -43,7 +43,7 @@ class SiteStatus:
 class Status:
     """One repository. ``trouble``: etcd could not be asked, so only what this disk tells is known."""
 
-    local: Local
+    replica: Replica
     newest: int = 0
     revision: int = 0
     halted: Halted | None = None
@@ -67,7 +67,7 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """The form that ``piehole status --json`` promises (piehole.cli.status)."""
-        config = self.local.config
+        config = self.replica.config
         return {
             "repository": str(config.git_dir),
             "group": config.group,
@@ -91,7 +91,7 @@ class Status:
         progress = one.member.progress
         return {
             "site": one.member.site,
-            "this": one.member.site == self.local.config.site,
+            "this": one.member.site == self.replica.config.site,
             "state": one.state,
             "behind": one.behind,
             "since": one.since or None,
@@ -114,31 +114,31 @@ def age(stamp: str) -> float | None:
     return round(max(0.0, (datetime.datetime.now(datetime.UTC) - then).total_seconds()), 1)
 
 
-def status(local: Local, patience: float) -> Status:
+def status(replica: Replica, patience: float) -> Status:
     """
     :param patience: seconds to wait for etcd
     :raises GitError: git failed where it must not
     :raises EtcdRefused: etcd answered and said no
     """
     locks = {
-        name.removesuffix(".lock"): f"{local.git_dir / name} is {seconds:.0f} s old: "
+        name.removesuffix(".lock"): f"{replica.git_dir / name} is {seconds:.0f} s old: "
         "where no git process holds it any more, remove it"
-        for name, seconds in old_locks(local.git_dir).items()
+        for name, seconds in old_locks(replica.git_dir).items()
     }
-    now = Status(local, stuck=locks, controller=_controller(local.git_dir))
+    now = Status(replica, stuck=locks, controller=_controller(replica.git_dir))
     deadline = Deadline(patience)
     try:
-        seen = survey(local, deadline)
-        everybody = members(local, deadline)
+        seen = survey(replica, deadline)
+        everybody = members(replica, deadline)
     except EtcdError as error:
         return replace(now, trouble=error)
-    pending = _pending(local, seen)
+    pending = _pending(replica, seen)
     # What the controller has tried in vain tells more than what can be seen from here.
     tried = {ref: why for ref, why in _stuck_by(now.controller or ()).items() if pending.pop(ref, None) is not None}
     now = replace(
         now,
         newest=seen.desired.newest,
-        revision=seen.readout.revision,
+        revision=seen.state.revision,
         halted=seen.halted,
         pending=pending,
         stuck={**seen.planned.stuck, **tried, **locks},
@@ -160,11 +160,11 @@ def _stuck_by(lines: Sequence[str]) -> dict[str, str]:
     return {word[1]: word[2] for word in words if word[0] == "stuck" and len(word) == 3}
 
 
-def _pending(local: Local, seen: Survey) -> dict[str, str]:
+def _pending(replica: Replica, seen: Survey) -> dict[str, str]:
     """What a reconcile would still do here, and what it waits for."""
     moves = seen.planned.moves
     bases = [oid for ref, oid in seen.observed.refs.items() if ref.startswith("refs/heads/")][:64]
-    lacking = connectivity.missing(local.git_dir, [m.new for m in moves if not m.deletes], bases=bases)
+    lacking = connectivity.missing(replica.git_dir, [m.new for m in moves if not m.deletes], bases=bases)
     found = dict.fromkeys(seen.planned.deferred, "a push is moving it right now")
     for move in moves:
         why = "; its objects are not here yet" if move.new in lacking else ""
@@ -174,13 +174,13 @@ def _pending(local: Local, seen: Survey) -> dict[str, str]:
     return found
 
 
-def _sites(now: Status, seen: Survey, everybody: Sequence[Member], deadline: Deadline) -> list[SiteStatus]:
-    mods = ref_revisions(seen.readout)
+def _sites(now: Status, seen: Survey, everybody: Sequence[GroupSite], deadline: Deadline) -> list[SiteStatus]:
+    mods = ref_revisions(seen.state)
     times: dict[int, str] = {}
 
     def since(revision: int) -> str:
         if revision not in times:
-            push = push_at(now.local, revision, deadline)
+            push = push_at(now.replica, revision, deadline)
             times[revision] = push.time if push else ""
         return times[revision]
 
@@ -189,7 +189,7 @@ def _sites(now: Status, seen: Survey, everybody: Sequence[Member], deadline: Dea
         newer = [mod for mod in mods.values() if mod > one.revision]
         if one.left:
             found.append(SiteStatus(one, LEFT))
-        elif one.site == now.local.config.site:
+        elif one.site == now.replica.config.site:
             # Here the refs themselves tell, whether or not anybody has published it yet.
             state = IN_STEP if now.in_step else BEHIND
             found.append(SiteStatus(one, state, 0 if now.in_step else len(now.pending) + len(now.stuck)))
@@ -208,12 +208,12 @@ def wait(first: Status, waited: Deadline, patience: float) -> bool:
     :param waited: when to stop waiting
     :raises EtcdError: etcd could not be used
     """
-    local = first.local
+    replica = first.replica
     reached = {one.member.site for one in first.sites if one.state == IN_STEP}
     while True:
         missing = [
             one
-            for one in members(local, Deadline(patience))
+            for one in members(replica, Deadline(patience))
             if not one.left and one.site not in reached and one.revision < first.newest
         ]
         if not missing:

@@ -13,7 +13,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, PieholeError, UsageError
 from piehole.fastpath import controller_socket
 from piehole.group import sites
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import KEPT_REFS
 from piehole.repository import hook_files
 from piehole.repository.git_settings import GitConfig
@@ -84,14 +84,14 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
     site = GitConfig(git_dir).one("piehole.site") or "SITE"
     elsewhere = f"`piehole leave --site {site}` at another site marks it as left."
     try:
-        local = Local.open(git_dir, overrides)
+        replica = Replica.open(git_dir, overrides)
         deadline = Deadline(_PATIENCE)
-        everybody = sites.members(local, deadline)
-        if not sites.is_ours(local, everybody):
+        everybody = sites.members(replica, deadline)
+        if not sites.is_ours(replica, everybody):
             say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
             return
-        alone = sites.held_alone(local, local.swapper.list_group(deadline), everybody, site, deadline)
-        changed = sites.leave(local, site, deadline)
+        alone = sites.held_alone(replica, replica.swapper.list_group(deadline), everybody, site, deadline)
+        changed = sites.leave(replica, site, deadline)
     except UsageError as error:
         say(f"the site's record in etcd stays as it is: {error}")
     except EtcdError as error:
@@ -99,7 +99,7 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
     except PieholeError as error:
         say(f"the site's record was not marked as left: {error}")
     else:
-        say(f"the site {site!r} {'has left' if changed else 'had already left'} the group {local.config.group!r}")
+        say(f"the site {site!r} {'has left' if changed else 'had already left'} the group {replica.config.group!r}")
         if alone and changed:
             say(
                 f"note: no other site is known to have the newest of {', '.join(alone[:5])}{' …' if len(alone) > 5 else ''} yet: "

@@ -11,10 +11,10 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
 from piehole.etcd.model import Compare, Put, Range, TxnResult
 from piehole.group import keys
-from piehole.group.group_state import Readout, live
+from piehole.group.group_state import GroupState, live
 from piehole.group.progress import now
 from piehole.group.records import PushRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import HEAD, encode, is_managed, is_zero, parents
 
 # Compares (and puts) in one transaction; the second where etcd has its default --max-txn-ops (128).
@@ -23,7 +23,7 @@ _BYTES: Final = 1_000_000  # in one transaction; etcd takes 1.5 MB by default (-
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class KeyWrite:
     """One key of the consensus: what it holds (None: absent), under which mod_revision, and what it shall hold.
 
     ``guards`` must hold for this change besides its mod_revision (see :func:`beside`).
@@ -37,15 +37,15 @@ class Change:
 
 
 def write(
-    local: Local,
-    changes: Sequence[Change],
+    replica: Replica,
+    changes: Sequence[KeyWrite],
     pusher: str,
     *,
     kind: str = "adopted",
     guards: Sequence[Compare] = (),
     patience: float = 60.0,
     progress: Callable[[int], None] | None = None,
-) -> list[Change]:
+) -> list[KeyWrite]:
     """Write these keys, each only if it is still as it was read; return those that somebody changed meanwhile.
 
     In as few transactions as etcd takes, in this order. Each is compare-guarded as a swap is, and carries a push record, so
@@ -56,14 +56,14 @@ def write(
     :param patience: seconds to wait for etcd, for each transaction
     :raises EtcdError: etcd could not be used; what was written so far is written, and running it again continues
     """
-    refused: list[Change] = []
+    refused: list[KeyWrite] = []
     size = _SIZES[0]
     start = 0
     most = len(changes)  # halved while a batch is refused, so that the key that has moved ends up alone
     while start < len(changes):
-        batch = _batch(local, changes, start, min(size - len(guards), most), size - len(guards))
+        batch = _batch(replica, changes, start, min(size - len(guards), most), size - len(guards))
         try:
-            result = _write_batch(local, batch, _push(local, pusher, kind), guards, Deadline(patience))
+            result = _write_batch(replica, batch, _push(replica, pusher, kind), guards, Deadline(patience))
         except EtcdRefused as error:
             if not error.too_many or size == _SIZES[-1]:
                 raise
@@ -83,7 +83,7 @@ def write(
     return refused
 
 
-def _batch(local: Local, changes: Sequence[Change], start: int, most: int, compares: int) -> Sequence[Change]:
+def _batch(replica: Replica, changes: Sequence[KeyWrite], start: int, most: int, compares: int) -> Sequence[KeyWrite]:
     """The next changes that fit into one transaction: so many at most, with so many compares. At least one."""
     names: set[bytes] = set()
     used = 0
@@ -91,20 +91,20 @@ def _batch(local: Local, changes: Sequence[Change], start: int, most: int, compa
         change = changes[end]
         compared = [guard.key for guard in change.guards] or [encode(change.name)]
         names.update(compared)
-        used += 2 * sum(map(len, compared)) + len(local.keyspace.ref(local.config.group, change.name)) + 120
+        used += 2 * sum(map(len, compared)) + len(replica.keyspace.ref(replica.config.group, change.name)) + 120
         if end > start and (len(names) > compares or used > _BYTES):
             return changes[start:end]
     return changes[start : start + most]
 
 
-def _push(local: Local, pusher: str, kind: str) -> PushRecord:
-    return PushRecord(str(uuid.uuid4()), local.config.site, pusher, now(), {"kind": kind})
+def _push(replica: Replica, pusher: str, kind: str) -> PushRecord:
+    return PushRecord(str(uuid.uuid4()), replica.config.site, pusher, now(), {"kind": kind})
 
 
 def _write_batch(
-    local: Local, batch: Sequence[Change], push: PushRecord, guards: Sequence[Compare], deadline: Deadline
+    replica: Replica, batch: Sequence[KeyWrite], push: PushRecord, guards: Sequence[Compare], deadline: Deadline
 ) -> TxnResult:
-    k, group = local.keyspace, local.config.group
+    k, group = replica.keyspace, replica.config.group
     compares = dict.fromkeys(guards)
     for change in batch:
         compares.update(dict.fromkeys(change.guards))
@@ -113,7 +113,7 @@ def _write_batch(
     puts = [Put(k.ref(group, change.name), encode(change.after)) for change in batch]
     puts.append(Put(k.ref(group, keys.PUSH), push.dump()))
     looks = [Range(guard.key, keys_only=True) for guard in guards]
-    return local.etcd.txn(list(compares), puts, looks, deadline=deadline)
+    return replica.etcd.txn(list(compares), puts, looks, deadline=deadline)
 
 
 def _hold(guards: Sequence[Compare], result: TxnResult) -> bool:
@@ -122,43 +122,43 @@ def _hold(guards: Sequence[Compare], result: TxnResult) -> bool:
     return found == [guard.mod_revision for guard in guards]
 
 
-def beside(local: Local, readout: Readout, changes: Sequence[Change]) -> list[Change]:
+def beside(replica: Replica, state: GroupState, changes: Sequence[KeyWrite]) -> list[KeyWrite]:
     """The same changes in the order of their names, guarded as a push's are: a new ref stays away from names that conflict.
 
-    Nothing above its name nor below it may have changed since the readout. (In this order the changes themselves do not
+    Nothing above its name nor below it may have changed since the state. (In this order the changes themselves do not
     trip over each other: `main`, whose range of names holds `main-2`, is written first.)
     """
-    k, group = local.keyspace, local.config.group
-    guarded: list[Change] = []
+    k, group = replica.keyspace, replica.config.group
+    guarded: list[KeyWrite] = []
     above: dict[str, Compare] = {}  # (most of 100,000 refs lie below the same few names)
     for change in sorted(changes, key=lambda one: encode(one.name)):
-        creates = change.name != HEAD and not is_zero(change.after) and not live(readout.entries.get(change.name))
+        creates = change.name != HEAD and not is_zero(change.after) and not live(state.entries.get(change.name))
         guards: list[Compare] = []
         if creates:
             key = k.ref(group, change.name)
-            guards.append(Compare(key, key + b"0", "<", readout.revision + 1))
+            guards.append(Compare(key, key + b"0", "<", state.revision + 1))
             for name in parents(change.name):
                 if name not in above:
-                    above[name] = Compare(k.ref(group, name), mod_revision=readout.mod(name))
+                    above[name] = Compare(k.ref(group, name), mod_revision=state.mod(name))
                 guards.append(above[name])
         guarded.append(replace(change, guards=tuple(guards)))
     return guarded
 
 
-def changes(readout: Readout, wanted: Mapping[str, str]) -> list[Change]:
+def changes(state: GroupState, wanted: Mapping[str, str]) -> list[KeyWrite]:
     """The changes that bring these names to these values (oids, or ``ref: …`` for HEAD); those already there are left out."""
     found = []
     for name, value in wanted.items():
-        held = readout.value(name)
+        held = state.value(name)
         if held is None or held.removesuffix(b"\n") != encode(value):
-            found.append(Change(name, held, readout.mod(name), value))
+            found.append(KeyWrite(name, held, state.mod(name), value))
     return found
 
 
-def local_refs(local: Local) -> dict[str, str]:
+def local_refs(replica: Replica) -> dict[str, str]:
     """This repository's managed refs, and HEAD as ``ref: …``, as the consensus would hold them."""
-    observed = local.repository.observe()
-    wanted = {ref: oid for ref, oid in observed.refs.items() if is_managed(ref, local.config.exclude)}
+    observed = replica.repository.observe()
+    wanted = {ref: oid for ref, oid in observed.refs.items() if is_managed(ref, replica.config.exclude)}
     if observed.head:
         wanted[HEAD] = f"ref: {observed.head}"
     return wanted

@@ -1,6 +1,6 @@
 """What etcd holds that a decision about some refs needs, read at one revision.
 
-A readout is made from the controller's cached view or by one linearizable read; the decision does not know which.
+A state is made from the controller's cached view or by one linearizable read; the decision does not know which.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def live(kv: KeyValue | None) -> bool:
 
 
 @dataclass(frozen=True)
-class Readout:
+class GroupState:
     """The keys of one group at ``revision``; ``entries`` maps names (``refs/…``, ``HEAD``, ``@push``, ``@fence``) to them.
 
     ``entries`` may be partial: it then holds all that a decision about the refs it was read for can ask. With ``from_view`` it
@@ -64,8 +64,8 @@ class Readout:
 
 
 @dataclass(frozen=True)
-class Question:
-    """Which keys must be read to decide about some commands, and how the answers become a readout.
+class StateQuery:
+    """Which keys must be read to decide about some commands, and how the answers become a state.
 
     ``etcd`` limits a transaction to ``--max-txn-ops`` operations, so a question about many refs does not fit
     (:attr:`fits`); then the group is listed whole.
@@ -104,10 +104,10 @@ class Question:
     def fixed(self) -> list[Range]:
         return [Range(key) for key in self._fixed]
 
-    def answer(self, revision: int, snapshots: Sequence[Snapshot]) -> Readout:
-        """The readout, from the answers to :attr:`ranges` (or to :meth:`fixed` and a list of the whole group)."""
+    def answer(self, revision: int, snapshots: Sequence[Snapshot]) -> GroupState:
+        """The state, from the answers to :attr:`ranges` (or to :meth:`fixed` and a list of the whole group)."""
         found = {kv.key: kv for snapshot in snapshots for kv in snapshot.kvs}
         group, progress, site = (found.get(key) for key in self._fixed)
         start = self.keyspace.group_refs(self.group)
         entries = {name: kv for key, kv in found.items() if (name := keys.name_below(start, key)) is not None}
-        return Readout(revision, entries, group, progress, site)
+        return GroupState(revision, entries, group, progress, site)

@@ -23,7 +23,7 @@ LARGEST: Final = 8 << 20  # bytes, about 30,000 moves; two such files are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One change of one ref (or of ``HEAD``) in the consensus.
 
     ``old`` and ``new`` are the key's values as text; ``""`` is "not known" for ``old``, "the key was deleted" for ``new``. ``site``
@@ -44,7 +44,7 @@ def value_text(raw: bytes) -> str:
     return decode(raw[:_VALUE].removesuffix(b"\n"))
 
 
-def append(git_dir: Path, entries: Iterable[Entry]) -> None:
+def append(git_dir: Path, entries: Iterable[LogEntry]) -> None:
     """Append to the log. Several processes may do so at once.
 
     :raises OSError: the disk is full or cannot be written
@@ -67,7 +67,7 @@ def append(git_dir: Path, entries: Iterable[Entry]) -> None:
         os.close(handle)
 
 
-def read(git_dir: Path) -> list[Entry]:
+def read(git_dir: Path) -> list[LogEntry]:
     """All entries, oldest file first, in the order they were appended; damaged lines are left out.
 
     :raises OSError: the log is there and cannot be read
@@ -98,7 +98,7 @@ def _opened(path: Path) -> int:
         os.close(handle)
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _entries(path: Path) -> Iterator[LogEntry]:
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
@@ -110,8 +110,8 @@ def _entries(path: Path) -> Iterator[Entry]:
             continue
 
 
-def _entry(value: dict[str, Any]) -> Entry:
+def _entry(value: dict[str, Any]) -> LogEntry:
     texts = [value[name] for name in ("ref", "old", "new", "site", "pusher", "time")]
     if not isinstance(value["revision"], int) or not all(isinstance(text, str) for text in texts):
         raise TypeError
-    return Entry(value["revision"], *texts)
+    return LogEntry(value["revision"], *texts)

@@ -15,7 +15,7 @@ from piehole.repository.repository import Repository
 
 
 @dataclass(frozen=True)
-class Local:
+class Replica:
     """A repository that belongs to a group, its configuration, and the way to etcd."""
 
     config: Config
@@ -29,13 +29,13 @@ class Local:
         return self.config.git_dir
 
     @classmethod
-    def of(cls, config: Config, etcd: Etcd) -> Local:
+    def of(cls, config: Config, etcd: Etcd) -> Replica:
         keyspace = config.keyspace
         repository = Repository(config.git_dir, config.object_format)
         return cls(config, repository, keyspace, etcd, Swapper(etcd, keyspace, config.group, config.site))
 
     @classmethod
-    def open(cls, git_dir: Path, overrides: Mapping[str, str | Sequence[str]] | None = None) -> Local:
+    def open(cls, git_dir: Path, overrides: Mapping[str, str | Sequence[str]] | None = None) -> Replica:
         """
         :raises UsageError: a required setting is missing or malformed
         :raises NoAccess: this account cannot read a credential of etcd

@@ -17,7 +17,7 @@ from typing import Final
 from piehole.errors import WENT_BACK, WRONG_GROUP, Halted, PieholeError
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.config import Config
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.records import GroupRecord, Progress, RecordError, SiteRecord
 
 _FILE: Final = "piehole/state.json"
@@ -247,10 +247,10 @@ def went_back(site: str) -> Halted:
     )
 
 
-def check(config: Config, disk: DiskState, readout: Readout) -> Halted | None:
+def check(config: Config, disk: DiskState, state: GroupState) -> Halted | None:
     """All of it, from one linearizable read. A site that knows nothing of the past yet (not installed to its end) is no fault."""
     return (
-        check_group(config, readout.group.value if readout.group else None)
-        or check_site(config, readout.site.value if readout.site else None)
-        or check_progress(config, disk, readout.progress.value if readout.progress else None, readout.revision)
+        check_group(config, state.group.value if state.group else None)
+        or check_site(config, state.site.value if state.site else None)
+        or check_progress(config, disk, state.progress.value if state.progress else None, state.revision)
     )

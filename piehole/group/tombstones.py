@@ -18,14 +18,14 @@ from piehole.group import keys
 from piehole.group.group_state import live
 from piehole.group.progress import now
 from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import is_ref_name, is_zero, value_of
 
 # Keys in one transaction; the second where etcd has its default --max-txn-ops (128).
 _SIZES: Final = (4000, 120)
 
 
-def reap(local: Local, deadline: Deadline, entries: Mapping[str, KeyValue] | None = None) -> int:
+def reap(replica: Replica, deadline: Deadline, entries: Mapping[str, KeyValue] | None = None) -> int:
     """Reap what can be reaped now; returns how many tombstones went.
 
     Anybody may do this at any time: each transaction compares all that it was decided on, so at worst it does nothing.
@@ -33,10 +33,10 @@ def reap(local: Local, deadline: Deadline, entries: Mapping[str, KeyValue] | Non
     :param entries: the group's keys (names without the group), where they are at hand; they may be old
     :raises EtcdError: etcd could not be used; some may have been reaped
     """
-    k, group = local.keyspace, local.config.group
-    sites = local.etcd.list_prefix(k.sites(group), deadline=deadline)
+    k, group = replica.keyspace, replica.config.group
+    sites = replica.etcd.list_prefix(k.sites(group), deadline=deadline)
     # The progress is read after the sites: it only grows, and a site that comes to be after this revision undoes the decision.
-    progress = local.etcd.list_prefix(k.all_progress(group), deadline=deadline)
+    progress = replica.etcd.list_prefix(k.all_progress(group), deadline=deadline)
     passed = passed_by_all(
         {name: kv for kv in sites.kvs if (name := k.split_site(k.sites(group), kv.key))},
         {name: kv for kv in progress.kvs if (name := k.split_site(k.all_progress(group), kv.key))},
@@ -44,15 +44,15 @@ def reap(local: Local, deadline: Deadline, entries: Mapping[str, KeyValue] | Non
     if passed == 0:
         return 0
     if entries is None:
-        entries = local.swapper.list_group(deadline).entries
-    dead = tombstones(entries, local.config.object_format, passed)
+        entries = replica.swapper.list_group(deadline).entries
+    dead = tombstones(entries, replica.config.object_format, passed)
     unchanged = Compare(k.sites(group), prefix_end(k.sites(group)), "<", sites.revision + 1)
     reaped = 0
     size = _SIZES[0]
     while reaped < len(dead):
         batch = dead[reaped : reaped + size]
         try:
-            if not _reap(local, batch, unchanged, deadline):
+            if not _reap(replica, batch, unchanged, deadline):
                 return reaped  # something moved meanwhile: the next time tells
         except EtcdRefused as error:
             if not error.too_many or size == _SIZES[-1]:
@@ -96,15 +96,15 @@ def _is_tombstone(kv: KeyValue, object_format: str) -> bool:
         return False
 
 
-def _reap(local: Local, batch: Sequence[tuple[str, int]], sites: Compare, deadline: Deadline) -> bool:
-    k, group = local.keyspace, local.config.group
-    fence = PushRecord(str(uuid.uuid4()), local.config.site, "", now(), {"kind": "reaped"})
+def _reap(replica: Replica, batch: Sequence[tuple[str, int]], sites: Compare, deadline: Deadline) -> bool:
+    k, group = replica.keyspace, replica.config.group
+    fence = PushRecord(str(uuid.uuid4()), replica.config.site, "", now(), {"kind": "reaped"})
     operations: Iterable[Put | Delete] = (
         *(Delete(k.ref(group, name)) for name, _ in batch),
         Put(k.ref(group, keys.FENCE), fence.dump()),
     )
     compares = [sites, *(Compare(k.ref(group, name), mod_revision=mod) for name, mod in batch)]
     reached(Step.REAPING)
-    reaped = local.etcd.txn(compares, list(operations), deadline=deadline).succeeded
+    reaped = replica.etcd.txn(compares, list(operations), deadline=deadline).succeeded
     reached(Step.REAPED)
     return reaped

@@ -16,7 +16,7 @@ from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, NO_QUORUM, RESERVED, STALE, TOO_MANY, EtcdError, EtcdRefused, NoAccess
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.config import Config
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord
 from piehole.push import rules
 from piehole.push.consensus_source import Source
@@ -108,11 +108,11 @@ class Admission:
         here = self._repository.kinds(deleted) if deleted else {}
         sound = [command for command in managed if not command.deletes or command.old in here]
         try:
-            readout = next(iter(self._source.readouts(sound, deadline)))
+            state = next(iter(self._source.states(sound, deadline)))
         except EtcdError:
             return [None] * len(commands)
         known: dict[Command, Free | Basis] = dict.fromkeys(set(bounded).difference(managed), Free())
-        _, bases = self._judge_by(sound, readout, lambda _, __: False)
+        _, bases = self._judge_by(sound, state, lambda _, __: False)
         known |= {command: bases[command.ref] for command in sound if command.ref in bases}
         return [known.get(command) for command in commands]
 
@@ -165,16 +165,16 @@ class Admission:
 
     def _judge(self, commands: Sequence[Command], deadline: Deadline) -> tuple[list[Refuse], dict[str, Basis] | None]:
         refusals: list[Refuse] = []
-        for readout in self._source.readouts(commands, deadline):
-            refusals, bases = self._judge_by(commands, readout)
+        for state in self._source.states(commands, deadline):
+            refusals, bases = self._judge_by(commands, state)
             if not refusals:
                 return [], bases
         return refusals, None
 
     def _judge_by(
-        self, commands: Sequence[Command], readout: Readout, fast_forward: Callable[[str, str], bool] | None = None
+        self, commands: Sequence[Command], state: GroupState, fast_forward: Callable[[str, str], bool] | None = None
     ) -> tuple[list[Refuse], dict[str, Basis]]:
-        halted = self._source.halted(readout)
+        halted = self._source.halted(state)
         if halted:
             return [Refuse(halted.token, str(halted))], {}
         refusals: list[Refuse] = []
@@ -182,13 +182,13 @@ class Admission:
         for command in commands:
             verdict = rules.judge(
                 command,
-                readout.value(command.ref),
+                state.value(command.ref),
                 object_format=self._repository.object_format,
-                conflict=readout.conflict(command.ref) if command.creates else None,
+                conflict=state.conflict(command.ref) if command.creates else None,
                 fast_forward=fast_forward or self._is_fast_forward,
             )
             if isinstance(verdict, Accept):
-                bases[command.ref] = Basis.of(command, readout, writes=verdict.writes)
+                bases[command.ref] = Basis.of(command, state, writes=verdict.writes)
             else:
                 refusals.append(verdict)
         return refusals, bases
@@ -196,7 +196,7 @@ class Admission:
     def _is_fast_forward(self, old: str, new: str) -> bool:
         return self._repository.contains(new, old)
 
-    def _again(self, commands: Sequence[Command], now: Readout, deadline: Deadline) -> Again | Refuse:
+    def _again(self, commands: Sequence[Command], now: GroupState, deadline: Deadline) -> Again | Refuse:
         refusals, bases = self._judge_by(commands, now)
         if not refusals and deadline.remaining() < LEAST:
             refs = ", ".join(command.ref for command in commands[:3])

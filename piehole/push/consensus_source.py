@@ -9,8 +9,8 @@ from typing import Protocol
 from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
 from piehole.group import progress
-from piehole.group.group_state import Readout
-from piehole.group.replica import Local
+from piehole.group.group_state import GroupState
+from piehole.group.replica import Replica
 from piehole.refs import Command
 
 _POLL_EVERY = 0.03  # seconds
@@ -19,14 +19,14 @@ _POLL_EVERY = 0.03  # seconds
 class Source(Protocol):
     """Reads what the group wants, and says whether this site may act on it."""
 
-    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
-        """Readouts from the cheapest to the surest; the last one is a linearizable read. Only that one may refuse.
+    def states(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[GroupState]:
+        """States from the cheapest to the surest; the last one is a linearizable read. Only that one may refuse.
 
         :raises EtcdError: etcd was needed and could not be used
         """
 
-    def halted(self, readout: Readout) -> Halted | None:
-        """Why this site must not move, according to this readout; None where it may."""
+    def halted(self, state: GroupState) -> Halted | None:
+        """Why this site must not move, according to this state; None where it may."""
 
     def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
         """Wait until this site's ``ref`` is at ``oid``; ``""`` when it is, else a sentence that says why it is not."""
@@ -38,18 +38,18 @@ class LinearizableSource:
     :param reconcile: starts a reconcile of this repository, and does not wait for it
     """
 
-    def __init__(self, local: Local, reconcile: Callable[[], None]) -> None:
-        self._local = local
+    def __init__(self, replica: Replica, reconcile: Callable[[], None]) -> None:
+        self._replica = replica
         self._reconcile = reconcile
 
-    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
-        yield self._local.swapper.read(commands, deadline)
+    def states(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[GroupState]:
+        yield self._replica.swapper.read(commands, deadline)
 
-    def halted(self, readout: Readout) -> Halted | None:
-        return progress.halted(self._local, readout)
+    def halted(self, state: GroupState) -> Halted | None:
+        return progress.halted(self._replica, state)
 
     def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
-        repository = self._local.repository
+        repository = self._replica.repository
         try:
             if repository.read_ref(ref) == oid:
                 return ""
@@ -72,16 +72,16 @@ class CachedSource(LinearizableSource):
     :param view: the group's keys as a cache has them; None where this site may not act on them
     """
 
-    def __init__(self, local: Local, reconcile: Callable[[], None], view: Callable[[], Readout | None]) -> None:
-        super().__init__(local, reconcile)
+    def __init__(self, replica: Replica, reconcile: Callable[[], None], view: Callable[[], GroupState | None]) -> None:
+        super().__init__(replica, reconcile)
         self._view = view
 
-    def readouts(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[Readout]:
+    def states(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[GroupState]:
         view = self._view()
         if view is not None:
             yield view
-        yield from super().readouts(commands, deadline)
+        yield from super().states(commands, deadline)
 
-    def halted(self, readout: Readout) -> Halted | None:
+    def halted(self, state: GroupState) -> Halted | None:
         # A view is only handed in where this site may act on it.
-        return None if readout.from_view else super().halted(readout)
+        return None if state.from_view else super().halted(state)

@@ -20,7 +20,7 @@ from piehole.etcd.client import Etcd
 from piehole.etcd.model import Compare, KeyValue, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
-from piehole.group.group_state import Question, Readout
+from piehole.group.group_state import GroupState, StateQuery
 from piehole.group.keys import Keyspace
 from piehole.group.records import PushRecord, RecordError
 from piehole.refs import Command, encode, parents
@@ -43,14 +43,14 @@ class Basis:
     writes: bool
 
     @classmethod
-    def of(cls, command: Command, readout: Readout, *, writes: bool) -> Basis:
+    def of(cls, command: Command, state: GroupState, *, writes: bool) -> Basis:
         return cls(
-            revision=readout.revision,
-            ref=readout.mod(command.ref),
-            group=readout.group.mod_revision if readout.group else 0,
-            site=readout.site.mod_revision if readout.site else 0,
-            fence=readout.mod(keys.FENCE),
-            parents=tuple((name, readout.mod(name)) for name in parents(command.ref)) if command.creates else (),
+            revision=state.revision,
+            ref=state.mod(command.ref),
+            group=state.group.mod_revision if state.group else 0,
+            site=state.site.mod_revision if state.site else 0,
+            fence=state.mod(keys.FENCE),
+            parents=tuple((name, state.mod(name)) for name in parents(command.ref)) if command.creates else (),
             writes=writes,
         )
 
@@ -113,7 +113,7 @@ class Accepted:
 class Lost:
     """The swap did not happen and never will; ``now`` is what etcd held after that was certain."""
 
-    now: Readout
+    now: GroupState
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,27 +133,27 @@ class Swapper:
         self._group = group
         self._site = site
 
-    def read(self, commands: Sequence[Command], deadline: Deadline) -> Readout:
+    def read(self, commands: Sequence[Command], deadline: Deadline) -> GroupState:
         """What the consensus holds for these commands now: one linearizable read.
 
         :raises EtcdError: etcd gave no answer, or refused
         """
-        question = self._question(commands)
-        if question.fits:
-            result = self._etcd.txn([], question.ranges, deadline=deadline)
-            return question.answer(result.revision, result.ranges)
+        query = self._query(commands)
+        if query.fits:
+            result = self._etcd.txn([], query.ranges, deadline=deadline)
+            return query.answer(result.revision, result.ranges)
         return self.list_group(deadline)
 
-    def list_group(self, deadline: Deadline) -> Readout:
+    def list_group(self, deadline: Deadline) -> GroupState:
         """Every key of the group, read linearizably at one revision.
 
         :raises EtcdError: etcd gave no answer, or refused
         """
-        question = self._question(())
+        query = self._query(())
         listing = self._etcd.list_prefix(self._keyspace.group_refs(self._group), deadline=deadline)
         # The records are read after the listing: a group record that is newer than the refs only makes a swap fail.
-        result = self._etcd.txn([], question.fixed(), deadline=deadline)
-        return question.answer(listing.revision, [*result.ranges, listing])
+        result = self._etcd.txn([], query.fixed(), deadline=deadline)
+        return query.answer(listing.revision, [*result.ranges, listing])
 
     def propose(self, proposal: Proposal, deadline: Deadline, settle_by: Deadline, *, earlier: bool = False) -> Outcome:
         """Send the swap once, and settle what became of it.
@@ -183,8 +183,8 @@ class Swapper:
             return Unknown(f"The swap lost, and what there is could not be read. {error}")
         return self._identify(proposal, now, settle_by)
 
-    def _question(self, commands: Sequence[Command]) -> Question:
-        return Question(self._keyspace, self._group, self._site, commands)
+    def _query(self, commands: Sequence[Command]) -> StateQuery:
+        return StateQuery(self._keyspace, self._group, self._site, commands)
 
     def _key(self, name: str) -> bytes:
         return self._keyspace.ref(self._group, name)
@@ -230,7 +230,7 @@ class Swapper:
             reraise=True,
         )
 
-        def attempt() -> Readout:
+        def attempt() -> GroupState:
             reached(Step.FENCING)
             self._etcd.txn([], [fence], deadline=settle_by.at_most(max(1.0, settle_by.remaining() / 2)))
             reached(Step.FENCED)
@@ -242,7 +242,7 @@ class Swapper:
             return Unknown(f"{why} Then: {error}")
         return self._identify(proposal, now, settle_by)
 
-    def _identify(self, proposal: Proposal, now: Readout, settle_by: Deadline) -> Outcome:
+    def _identify(self, proposal: Proposal, now: GroupState, settle_by: Deadline) -> Outcome:
         """Whether the swap is what moved the refs: all of them move together, so any one tells."""
         for command, basis in proposal.written:
             # (An absent key tells nothing: what was created may have been deleted and reaped since.)

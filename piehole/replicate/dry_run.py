@@ -8,8 +8,8 @@ from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError
 from piehole.fastpath import inflight, processes
 from piehole.group import progress, rollback_guard
-from piehole.group.group_state import Readout
-from piehole.group.replica import Local
+from piehole.group.group_state import GroupState
+from piehole.group.replica import Replica
 from piehole.refs import is_zero
 from piehole.replicate.plan import Desired, Plan, desired_state, plan
 from piehole.repository.repository import Observed, Repository
@@ -20,23 +20,23 @@ class Survey:
     """Local refs, the consensus after them, what a reconcile would do, and why this site must not move, if so."""
 
     observed: Observed
-    readout: Readout
+    state: GroupState
     desired: Desired
     planned: Plan
     halted: Halted | None
 
 
-def survey(local: Local, deadline: Deadline) -> Survey:
+def survey(replica: Replica, deadline: Deadline) -> Survey:
     """
     :raises EtcdError: etcd could not be used
     :raises GitError: git failed where it must not
     """
-    config = local.config
-    observed = local.repository.observe()
+    config = replica.config
+    observed = replica.repository.observe()
     # A record whose receive-pack is dead holds nothing up: a reconcile clears it away.
-    living = [record for record in inflight.records(str(local.git_dir)) if processes.lives(record.name) is not False]
-    readout = local.swapper.list_group(deadline)
-    desired = desired_state(readout.entries, config.object_format, config.exclude)
+    living = [record for record in inflight.records(str(replica.git_dir)) if processes.lives(record.name) is not False]
+    state = replica.swapper.list_group(deadline)
+    desired = desired_state(state.entries, config.object_format, config.exclude)
     planned = plan(
         desired,
         observed,
@@ -44,24 +44,24 @@ def survey(local: Local, deadline: Deadline) -> Survey:
         exclude=config.exclude,
         in_flight={ref for record in living for ref in record.announced},
     )
-    return Survey(observed, readout, desired, planned, halted(local, readout))
+    return Survey(observed, state, desired, planned, halted(replica, state))
 
 
-def halted(local: Local, readout: Readout) -> Halted | None:
+def halted(replica: Replica, state: GroupState) -> Halted | None:
     """Why this site must not move, if so; also where its own note of the past is damaged.
 
     :raises EtcdError: etcd could not be used
     """
     try:
-        rollback_guard.load(local.git_dir)
+        rollback_guard.load(replica.git_dir)
     except PieholeError as error:
-        group, site = readout.group, readout.site
+        group, site = state.group, state.site
         return (
-            rollback_guard.check_group(local.config, group.value if group else None)
-            or rollback_guard.check_site(local.config, site.value if site else None)
+            rollback_guard.check_group(replica.config, group.value if group else None)
+            or rollback_guard.check_site(replica.config, site.value if site else None)
             or Halted(NO_ACCESS, str(error))
         )
-    return progress.halted(local, readout)
+    return progress.halted(replica, state)
 
 
 def direction(repository: Repository, old: str, new: str) -> str:

@@ -14,7 +14,7 @@ from piehole.errors import PieholeError, TransferError
 from piehole.etcd.model import KeyValue, Range
 from piehole.group import keys, sites
 from piehole.group.records import PushRecord, RecordError
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.replicate import peers
 from piehole.replicate.peers import Health, Peer
 from piehole.replicate.plan import Value
@@ -55,7 +55,7 @@ class Supply:
 
     def __init__(
         self,
-        local: Local,
+        replica: Replica,
         health: Health,
         *,
         limits: Limits | None = None,
@@ -68,7 +68,7 @@ class Supply:
         :param failed: told the site that could not be fetched from and why, also where another one had the objects
         :param patience: seconds to wait for etcd when it is asked about the peers
         """
-        self._local = local
+        self._replica = replica
         self._health = health
         self._limits = limits or Limits()
         self._progress = progress
@@ -97,7 +97,7 @@ class Supply:
             fresh = self._from_origin(origin, wanted, haves, hold, stop)
             if fresh is not None:
                 return fresh
-        git_dir = self._local.git_dir
+        git_dir = self._replica.git_dir
         look = connectivity.check_closures(git_dir, list(wanted), bases=haves)
         missing, haves = look.missing, look.bases
         present = [oid for oid in wanted if oid not in missing]
@@ -145,7 +145,7 @@ class Supply:
         known, at = self._known
         if time.monotonic() - at > _KNOWN_FOR or all(peer.site != origin for peer in known):
             return None
-        if any((self._local.git_dir / "objects" / oid[:2] / oid[2:]).exists() for oid in wanted):
+        if any((self._replica.git_dir / "objects" / oid[:2] / oid[2:]).exists() for oid in wanted):
             return None
         result = self._from_any(self._in_order(known, wanted, origin), sorted(wanted), haves, hold, stop)
         if result.fetched is None:
@@ -157,14 +157,14 @@ class Supply:
 
         :param few: so many are enough, the site that pushed apart; 0: all
         """
-        config, deadline = self._local.config, Deadline(self._patience)
-        push = Range(self._local.keyspace.ref(config.group, keys.PUSH))
+        config, deadline = self._replica.config, Deadline(self._patience)
+        push = Range(self._replica.keyspace.ref(config.group, keys.PUSH))
         # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
-        look = sites.look(self._local, deadline, push, limit=few)
+        look = sites.look(self._replica, deadline, push, limit=few)
         everybody, newest = look.members, look.more[0]
         origin = self._origin(wanted, newest.kvs, deadline)
         if look.cut and origin and all(one.site != origin for one in everybody):
-            everybody = [*sites.one(self._local, origin, deadline), *everybody]
+            everybody = [*sites.one(self._replica, origin, deadline), *everybody]
         # One without an id has a record that cannot be read: `piehole sites` and `piehole check` name it.
         found = [
             Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
@@ -193,7 +193,7 @@ class Supply:
     def _pushed_at(self, revision: int, deadline: Deadline) -> str:
         """The site whose push this revision is, ``""`` where that is not known."""
         try:
-            push = sites.push_at(self._local, revision, deadline)
+            push = sites.push_at(self._replica, revision, deadline)
         except PieholeError:
             return ""
         return push.site if push is not None else ""
@@ -249,15 +249,15 @@ class Supply:
                 self._progress(attempt.peer.site, received)
 
         return fetch(
-            self._local.git_dir,
+            self._replica.git_dir,
             attempt.peer.url,
             wants,
             haves,
-            allowed=self._local.config.allow_protocol,
+            allowed=self._replica.config.allow_protocol,
             limits=self._limits,
-            object_format=self._local.config.object_format,
+            object_format=self._replica.config.object_format,
             present=haves,
-            shared=self._local.config.shared,
+            shared=self._replica.config.shared,
             hold=attempt.hold,
             progress=progressed,
             stop=attempt.cancel,

@@ -15,7 +15,7 @@ from typing import Final
 from piehole.etcd.model import KeyValue
 from piehole.group import keys
 from piehole.group.config import Config
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord, RecordError
 from piehole.refs import HEAD, is_ref_name, value_of, zero
 from piehole.replicate.plan import Desired, desired_state
@@ -70,13 +70,13 @@ def look(repository: Repository, refs: list[str]) -> Mapping[str, str | None]:
 
 
 def changes(
-    config: Config, changed: Mapping[str, KeyValue | None], here: Mapping[str, str | None], readout: Readout
+    config: Config, changed: Mapping[str, KeyValue | None], here: Mapping[str, str | None], state: GroupState
 ) -> Changes | None:
     """
-    :param here: by :func:`look`, before the readout was made
+    :param here: by :func:`look`, before the state was made
     :return: None where everything must be looked at
     """
-    entries = {name: readout.entries[name] for name in changed if name in readout.entries}
+    entries = {name: state.entries[name] for name in changed if name in state.entries}
     desired = desired_state(entries, config.object_format, config.exclude)
     if desired.locked:
         return None
@@ -98,11 +98,11 @@ def changes(
             return None
         if found != none:
             refs[ref] = found
-    return Changes(desired, Observed(refs), _origin(readout, desired))
+    return Changes(desired, Observed(refs), _origin(state, desired))
 
 
-def _origin(readout: Readout, desired: Desired) -> str:
-    push = readout.entries.get(keys.PUSH)
+def _origin(state: GroupState, desired: Desired) -> str:
+    push = state.entries.get(keys.PUSH)
     if push is None or push.mod_revision != desired.newest:
         return ""
     try:

@@ -11,8 +11,8 @@ import tenacity
 from piehole.deadline import Deadline
 from piehole.group import progress as site_progress
 from piehole.group import rollback_guard
-from piehole.group.group_state import Readout
-from piehole.group.replica import Local
+from piehole.group.group_state import GroupState
+from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import Command
 from piehole.replicate.fetch_objects import Supply
@@ -24,7 +24,7 @@ _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _ROUNDS: Final = 20  # a ref that a push holds is looked at again; a push ends within its own deadline
 
 
-def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None = None) -> Report:
+def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | None = None) -> Report:
     """Bring one repository to consensus, publish its progress, reap tombstones and expire kept tips.
 
     :param progress: told the site that sends and the bytes received so far
@@ -32,32 +32,32 @@ def reconcile_once(local: Local, *, progress: Callable[[str, int], None] | None 
     :raises EtcdError: etcd could not be used
     :raises PieholeError: the repository could not be worked on
     """
-    local.repository.check_owner()
-    keep_files.sweep(local.git_dir)
-    views: list[Readout] = []
+    replica.repository.check_owner()
+    keep_files.sweep(replica.git_dir)
+    views: list[GroupState] = []
 
-    def view() -> Readout:
-        views[:] = [_view(local)]
+    def view() -> GroupState:
+        views[:] = [_view(replica)]
         return views[0]
 
     def claim() -> int:
-        return local.swapper.read([], Deadline(_PATIENCE)).revision
+        return replica.swapper.read([], Deadline(_PATIENCE)).revision
 
-    report = _until_settled(Reconciler(local, Supply(local, Health(), progress=progress), view, claim))
+    report = _until_settled(Reconciler(replica, Supply(replica, Health(), progress=progress), view, claim))
     if report.converged:
-        publish(local, report)
-        reap(local, Deadline(_PATIENCE), views[0].entries)
+        publish(replica, report)
+        reap(replica, Deadline(_PATIENCE), views[0].entries)
     elif report.moved:
-        site_progress.vouch(local, Deadline(_PATIENCE))
-    local.repository.expire_kept(local.repository.expiry())
+        site_progress.vouch(replica, Deadline(_PATIENCE))
+    replica.repository.expire_kept(replica.repository.expiry())
     return report
 
 
-def _view(local: Local) -> Readout:
+def _view(replica: Replica) -> GroupState:
     """The group as it is now. Whether that may be acted on is asked after it was read, so that it holds for what was read."""
-    readout = local.swapper.list_group(Deadline(_PATIENCE))
-    site_progress.check(local, Deadline(_PATIENCE))
-    return readout
+    state = replica.swapper.list_group(Deadline(_PATIENCE))
+    site_progress.check(replica, Deadline(_PATIENCE))
+    return state
 
 
 def _until_settled(reconciler: Reconciler) -> Report:
@@ -79,10 +79,10 @@ def _until_settled(reconciler: Reconciler) -> Report:
     return replace(report, moved=moved)
 
 
-def publish(local: Local, report: Report) -> bool:
+def publish(replica: Replica, report: Report) -> bool:
     """Publish the progress that a report proves, where that says something new; whether it was written."""
-    known = rollback_guard.load(local.git_dir).published
+    known = rollback_guard.load(replica.git_dir).published
     if known is not None and report.newest <= known.revision:
         return False
-    site_progress.publish(local, report.revision, Deadline(_PATIENCE))
+    site_progress.publish(replica, report.revision, Deadline(_PATIENCE))
     return True

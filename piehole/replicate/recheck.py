@@ -15,8 +15,8 @@ from piehole.errors import WENT_BACK, Halted
 from piehole.fastpath import inflight
 from piehole.group import rollback_guard
 from piehole.group.config import Config
-from piehole.group.group_state import Readout
-from piehole.group.replica import Local
+from piehole.group.group_state import GroupState
+from piehole.group.replica import Replica
 from piehole.refs import Command, decode, encode, is_zero
 from piehole.replicate.plan import Desired, Plan, desired_state
 
@@ -27,17 +27,15 @@ _SECONDS: Final = 2.0
 _LONGEST: Final = 10.0
 
 
-def check(readout: Readout, seen: int, config: Config) -> None:
+def check(state: GroupState, seen: int, config: Config) -> None:
     """Whether this comes from the etcd and the group that the view is of.
 
     :param seen: a revision that this etcd has reached
     :raises Halted: it does not
     """
-    if readout.revision < seen:
-        raise Halted(
-            WENT_BACK, f"etcd is at revision {readout.revision}, and was at {seen} a moment ago: nothing moves."
-        )
-    halted = rollback_guard.check_group(config, readout.group.value if readout.group else None)
+    if state.revision < seen:
+        raise Halted(WENT_BACK, f"etcd is at revision {state.revision}, and was at {seen} a moment ago: nothing moves.")
+    halted = rollback_guard.check_group(config, state.group.value if state.group else None)
     if halted is not None:
         raise halted
 
@@ -50,13 +48,13 @@ class Confirmation:
     third one, as long as no push is on record here that could have brought the ref there and back.
     """
 
-    def __init__(self, local: Local, planned: Plan, moves: Sequence[Command], desired: Desired, seen: int) -> None:
+    def __init__(self, replica: Replica, planned: Plan, moves: Sequence[Command], desired: Desired, seen: int) -> None:
         """
         :param moves: those of the plan that are going to be made
         :param desired: what the plan was made from
         :param seen: a revision at which all of ``desired`` was so, or an earlier one that etcd had reached
         """
-        self._local = local
+        self._replica = replica
         self._desired = desired
         self._seen = seen
         self._before = {move.ref: move.old for move in moves if not (move.creates or move.deletes)}
@@ -90,7 +88,7 @@ class Confirmation:
         if not passed:
             return passed
         # A push's record stays until a reconcile clears it away, and this is the one that runs.
-        git_dir = str(self._local.git_dir)
+        git_dir = str(self._replica.git_dir)
         return passed - {ref for record in inflight.records(git_dir) for ref in record.announced}
 
     def _few(self, refs: Collection[str]) -> Desired:
@@ -105,11 +103,11 @@ class Confirmation:
         """
         deadline = Deadline(min(_SECONDS + len(refs) / 1000, _LONGEST))
         names = sorted(encode(ref) for ref in refs)
-        first, last = (self._local.keyspace.ref(self._local.config.group, decode(names[n])) for n in (0, -1))
-        changed = self._local.etcd.range(first, last + b"\0", min_mod_revision=self._seen + 1, deadline=deadline)
+        first, last = (self._replica.keyspace.ref(self._replica.config.group, decode(names[n])) for n in (0, -1))
+        changed = self._replica.etcd.range(first, last + b"\0", min_mod_revision=self._seen + 1, deadline=deadline)
         self._read([], deadline)  # whether it is the group still
-        config = self._local.config
-        split = ((self._local.keyspace.split_ref(kv.key), kv) for kv in changed.kvs)
+        config = self._replica.config
+        split = ((self._replica.keyspace.split_ref(kv.key), kv) for kv in changed.kvs)
         entries = {place[1]: kv for place, kv in split if place is not None and place[0] == config.group}
         fresh = desired_state(entries, config.object_format, config.exclude)
         old = self._desired
@@ -119,10 +117,10 @@ class Confirmation:
         )
 
     def _read(self, commands: Sequence[Command], deadline: Deadline) -> Desired:
-        config = self._local.config
-        readout = self._local.swapper.read(commands, deadline)
-        check(readout, self._seen, config)
-        return desired_state(readout.entries, config.object_format, config.exclude)
+        config = self._replica.config
+        state = self._replica.swapper.read(commands, deadline)
+        check(state, self._seen, config)
+        return desired_state(state.entries, config.object_format, config.exclude)
 
 
 def _opinion(desired: Desired, ref: str) -> tuple[str, int] | str | None:

@@ -25,8 +25,8 @@ from piehole.deadline import Deadline
 from piehole.errors import GitError
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.group.group_state import Readout
-from piehole.group.replica import Local
+from piehole.group.group_state import GroupState
+from piehole.group.replica import Replica
 from piehole.refs import HEAD, Command
 from piehole.replicate import incremental, recheck
 from piehole.replicate.fetch_objects import Supply
@@ -103,9 +103,9 @@ class Reconciler:
 
     def __init__(
         self,
-        local: Local,
+        replica: Replica,
         supply: Supply,
-        view: Callable[[], Readout],
+        view: Callable[[], GroupState],
         claim: Callable[[], int],
         changed: Callable[[int], Changed] = lambda _: None,
         *,
@@ -117,7 +117,7 @@ class Reconciler:
         :param changed: the names that have changed after a revision, at least those up to the last claim
         :param patience: seconds to wait for etcd
         """
-        self._local = local
+        self._replica = replica
         self._supply = supply
         self._view = view
         self._claim = claim
@@ -136,8 +136,8 @@ class Reconciler:
         """
         started = time.monotonic()
         reached(Step.RECONCILING)
-        self._local.repository.check_owner()
-        stale_locks.clear(self._local.git_dir)
+        self._replica.repository.check_owner()
+        stale_locks.clear(self._replica.git_dir)
         # Nothing is settled while this runs: where it fails, the next one looks at everything.
         settled, self._settled = self._settled, None
         since = started if settled is None or settled.since is None else settled.since
@@ -166,13 +166,13 @@ class Reconciler:
         if changed is None or refs is None or claim < settled.revision:
             return None
         in_flight = self._in_flight()
-        here = incremental.look(self._local.repository, refs)
+        here = incremental.look(self._replica.repository, refs)
         in_flight |= self._in_flight()
-        readout = self._view()
-        found = incremental.changes(self._local.config, changed, here, readout)
+        state = self._view()
+        found = incremental.changes(self._replica.config, changed, here, state)
         if found is None:
             return None
-        claimed = min(claim, readout.revision)
+        claimed = min(claim, state.revision)
         planned = self._plan(found.desired, found.observed, in_flight)
         report = Report(
             revision=claimed,
@@ -188,15 +188,15 @@ class Reconciler:
     def _run_whole(self, stop: threading.Event | None) -> Report:
         claim = self._claim()
         in_flight = self._in_flight()
-        observed = self._local.repository.observe()
+        observed = self._replica.repository.observe()
         in_flight |= self._in_flight()
-        readout = self._view()
-        claimed = min(claim, readout.revision)
-        desired = self._desired(readout)
+        state = self._view()
+        claimed = min(claim, state.revision)
+        desired = self._desired(state)
         planned = self._plan(desired, observed, in_flight)
         if planned.moves or planned.head:
             names = {move.ref for move in planned.moves}
-            desired = self._verified(desired, names, readout.revision)
+            desired = self._verified(desired, names, state.revision)
             planned = only(self._plan(desired, observed, in_flight), names)
         report = Report(
             revision=claimed,
@@ -209,15 +209,15 @@ class Reconciler:
         return self._carry_out(planned, desired, self._tips(observed), report, stop)
 
     def _plan(self, desired: Desired, observed: Observed, in_flight: set[str]) -> Plan:
-        config = self._local.config
+        config = self._replica.config
         return plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)
 
-    def _desired(self, readout: Readout) -> Desired:
-        return desired_state(readout.entries, self._local.config.object_format, self._local.config.exclude)
+    def _desired(self, state: GroupState) -> Desired:
+        return desired_state(state.entries, self._replica.config.object_format, self._replica.config.exclude)
 
     def _in_flight(self) -> set[str]:
         """Refs that a push is about to move itself, under git's locks."""
-        git_dir = str(self._local.git_dir)
+        git_dir = str(self._replica.git_dir)
         return {ref for record in inflight.records(git_dir) if _flies(record) for ref in record.announced}
 
     def _verified(self, desired: Desired, refs: Collection[str], seen: int) -> Desired:
@@ -234,9 +234,9 @@ class Reconciler:
         # A move is never to "nothing" and back, so these commands only say which keys to read.
         commands = [Command(ref, "?", "?") for ref in (*refs, HEAD)]
         whole = len(refs) > recheck.FEW
-        readout = self._local.swapper.list_group(deadline) if whole else self._local.swapper.read(commands, deadline)
-        recheck.check(readout, seen, self._local.config)
-        fresh = self._desired(readout)
+        state = self._replica.swapper.list_group(deadline) if whole else self._replica.swapper.read(commands, deadline)
+        recheck.check(state, seen, self._replica.config)
+        fresh = self._desired(state)
         if whole:
             return fresh
         asked = {*refs, HEAD}
@@ -260,14 +260,14 @@ class Reconciler:
         :param tips: commits that local refs hold
         :param origin: the site whose push this follows, ``""`` where that is not known
         """
-        repository = self._local.repository
+        repository = self._replica.repository
         stuck = dict(report.stuck)
         deferred = set(report.deferred)
         moves = list(planned.moves)
         kept: list[str] = []
         message = f"piehole: revision {report.revision}"
         # What has just been pushed is here in no time, as long as nothing has to be started after it.
-        begun = begin(self._local.git_dir, message, len(moves)) if moves and origin else None
+        begun = begin(self._replica.git_dir, message, len(moves)) if moves and origin else None
         with begun or nullcontext(), Hold() as hold:
             haves = list(dict.fromkeys([*(move.old for move in moves if not move.creates), *tips]))[:_HAVES]
             supplied = self._supply.bring(self._wanted(moves, desired), haves, hold, stop, origin=origin)
@@ -281,7 +281,7 @@ class Reconciler:
                 repository.keep(kept)
                 reached(Step.TIPS_KEPT)
                 seen = max(report.revision, desired.newest)
-                confirmed = recheck.Confirmation(self._local, planned, moves, desired, seen)
+                confirmed = recheck.Confirmation(self._replica, planned, moves, desired, seen)
                 unmoved = repository.move(moves, message, confirmed, begun)
                 failed = {move.ref: move for move in moves if move.ref in unmoved.failed}
                 moves = [move for move in moves if move.ref not in failed and move.ref not in unmoved.unwanted]
@@ -306,15 +306,15 @@ class Reconciler:
         """What git's refusals mean: somebody moves the ref right now (or just did), or it is stuck."""
         if not moves:
             return _Hindered()
-        now = self._local.repository.observe().refs
-        zero = self._local.repository.zero
+        now = self._replica.repository.observe().refs
+        zero = self._replica.repository.zero
         stuck: dict[str, str] = {}
         deferred: set[str] = set()
         for ref, move in moves.items():
             found = now.get(ref, zero)
             if found == move.new:
                 continue
-            age = self._local.repository.lock_age(ref)
+            age = self._replica.repository.lock_age(ref)
             gone = age is None and "File exists" in why[ref]
             if found != move.old or gone or (age is not None and abs(age) < _BRIEF):
                 deferred.add(ref)
@@ -325,10 +325,10 @@ class Reconciler:
     def _set_head(self, target: str, stuck: dict[str, str], deferred: set[str]) -> str:
         try:
             if target:
-                self._local.repository.set_head(target)
+                self._replica.repository.set_head(target)
                 reached(Step.HEAD_SET)
         except GitError as error:
-            age = self._local.repository.lock_age(HEAD)
+            age = self._replica.repository.lock_age(HEAD)
             if age is not None and abs(age) < _BRIEF:
                 deferred.add(HEAD)
             else:

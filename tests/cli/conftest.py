@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from piehole.commands.install import Installer, Request
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.replicate.once import reconcile_once
 from tests.cli.world import World
 from tests.support.etcd import EtcdProcess
@@ -33,5 +33,5 @@ def pair(world: World) -> World:
     world.commit("one")
     world.push("a", "HEAD:refs/heads/main")
     for path in sites:
-        assert reconcile_once(Local.open(path)).converged
+        assert reconcile_once(Replica.open(path)).converged
     return world

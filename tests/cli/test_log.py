@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from piehole.group import ref_log
-from piehole.group.ref_log import Entry
+from piehole.group.ref_log import LogEntry
 from tests.cli.world import World, piehole
 from tests.support.etcd import EtcdProcess
 from tests.support.git import ZERO_SHA1
@@ -22,8 +22,8 @@ def etcd(compactable_etcd: EtcdProcess) -> EtcdProcess:
     return compactable_etcd
 
 
-def entry(revision: int, ref: str = "refs/heads/main", new: str = "1" * 40) -> Entry:
-    return Entry(revision, ref, ZERO_SHA1, new, "a", "somebody", "2026-01-01T00:00:00+00:00")
+def entry(revision: int, ref: str = "refs/heads/main", new: str = "1" * 40) -> LogEntry:
+    return LogEntry(revision, ref, ZERO_SHA1, new, "a", "somebody", "2026-01-01T00:00:00+00:00")
 
 
 def test_it_tells_who_moved_what_when_and_where_newest_first(pair: World) -> None:
@@ -61,7 +61,7 @@ def test_refs_of_one_push_have_one_revision_and_one_pusher(pair: World) -> None:
 def test_after_a_compaction_the_local_log_tells_what_etcd_forgot(pair: World) -> None:
     a = pair.folder / "a.git"
     before = piehole("log", "-C", a, "--json").json["changes"]
-    ref_log.append(a, [Entry(**{k: v for k, v in c.items() if k != "kind"}) for c in before if c["ref"] != "HEAD"])
+    ref_log.append(a, [LogEntry(**{k: v for k, v in c.items() if k != "kind"}) for c in before if c["ref"] != "HEAD"])
     two = pair.commit("two")
     pair.push("a", "HEAD:refs/heads/main")
     pair.raw.compact(pair.raw.revision())

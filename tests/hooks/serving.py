@@ -14,7 +14,7 @@ from time import monotonic
 from controller.hook_server import Server
 from piehole.fastpath import controller_socket
 from piehole.group.config import Config
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.push.admission import Admission
 from piehole.push.consensus_source import LinearizableSource
 from tests.support.wait import until
@@ -26,10 +26,10 @@ class _Site:
     """A repository as the server sees it, answered by linearizable reads."""
 
     def __init__(self, git_dir: Path) -> None:
-        local = Local.open(git_dir)
-        self.config: Config = local.config
+        replica = Replica.open(git_dir)
+        self.config: Config = replica.config
         self.admission = Admission(
-            local.config, local.repository, local.swapper, LinearizableSource(local, lambda: None)
+            replica.config, replica.repository, replica.swapper, LinearizableSource(replica, lambda: None)
         )
 
     def describe(self) -> Sequence[str]:

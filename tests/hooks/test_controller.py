@@ -10,7 +10,7 @@ import pytest
 
 from piehole.deadline import Deadline
 from piehole.fastpath import controller_socket
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.push import hook_protocol
 from piehole.push.admission import Admission
 from piehole.push.consensus_source import LinearizableSource
@@ -84,8 +84,10 @@ def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world
 def test_what_a_silent_controller_has_done_already_is_recognised(world: World) -> None:
     """It performed the swap, then nobody heard its answer: the hook finds the push's own id in the group."""
     site, work, first = world.founded()
-    local = Local.open(site)
-    admission = Admission(local.config, local.repository, local.swapper, LinearizableSource(local, lambda: None))
+    replica = Replica.open(site)
+    admission = Admission(
+        replica.config, replica.repository, replica.swapper, LinearizableSource(replica, lambda: None)
+    )
 
     def deaf(line: Line) -> None:
         question = hook_protocol.Question.parse(line.question)

@@ -10,7 +10,7 @@ import pytest
 
 from piehole.deadline import Deadline
 from piehole.group.records import PushRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.push.swap import Accepted, Basis, Lost, Proposal, Unknown
 from piehole.refs import Command
 from tests.hooks.tamper import tampering
@@ -27,11 +27,11 @@ class Pushes:
     """Proposals of one site, made and sent by hand."""
 
     def __init__(self, site: Path) -> None:
-        self.swapper = Local.open(site).swapper
+        self.swapper = Replica.open(site).swapper
 
     def make(self, *commands: Command, writes: bool = True) -> Proposal:
-        readout = self.swapper.read(commands, Deadline(5))
-        items = tuple((command, Basis.of(command, readout, writes=writes)) for command in commands)
+        state = self.swapper.read(commands, Deadline(5))
+        items = tuple((command, Basis.of(command, state, writes=writes)) for command in commands)
         return Proposal(PushRecord(uuid4().hex, "a", "somebody", "now"), items)
 
     def send(self, proposal: Proposal, *, earlier: bool = False) -> object:

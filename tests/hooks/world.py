@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from piehole.commands.install import Installer, Request
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.replicate.once import reconcile_once
 from piehole.replicate.reconcile import Report
 from tests.support import git
@@ -70,7 +70,7 @@ class World:
 
     def reconcile(self, site: Path) -> Report:
         """What `piehole reconcile --once` does."""
-        return reconcile_once(Local.open(site))
+        return reconcile_once(Replica.open(site))
 
     def end(self) -> None:
         """Wait for every process that a refused push started to catch up."""

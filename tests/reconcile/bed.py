@@ -10,7 +10,7 @@ from pathlib import Path
 
 from piehole.cli.parser import run
 from piehole.commands.install import Installer, Request
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from tests.support.etcd_raw import RawEtcd
 from tests.support.git import clone, commit, git, make_bare, push, refs, rev_parse
 
@@ -73,8 +73,8 @@ class Bed:
             }
             Installer(Request(self.path(site), overrides), lambda _: None).run()
 
-    def local(self, site: str) -> Local:
-        return Local.open(self.path(site))
+    def replica(self, site: str) -> Replica:
+        return Replica.open(self.path(site))
 
     def reconcile(self, *sites: str) -> Answer:
         return piehole("reconcile", "--once", *(self.path(site) for site in sites))

@@ -39,13 +39,13 @@ class Follower:
         bed.install("a", "b")
         self.first = bed.commit("one")
         bed.push("a", "HEAD:main", f"HEAD:{SIDE}", "HEAD:refs/heads/far/away")
-        self.local = bed.local("b")
-        config = self.local.config
+        self.replica = bed.replica("b")
+        config = self.replica.config
         self.cluster = Cluster(Address.of(config), lambda *_: None, lambda: None, lambda _: None)
         self.cluster.start()
-        self.supply = Supply(self.local, Health())
+        self.supply = Supply(self.replica, Health())
         self.reconciler = Reconciler(
-            self.local,
+            self.replica,
             self.supply,
             lambda: self.cluster.view("g"),
             lambda: self.cluster.view("g").revision,
@@ -133,7 +133,7 @@ def test_what_is_no_ref_in_a_ref_s_place_holds_nothing_up(follower: Follower, wh
         path.mkdir()
     else:
         path.symlink_to("refs/heads/main")  # as git made them long ago
-    assert follower.local.repository.peek("refs/heads/odd") in (None, "a symbolic link")
+    assert follower.replica.repository.peek("refs/heads/odd") in (None, "a symbolic link")
     if what == "a pipe":  # (git itself waits for it)
         path.unlink()
     new = bed.commit("two", onto=follower.first)

@@ -107,11 +107,11 @@ def test_stale_view(bed: Bed) -> None:
     bed.install("a")
     bed.commit("one")
     bed.push("a")
-    local = bed.local("a")
-    old = local.swapper.list_group(Deadline(10))
+    replica = bed.replica("a")
+    old = replica.swapper.list_group(Deadline(10))
     new = bed.commit("two")
     bed.push("a", "HEAD:main", "HEAD:side")
-    report = Reconciler(local, Supply(local, Health()), lambda: old, lambda: old.revision).run()
+    report = Reconciler(replica, Supply(replica, Health()), lambda: old, lambda: old.revision).run()
     assert report.moved == {}
     assert bed.refs("a") == {MAIN: new, "refs/heads/side": new}
     assert report.revision == old.revision
@@ -124,13 +124,13 @@ def test_a_deletion_is_not_passed_while_a_push_here_may_still_create_the_ref(bed
     tip = bed.commit("one")
     bed.push("a", "HEAD:main", "HEAD:side")
     bed.push("a", ":side")
-    local = bed.local("a")
+    replica = bed.replica("a")
     record = inflight.Record(str(bed.path("a")), processes.identity(os.getpid()) or "").open()
     record.announce(inflight.Announcement("refs/heads/side", "0" * 40, tip, "[1,0,1,0,0,[0],1]", managed=True))
 
     def run() -> Report:
-        view = local.swapper.list_group(Deadline(10))
-        return Reconciler(local, Supply(local, Health()), lambda: view, lambda: view.revision).run()
+        view = replica.swapper.list_group(Deadline(10))
+        return Reconciler(replica, Supply(replica, Health()), lambda: view, lambda: view.revision).run()
 
     assert run().deferred == ("refs/heads/side",)
     assert not run().converged
@@ -142,12 +142,12 @@ def test_what_is_claimed_was_read_before_everything_else(bed: Bed) -> None:
     bed.install("a")
     bed.commit("one")
     bed.push("a")
-    local = bed.local("a")
-    before = local.swapper.list_group(Deadline(10))
+    replica = bed.replica("a")
+    before = replica.swapper.list_group(Deadline(10))
     bed.commit("two")
     bed.push("a")
-    after = local.swapper.list_group(Deadline(10))
-    report = Reconciler(local, Supply(local, Health()), lambda: after, lambda: before.revision).run()
+    after = replica.swapper.list_group(Deadline(10))
+    report = Reconciler(replica, Supply(replica, Health()), lambda: after, lambda: before.revision).run()
     assert report.converged
     assert (report.revision, report.newest) == (before.revision, before.revision)
 
@@ -213,10 +213,10 @@ def test_prune_race(bed: Bed) -> None:
     bed.push("a")
     # Loose objects without a ref, old enough for any prune.
     git(bed.path("b"), "-c", "fetch.unpackLimit=1000", "fetch", "-q", str(bed.path("a")), tip)
-    local = bed.local("b")
+    replica = bed.replica("b")
     wanted = {tip: local_value(bed)}
     with Hold() as hold:
-        assert Supply(local, Health()).bring(wanted, [bed.tip("b")], hold).lacking == {}
+        assert Supply(replica, Health()).bring(wanted, [bed.tip("b")], hold).lacking == {}
         git(bed.path("b"), "prune", "--expire=now")
         git(bed.path("b"), "gc", "-q", "--prune=now")
         bed.move("b", MAIN, tip)
@@ -225,7 +225,7 @@ def test_prune_race(bed: Bed) -> None:
 
 
 def local_value(bed: Bed) -> Value:
-    entries = bed.local("b").swapper.read([Command(MAIN, "?", "?")], Deadline(10)).entries
+    entries = bed.replica("b").swapper.read([Command(MAIN, "?", "?")], Deadline(10)).entries
     return desired_state(entries, "sha1", ()).refs[MAIN]
 
 

@@ -311,7 +311,7 @@ def test_a_tip_that_is_kept_again_starts_its_time_anew(bed: Bed) -> None:
     bed.install("a")
     tip = bed.commit()
     bed.push("a")
-    repository = bed.local("a").repository
+    repository = bed.replica("a").repository
     repository.keep([tip])
     log = bed.path("a") / "logs" / f"{KEPT}{tip}"
     log.write_text(f"{ZERO} {tip} A <a@example.org> 1000000000 +0000\tpiehole: kept\n")

@@ -40,7 +40,7 @@ def test_many_changed_refs_are_one_fetch_and_one_transaction(
     tips = _one_commit_each(bed.path("a"), first)
     _update(bed.path("a"), "".join(f"update {name} {tip}\n" for name, tip in zip(names, tips, strict=True)))
     puts = [Put(bed.key(name).encode(), tip.encode()) for name, tip in zip(names, tips, strict=True)]
-    bed.local("a").etcd.txn([], puts, deadline=Deadline(10))
+    bed.replica("a").etcd.txn([], puts, deadline=Deadline(10))
 
     log = told(tmp_path, monkeypatch)
     assert bed.reconcile("b").status == 0

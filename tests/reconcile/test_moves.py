@@ -17,7 +17,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitSilent
 from piehole.etcd.model import Put
 from piehole.fastpath import inflight
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import Command
 from piehole.replicate.fetch_objects import Supplied, Supply
 from piehole.replicate.peers import Health
@@ -36,8 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Meanwhile(Supply):
     """A fetch during which something happens."""
 
-    def __init__(self, local: Local, happens: Callable[[], object]) -> None:
-        super().__init__(local, Health())
+    def __init__(self, replica: Replica, happens: Callable[[], object]) -> None:
+        super().__init__(replica, Health())
         self._happens = happens
 
     def bring(self, *arguments: Any, **named: Any) -> Supplied:
@@ -46,11 +46,13 @@ class Meanwhile(Supply):
         return supplied
 
 
-def run(local: Local, happens: Callable[[], object]) -> Report:
+def run(replica: Replica, happens: Callable[[], object]) -> Report:
     def claim() -> int:
-        return local.swapper.read([], Deadline(10)).revision
+        return replica.swapper.read([], Deadline(10)).revision
 
-    return Reconciler(local, Meanwhile(local, happens), lambda: local.swapper.list_group(Deadline(10)), claim).run()
+    return Reconciler(
+        replica, Meanwhile(replica, happens), lambda: replica.swapper.list_group(Deadline(10)), claim
+    ).run()
 
 
 def locks(repository: Path) -> list[Path]:
@@ -84,7 +86,7 @@ def test_a_ref_that_went_there_and_back_during_a_fetch_stays(bed: Bed) -> None:
         # Both are over, and forgotten: what is on record would keep the reconcile away from the ref.
         until(lambda: forgotten(bed.path("a")), what="both pushes have ended")
 
-    report = run(bed.local("a"), there_and_back)
+    report = run(bed.replica("a"), there_and_back)
     assert (bed.value(), bed.at("a")) == (first, first)
     assert values(bed, "a", MAIN)[:2] == [first, second], "only the pushes have moved it"
     assert values(bed, "a", MAIN).count(second) == 1
@@ -106,7 +108,7 @@ def test_a_ref_that_is_pushed_to_all_the_time_elsewhere_moves_all_the_same(bed: 
         bed.commit("three")
         bed.push("b")
 
-    report = run(bed.local("a"), on_it_goes)
+    report = run(bed.replica("a"), on_it_goes)
     assert set(report.moved) == {MAIN}
     assert bed.at("a") == second
 
@@ -126,7 +128,7 @@ def test_a_ref_that_a_push_here_may_have_moved_is_not_moved_to_what_the_group_ha
         bed.push("b", f"+HEAD:{MAIN}")
 
     bed.reconcile("b")
-    report = run(bed.local("a"), there_and_back_and_on)
+    report = run(bed.replica("a"), there_and_back_and_on)
     assert report.moved == {}
     assert bed.at("a") == first
 
@@ -143,7 +145,7 @@ def test_what_is_still_wanted_moves_and_the_rest_is_looked_at_again(bed: Bed) ->
         bed.put("refs/heads/two", first)
         bed.put("refs/heads/gone", first)
 
-    report = run(bed.local("a"), happens)
+    report = run(bed.replica("a"), happens)
     assert set(report.moved) == {"refs/heads/one", "refs/heads/new"}
     assert (report.deferred, report.stuck) == (("refs/heads/gone", "refs/heads/two"), {})
     now = dict.fromkeys((MAIN, "refs/heads/two", "refs/heads/gone"), first)
@@ -164,7 +166,7 @@ def in_the_way(bed: Bed) -> str:
 
 def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Bed) -> None:
     tip = in_the_way(bed)
-    report = run(bed.local("a"), lambda: bed.put("refs/heads/x/y", ZERO))
+    report = run(bed.replica("a"), lambda: bed.put("refs/heads/x/y", ZERO))
     assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
     assert report.stuck == {}
     assert bed.reconcile("a").status == 0
@@ -173,7 +175,7 @@ def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Bed) -> None
 
 def test_a_ref_whose_room_is_wanted_by_now_is_not_stuck(bed: Bed) -> None:
     tip = in_the_way(bed)
-    report = run(bed.local("a"), lambda: bed.put("refs/heads/x", tip))
+    report = run(bed.replica("a"), lambda: bed.put("refs/heads/x", tip))
     assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
     assert (report.deferred, report.stuck) == (("refs/heads/x", "refs/heads/x/y"), {})
 
@@ -184,14 +186,14 @@ def test_ten_thousand_refs_move_at_once_but_for_those_that_have_changed(bed: Bed
     second = bed.commit("two")
     bed.push("a")
     bed.reconcile("a")
-    local = bed.local("a")
+    replica = bed.replica("a")
     names = [f"refs/heads/n{n:05}" for n in range(10_000)]
     for start in range(0, len(names), 100):
         puts = [Put(bed.key(name).encode(), second.encode()) for name in names[start : start + 100]]
-        local.etcd.txn([], puts, deadline=Deadline(10))
+        replica.etcd.txn([], puts, deadline=Deadline(10))
     changed = [names[0], names[5_000], names[-1]]
     began = time.monotonic()
-    report = run(local, lambda: [bed.put(name, first) for name in changed])
+    report = run(replica, lambda: [bed.put(name, first) for name in changed])
     assert time.monotonic() - began < 60
     assert report.deferred == tuple(changed)
     assert set(report.moved) == set(names) - set(changed)
@@ -216,7 +218,7 @@ def test_an_etcd_that_is_silent_under_the_locks_moves_nothing(tmp_path: Path, ow
 
     try:
         with pytest.raises(EtcdError):
-            run(bed.local("a"), silence)
+            run(bed.replica("a"), silence)
         assert time.monotonic() - began[0] < 5
         assert bed.at("a") == first
         assert locks(bed.path("a")) == []

@@ -5,19 +5,19 @@ from __future__ import annotations
 from piehole.deadline import Deadline
 from piehole.etcd.model import Compare, prefix_end
 from piehole.group import tombstones
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from tests.reconcile.bed import MAIN, ZERO, Bed
 
 SIDE = "refs/heads/side"
 
 
-def with_tombstone(bed: Bed, *sites: str) -> Local:
+def with_tombstone(bed: Bed, *sites: str) -> Replica:
     bed.install(*sites)
     bed.commit()
     bed.push("a", "HEAD:main", "HEAD:side")
     bed.reconcile(*sites)
     bed.push("a", ":side")
-    return bed.local("a")
+    return bed.replica("a")
 
 
 def test_reaped_when_every_site_has_passed(bed: Bed) -> None:
@@ -59,8 +59,8 @@ def test_a_record_that_cannot_be_read_holds_it_back(bed: Bed) -> None:
 
 
 def test_a_site_that_joins_meanwhile_undoes_the_decision(bed: Bed) -> None:
-    local = with_tombstone(bed, "a")
-    sites = local.etcd.list_prefix(local.keyspace.sites("g"), deadline=Deadline(5))
+    replica = with_tombstone(bed, "a")
+    sites = replica.etcd.list_prefix(replica.keyspace.sites("g"), deadline=Deadline(5))
     bed.reconcile("a")
     assert bed.value(SIDE) is None
     # The same again, but the site records change after they were read.
@@ -69,21 +69,21 @@ def test_a_site_that_joins_meanwhile_undoes_the_decision(bed: Bed) -> None:
     entry = bed.etcd.look(bed.key(SIDE))
     assert entry is not None
     bed.install("b")
-    unchanged = Compare(local.keyspace.sites("g"), prefix_end(local.keyspace.sites("g")), "<", sites.revision + 1)
-    assert not tombstones._reap(local, [(SIDE, entry.mod_revision)], unchanged, Deadline(5))
+    unchanged = Compare(replica.keyspace.sites("g"), prefix_end(replica.keyspace.sites("g")), "<", sites.revision + 1)
+    assert not tombstones._reap(replica, [(SIDE, entry.mod_revision)], unchanged, Deadline(5))
     assert bed.value(SIDE) == ZERO
 
 
 def test_a_ref_that_was_created_again_is_not_reaped_by_an_old_view(bed: Bed) -> None:
-    local = with_tombstone(bed, "a")
+    replica = with_tombstone(bed, "a")
     bed.etcd.put(f"{bed.prefix}/site/g/zz", '{"format":1,"id":"x","url":"/x","left":true}')
-    old = local.swapper.list_group(Deadline(5)).entries
+    old = replica.swapper.list_group(Deadline(5)).entries
     bed.push("a", "HEAD:side")
     progress = bed.etcd.get(f"{bed.prefix}/progress/g/a")
     assert progress is not None
     assert bed.etcd.look(bed.key(SIDE)) is not None
     bed.etcd.put(f"{bed.prefix}/progress/g/a", progress.replace('"revision":', '"revision":9'))
-    assert tombstones.reap(local, Deadline(5), old) == 0
+    assert tombstones.reap(replica, Deadline(5), old) == 0
     assert bed.value(SIDE) not in (None, ZERO)
 
 

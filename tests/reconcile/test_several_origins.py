@@ -31,6 +31,6 @@ def test_never_quiet_each_site_is_asked_for_what_it_took_itself(bed: Bed, monkey
     fetch = transfer_fetch.fetch
     monkeypatch.setattr(fetch_objects, "fetch", counted)
     # In this process, so that what it asks can be counted.
-    once.reconcile_once(bed.local("d"))
+    once.reconcile_once(bed.replica("d"))
     assert bed.refs("d") == wanted
     assert len(asked) <= 2 * len(SITES), asked

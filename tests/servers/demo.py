@@ -30,8 +30,8 @@ import statistics, sys, time
 from pathlib import Path
 from piehole.deadline import Deadline
 from piehole.etcd.model import Put
-from piehole.group.replica import Local
-etcd = Local.open(Path(sys.argv[1])).etcd
+from piehole.group.replica import Replica
+etcd = Replica.open(Path(sys.argv[1])).etcd
 took = []
 for number in range(int(sys.argv[2]) + 1):
     began = time.monotonic()

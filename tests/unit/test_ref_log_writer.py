@@ -11,16 +11,16 @@ from controller.cache import Change
 from controller.ref_log_writer import Chronicle
 from piehole.etcd.model import KeyValue
 from piehole.group import keys, ref_log
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord
 from piehole.refs import zero
 
 REF = "refs/heads/main"
 
 
-def at(revision: int, value: str) -> Readout:
+def at(revision: int, value: str) -> GroupState:
     push = PushRecord(f"push {revision}", "a", "somebody", "now")
-    return Readout(
+    return GroupState(
         revision,
         {
             REF: KeyValue(b"k", value.encode(), revision, 1, revision),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piehole.etcd.model import KeyValue
-from piehole.group.group_state import Readout
+from piehole.group.group_state import GroupState
 from piehole.push.swap import Basis
 from piehole.refs import Command, parents
 
@@ -46,12 +46,12 @@ def test_a_damaged_basis_is_a_value_error(damaged: str) -> None:
 
 
 def test_a_creation_compares_the_names_above_and_others_do_not() -> None:
-    readout = Readout(
+    state = GroupState(
         9,
         {"refs/heads": KeyValue(b"", b"x", 4, 4, 1)},
         KeyValue(b"", b"{}", 2, 2, 1),
         site=KeyValue(b"", b"{}", 3, 3, 1),
     )
-    creation = Basis.of(Command("refs/heads/a", ZERO, ONE), readout, writes=True)
+    creation = Basis.of(Command("refs/heads/a", ZERO, ONE), state, writes=True)
     assert creation == Basis(9, 0, 2, 3, 0, (("refs/heads", 4),), True)
-    assert Basis.of(Command("refs/heads/a", ONE, ZERO), readout, writes=True).parents == ()
+    assert Basis.of(Command("refs/heads/a", ONE, ZERO), state, writes=True).parents == ()

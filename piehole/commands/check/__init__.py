@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from piehole.commands.check import chained_hooks, credentials, disk, etcd_links, gitolite, group, neighbours
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.repository.fitness import Fault, faults
 
 __all__ = ["Checkup", "Fault", "examine"]
@@ -28,22 +28,22 @@ class Checkup:
         return tuple(fault for fault in self.found if fault.warning)
 
 
-def examine(local: Local) -> Checkup:
+def examine(replica: Replica) -> Checkup:
     """Look at everything that can be looked at without changing anything.
 
     :raises GitError: git cannot even read the configuration
     """
-    links = etcd_links.links(local)
-    found = [*faults(local.git_dir), *disk.faults(local), *chained_hooks.faults(local.git_dir)]
-    found += gitolite.faults(local.git_dir)
-    found += [*credentials.faults(local.config.credentials), *neighbours.twins(local), *etcd_links.faults(links)]
+    links = etcd_links.links(replica)
+    found = [*faults(replica.git_dir), *disk.faults(replica), *chained_hooks.faults(replica.git_dir)]
+    found += gitolite.faults(replica.git_dir)
+    found += [*credentials.faults(replica.config.credentials), *neighbours.twins(replica), *etcd_links.faults(links)]
     answered = any(not link.error for link in links)
     if answered:
-        found += _with_etcd(local)
+        found += _with_etcd(replica)
     return Checkup(tuple(found), answered)
 
 
-def _with_etcd(local: Local) -> Iterator[Fault]:
-    yield from etcd_links.limits(local)
-    yield from group.faults(local)
-    yield from neighbours.peers(local)
+def _with_etcd(replica: Replica) -> Iterator[Fault]:
+    yield from etcd_links.limits(replica)
+    yield from group.faults(replica)
+    yield from neighbours.peers(replica)

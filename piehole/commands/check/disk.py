@@ -13,7 +13,7 @@ from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket, inflight, paths
 from piehole.fastpath.controller_socket import controller_says
 from piehole.group import rollback_guard
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.refs import KEPT_REFS, is_managed
 from piehole.repository import git_settings, hook_files
 from piehole.repository.fitness import Fault
@@ -27,8 +27,8 @@ _LEAST_FREE: Final = 0.02  # of the disk
 _SHARED: Final = ("group", "true", "1", "all", "world", "everybody", "2")
 
 
-def faults(local: Local) -> Iterator[Fault]:
-    git_dir = local.git_dir
+def faults(replica: Replica) -> Iterator[Fault]:
+    git_dir = replica.git_dir
     config = GitConfig(git_dir)
     for what in hook_files.faults(git_dir):
         yield Fault(what, _INSTALL)
@@ -39,7 +39,7 @@ def faults(local: Local) -> Iterator[Fault]:
         if not config.local(f"piehole.{name}"):
             yield Fault(f"piehole.{name} is not set: the repository is not installed to its end", _INSTALL)
     yield from _ownership(git_dir, config)
-    yield from _visibility(local, config)
+    yield from _visibility(replica, config)
     yield from _state(git_dir)
     yield from _controller(git_dir)
     usage = shutil.disk_usage(git_dir)
@@ -109,14 +109,14 @@ def _unshared(path: Path) -> bool:
     return relevant and not private and not status.st_mode & 0o022
 
 
-def _visibility(local: Local, config: GitConfig) -> Iterator[Fault]:
+def _visibility(replica: Replica, config: GitConfig) -> Iterator[Fault]:
     """What would hide refs from pushers, from peers, or from the hooks."""
     if os.environ.get("GIT_NAMESPACE"):
         yield Fault(
             f"GIT_NAMESPACE is set here ({os.environ['GIT_NAMESPACE']})",
             "pushes with a namespace are refused: unset it where git is served",
         )
-    observed = local.repository.observe()
+    observed = replica.repository.observe()
     if any(ref.startswith("refs/namespaces/") for ref in observed.refs):
         yield Fault(
             "there are refs below refs/namespaces/",
@@ -124,7 +124,7 @@ def _visibility(local: Local, config: GitConfig) -> Iterator[Fault]:
             warning=True,
         )
     for ref, target in observed.symbolic.items():
-        if is_managed(ref, local.config.exclude):
+        if is_managed(ref, replica.config.exclude):
             yield Fault(
                 f"{ref} is a symbolic ref (to {target})",
                 "it is no part of the group; delete it or leave it",

@@ -9,7 +9,7 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdRefused
 from piehole.etcd.model import EndpointStatus, Range
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.repository.fitness import Fault
 
 _PATIENCE: Final = 5.0  # seconds
@@ -20,9 +20,9 @@ _MANY: Final = 1000  # refs in one push; deploy/ sets --max-txn-ops to 8192
 _FIXED: Final = {(3, 4): 36, (3, 5): 18}
 
 
-def links(local: Local) -> list[EndpointStatus]:
+def links(replica: Replica) -> list[EndpointStatus]:
     """The health of each configured endpoint."""
-    return local.etcd.status(local.keyspace.group(local.config.group), deadline=Deadline(_PATIENCE))
+    return replica.etcd.status(replica.keyspace.group(replica.config.group), deadline=Deadline(_PATIENCE))
 
 
 def faults(found: Sequence[EndpointStatus]) -> Iterator[Fault]:
@@ -69,11 +69,11 @@ def _version(link: EndpointStatus) -> Iterator[Fault]:
         )
 
 
-def limits(local: Local) -> Iterator[Fault]:
+def limits(replica: Replica) -> Iterator[Fault]:
     """Whether one transaction takes many refs, tried with reads."""
-    key = local.keyspace.group(local.config.group)
+    key = replica.keyspace.group(replica.config.group)
     try:
-        local.etcd.txn([], [Range(key, keys_only=True)] * _MANY, deadline=Deadline(_PATIENCE))
+        replica.etcd.txn([], [Range(key, keys_only=True)] * _MANY, deadline=Deadline(_PATIENCE))
     except EtcdRefused as error:
         if error.too_many:
             yield Fault(

@@ -8,7 +8,7 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, EtcdError, UsageError
 from piehole.group.records import GroupRecord, SiteRecord
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.group.sites import members
 from piehole.replicate.dry_run import halted
 from piehole.replicate.plan import desired_state
@@ -19,50 +19,50 @@ _PATIENCE: Final = 10.0  # seconds
 _SHOWN: Final = 10
 
 
-def faults(local: Local) -> Iterator[Fault]:
+def faults(replica: Replica) -> Iterator[Fault]:
     try:
-        found = [*_records(local)]
+        found = [*_records(replica)]
     except EtcdError as error:
         found = [Fault(f"the group's records cannot be read: {error}", "see that a majority of etcd's members runs")]
     yield from found
-    yield from _url(local)
+    yield from _url(replica)
 
 
-def _records(local: Local) -> Iterator[Fault]:
-    config, deadline = local.config, Deadline(_PATIENCE)
-    readout = local.swapper.list_group(deadline)
-    stands = halted(local, readout)
+def _records(replica: Replica) -> Iterator[Fault]:
+    config, deadline = replica.config, Deadline(_PATIENCE)
+    state = replica.swapper.list_group(deadline)
+    stands = halted(replica, state)
     if stands is not None and stands.token == NO_ACCESS:
         return  # this site's own notes are damaged, as piehole.commands.check.disk has said
     if stands is not None:
         yield Fault(f"this site stands still ({stands.token})", str(stands))
         return
-    if readout.group is not None and GroupRecord.parse(readout.group.value).object_format != config.object_format:
+    if state.group is not None and GroupRecord.parse(state.group.value).object_format != config.object_format:
         yield Fault("the group has another object format than this repository", "make the repository anew")
-    if readout.site is None:
+    if state.site is None:
         yield Fault(
             f"the record of the site {config.site!r} is missing in etcd",
             "the next reconcile writes it again",
             warning=True,
         )
-    elif SiteRecord.parse(readout.site.value).url != config.url:
+    elif SiteRecord.parse(state.site.value).url != config.url:
         yield Fault(
-            f"peers fetch from {SiteRecord.parse(readout.site.value).url}, but piehole.url is {config.url}",
+            f"peers fetch from {SiteRecord.parse(state.site.value).url}, but piehole.url is {config.url}",
             "run `piehole install` again, so that the record says the same",
         )
-    for one in members(local, deadline):
+    for one in members(replica, deadline):
         if one.fault:
             yield Fault(f"the records of the site {one.site!r} cannot be used", one.fault)
-    locked = desired_state(readout.entries, config.object_format, config.exclude).locked
+    locked = desired_state(state.entries, config.object_format, config.exclude).locked
     for name, why in list(locked.items())[:_SHOWN]:
         yield Fault(
             f"{name} is locked", f"{why}; put an object id there, or run `piehole clobber {name}`", warning=True
         )
 
 
-def _url(local: Local) -> Iterator[Fault]:
+def _url(replica: Replica) -> Iterator[Fault]:
     """Whether peers can use the URL that this site gives them, as far as that can be told from here."""
-    config = local.config
+    config = replica.config
     try:
         own = parse_url(config.url, ("ssh", "https", "http", "git", "file"))
     except UsageError as error:

@@ -11,8 +11,8 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitError, PieholeError, UsageError
 from piehole.group.keys import DEFAULT_PREFIX
-from piehole.group.replica import Local
-from piehole.group.sites import Member, members
+from piehole.group.replica import Replica
+from piehole.group.sites import GroupSite, members
 from piehole.repository import discovery
 from piehole.repository.fitness import Fault
 from piehole.repository.git_settings import GitConfig
@@ -23,28 +23,28 @@ _PATIENCE: Final = 8.0  # seconds for each peer
 _AT_ONCE: Final = 8
 
 
-def peers(local: Local) -> Iterator[Fault]:
+def peers(replica: Replica) -> Iterator[Fault]:
     """Names the sites of the group that this one cannot fetch from."""
     try:
-        everybody = members(local, Deadline(_PATIENCE))
+        everybody = members(replica, Deadline(_PATIENCE))
     except EtcdError as error:
         yield Fault(f"the sites of the group cannot be listed: {error}", "see that a majority of etcd's members runs")
         return
-    others = [one for one in everybody if one.site != local.config.site and not one.left and not one.fault]
+    others = [one for one in everybody if one.site != replica.config.site and not one.left and not one.fault]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield from (fault for fault in pool.map(lambda one: _peer(local, one), others) if fault is not None)
+        yield from (fault for fault in pool.map(lambda one: _peer(replica, one), others) if fault is not None)
 
 
-def _peer(local: Local, one: Member) -> Fault | None:
+def _peer(replica: Replica, one: GroupSite) -> Fault | None:
     try:
-        peer = parse_url(one.url, local.config.allow_protocol)
+        peer = parse_url(one.url, replica.config.allow_protocol)
     except UsageError as error:
         return Fault(
             f"the site {one.site!r} cannot be fetched from: {error}",
             "allow its protocol here (git config --add piehole.allowProtocol …), or give it another URL there (`piehole install --url`)",
         )
     try:
-        list_refs(local.git_dir, peer, "HEAD", patience=_PATIENCE)
+        list_refs(replica.git_dir, peer, "HEAD", patience=_PATIENCE)
     except GitError as error:
         return Fault(
             f"the site {one.site!r} cannot be fetched from: {peer.display}: {error.stderr or error}",
@@ -53,10 +53,10 @@ def _peer(local: Local, one: Member) -> Fault | None:
     return None
 
 
-def twins(local: Local) -> Iterator[Fault]:
+def twins(replica: Replica) -> Iterator[Fault]:
     """Other repositories below piehole.root, or beside this one, that are the same site of the same group."""
-    config = local.config
-    for git_dir in _nearby(local):
+    config = replica.config
+    for git_dir in _nearby(replica):
         try:
             found = GitConfig(git_dir)
         except PieholeError:  # another account's, or damaged: nothing of ours
@@ -70,9 +70,9 @@ def twins(local: Local) -> Iterator[Fault]:
             )
 
 
-def _nearby(local: Local) -> Iterator[Path]:
-    own = local.git_dir.resolve()
-    roots = [Path(root) for root in GitConfig(local.git_dir).many("piehole.root")]
+def _nearby(replica: Replica) -> Iterator[Path]:
+    own = replica.git_dir.resolve()
+    roots = [Path(root) for root in GitConfig(replica.git_dir).many("piehole.root")]
     found = {path for root in roots for path in discovery.repositories(root)}
     try:
         beside = [Path(entry.path) for entry in os.scandir(own.parent) if entry.is_dir(follow_symlinks=False)]

@@ -23,7 +23,7 @@ from controller.etcd_view import Address, Cluster
 from piehole.deadline import Deadline
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Put
-from piehole.group.replica import Local
+from piehole.group.replica import Replica
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.reconcile import Reconciler
@@ -199,15 +199,15 @@ def _one_by_one(report: Report, group: Group, origin: Path, axis: str, size: int
 def _reconciler(site: Site) -> Iterator[Reconciler]:
     """What the controller runs, in this process."""
     with ExitStack() as ends:
-        local = Local.open(site.repository)
-        cluster = Cluster(Address.of(local.config), lambda _groups, _fresh: None, lambda: None, lambda _error: None)
+        replica = Replica.open(site.repository)
+        cluster = Cluster(Address.of(replica.config), lambda _groups, _fresh: None, lambda: None, lambda _error: None)
         ends.callback(cluster.join)
         ends.callback(cluster.stop)
         cluster.start()
         assert cluster.informer.synced.wait(60)
-        group = local.config.group
+        group = replica.config.group
         yield Reconciler(
-            local, Supply(local, Health()), lambda: cluster.view(group), lambda: cluster.view(group).revision
+            replica, Supply(replica, Health()), lambda: cluster.view(group), lambda: cluster.view(group).revision
         )
 
 
