@@ -25,6 +25,7 @@ from tests.support.servers import NOT_POSSIBLE, Unavailable
 from tests.support.sshd import SshServer
 
 ETCD_LINES = ("3.5", "3.4")
+SLOW_SECONDS = 10.0
 
 OwnEtcd = Callable[..., EtcdProcess]
 OwnCluster = Callable[..., EtcdCluster]
@@ -95,9 +96,28 @@ class SkipLedger:
             reporter.write_line(f"{self._reasons.total()} skipped: {told}")
 
 
+class SlowLedger:
+    """Names, before pytest's closing line, each test that took long and is not marked ``slow``. A busy machine is no failure."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if "slow" not in report.keywords and "faults" not in report.keywords:
+            self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        late = {name: seconds for name, seconds in self._seconds.items() if seconds > SLOW_SECONDS}
+        if late:
+            terminalreporter.section(f"longer than {SLOW_SECONDS:g} s and not marked slow")
+        for name, seconds in sorted(late.items(), key=lambda item: -item[1]):
+            terminalreporter.write_line(f"{seconds:6.1f} s  {name}")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SkipLedger())
+        config.pluginmanager.register(SlowLedger())
     if _everything_is_required():
         config.pluginmanager.register(SkipsAreFailures())
 

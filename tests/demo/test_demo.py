@@ -90,6 +90,7 @@ def _etcd_is_here() -> None:
         pytest.skip("no etcd on this machine")
 
 
+@pytest.mark.slow
 def test_the_demo_plays_another_repository_s_history_says_what_it_measured_and_leaves_nothing(tmp_path: Path) -> None:
     git.git(tmp_path, "init", "-q", "mine")
     mine = tmp_path / "mine"

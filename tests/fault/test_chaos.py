@@ -14,7 +14,7 @@ from tests.fault.history.schedule import schedule
 PUSHES = 2_000
 FAULTS = 60
 SECONDS = 540.0
-# `make test` and CI play one short run; PIEHOLE_TEST_SEED chooses another seed.
+# `make test-all` and CI play one short run; PIEHOLE_TEST_SEED chooses another seed.
 SHORT = float(os.environ.get("PIEHOLE_TEST_SECONDS", "45"))
 SEED = int(os.environ.get("PIEHOLE_TEST_SEED", "1"))
 
@@ -26,6 +26,7 @@ def judged(result: Result, seed: int) -> None:
     assert not result.trouble
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120 + 3 * SHORT)
 def test_nothing_is_lost_and_nothing_forked_in_a_short_run(etcd_binary: Path, tmp_path: Path) -> None:
     result = run(Chaos(SEED, schedule(SEED, SHORT, gap=2.0), SHORT), tmp_path, etcd_binary)

@@ -58,6 +58,7 @@ def test_a_group_is_renamed_with_a_push_at_each_step(make_group: MakeGroup, tmp_
     assert len(life["oslo"].piehole("sites").stdout.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_no_push_that_was_accepted_while_a_group_is_renamed_is_lost(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path)
     work = begun(life)

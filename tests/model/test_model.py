@@ -82,6 +82,7 @@ def told(name: str, found: Search) -> None:
     print(f"\n{name}: {found}")  # noqa: T201 - the numbers are what docs/reliability.md quotes
 
 
+@pytest.mark.slow
 def test_nothing_fails_where_a_ref_is_created(tmp_path: Path) -> None:
     """The quick part of the searches below."""
     found = search(tmp_path, {"START": NO_REF, "KILLS": 0, "SILENCES": 1, "EDITS": 0})
