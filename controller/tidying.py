@@ -11,6 +11,7 @@ from piehole.group.group_state import GroupState, live
 from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import is_ref_name
+from piehole.repository import kept_tips
 from piehole.transfer import maintenance
 
 _PATIENCE: Final = 10.0  # seconds for etcd
@@ -40,12 +41,12 @@ class Tidying:
 
         :param state: the group's keys, as far as they are known here
         """
-        git_dir, repository = self._replica.git_dir, self._replica.repository
+        git_dir = self._replica.git_dir
         if maintenance.due(git_dir):
             self._guarded("maintenance.failed", lambda: maintenance.maintain(git_dir, stop=stop))
         if self._clock() - self._expired_at > _EXPIRE_EVERY:
             self._expired_at = self._clock()
-            self._guarded("expiry.failed", lambda: repository.expire_kept(repository.expiry()))
+            self._guarded("expiry.failed", lambda: kept_tips.expire(self._replica.repository))
         return self._reap(state)
 
     def _reap(self, state: GroupState) -> float | None:

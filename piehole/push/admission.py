@@ -23,6 +23,7 @@ from piehole.push.consensus_source import Source
 from piehole.push.rules import Accept, Refuse
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
 from piehole.refs import Command, is_managed, is_zero
+from piehole.repository import kept_tips
 from piehole.repository.repository import Repository
 
 _RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
@@ -146,7 +147,7 @@ class Admission:
             # What may have been sent before was let pass then.
             return Unknown(refused.sentence) if earlier else refused
         reached(Step.KEEPING)
-        self._repository.keep(left_behind)
+        kept_tips.keep(self._repository, left_behind)
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         push = PushRecord(pusher.push_id, self._config.site, pusher.name, time)
         if not may_go():

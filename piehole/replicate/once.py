@@ -18,6 +18,7 @@ from piehole.refs import Command
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.reconcile import Reconciler, Report
+from piehole.repository import kept_tips
 from piehole.transfer import keep_files
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
@@ -49,7 +50,7 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
         reap(replica, Deadline(_PATIENCE), views[0].entries)
     elif report.moved:
         site_progress.vouch(replica, Deadline(_PATIENCE))
-    replica.repository.expire_kept(replica.repository.expiry())
+    kept_tips.expire(replica.repository)
     return report
 
 

@@ -32,7 +32,7 @@ from piehole.replicate import incremental, recheck
 from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.incremental import Changed, Settled
 from piehole.replicate.plan import Desired, Plan, Value, desired_state, only, plan, without
-from piehole.repository import stale_locks
+from piehole.repository import kept_tips, stale_locks
 from piehole.repository.ref_moves import begin
 from piehole.repository.repository import Observed
 from piehole.transfer.keep_files import Hold
@@ -278,7 +278,7 @@ class Reconciler:
             moves = without(planned, announced | {move.ref for move in moves if move.new in supplied.lacking})
             if moves:
                 kept = repository.not_contained(moves, parents=supplied.parents)
-                repository.keep(kept)
+                kept_tips.keep(repository, kept)
                 reached(Step.TIPS_KEPT)
                 seen = max(report.revision, desired.newest)
                 confirmed = recheck.Confirmation(self._replica, planned, moves, desired, seen)

@@ -9,20 +9,13 @@ from dataclasses import dataclass, field
 from errno import ELOOP, ENAMETOOLONG
 from pathlib import Path
 from stat import S_ISREG
-from typing import Final
 
 from piehole import git
 from piehole.errors import GitError, PieholeError
-from piehole.refs import HEAD, KEPT_REFS, Command, decode, encode, is_zero, zero
+from piehole.refs import HEAD, Command, decode, is_zero, zero
 from piehole.repository import ancestry, loose
-from piehole.repository.ref_moves import NO_HOOKS, NO_WAITING, Confirm, Mover, Unmoved, commands
+from piehole.repository.ref_moves import NO_HOOKS, Confirm, Mover, Unmoved
 from piehole.repository.ref_transaction import RefTransaction
-
-# An object that git has without its being stored anywhere.
-EMPTY_TREES: Final = {
-    "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
-    "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,61 +189,6 @@ class Repository:
         lines = git.lines(self.git(*walk, "--stdin", stdin=asked))
         return {oid: parents for oid, *parents in (line.split(" ") for line in lines)}
 
-    def keep(self, oids: Sequence[str]) -> None:
-        """Keep tips that a move is about to leave behind, below ``refs/piehole/kept/``. Keeping one anew starts its time again."""
-        if not oids:
-            return
-        there = set(self._kept_names())
-        names = [f"{KEPT_REFS}{oid}" for oid in oids]
-        again = [name for name in names if name in there]
-        # Git writes no reflog where a value stays the same, so these go there and back: the tip is still held by the ref that is
-        # about to move. (Deleting them would take the lock of the packed refs, which a push that deletes holds by now.)
-        if again:
-            # Git knows the empty tree without having it, but fsck wants what a reflog names.
-            self.git("hash-object", "-t", "tree", "-w", "--stdin")
-        self._update([f"update {name}\0{EMPTY_TREES[self.object_format]}\0\0" for name in again], "piehole: kept anew")
-        self._update([f"update {name}\0{oid}\0\0" for name, oid in zip(names, oids, strict=True)], "piehole: kept")
-
-    def kept(self) -> dict[str, int]:
-        """Kept tips and when they were kept, in seconds since the epoch by this machine's clock; 0: nobody knows."""
-        return {name: self._kept_at(name) for name in self._kept_names()}
-
-    def _kept_names(self) -> list[str]:
-        return git.lines(self.git("for-each-ref", "--format=%(refname)", KEPT_REFS))
-
-    def _kept_at(self, name: str) -> int:
-        if (self.git_dir / "reftable").exists():
-            shown = git.lines(self.git("log", "-g", "-1", "--format=%gd", "--date=unix", name, "--", ok=(0, 128)))
-            stamp = shown[0].rpartition("@{")[2].rstrip("}") if shown else ""
-        else:
-            # A reflog's line: "OLD NEW NAME <MAIL> SECONDS ZONE\tMESSAGE". A process for each of thousands would take minutes.
-            try:
-                line = (self.git_dir / "logs" / name).read_bytes().splitlines()[-1]
-            except (OSError, IndexError):
-                return 0
-            words = line.partition(b"\t")[0].split(b" ")
-            stamp = decode(words[-2]) if len(words) > 1 else ""
-        return int(stamp) if stamp.isdecimal() else 0
-
-    def expire_kept(self, expiry: int) -> list[str]:
-        """Let go of the tips that were kept before ``expiry`` (seconds since the epoch); those of unknown age start anew."""
-        expired = []
-        for name, kept_at in self.kept().items():
-            if kept_at == 0:
-                self.keep([name.removeprefix(KEPT_REFS)])
-            elif kept_at < expiry:
-                expired.append(name)
-        self._update([f"delete {name}\0\0" for name in expired], "piehole: expired")
-        return expired
-
-    def expiry(self) -> int:
-        """``piehole.keepFor`` as a point in time: tips kept before it may go (seconds since the epoch).
-
-        :raises GitError: the setting is no expiry date that git understands
-        """
-        shown = self.git("config", "--type=expiry-date", "--default=90.days", "--get", "piehole.keepFor")
-        return int(git.lines(shown)[0])
-
     def move(
         self, moves: Sequence[Command], message: str, confirm: Confirm, begun: RefTransaction | None = None
     ) -> Unmoved:
@@ -284,8 +222,3 @@ class Repository:
 
     def set_head(self, target: str) -> None:
         self.git("symbolic-ref", "-m", "piehole: the group's default branch", "HEAD", target)
-
-    def _update(self, lines: Sequence[str], message: str) -> None:
-        if lines:
-            update = [*NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
-            self.git(*update, stdin=encode(commands(lines)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from piehole.repository import kept_tips
 from tests.reconcile.bed import KEPT, MAIN, ZERO, Bed
 from tests.support.git import git
 
@@ -312,9 +313,9 @@ def test_a_tip_that_is_kept_again_starts_its_time_anew(bed: Bed) -> None:
     tip = bed.commit()
     bed.push("a")
     repository = bed.replica("a").repository
-    repository.keep([tip])
+    kept_tips.keep(repository, [tip])
     log = bed.path("a") / "logs" / f"{KEPT}{tip}"
     log.write_text(f"{ZERO} {tip} A <a@example.org> 1000000000 +0000\tpiehole: kept\n")
-    assert repository.kept() == {f"{KEPT}{tip}": 1000000000}
-    repository.keep([tip])
-    assert repository.kept()[f"{KEPT}{tip}"] > 1000000000
+    assert kept_tips.kept_since(repository) == {f"{KEPT}{tip}": 1000000000}
+    kept_tips.keep(repository, [tip])
+    assert kept_tips.kept_since(repository)[f"{KEPT}{tip}"] > 1000000000

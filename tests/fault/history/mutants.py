@@ -186,10 +186,10 @@ MUTANTS: Final = (
     Mutant(
         "nothing_is_kept",
         (
-            Patch("piehole/replicate/reconcile.py", "                repository.keep(kept)\n", ""),
+            Patch("piehole/replicate/reconcile.py", "                kept_tips.keep(repository, kept)\n", ""),
             Patch(
                 "piehole/push/admission.py",
-                "        self._repository.keep(left_behind)\n",
+                "        kept_tips.keep(self._repository, left_behind)\n",
                 "",
             ),
         ),

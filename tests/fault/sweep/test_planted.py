@@ -22,9 +22,9 @@ def unknown_is_refused(tree: Tree) -> None:
 
 def tips_are_not_kept(tree: Tree) -> None:
     tree.patch(
-        "piehole/repository/repository.py",
-        "        if not oids:\n            return\n        there =",
-        "        return\n        there =",
+        "piehole/repository/kept_tips.py",
+        "    if not oids:\n        return\n    there =",
+        "    return\n    there =",
     )
 
 
