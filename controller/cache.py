@@ -31,7 +31,7 @@ REMEMBERED: Final = 256
 _LARGE: Final = 4096  # bytes of a value that is none of ours, and not remembered
 
 
-class Change(NamedTuple):
+class KeyChange(NamedTuple):
     """What a key held before and after; None: nothing."""
 
     revision: int
@@ -47,7 +47,7 @@ class _Bucket:
     since: int
     entries: dict[bytes, KeyValue] = field(default_factory=dict)
     lent: bool = False
-    past: deque[Change] = field(default_factory=deque)
+    past: deque[KeyChange] = field(default_factory=deque)
 
     def put(self, kv: KeyValue) -> None:
         self._own()
@@ -59,11 +59,11 @@ class _Bucket:
         self._note(revision, key, None)
         self.entries.pop(key, None)
 
-    def changes(self, after: int) -> list[Change] | None:
+    def changes(self, after: int) -> list[KeyChange] | None:
         return None if after < self.since else [change for change in self.past if change.revision > after]
 
     def _note(self, revision: int, key: bytes, kv: KeyValue | None) -> None:
-        self.past.append(Change(revision, key, self.entries.get(key), kv))
+        self.past.append(KeyChange(revision, key, self.entries.get(key), kv))
         if len(self.past) > REMEMBERED:
             self.since = max(self.since, self.past.popleft().revision)
         if kv is not None and len(kv.value) > _LARGE:
@@ -118,7 +118,7 @@ class Cache:
             found = self._buckets.get(bucket)
             return found.past[-1].revision if found is not None and found.past else 0
 
-    def changes(self, bucket: str, after: int) -> list[Change] | None:
+    def changes(self, bucket: str, after: int) -> list[KeyChange] | None:
         """All changes after a revision, the oldest first. None: too much has happened since, or etcd was listed anew."""
         with self._changed:
             found = self._buckets.get(bucket)

@@ -17,12 +17,12 @@ from typing import Final, Literal
 import structlog
 
 from controller.folders import Folders
-from controller.hook_server import Server
+from controller.hook_server import HookServer
 from controller.memory import give_back, share_arenas
-from controller.registry import Roster
-from controller.served_repository import Next, Served
+from controller.registry import Registry
+from controller.served_repository import NextTurn, ServedRepository
 from controller.systemd import Notifier
-from controller.worker_lane import Lane
+from controller.worker_pool import WorkerPool
 from piehole.errors import PieholeError
 from piehole.group.config import Overrides
 from piehole.transfer.watchdog import Limits
@@ -63,13 +63,15 @@ class Controller:
         self._ending = False
         self._death: BaseException | None = None
         self._log = structlog.get_logger()
-        self._tidying = Lane("tidy", 1, 1, self._tidy, self._died)
-        self._reporting = Lane("report", 2, 2, self._report, self._died, then=self._tidying)
-        self._reconciling = Lane("reconcile", _WORKERS, _BACKLOG, self._reconcile, self._died, then=self._reporting)
+        self._tidying = WorkerPool("tidy", 1, 1, self._tidy, self._died)
+        self._reporting = WorkerPool("report", 2, 2, self._report, self._died, then=self._tidying)
+        self._reconciling = WorkerPool(
+            "reconcile", _WORKERS, _BACKLOG, self._reconcile, self._died, then=self._reporting
+        )
         self._lanes = (self._reconciling, self._reporting, self._tidying)
         self._notifier = Notifier()
-        self._server = Server(",".join(str(root.resolve()) for root in options.roots), self._find)
-        self._roster = Roster(
+        self._server = HookServer(",".join(str(root.resolve()) for root in options.roots), self._find)
+        self._roster = Registry(
             Folders(options.roots),
             self._server.path,
             options.limits,
@@ -169,17 +171,17 @@ class Controller:
 
     # ---- the work of the lanes, and of the server
 
-    def _find(self, key: str) -> Served | None:
+    def _find(self, key: str) -> ServedRepository | None:
         return self._roster.find(key)
 
-    def _reconcile(self, key: str) -> Next | None:
+    def _reconcile(self, key: str) -> NextTurn | None:
         served = self._roster.find(key)
         return None if served is None else served.turn(self._stop)
 
-    def _report(self, key: str) -> Next | None:
+    def _report(self, key: str) -> NextTurn | None:
         served = self._roster.find(key)
         return None if served is None else served.report(self._stop)
 
-    def _tidy(self, key: str) -> Next | None:
+    def _tidy(self, key: str) -> NextTurn | None:
         served = self._roster.find(key)
         return None if served is None else served.tidy(self._stop)

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from controller.cache import Change
+from controller.cache import KeyChange
 from controller.informer import Informer
 from piehole.errors import EtcdError
 from piehole.etcd.client import Etcd
@@ -24,7 +24,7 @@ _END: Final = 5.0  # seconds that the informer gets to end
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class EtcdAddress:
     """Repositories with equal addresses share one connection and one informer."""
 
     etcd: tuple[str, ...]
@@ -32,11 +32,11 @@ class Address:
     prefix: str
 
     @classmethod
-    def of(cls, config: Config) -> Address:
+    def of(cls, config: Config) -> EtcdAddress:
         return cls(config.etcd, config.credentials, config.prefix)
 
 
-class Cluster:
+class EtcdView:
     """The connection, the informer of the ref prefix, and the number of times it has (re)connected.
 
     ``on_change(groups, fresh)`` and ``on_connect()`` are called from the informer's thread and must not block;
@@ -45,7 +45,7 @@ class Cluster:
 
     def __init__(
         self,
-        address: Address,
+        address: EtcdAddress,
         on_change: Callable[[set[str], bool], None],
         on_connect: Callable[[], None],
         on_death: Callable[[BaseException], None],
@@ -107,7 +107,7 @@ class Cluster:
                 changed.setdefault(name, change.before)
         return changed
 
-    def changes(self, group: str, after: int) -> list[tuple[str, Change]] | None:
+    def changes(self, group: str, after: int) -> list[tuple[str, KeyChange]] | None:
         """All changes of the group after a revision, each with the name of its key, the oldest first; None as for :meth:`changed`."""
         found = self.informer.changes(group, after)
         start = self.keyspace.group_refs(group)

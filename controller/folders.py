@@ -14,7 +14,7 @@ Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FolderScan:
     """``present``: every repository of a group; ``changed``: those whose configuration is new or was written since."""
 
     present: frozenset[str]
@@ -36,7 +36,7 @@ class Folders:
         else:
             self._stamps.pop(str(git_dir), None)
 
-    def look(self) -> Look:
+    def look(self) -> FolderScan:
         seen: set[str] = set()
         changed: list[Path] = []
         for root in self._roots:
@@ -61,4 +61,4 @@ class Folders:
         for gone in self._stamps.keys() - seen:
             del self._stamps[gone]
             self._grouped.discard(gone)
-        return Look(frozenset(self._grouped), tuple(changed))
+        return FolderScan(frozenset(self._grouped), tuple(changed))

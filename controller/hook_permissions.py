@@ -20,7 +20,7 @@ def is_trusted(uid: int) -> bool:
     return uid in (0, os.geteuid())
 
 
-class Callers:
+class ConnectionCounter:
     """Counts connections by account, so that a flood from one leaves threads and descriptors for all others."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from controller.hook_permissions import Callers, is_trusted, may_write
+from controller.hook_permissions import ConnectionCounter, is_trusted, may_write
 from piehole.errors import EtcdError, PieholeError
 from piehole.fastpath import controller_socket, processes
 from piehole.group.config import Config
@@ -36,7 +36,7 @@ _OTHERS_LARGEST: Final = 4 << 20
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
 
 
-class Site(Protocol):
+class RepositoryForHooks(Protocol):
     """What the server needs of a served repository."""
 
     config: Config
@@ -46,10 +46,10 @@ class Site(Protocol):
         """Lines for `piehole status`."""
 
 
-class Server:
+class HookServer:
     """Listens until :meth:`stop`. ``find`` gives the served repository at a path, or None."""
 
-    def __init__(self, name: str, find: Callable[[str], Site | None]) -> None:
+    def __init__(self, name: str, find: Callable[[str], RepositoryForHooks | None]) -> None:
         """
         :param name: what tells this controller from others of the same account
         :raises PieholeError: no directory is to be had that only this account can write, or another controller has this name
@@ -141,7 +141,7 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
             def handle(self) -> None:
                 handle(self.request)
 
-        self._callers = Callers()
+        self._callers = ConnectionCounter()
         super().__init__(path, Handler)
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override] # typeshed: a pair, too

@@ -24,7 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from controller.cache import Cache, Change, View
+from controller.cache import Cache, KeyChange, View
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError, EtcdUnreachable
 from piehole.etcd.client import Etcd
@@ -143,7 +143,7 @@ class Informer:
     def newest(self, bucket: str) -> int:
         return self._cache.newest(bucket)
 
-    def changes(self, bucket: str, after: int) -> list[Change] | None:
+    def changes(self, bucket: str, after: int) -> list[KeyChange] | None:
         return self._cache.changes(bucket, after)
 
     def wait_for(self, revision: int, deadline: Deadline) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from controller.cache import Change
+from controller.cache import KeyChange
 from piehole.errors import PieholeError
 from piehole.etcd.model import KeyValue
 from piehole.group import keys, ref_log
@@ -22,11 +22,11 @@ from piehole.group.records import PushRecord
 from piehole.group.ref_log import LogEntry
 
 # All changes after a revision, each with its name, the oldest first; None where they are not known.
-Past = Sequence[tuple[str, Change]] | None
+Past = Sequence[tuple[str, KeyChange]] | None
 _LOOKED_UP: Final = 100  # revisions whose push record is asked of etcd, in one writing
 
 
-class Chronicle:
+class RefLogWriter:
     """Seen by the worker of the repository (cheap), written by the upkeep.
 
     :param none: the zero oid, for "there was no such ref"
@@ -104,7 +104,7 @@ class Chronicle:
         return len(entries)
 
 
-def told(past: Sequence[tuple[str, Change]], none: str) -> Iterator[tuple[LogEntry, bool]]:
+def told(past: Sequence[tuple[str, KeyChange]], none: str) -> Iterator[tuple[LogEntry, bool]]:
     """What these changes were; whether it is known who made them."""
     pushes = {change.revision: change.after for name, change in past if name == keys.PUSH}
     for name, change in past:

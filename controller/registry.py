@@ -8,9 +8,9 @@ from pathlib import Path
 
 import structlog
 
-from controller.etcd_view import Address, Cluster
+from controller.etcd_view import EtcdAddress, EtcdView
 from controller.folders import Folders
-from controller.served_repository import Served
+from controller.served_repository import ServedRepository
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket
 from piehole.group import config
@@ -23,7 +23,7 @@ from piehole.transfer.watchdog import Limits
 Enqueue = Callable[[str, bool, float], None]
 
 
-class Roster:
+class Registry:
     """Changed by one thread, in :meth:`scan`; read by all.
 
     :param socket: where hooks shall ask
@@ -50,10 +50,10 @@ class Roster:
         self._on_death = on_death
         self._ending = ending
         self._health = Health()
-        self._served: dict[str, Served] = {}
+        self._served: dict[str, ServedRepository] = {}
         # The informers' threads read it: each value is replaced as a whole, never changed.
-        self._by_group: dict[tuple[Address, str], tuple[str, ...]] = {}
-        self._clusters: dict[Address, Cluster] = {}
+        self._by_group: dict[tuple[EtcdAddress, str], tuple[str, ...]] = {}
+        self._clusters: dict[EtcdAddress, EtcdView] = {}
         self._complaints: dict[str, str] = {}
         self._log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Roster:
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._served))
 
-    def find(self, key: str) -> Served | None:
+    def find(self, key: str) -> ServedRepository | None:
         return self._served.get(key)
 
     def forget(self) -> None:
@@ -118,10 +118,10 @@ class Roster:
         if served is None or served.config != fresh:
             if served is not None:
                 self._leave(key)
-            address = Address.of(fresh)
+            address = EtcdAddress.of(fresh)
             self._check_twin(fresh, address)
             cluster = self._clusters.get(address) or self._connect(address)
-            served = Served(fresh, cluster, self._health, self._limits, lambda: self._enqueue(key, True, 0.0))
+            served = ServedRepository(fresh, cluster, self._health, self._limits, lambda: self._enqueue(key, True, 0.0))
             self._served[key] = served
             place = (address, fresh.group)
             self._by_group[place] = (*self._by_group.get(place, ()), key)
@@ -131,7 +131,7 @@ class Roster:
         self._point(git_dir)
         self._enqueue(key, False, 0.0)
 
-    def _check_twin(self, fresh: Config, address: Address) -> None:
+    def _check_twin(self, fresh: Config, address: EtcdAddress) -> None:
         for other in self._by_group.get((address, fresh.group), ()):
             if self._served[other].config.site == fresh.site:
                 raise PieholeError(
@@ -139,8 +139,8 @@ class Roster:
                     "give one of them another site name."
                 )
 
-    def _connect(self, address: Address) -> Cluster:
-        cluster = Cluster(
+    def _connect(self, address: EtcdAddress) -> EtcdView:
+        cluster = EtcdView(
             address,
             on_change=lambda groups, fresh: self._changed(address, groups, fresh),
             on_connect=lambda: self._changed(address, None, False),
@@ -150,7 +150,7 @@ class Roster:
         cluster.start()
         return cluster
 
-    def _changed(self, address: Address, groups: set[str] | None, fresh: bool) -> None:
+    def _changed(self, address: EtcdAddress, groups: set[str] | None, fresh: bool) -> None:
         """Enqueue the repositories of these groups (None: of all). Called from an informer's thread."""
         if groups is None:
             keys = [key for key, served in list(self._served.items()) if served.cluster.address == address]

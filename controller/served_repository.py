@@ -11,8 +11,8 @@ from typing import Final
 
 import structlog
 
-from controller.etcd_view import Cluster
-from controller.ref_log_writer import Chronicle, Past
+from controller.etcd_view import EtcdView
+from controller.ref_log_writer import Past, RefLogWriter
 from controller.tidying import Tidying
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdUnreachable, Halted, PieholeError
@@ -46,7 +46,7 @@ _NEVER: Final = (0, 0, 0, 0.0)  # has a halted site looked
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class NextTurn:
     """When to come back: ``retry`` with growing delay, else after ``delay`` seconds, else when told.
 
     ``then``: seconds after which the next lane of work has something to do for this repository; None: nothing.
@@ -57,7 +57,7 @@ class Next:
     then: float | None = None
 
 
-class Served:
+class ServedRepository:
     """Three lanes of work, each for one worker at a time: ``turn``, which must be quick, ``report`` and ``tidy``.
 
     Hooks' questions come in beside that at any time.
@@ -66,7 +66,7 @@ class Served:
     def __init__(
         self,
         config: Config,
-        cluster: Cluster,
+        cluster: EtcdView,
         health: Health,
         limits: Limits,
         nudge: Callable[[], None],
@@ -92,7 +92,7 @@ class Served:
             self._changed,
         )
         self._peers: dict[str, str] = {}  # what was last said of a peer that failed
-        self._chronicle = Chronicle(config.git_dir, zero(config.object_format), self._push_at, self._past)
+        self._chronicle = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, self._past)
         self._tidying = Tidying(self.replica, self._guarded, clock)
         self._checked_in = -1
         self._fence = 0  # of the group, when the standing was last found good
@@ -137,19 +137,19 @@ class Served:
 
     # ---- the first lane
 
-    def turn(self, stop: threading.Event) -> Next:
+    def turn(self, stop: threading.Event) -> NextTurn:
         """Check the standing where that is due, and reconcile. Faults of this repository end here, in its log and its next turn."""
         if self._still_halted():
-            return Next(delay=_HALTED_LOOK)
+            return NextTurn(delay=_HALTED_LOOK)
         try:
             self._check_standing()
             report = self._reconciler.run(stop)
         except Halted as halted:
             self._halt(halted)
-            return Next(delay=_HALTED_LOOK)
+            return NextTurn(delay=_HALTED_LOOK)
         except (PieholeError, OSError) as error:
             self._trouble(error)
-            return Next(retry=True)
+            return NextTurn(retry=True)
         self.trouble = ""
         self._remember(report.revision)
         self._tell(report)
@@ -169,18 +169,18 @@ class Served:
     def _chronicle_see(self) -> None:
         self._guarded("log.failed", lambda: self._chronicle.see(self.cluster.view(self.config.group)))
 
-    def _after(self, report: Report) -> Next:
+    def _after(self, report: Report) -> NextTurn:
         self._chronicle_see()
         if report.deferred:
             delay = min(_LOOK_AGAIN * 2 ** min(self._deferred, 10), _LOOK_LATEST)
             self._deferred += 1
-            return Next(delay=delay, then=_PUBLISH_EVERY)
+            return NextTurn(delay=delay, then=_PUBLISH_EVERY)
         self._deferred = 0
         if report.stuck:
-            return Next(retry=True, then=_PUBLISH_EVERY)
+            return NextTurn(retry=True, then=_PUBLISH_EVERY)
         self._converged = report
         then = max(0.0, self._published_at + _PUBLISH_EVERY - self._clock())
-        return Next(delay=None if report.whole else _WHOLE, then=then)
+        return NextTurn(delay=None if report.whole else _WHOLE, then=then)
 
     def _still_halted(self) -> bool:
         """Whether nothing has happened since the site was halted that could have ended it."""
@@ -230,15 +230,15 @@ class Served:
 
     # ---- the second lane
 
-    def report(self, _stop: threading.Event) -> Next:
+    def report(self, _stop: threading.Event) -> NextTurn:
         """Write down what was seen and publish how far this site has come, at most once a second."""
         self._guarded("log.failed", self._chronicle.write)
         last, converged = self._report, self._converged
         if last is None or self._halted is not None:
-            return Next()
+            return NextTurn()
         wait = self._published_at + _PUBLISH_EVERY - self._clock()
         if wait > 0:
-            return Next(delay=wait)
+            return NextTurn(delay=wait)
         known = rollback_guard.load(self.config.git_dir).published
         publish: Callable[[], object] | None = None
         if converged is not None and (known is None or converged.newest > known.revision):
@@ -249,10 +249,10 @@ class Served:
         if publish is not None:
             self._published_at = self._clock()
             if not self._guarded("progress.failed", publish):
-                return Next(retry=True)
+                return NextTurn(retry=True)
             self._vouched = last.newest
             self._remember(last.revision)
-        return Next(then=0.0)
+        return NextTurn(then=0.0)
 
     def _push_at(self, revision: int) -> PushRecord | None:
         key = self.replica.keyspace.ref(self.config.group, keys.PUSH)
@@ -261,11 +261,11 @@ class Served:
 
     # ---- the third lane
 
-    def tidy(self, stop: threading.Event) -> Next:
+    def tidy(self, stop: threading.Event) -> NextTurn:
         """What can wait: roll up small packs, let go of old kept tips, reap tombstones."""
         if self.view() is None:
-            return Next()
-        return Next(delay=self._tidying.run(self.cluster.view(self.config.group), stop))
+            return NextTurn()
+        return NextTurn(delay=self._tidying.run(self.cluster.view(self.config.group), stop))
 
     # ---- what is told
 

@@ -42,7 +42,7 @@ class _Waiting:
     since: float
 
 
-class _Line:
+class _KeyHeap:
     """Keys that wait, in an order; at the same place in the order of their tickets.
 
     An entry whose ticket is not the key's own any more is void. It stays until it comes first, or until most are.
@@ -85,10 +85,10 @@ class Schedule:
         self._waiting: dict[str, _Waiting] = {}
         self._held: dict[str, bool] = {}  # whether the backlog's limit counts it
         self._again: dict[str, _Waiting] = {}
-        self._early = _Line(self._waiting)  # fresh keys that were not due yet
-        self._fresh = _Line(self._waiting, reverse=True)  # the others, by since when they are
-        self._aging = _Line(self._waiting)  # all fresh keys again
-        self._backlog = _Line(self._waiting)
+        self._early = _KeyHeap(self._waiting)  # fresh keys that were not due yet
+        self._fresh = _KeyHeap(self._waiting, reverse=True)  # the others, by since when they are
+        self._aging = _KeyHeap(self._waiting)  # all fresh keys again
+        self._backlog = _KeyHeap(self._waiting)
         self._tickets = itertools.count()
 
     def __len__(self) -> int:
@@ -157,7 +157,7 @@ class Schedule:
         while (key := self._aging.first()) is not None and now - self._waiting[key].since > FRESH_FOR:
             self._line_up(key, replace(self._waiting[key], fresh=False, ticket=next(self._tickets)))
 
-    def _open(self, now: float) -> list[_Line]:
+    def _open(self, now: float) -> list[_KeyHeap]:
         """The lines from which a key may be taken, the better one first."""
         if sum(self._held.values()) >= self._backlog_limit:
             return [self._fresh]

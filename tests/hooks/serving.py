@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-from controller.hook_server import Server
+from controller.hook_server import HookServer
 from piehole.fastpath import controller_socket
 from piehole.group.config import Config
 from piehole.group.replica import Replica
@@ -42,7 +42,7 @@ def serving(git_dir: Path) -> Iterator[None]:
     site = _Site(git_dir)
     with tempfile.TemporaryDirectory() as runtime:
         Path(runtime).chmod(0o755)
-        server = Server(f"{runtime}{git_dir}", lambda path: site if path == str(git_dir) else None)
+        server = HookServer(f"{runtime}{git_dir}", lambda path: site if path == str(git_dir) else None)
         server.start()
         pointer = git_dir / controller_socket.POINTER
         pointer.write_text(f"{server.path}\n")

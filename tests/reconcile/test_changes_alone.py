@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from controller.etcd_view import Address, Cluster
+from controller.etcd_view import EtcdAddress, EtcdView
 from piehole.deadline import Deadline
 from piehole.errors import EtcdUnreachable
 from piehole.fastpath import inflight, processes
@@ -41,7 +41,7 @@ class Follower:
         bed.push("a", "HEAD:main", f"HEAD:{SIDE}", "HEAD:refs/heads/far/away")
         self.replica = bed.replica("b")
         config = self.replica.config
-        self.cluster = Cluster(Address.of(config), lambda *_: None, lambda: None, lambda _: None)
+        self.cluster = EtcdView(EtcdAddress.of(config), lambda *_: None, lambda: None, lambda _: None)
         self.cluster.start()
         self.supply = Supply(self.replica, Health())
         self.reconciler = Reconciler(

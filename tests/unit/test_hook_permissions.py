@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from controller.hook_permissions import AT_ONCE, Callers, may_write
+from controller.hook_permissions import AT_ONCE, ConnectionCounter, may_write
 
 STRANGER = 54321  # an account that no machine has
 
 
 def test_one_account_has_so_many_connections_at_a_time_and_the_others_theirs() -> None:
-    callers = Callers()
+    callers = ConnectionCounter()
     assert all(callers.enter(STRANGER) for _ in range(AT_ONCE))
     assert not callers.enter(STRANGER)
     assert callers.enter(STRANGER + 1)
@@ -23,7 +23,7 @@ def test_one_account_has_so_many_connections_at_a_time_and_the_others_theirs() -
 
 
 def test_the_account_that_receives_everybodys_pushes_is_not_limited() -> None:
-    callers = Callers()
+    callers = ConnectionCounter()
     assert all(callers.enter(os.geteuid()) for _ in range(3 * AT_ONCE))
 
 

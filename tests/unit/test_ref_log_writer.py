@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.cache import Change
-from controller.ref_log_writer import Chronicle
+from controller.cache import KeyChange
+from controller.ref_log_writer import RefLogWriter
 from piehole.etcd.model import KeyValue
 from piehole.group import keys, ref_log
 from piehole.group.group_state import GroupState
@@ -31,7 +31,7 @@ def at(revision: int, value: str) -> GroupState:
 
 
 def test_what_could_not_be_written_is_written_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chronicle = Chronicle(tmp_path, zero("sha1"), lambda _: None)
+    chronicle = RefLogWriter(tmp_path, zero("sha1"), lambda _: None)
     chronicle.see(at(1, "1" * 40))
     assert chronicle.see(at(2, "2" * 40))
 
@@ -49,13 +49,13 @@ def test_what_could_not_be_written_is_written_the_next_time(tmp_path: Path, monk
 def test_what_came_and_went_between_two_looks_is_noted_with_who_pushed_it(tmp_path: Path) -> None:
     seen = [at(revision, str(revision) * 40).entries for revision in (1, 2, 3)]
     past = [
-        (name, Change(now[name].mod_revision, now[name].key, before[name], now[name]))
+        (name, KeyChange(now[name].mod_revision, now[name].key, before[name], now[name]))
         for before, now in pairwise(seen)
         for name in (REF, keys.PUSH)
     ]
-    deleted = [(REF, Change(4, b"k", seen[2][REF], None))]
-    known: list[tuple[str, Change]] = []
-    chronicle = Chronicle(tmp_path, zero("sha1"), lambda _: None, lambda _: known)
+    deleted = [(REF, KeyChange(4, b"k", seen[2][REF], None))]
+    known: list[tuple[str, KeyChange]] = []
+    chronicle = RefLogWriter(tmp_path, zero("sha1"), lambda _: None, lambda _: known)
     chronicle.see(at(1, "1" * 40))
     known += past + deleted
     chronicle.see(at(3, "3" * 40))

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from controller.etcd_view import Address, Cluster
+from controller.etcd_view import EtcdAddress, EtcdView
 from piehole.deadline import Deadline
 from piehole.etcd.client import Etcd
 from piehole.etcd.endpoint import Credentials
@@ -226,8 +226,8 @@ def _informer(member: EtcdProcess, ends: ExitStack) -> list[Row]:
 
     before = Usage.of(os.getpid())
     with Meter(member.endpoint) as meter:
-        address = Address((meter.endpoint,), Credentials(), "/piehole")
-        cluster = Cluster(address, lambda _groups, _fresh: None, lambda: None, lambda _error: None)
+        address = EtcdAddress((meter.endpoint,), Credentials(), "/piehole")
+        cluster = EtcdView(address, lambda _groups, _fresh: None, lambda: None, lambda _error: None)
         ends.callback(cluster.stop)
         cluster.start()
         assert cluster.informer.synced.wait(120)

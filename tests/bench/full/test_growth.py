@@ -19,7 +19,7 @@ from typing import Final
 
 import pytest
 
-from controller.etcd_view import Address, Cluster
+from controller.etcd_view import EtcdAddress, EtcdView
 from piehole.deadline import Deadline
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Put
@@ -200,7 +200,9 @@ def _reconciler(site: Site) -> Iterator[Reconciler]:
     """What the controller runs, in this process."""
     with ExitStack() as ends:
         replica = Replica.open(site.repository)
-        cluster = Cluster(Address.of(replica.config), lambda _groups, _fresh: None, lambda: None, lambda _error: None)
+        cluster = EtcdView(
+            EtcdAddress.of(replica.config), lambda _groups, _fresh: None, lambda: None, lambda _error: None
+        )
         ends.callback(cluster.join)
         ends.callback(cluster.stop)
         cluster.start()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from controller.served_repository import Next
+from controller.served_repository import NextTurn
 from controller.work_queue import WorkQueue
 from controller.workers import Workers
 
 
-class Lane:
+class WorkerPool:
     """
     :param workers: how many repositories are worked on at once, those whose turn has become slow apart
     :param backlog: how many of the workers may be busy with keys that are not fresh
@@ -22,9 +22,9 @@ class Lane:
         name: str,
         workers: int,
         backlog: int,
-        work: Callable[[str], Next | None],
+        work: Callable[[str], NextTurn | None],
         on_death: Callable[[BaseException], None],
-        then: Lane | None = None,
+        then: WorkerPool | None = None,
     ) -> None:
         self.queue = WorkQueue(backlog_limit=backlog)
         self._work = work
