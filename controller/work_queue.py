@@ -124,7 +124,7 @@ class Schedule:
         return None
 
     def next_due(self) -> float | None:
-        """When the next key can be handed out, if nothing else happens; None: never."""
+        """When the next key can be handed out, if nothing else happens: any time in the past means now, None means never."""
         lines = [self._early, *self._open(float("-inf"))]
         return min((self._waiting[key].due for line in lines if (key := line.first()) is not None), default=None)
 
