@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import argparse
 
-from piehole.cli import common, confirm
+from piehole.cli import common
 from piehole.cli.printing import tell
 
 HELP = "take etcd as it is after it, or this disk, went back"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser)
-    common.etcd(parser)
-    confirm.argument(parser)
+    common.add_repository(parser)
+    common.add_etcd(parser)
+    common.add_yes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         tell(line)
     if not found.lines:
         print("every ref here is at the group's value already")
-    confirm.confirm("Follow etcd as it is?", yes=args.yes)
+    common.confirm("Follow etcd as it is?", yes=args.yes)
     accept.accept(replica)
     print("accepted; the controller, or `piehole reconcile --once`, brings this repository along")
     return 0

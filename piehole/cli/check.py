@@ -25,8 +25,8 @@ HELP = "is this installation sound? Names each fault and its mend"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser, positional=True)
-    common.etcd(parser)
+    common.add_repository(parser, positional=True)
+    common.add_etcd(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
 

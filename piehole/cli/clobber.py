@@ -22,7 +22,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from piehole.cli import common, confirm
+from piehole.cli import common
 from piehole.cli.printing import tell
 from piehole.errors import PieholeError, UsageError
 
@@ -37,8 +37,8 @@ _ATTEMPTS = 10
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser)
-    common.etcd(parser)
+    common.add_repository(parser)
+    common.add_etcd(parser)
     parser.add_argument("refs", metavar="REF", nargs="*", help="full names, such as refs/heads/main, or HEAD")
     parser.add_argument("--delete", action="store_true", help="delete in the group what this repository lacks")
     parser.add_argument("--newest", action="store_true", help="for each ref, the newest value that any site holds")
@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="with --newest: do not ask this site; may be repeated",
     )
-    confirm.argument(parser)
+    common.add_yes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
 def _looking(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
     from piehole.commands import clobber, clobber_newest
 
-    request = clobber.Request(tuple(args.refs), args.delete)
+    request = clobber.ClobberRequest(tuple(args.refs), args.delete)
     clobber.check_request(replica, request)
     if args.newest:
-        newer = clobber_newest.Request(tuple(args.refs), tuple(args.without))
+        newer = clobber_newest.NewestRequest(tuple(args.refs), tuple(args.without))
         return lambda: clobber_newest.situation(replica, newer, hold)
     return lambda: clobber.situation(replica, request)
 
@@ -87,7 +87,7 @@ def _until_written(replica: Replica, look: Callable[[], Situation], args: argpar
         if not found.needed:
             tell(_done(args, found))
             return status
-        confirm.confirm(f"Change {len(found.changes)} of the group's values?", yes=args.yes)
+        common.confirm(f"Change {len(found.changes)} of the group's values?", yes=args.yes)
         if clobber.carry_out(replica, found, common.operator()):
             print(f"changed {len(found.changes)} of the group's values; the other sites follow")
             if found.undecided:

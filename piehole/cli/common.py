@@ -1,14 +1,16 @@
-"""Arguments that several commands share, and what they mean."""
+"""What several commands share: arguments and what they mean, opening the repository, and asking before a change."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from piehole.errors import PieholeError, UsageError
 from piehole.group.replica import Replica
 from piehole.repository.fitness import find_repository
 
@@ -26,14 +28,14 @@ _SETTINGS: Final = (
 )
 
 
-def repository(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
+def add_repository(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
     """``-C DIR`` and, where the command shows it, the argument REPO."""
     parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository (default: the current directory)")
     if positional:
         parser.add_argument("repo", metavar="REPO", nargs="?", help="the repository (default: the current directory)")
 
 
-def etcd(parser: argparse.ArgumentParser) -> None:
+def add_etcd(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--etcd",
         metavar="ENDPOINT",
@@ -43,8 +45,8 @@ def etcd(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings(parser: argparse.ArgumentParser) -> None:
-    etcd(parser)
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    add_etcd(parser)
     for name, metavar, text in _SETTINGS:
         option = "--" + {
             "etcdCA": "etcd-ca",
@@ -93,3 +95,59 @@ def operator() -> str:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):
         return str(os.getuid())
+
+
+def add_repositories(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository (default: the current directory)")
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="all repositories with a piehole.group below this folder; repeat it or separate several with commas",
+    )
+
+
+def repositories(args: argparse.Namespace) -> list[Path]:
+    """``--root``'s repositories; else the current one (or ``-C``); else, outside of any, those below ``piehole.root``.
+
+    :raises PieholeError: ``-C`` is no repository, or there is none here and piehole.root is not set
+    :raises UsageError: there is no repository with a piehole.group below the roots
+    """
+    from piehole.repository import discovery
+    from piehole.repository.git_settings import GitConfig
+
+    roots = split(args.root)
+    if not roots:
+        try:
+            return [find_repository(folder(args))]
+        except PieholeError:
+            roots = list(GitConfig(None).many("piehole.root"))
+            if args.directory or not roots:
+                raise
+    found = dict.fromkeys(git_dir for root in roots for git_dir in discovery.repositories(Path(root)))
+    if not found:
+        raise UsageError(f"there is no repository with a piehole.group below {', '.join(roots)}.")
+    return list(found)
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Return when the answer is yes.
+
+    :raises PieholeError: it is no, or nobody is there to ask
+    """
+    if yes:
+        return
+    sys.stdout.flush()
+    if not sys.stdin.isatty():
+        raise PieholeError("nothing was changed: there is no terminal to ask at. Use --yes to do it all the same.")
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise PieholeError("nothing was changed.")

@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a folder with repositories; repeat it or separate several with commas (default: piehole.root)",
     )
-    common.etcd(parser)
+    common.add_etcd(parser)
     parser.add_argument(
         "--log-format", choices=("auto", "console", "json"), default="auto", help="auto: console on a terminal"
     )

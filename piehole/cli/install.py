@@ -17,8 +17,8 @@ HELP = "make a repository part of a group"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser, positional=True)
-    common.settings(parser)
+    common.add_repository(parser, positional=True)
+    common.add_settings(parser)
     parser.add_argument(
         "--adopt",
         nargs="*",
@@ -29,10 +29,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.commands.install import Installer, Request
+    from piehole.commands.install import Installer, InstallRequest
     from piehole.repository.fitness import find_repository
 
-    request = Request(
+    request = InstallRequest(
         git_dir=find_repository(common.folder(args)),
         overrides=common.overrides(args),
         adopt=None if args.adopt is None else tuple(args.adopt),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from piehole.cli import common, confirm
+from piehole.cli import common
 from piehole.cli.printing import tell
 
 HELP = "mark a site as left"
@@ -21,10 +21,10 @@ _SHOWN = 20
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser)
-    common.etcd(parser)
+    common.add_repository(parser)
+    common.add_etcd(parser)
     parser.add_argument("--site", metavar="SITE", dest="leaving", help="the site that leaves (default: this one)")
-    confirm.argument(parser)
+    common.add_yes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"only at {site}: {len(alone) - _SHOWN} more refs")
         if alone:
             print(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
-            confirm.confirm(f"Let {site} leave all the same?", yes=args.yes)
+            common.confirm(f"Let {site} leave all the same?", yes=args.yes)
             deadline = Deadline(_PATIENCE)
     changed = sites.leave(replica, site, deadline)
     print(

@@ -29,8 +29,8 @@ _LONG = 60.0  # seconds for its history, which may be long
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser)
-    common.etcd(parser)
+    common.add_repository(parser)
+    common.add_etcd(parser)
     parser.add_argument("ref", metavar="REF", nargs="?", help="only this ref")
     parser.add_argument("-n", dest="count", metavar="N", type=int, help="at most this many changes")
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     replica = common.open_replica(args)
     status = 0
-    told: list[log.Change] = []
+    told: list[log.LoggedMove] = []
     try:
         replica.swapper.read([], Deadline(_PATIENCE))
         told = log.from_etcd(replica, Deadline(_LONG))

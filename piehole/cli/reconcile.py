@@ -19,7 +19,7 @@ HELP = "recover a site without the daemon"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", required=True, help="reconcile once and end")
-    common.etcd(parser)
+    common.add_etcd(parser)
     parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository, or where relative REPOs begin")
     parser.add_argument("repos", metavar="REPO", nargs="*", help="the repositories")
 

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import argparse
 
-from piehole.cli import common, confirm
+from piehole.cli import common
 
 HELP = "give the group another name"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser)
-    common.etcd(parser)
+    common.add_repository(parser)
+    common.add_etcd(parser)
     parser.add_argument("name", metavar="NAME", help="the group's new name")
-    confirm.argument(parser)
+    common.add_yes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     replica.repository.check_owner()
     keys.check_group(args.name)
-    confirm.confirm(
+    common.confirm(
         f"Close the group {replica.config.group!r} for all sites, and go on as {args.name!r}?",
         yes=args.yes,
     )

@@ -25,8 +25,8 @@ _PATIENCE = 10.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser)
-    common.etcd(parser)
+    common.add_repository(parser)
+    common.add_etcd(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
 

@@ -42,7 +42,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piehole.cli import common, scope
+from piehole.cli import common
 from piehole.cli.printing import complain, tell
 from piehole.errors import PieholeError
 
@@ -56,8 +56,8 @@ _PATIENCE = 5.0  # seconds for etcd, for each repository
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    scope.arguments(parser)
-    common.etcd(parser)
+    common.add_repositories(parser)
+    common.add_etcd(parser)
     parser.add_argument("--wait", metavar="SECONDS", type=float, help="wait until every site has come so far")
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     worst = 0
     waiting = None if args.wait is None else Deadline(args.wait)
     shown: list[Status] = []
-    for git_dir in scope.repositories(args):
+    for git_dir in common.repositories(args):
         try:
             found, ok = _one(git_dir, args, waiting)
         except PieholeError as error:

@@ -16,8 +16,8 @@ HELP = "take a repository out of its group"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.repository(parser, positional=True)
-    common.etcd(parser)
+    common.add_repository(parser, positional=True)
+    common.add_etcd(parser)
     parser.add_argument("--local", action="store_true", help="leave the site's record in etcd as it is")
 
 

@@ -30,7 +30,7 @@ _EXPLAINED: Final = 500  # changes; what each of more would be takes too long to
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ClobberRequest:
     """Which refs (none: all managed ones and HEAD), and whether those that are missing here are deleted in the group."""
 
     refs: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Situation:
         return bool(self.changes or self.restores or self.resumes)
 
 
-def check_request(replica: Replica, request: Request) -> None:
+def check_request(replica: Replica, request: ClobberRequest) -> None:
     """
     :raises UsageError: a name is none that the group could have
     """
@@ -75,7 +75,7 @@ def check_request(replica: Replica, request: Request) -> None:
             )
 
 
-def situation(replica: Replica, request: Request) -> Situation:
+def situation(replica: Replica, request: ClobberRequest) -> Situation:
     """Look at both sides, and find what would change.
 
     :raises Halted: etcd holds another group, or another machine has this site's name
@@ -173,7 +173,7 @@ def _past(replica: Replica, seen: Survey) -> Halted | None:
 
 
 def _changes(
-    replica: Replica, seen: Survey, request: Request, mine: dict[str, str]
+    replica: Replica, seen: Survey, request: ClobberRequest, mine: dict[str, str]
 ) -> tuple[list[KeyWrite], list[str]]:
     """What to write, and which refs are missing here and left alone."""
     entries = seen.state.entries

@@ -35,7 +35,7 @@ Holdings = Mapping[str, Mapping[str, str]]  # by site: its managed refs and thei
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class NewestRequest:
     """Which refs (none: all managed ones), and which sites are not asked: what they alone hold does not count."""
 
     refs: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class Verdict:
     why: str = ""
 
 
-def situation(replica: Replica, request: Request, hold: Hold) -> Situation:
+def situation(replica: Replica, request: NewestRequest, hold: Hold) -> Situation:
     """Ask every site, fetch what is newer than what is here, and find what would change.
 
     :param hold: keeps what is fetched from being pruned; it must last until the situation is carried out

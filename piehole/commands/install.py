@@ -33,7 +33,7 @@ _ROUNDS: Final = 5  # of adopting while others push
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class InstallRequest:
     """What a person asked for. ``adopt``: None, or the refs to adopt; empty means all that can be without moving any back."""
 
     git_dir: Path
@@ -46,7 +46,7 @@ class Request:
 class Installer:
     """Installs one repository. ``say`` is told each thing that was done."""
 
-    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(self, request: InstallRequest, say: Callable[[str], None]) -> None:
         self._request = request
         self._say = say
 

@@ -22,7 +22,7 @@ FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class LoggedMove:
     """One change of one ref. ``kind``: ``push``, or what else the push record says (``adopted``, ``clobber``); ``by hand`` without one;
     ``reaped`` where a tombstone's key went away; ``forgotten`` where the history that would tell was compacted."""
 
@@ -33,22 +33,22 @@ class Change:
         return {**asdict(self.entry), "kind": self.kind}
 
 
-def merge(told: Iterable[Change], kept: Iterable[LogEntry]) -> list[Change]:
+def merge(told: Iterable[LoggedMove], kept: Iterable[LogEntry]) -> list[LoggedMove]:
     """All changes, newest first, one for each (revision, ref): what etcd tells counts, the local log fills in what it forgot."""
-    found: dict[tuple[int, str], Change] = {}
+    found: dict[tuple[int, str], LoggedMove] = {}
     for entry in kept:
-        found[entry.revision, entry.ref] = Change(entry, PUSH if entry.site else HAND)
+        found[entry.revision, entry.ref] = LoggedMove(entry, PUSH if entry.site else HAND)
     for change in told:
         entry, before = change.entry, found.get((change.entry.revision, change.entry.ref))
         if before is not None and change.kind == FORGOTTEN:
             continue
         if before is not None and not entry.old:
-            change = Change(LogEntry(**{**asdict(entry), "old": before.entry.old}), change.kind)
+            change = LoggedMove(LogEntry(**{**asdict(entry), "old": before.entry.old}), change.kind)
         found[entry.revision, entry.ref] = change
     return [found[place] for place in sorted(found, key=lambda place: (-place[0], place[1]))]
 
 
-def from_etcd(replica: Replica, deadline: Deadline) -> list[Change]:
+def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
     """Every change since the last compaction, oldest first; before them, the last change of each ref that is older.
 
     :raises EtcdError: etcd could not be used
@@ -71,12 +71,12 @@ def from_disk(replica: Replica) -> list[LogEntry]:
     return ref_log.read(replica.git_dir)
 
 
-def concerns(change: Change, ref: str) -> bool:
+def concerns(change: LoggedMove, ref: str) -> bool:
     """Whether this is a change of the ref that a person means by ``main``, ``heads/main`` or ``refs/heads/main``."""
     return change.entry.ref in (ref, f"refs/{ref}", f"refs/heads/{ref}", f"refs/tags/{ref}")
 
 
-def _told(replica: Replica, events: Iterable[Event]) -> Iterator[Change]:
+def _told(replica: Replica, events: Iterable[Event]) -> Iterator[LoggedMove]:
     none = zero(replica.config.object_format)
     values: dict[str, str] = {}
     for _, together in groupby(events, key=lambda event: event.kv.mod_revision):
@@ -98,7 +98,7 @@ def _told(replica: Replica, events: Iterable[Event]) -> Iterator[Change]:
             yield change
 
 
-def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise: str) -> Change:
+def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise: str) -> LoggedMove:
     """:param otherwise: the kind, where no push record has the change's revision"""
     new = ref_log.value_text(kv.value)
     try:
@@ -106,6 +106,6 @@ def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise:
     except RecordError:
         record = None
     if record is None:
-        return Change(LogEntry(kv.mod_revision, name, old, new, "", "", ""), otherwise)
+        return LoggedMove(LogEntry(kv.mod_revision, name, old, new, "", "", ""), otherwise)
     kind = str(record.extra.get("kind", PUSH))
-    return Change(LogEntry(kv.mod_revision, name, old, new, record.site, record.pusher, record.time), kind)
+    return LoggedMove(LogEntry(kv.mod_revision, name, old, new, record.site, record.pusher, record.time), kind)

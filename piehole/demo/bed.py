@@ -85,7 +85,7 @@ class Clone:
         return self.must("rev-parse", "HEAD")
 
 
-class Site:
+class DemoSite:
     """One site: a bare repository, a Git server for it, a controller."""
 
     def __init__(self, bed: Bed, name: str, port: int) -> None:
@@ -191,7 +191,7 @@ class Bed:
         self.endpoint = f"http://127.0.0.1:{client}"
         self._peer = f"http://127.0.0.1:{peer}"
         self._etcd: Process | None = None
-        self.sites = [Site(self, name, port) for name, port in zip(("oslo", "lima", "kyoto"), ports, strict=True)]
+        self.sites = [DemoSite(self, name, port) for name, port in zip(("oslo", "lima", "kyoto"), ports, strict=True)]
 
     def start_etcd(self, binary: str) -> None:
         command = [
@@ -229,7 +229,7 @@ class Bed:
         finally:
             client.close()
 
-    def clone(self, site: Site, name: str) -> Clone:
+    def clone(self, site: DemoSite, name: str) -> Clone:
         folder = self.folder / "laptops" / name
         if folder.exists():
             shutil.rmtree(folder)
@@ -268,7 +268,7 @@ class Bed:
             time.sleep(_LOOK_EVERY)
         return time.monotonic() - started
 
-    def everywhere(self, ref: str, oid: str, sites: Sequence[Site] | None = None) -> float:
+    def everywhere(self, ref: str, oid: str, sites: Sequence[DemoSite] | None = None) -> float:
         """Wait until these sites (all) show the ref at the oid; the seconds it took."""
         names = self.sites if sites is None else sites
         return self.until(lambda: all(site.has(ref, oid) for site in names), f"{ref} is at {oid[:12]} everywhere")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from piehole.demo.bed import Bed, Clone, Site
+from piehole.demo.bed import Bed, Clone, DemoSite
 from piehole.errors import PieholeError
 
 MAIN: Final = "refs/heads/main"
@@ -202,7 +202,7 @@ class Stories:
         )
         return oid
 
-    def _rebuild(self, site: Site, oid: str) -> None:
+    def _rebuild(self, site: DemoSite, oid: str) -> None:
         site.build()
         self._bed.everywhere(MAIN, oid)
         self._tell(f"{site.name} was set up anew from nothing, and caught up")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.commands.install import Installer, Request
+from piehole.commands.install import Installer, InstallRequest
 from piehole.group.replica import Replica
 from piehole.replicate.once import reconcile_once
 from tests.cli.world import World
@@ -29,7 +29,7 @@ def pair(world: World) -> World:
             "etcd": [world.etcd.endpoint],
             "prefix": world.prefix,
         }
-        Installer(Request(path, overrides), lambda _: None).run()
+        Installer(InstallRequest(path, overrides), lambda _: None).run()
     world.commit("one")
     world.push("a", "HEAD:refs/heads/main")
     for path in sites:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from piehole.commands.install import Installer, Request
+from piehole.commands.install import Installer, InstallRequest
 from piehole.group.replica import Replica
 from piehole.replicate.once import reconcile_once
 from piehole.replicate.reconcile import Report
@@ -64,7 +64,7 @@ class World:
             "etcd": [*(endpoints or (self.endpoint,))],
             "prefix": self.prefix,
         }
-        Installer(Request(path, overrides, adopt=adopt, pusher="the installer"), lambda _: None).run()
+        Installer(InstallRequest(path, overrides, adopt=adopt, pusher="the installer"), lambda _: None).run()
         self.sites[name] = path
         return path
 

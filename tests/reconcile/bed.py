@@ -9,7 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from piehole.cli.parser import run
-from piehole.commands.install import Installer, Request
+from piehole.commands.install import Installer, InstallRequest
 from piehole.group.replica import Replica
 from tests.support.etcd_raw import RawEtcd
 from tests.support.git import clone, commit, git, make_bare, push, refs, rev_parse
@@ -71,7 +71,7 @@ class Bed:
                 "etcd": [self.endpoint],
                 "prefix": self.prefix,
             }
-            Installer(Request(self.path(site), overrides), lambda _: None).run()
+            Installer(InstallRequest(self.path(site), overrides), lambda _: None).run()
 
     def replica(self, site: str) -> Replica:
         return Replica.open(self.path(site))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from piehole.commands.install import Installer, Request
+from piehole.commands.install import Installer, InstallRequest
 from tests.support import git
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import RawEtcd
@@ -71,7 +71,7 @@ class Site:
             "etcd": list(self.group.endpoints),
             "prefix": self.group.prefix,
         }
-        request = Request(self.repository, overrides, adopt=adopt, replace=replace, pusher="the installer")
+        request = InstallRequest(self.repository, overrides, adopt=adopt, replace=replace, pusher="the installer")
         Installer(request, lambda _: None).run()
 
     def refs(self) -> dict[str, str]:
