@@ -11,7 +11,7 @@ are still to come may pass, so ``update`` waits for no answer. ::
     PID STATUS WORDS...             the answer: the exit status of the hook, and what it says to the pusher
     PID yourself                    the hook has to decide without this process
 
-Everything it does for a hook is what the hook would do (:mod:`hooks.main`). Where it cannot be started, each hook does it itself.
+Everything it does for a hook is what the hook would do (:mod:`hooks.push_hooks`). Where it cannot be started, each hook does it itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 from time import monotonic
 
 from hooks.decide import Decider, charge, note_silence
-from hooks.main import Hook, transaction
+from hooks.push_hooks import PushHooks, transaction
 from piehole.fastpath import controller_socket, inflight, processes
 
 # The ends of the pipes that the hooks open. No other process has so high ones by chance, whatever has become of a pid.
@@ -144,7 +144,7 @@ def begin(libraries: str, lines: list[str]) -> None:
     foreseeing = Foreseeing(connection, commands)
     decide = _Decider(git_dir, libraries, git, foreseeing)
     record = inflight.Record(git_dir, name).open()
-    hook = Hook(git_dir, libraries, (git, command), decide)  # before anything is decided here: it knows who pushes
+    hook = PushHooks(git_dir, libraries, (git, command), decide)  # before anything is decided here: it knows who pushes
     try:
         foreseeing.begin(decide, record)
     except Yourself:
@@ -176,7 +176,7 @@ def _let_go() -> None:
 class Helper:
     """Answers the hooks of one receive-pack. ``unread`` is the end of the pipe from which they read their answers."""
 
-    def __init__(self, hook: Hook, receive_pack: int, name: str, foreseeing: Foreseeing, unread: int) -> None:
+    def __init__(self, hook: PushHooks, receive_pack: int, name: str, foreseeing: Foreseeing, unread: int) -> None:
         self._hook = hook
         self._receive_pack = receive_pack
         self._name = name

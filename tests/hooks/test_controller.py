@@ -220,7 +220,7 @@ def test_the_fast_path_imports_nothing_heavy_while_a_controller_answers(world: W
     told = [line for line in (tmp_path / "imports").read_text().splitlines() if line.startswith("import time:")]
     imported = {line.rpartition("|")[2].strip() for line in told}
     assert {
-        "hooks.main",
+        "hooks.push_hooks",
         "hooks.helper",
         "piehole.fastpath.controller_socket",
         "piehole.fastpath.inflight",

@@ -90,7 +90,7 @@ MUTANTS: Final = (
         "swap_in_update",
         (
             Patch(
-                "hooks/main.py",
+                "hooks/push_hooks.py",
                 "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
                 '        elif word == "free":\n',
                 "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
@@ -98,7 +98,7 @@ MUTANTS: Final = (
                 '        elif word == "free":\n',
             ),
             Patch(
-                "hooks/main.py",
+                "hooks/push_hooks.py",
                 "if one is not None]\n",
                 "if one is not None and not one.settled]\n",
             ),
@@ -152,10 +152,10 @@ MUTANTS: Final = (
         (
             Patch("hooks/shim.sh", "\tcase $parent in gitpack-refs*) exit 0 ;; esac\n", ""),
             Patch(
-                "hooks/main.py",
+                "hooks/push_hooks.py",
                 '        if git and command != "receive-pack":\n            return\n',
                 '        if git and command != "receive-pack":\n'
-                '            name = proc.identity(git) if command == "pack-refs" else None\n'
+                '            name = processes.identity(git) if command == "pack-refs" else None\n'
                 "            record = inflight.Record(self.git_dir, name).open() if name else None\n"
                 "            for old, new, ref in (line.split(' ', 2) for line in lines) if record else ():\n"
                 '                answer = self._decide.answer(record, ["admit", f"command {ref} {old} {new}"])\n'

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from hooks.main import transaction
+from hooks.push_hooks import transaction
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import KeyValue
 from piehole.fastpath import controller_socket, inflight

@@ -11,7 +11,7 @@ from typing import Final
 from tests.fault.tree import SOURCE
 
 # Where a push, its replication and the progress of it run; what these import, and what that imports, belongs to it.
-_ROOTS: Final = ("hooks.main", "hooks.direct", "controller.daemon")
+_ROOTS: Final = ("hooks.entry", "hooks.direct", "controller.daemon")
 _ON_DISK: Final = frozenset(
     {
         *("write", "write_text", "write_bytes", "pwrite", "touch", "truncate", "mkdir", "makedirs", "mkdtemp"),

@@ -54,24 +54,7 @@ def transaction(lines: list[str]) -> list[tuple[str, str, str]]:
     return found
 
 
-def run(libraries: str, arguments: list[str], lines: list[str]) -> int:
-    """Run the hook named by ``arguments`` and return its exit status.
-
-    :param libraries: where Python finds the packages that only :mod:`hooks.direct` needs
-    :param lines: standard input of ``pre-receive`` or ``reference-transaction``
-    """
-    if arguments[0] == "pre-receive":
-        from hooks import helper
-
-        try:
-            helper.begin(libraries, lines)
-        except (OSError, ValueError):
-            pass  # it is there for speed alone: what has to be refused, the other hooks refuse
-        return 0
-    return Hook(os.path.realpath(os.environ.get("GIT_DIR", ".")), libraries).run(arguments, lines)
-
-
-class Hook:
+class PushHooks:
     """The hooks of one push."""
 
     def __init__(
@@ -94,7 +77,7 @@ class Hook:
         self._namespace = os.environ.get("GIT_NAMESPACE", "")
         self._pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or ""
 
-    def awaited_by(self, process: str, said: list[str]) -> Hook:
+    def awaited_by(self, process: str, said: list[str]) -> PushHooks:
         """From now on another process waits for what comes of it (:func:`piehole.fastpath.processes.identity`), and ``said`` gets the words."""
         self._decide.hook = process
         self._say = lambda token, sentence: said.append(f"piehole: {token}: {sentence}")
