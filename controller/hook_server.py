@@ -6,7 +6,6 @@ may do itself: its hook must run below a living receive-pack, and it must be abl
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import socket
@@ -25,6 +24,7 @@ import structlog
 from controller.hook_permissions import ConnectionCounter, is_trusted, may_write
 from piehole.errors import EtcdError, PieholeError
 from piehole.fastpath import controller_socket, processes
+from piehole.files import try_lock
 from piehole.group.config import Config
 from piehole.push import hook_protocol
 from piehole.push.admission import Admission
@@ -170,11 +170,9 @@ def _lock(path: Path, name: str) -> int:
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock(descriptor):
             os.close(descriptor)
-            raise PieholeError(f"another controller of this account serves {name} already.") from error
+            raise PieholeError(f"another controller of this account serves {name} already.")
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)  # the one before removed it in this very moment

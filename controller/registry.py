@@ -11,6 +11,7 @@ import structlog
 from controller.etcd_view import EtcdAddress, EtcdView
 from controller.folders import Folders
 from controller.served_repository import ServedRepository
+from piehole import files
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket
 from piehole.group import config
@@ -187,10 +188,7 @@ class Registry:
         pointer = git_dir / controller_socket.POINTER
         if _read(pointer) == str(self._socket):
             return
-        scratch = pointer.with_name(f"{pointer.name}.{os.getpid()}.tmp")
-        scratch.write_text(f"{self._socket}\n")
-        scratch.chmod(0o644)
-        scratch.replace(pointer)
+        files.replace_file(pointer, f"{self._socket}\n", 0o644, suffix=f".{os.getpid()}.tmp")
 
     def _unpoint(self, git_dir: Path) -> None:
         pointer = git_dir / controller_socket.POINTER

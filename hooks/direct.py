@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import site
@@ -101,12 +100,10 @@ def _start_reconcile(git_dir: Path) -> None:
 
     One at a time is enough, however many refs are behind: the process holds a lock as long as it lives.
     """
-    from piehole import git
+    from piehole import files, git
 
     with (git_dir / "piehole" / "catching-up.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not files.try_lock(lock.fileno()):
             return
         subprocess.Popen(
             [sys.executable, "-I", "-m", "piehole.cli", "reconcile", "--once", str(git_dir)],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from piehole.errors import WRONG_GROUP, Halted, PieholeError, UsageError
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Compare, Put
 from piehole.fastpath import inflight
+from piehole.files import lock
 from piehole.git import shared_mode
 from piehole.group import config as configuration
 from piehole.group import keys, progress, rollback_guard
@@ -62,7 +62,7 @@ class Installer:
         except OSError as error:
             raise PieholeError(f"{self._request.git_dir} cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            lock(folder)
             return self._install()
         finally:
             os.close(folder)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
-import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ from piehole.deadline import Deadline
 from piehole.errors import Compacted, Halted, PieholeError
 from piehole.etcd.model import Compare, Put
 from piehole.fastpath.failpoints import Step, reached
+from piehole.files import locked
 from piehole.group import keys, rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
@@ -22,7 +20,6 @@ from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
 
 _NOTE: Final = 1.0  # seconds that a push, which has succeeded, waits to write its note
-_LOOK_EVERY: Final = 0.01  # seconds
 
 
 @contextmanager
@@ -31,24 +28,10 @@ def state_lock(git_dir: Path, patience: Deadline | None = None) -> Iterator[None
 
     :raises TimeoutError: somebody else has held it for the whole ``patience``
     """
-    (git_dir / "piehole").mkdir(exist_ok=True)
-    handle = os.open(git_dir / "piehole" / "state.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(handle, patience)
+    with locked(git_dir / "piehole" / "state.lock", 0o600, patience) as obtained:
+        if not obtained:
+            raise TimeoutError("the site's state is locked")
         yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, patience: Deadline | None) -> None:
-    while patience is not None:
-        try:
-            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if patience.passed:
-                raise TimeoutError("the site's state is locked") from None
-            time.sleep(_LOOK_EVERY)
-    return fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def now() -> str:

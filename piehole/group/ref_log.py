@@ -6,7 +6,6 @@ appended to; past a size it becomes ``log.1``, and an older ``log.1`` is forgott
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from piehole.fastpath.failpoints import Step, reached
+from piehole.files import lock
 from piehole.refs import decode
 
 FILE: Final = "piehole/log"
@@ -84,7 +84,7 @@ def _opened(path: Path) -> int:
     """The log, locked and in its place, rotated where it has grown too large."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle)
         status = os.fstat(handle)
         try:
             in_place = path.stat().st_ino == status.st_ino

@@ -8,12 +8,12 @@ id does not tell: a snapshot restored with the same token keeps it. Neither does
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from piehole import files
 from piehole.errors import WENT_BACK, WRONG_GROUP, Halted, PieholeError
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.config import Config
@@ -132,22 +132,9 @@ def save(git_dir: Path, state: DiskState) -> None:
     path = git_dir / _FILE
     path.parent.mkdir(exist_ok=True)
     text = json.dumps({name: value for name, value in asdict(state).items() if name != "pushed" or value})
-    # One name for all, so that what a writer that was killed has left goes with the next: only one writes at a time.
-    scratch = path.with_name(f"{path.name}.tmp")
-    scratch.unlink(missing_ok=True)  # another account's could not be written
-    with scratch.open("w") as file:
-        # Whoever may enter the folder may read it: where no controller answers, the hooks of all pushers do.
-        os.fchmod(file.fileno(), 0o600 | path.parent.stat().st_mode & 0o044)
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    reached(Step.STATE_WRITTEN)
-    scratch.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    # Whoever may enter the folder may read it: where no controller answers, the hooks of all pushers do.
+    mode = 0o600 | path.parent.stat().st_mode & 0o044
+    files.replace_file(path, text + "\n", mode, written=lambda: reached(Step.STATE_WRITTEN))
 
 
 def check_group(config: Config, raw: bytes | None) -> Halted | None:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from piehole import files
 from piehole.errors import PieholeError
 
 # ``pre-receive`` starts the process that answers the other two. They do without it where somebody else's hook has its place.
@@ -133,10 +134,7 @@ def write(git_dir: Path) -> list[str]:
         wanted = text(hook)
         if path.exists() and path.read_text(errors="replace") == wanted and os.access(path, os.X_OK):
             continue
-        scratch = path.with_name(f"{path.name}.new")
-        scratch.write_text(wanted)
-        scratch.chmod(0o755)
-        scratch.replace(path)  # a push that is under way sees the old hook or the new one, never half of it
+        files.replace_file(path, wanted, 0o755)  # a push that is under way runs the old hook or the new one
         if not os.access(path, os.X_OK):
             raise PieholeError(f"{path} cannot be executed: is the file system mounted with noexec?")
         changed.append(path.name)

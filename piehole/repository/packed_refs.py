@@ -16,8 +16,9 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError
+from piehole.files import sync
 from piehole.refs import PIEHOLE_REFS, encode
-from piehole.transfer.quarantine import Quarantine, sync
+from piehole.transfer.quarantine import Quarantine
 
 _NAME: Final = "packed-refs"
 # To delete a ref, git locks the packed refs before it says that it is prepared, even where there is no such ref.

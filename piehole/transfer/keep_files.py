@@ -10,7 +10,6 @@ what can be locked is a leftover. The text inside is for people.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Final
 from piehole.errors import GitError
 from piehole.fastpath import processes
 from piehole.fastpath.failpoints import Step, reached
+from piehole.files import try_lock_in_place
 
 # Not tmp_*, git's own name for quarantines: `git prune --expire=now` deletes those while they are in use.
 QUARANTINE_PREFIX: Final = "piehole-quarantine-"
@@ -54,7 +54,7 @@ class Hold:
         try:
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                if _locked_in_place(descriptor):
+                if try_lock_in_place(descriptor):
                     break
                 os.close(descriptor)  # a sweep met the file in the moment before it was locked, and removed it
             self._kept.append((path, descriptor))
@@ -66,7 +66,7 @@ class Hold:
 def lock_directory(path: Path) -> int | None:
     """Lock a quarantine for as long as the returned descriptor is open; None: a sweep took it, make another."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if _locked_in_place(descriptor):
+    if try_lock_in_place(descriptor):
         return descriptor
     os.close(descriptor)
     return None
@@ -107,7 +107,7 @@ def _remove_if_unlocked(path: Path, flags: int) -> bool:
         return False
     try:
         # Removed while the lock is held: a holder that comes too late finds its file unlinked, and makes another.
-        if not _locked_in_place(descriptor):
+        if not try_lock_in_place(descriptor):
             return False
         if flags & os.O_DIRECTORY:
             shutil.rmtree(path, ignore_errors=True)
@@ -119,12 +119,3 @@ def _remove_if_unlocked(path: Path, flags: int) -> bool:
         return not path.exists()
     finally:
         os.close(descriptor)
-
-
-def _locked_in_place(descriptor: int) -> bool:
-    """Take the lock; whether it was free and the file is still in its place."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return os.fstat(descriptor).st_nlink > 0

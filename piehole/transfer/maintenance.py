@@ -17,8 +17,8 @@ from typing import Final
 
 from piehole import git
 from piehole.deadline import Deadline
-from piehole.errors import GitError, PieholeError
-from piehole.repository.lock import RepositoryLock
+from piehole.errors import GitError
+from piehole.files import locked
 
 _MANY_PACKS: Final = 50
 _GEOMETRIC_SINCE: Final = (
@@ -46,15 +46,10 @@ def maintain(git_dir: Path, *, stop: threading.Event) -> None:
     """
     if not due(git_dir) or _gc_runs(git_dir):
         return
-    lock = RepositoryLock(git_dir)
-    try:
-        with lock.exclusive(Deadline(0.0)):
-            if _roll_up(git_dir, stop):
-                _run(git_dir, ["commit-graph", "write", "--reachable", "--split", "--no-progress"], stop)
-    except GitError:
-        raise
-    except PieholeError:  # somebody else is at it
-        return
+    # Transfers do not need this lock: what they publish has a name of its own and a .keep, so no repack deletes it.
+    with locked(git_dir / "piehole" / "lock", 0o644, Deadline(0.0)) as alone:
+        if alone and _roll_up(git_dir, stop):
+            _run(git_dir, ["commit-graph", "write", "--reachable", "--split", "--no-progress"], stop)
 
 
 def _roll_up(git_dir: Path, stop: threading.Event) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 
 from piehole.errors import GitError, TransferError
 from piehole.fastpath.failpoints import Step, reached
+from piehole.files import sync
 from piehole.transfer.keep_files import QUARANTINE_PREFIX, Hold, lock_directory
 from piehole.transfer.process import environment
 
@@ -149,12 +150,3 @@ class Quarantine:
             shutil.rmtree(self._path, ignore_errors=True)  # what remains is swept, as a leftover
             os.close(self._lock)
             self._path = None
-
-
-def sync(path: Path) -> None:
-    """Have the disk hold what was written to this file or, of a folder, which names are in it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
-
-import pytest
 
 from piehole.deadline import Deadline
-from piehole.errors import PieholeError
-from piehole.repository.lock import RepositoryLock
+from piehole.files import locked
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.maintenance import due, maintain
 from tests.support.git import commit, git
@@ -122,7 +116,8 @@ def test_a_stop_ends_it_cleanly(world: World) -> None:
 
 def test_two_maintenances_never_run_at_once(world: World) -> None:
     pile_up(world, 50)
-    with RepositoryLock(world.local).exclusive(Deadline(1)):
+    with locked(world.local / "piehole" / "lock", 0o600, Deadline(1)) as alone:
+        assert alone
         maintain(world.local, stop=threading.Event())
         assert due(world.local)
     maintain(world.local, stop=threading.Event())
@@ -137,39 +132,3 @@ def test_a_running_gc_is_not_disturbed(world: World) -> None:
     (world.local / "gc.pid").write_text(f"{2**22 + 1} {os.uname().nodename}")
     maintain(world.local, stop=threading.Event())
     assert not due(world.local)
-
-
-def test_the_lock_is_shared_by_sharers_only(world: World) -> None:
-    lock, other = RepositoryLock(world.local), RepositoryLock(world.local)
-    with (
-        lock.shared(Deadline(1)),
-        other.shared(Deadline(0)),
-        pytest.raises(PieholeError, match="another process holds"),
-        other.exclusive(Deadline(0.05)),
-    ):
-        raise AssertionError
-    with lock.exclusive(Deadline(0)), pytest.raises(PieholeError), other.shared(Deadline(0)):
-        raise AssertionError
-
-
-def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from piehole.repository.lock import RepositoryLock\n"
-        "from piehole.deadline import Deadline\n"
-        "with RepositoryLock(Path(sys.argv[1])).exclusive(Deadline(1)): print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    lock = RepositoryLock(tmp_path)
-    with holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(PieholeError), lock.exclusive(Deadline(0)):
-            raise AssertionError
-        holder.kill()
-    with lock.exclusive(Deadline(0)):
-        pass

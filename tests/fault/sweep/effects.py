@@ -16,6 +16,7 @@ _ON_DISK: Final = frozenset(
     {
         *("write", "write_text", "write_bytes", "pwrite", "touch", "truncate", "mkdir", "makedirs", "mkdtemp"),
         *("unlink", "remove", "rmdir", "rmtree", "rename", "replace", "link", "symlink", "chmod", "fchmod"),
+        "replace_file",
     }
 )
 # Words of git's that change a repository, in an argument list.
