@@ -2,11 +2,11 @@
 #: # Three servers in ten minutes
 #:
 #: A worked example: three Debian servers become three sites of one group, with TLS between all of them, passwords in
-#: etcd, and users who push over ssh or https. It is one script, `deploy/three-servers.sh`, and this page is made from
-#: it, so what stands here is what runs (the tests run it as well, on three hosts of their own).
+#: etcd, and users who push over ssh or https. One script, `deploy/three-servers.sh`, does all of this. This page is generated
+#: from the script, so it shows exactly what runs. The tests run the script as well, on three virtual hosts.
 #:
-#: **On your own machine**, in a checkout of piehole, write a file `servers` with a line for each server (the site's
-#: name, the host name that clients use, the address):
+#: **On your own machine**, in a checkout of piehole, write a file `servers` with a line for each server: the name of the
+#: site, the host name that clients use, and the address.
 #:
 #: ```
 #: oslo  oslo.example.org   192.0.2.11
@@ -14,9 +14,9 @@
 #: kyoto kyoto.example.org  192.0.2.13
 #: ```
 #:
-#: and, for each user, `users/NAME.pub` (an ssh key), `users/NAME.password` (a password for https), or both. Then make
-#: the certificates and passwords, and copy to each server the checkout with its own part of them. The first server
-#: also gets `pki/auth`, to set up etcd's users; the script removes it from there.
+#: For each user, write `users/NAME.pub` (an ssh key), `users/NAME.password` (a password for https), or both. Then create
+#: the certificates and passwords, and copy the checkout and the server's own part of them to each server. The first server
+#: also gets `pki/auth`, which contains the passwords of all etcd users. The script removes it after it has created the users.
 #:
 #: ```
 #: sh deploy/pki.sh servers pki
@@ -27,23 +27,24 @@
 #: tar -c pki/auth | ssh root@oslo.example.org 'tar -xC piehole'
 #: ```
 #:
-#: **On each server**, as root, on all three at about the same time, since they wait for each other:
+#: **On each server**, run this as root. Start it on all three at about the same time, because they wait for each other:
 #:
 #: ```
 #: cd piehole && sh deploy/three-servers.sh oslo       # lima, kyoto on the others
 #: ```
 #:
-#: The script may be run again at any time: it mends what is not as it should be and leaves the rest alone. Ports 22 and
-#: 443 must be open to users, 443, 2379 and 2380 between the servers.
+#: You can run the script again at any time: it repairs what is wrong and changes nothing else. Ports 22 and
+#: 443 must be open to users, and ports 443, 2379 and 2380 between the servers.
 #:
-#: Then, from any user's machine (`ca.pem` is `pki/authority/ca.pem`, unless the servers have certificates that the world knows):
+#: Then users can clone from any machine. (`ca.pem` is `pki/authority/ca.pem`. It is not needed if the servers have publicly trusted
+#: certificates.)
 #:
 #: ```
 #: git clone ssh://git@oslo.example.org/srv/git/project.git
 #: git -c http.sslCAInfo=ca.pem clone https://lima.example.org/project.git
 #: ```
 #:
-#: What follows is the script, step by step.
+#: The rest of this page is the script, step by step.
 set -eu
 site=${1:?usage: three-servers.sh SITE}
 here=$(cd "$(dirname "$0")/.." && pwd -P)
@@ -53,10 +54,10 @@ repository=/srv/git/$group.git
 patience=${PIEHOLE_PATIENCE:-600} # seconds that one server waits for the others
 export PATH="$PATH:/usr/local/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
-#: ## Who is who
+#: ## Names and addresses
 #:
-#: From `servers`: this server's own name and address, and how etcd's members find each other. The first server in the
-#: list sets up what is set up once.
+#: The file `servers` contains this server's own name and address, and the addresses at which etcd's members find each other. The
+#: first server in the list does the steps that are needed only once.
 
 servers() { grep -v -e '^#' -e '^[[:space:]]*$' servers; }
 host=$(servers | awk -v site="$site" '$1 == site { print $2 }')
@@ -96,7 +97,7 @@ wait_until() {
 
 #: ## Programs
 #:
-#: From the distribution, and piehole into an environment of its own. What is there already is left as it is.
+#: Programs come from the distribution. piehole is installed into its own environment. Programs that are already installed are not changed.
 
 missing=
 need() { command -v "$1" >/dev/null || missing="$missing $2"; }
@@ -118,8 +119,8 @@ fi
 
 #: ## Accounts
 #:
-#: `git` owns the repositories, receives pushes and runs the controller; `etcd` runs etcd. Nobody logs in to `git` with a
-#: password, and keys open it for pushing and fetching only.
+#: The account `git` owns the repositories, receives pushes and runs the controller. The account `etcd` runs etcd. Nobody can log in
+#: to `git` with a password, and ssh keys allow only pushing and fetching.
 
 install -d -m 755 /etc/sysusers.d /etc/tmpfiles.d
 put /etc/sysusers.d/piehole.conf 0644 root:root <deploy/sysusers.conf || true
@@ -132,8 +133,8 @@ as_git() { (cd / && setpriv --reuid git --regid git --init-groups --reset-env "$
 
 #: ## Keys, certificates, the password
 #:
-#: Each file can be read by the one account that needs it. Users with accounts of their own on this server push through the
-#: controller's socket, and need none of these files.
+#: Each file is readable only by the account that needs it. Users with accounts of their own on this server push through the
+#: controller's socket and need none of these files.
 
 secret() { [ ! -e "pki/$site/$1" ] || put "/etc/piehole/$1" 0400 "$2" <"pki/$site/$1" || true; }
 [ ! -e "pki/$site/ca.pem" ] || put /etc/piehole/ca.pem 0644 root:root <"pki/$site/ca.pem" || true
@@ -147,9 +148,9 @@ secret etcd-password git:git
 
 #: ## etcd
 #:
-#: `deploy/etcd.env` has the settings that piehole wants; what follows it there says who this member is. Both listeners ask for
-#: a certificate of our authority. A member is ready when a majority of the members has been started, so the start is not
-#: waited for; that the cluster answers is.
+#: `deploy/etcd.env` has the settings that piehole needs. The script adds the settings of this member. Both listeners require
+#: a certificate of our authority. A member is ready only when a majority of the members has been started. So the script does not wait
+#: for the start of the service, but until the cluster answers.
 
 install -d -m 755 /etc/default
 {
@@ -196,8 +197,8 @@ wait_until "etcd has a majority" etcd_answers
 
 #: ## Users of etcd
 #:
-#: Once, at the first server: a user for each site, one role for all keys below `/piehole/`, then authentication is on. The
-#: others wait for that.
+#: The first server creates a user for each site and one role for all keys below `/piehole/`, and switches authentication on. The
+#: other servers wait for that.
 
 if [ "$site" = "$first" ] && [ -d pki/auth ]; then
 	sh deploy/etcd-auth.sh servers pki/auth
@@ -206,10 +207,10 @@ fi
 say "waiting for etcd's users"
 wait_until "etcd knows the user $site and asks for passwords" as_site get /piehole/
 
-#: ## What piehole and git are told, for all repositories of this server
+#: ## Settings of piehole and git for all repositories of this server
 #:
-#: `safe.directory` is for users who have accounts of their own here. As a client of the other sites' web servers, `git` shows
-#: the server's certificate.
+#: `safe.directory` is needed by users who have accounts of their own on this server. When the account `git` fetches from the web
+#: servers of the other sites, it uses the certificate of this server.
 
 git config --system piehole.site "$site"
 git config --system piehole.root /srv/git
@@ -226,7 +227,8 @@ as_git git config --global http.sslKey /etc/piehole/client-key.pem
 
 #: ## The repository
 #:
-#: Owned by `git`, and open for pushers' own accounts in its group (for whom that is, see [security.md](security.md)). The first server founds the group, the others join it.
+#: The account `git` owns the repository. Users with accounts of their own can push if they are in the Unix group `git`
+#: ([security.md](security.md) says for whom that is). The first server founds the group, and the others join it.
 
 [ -d "$repository" ] || as_git git init --quiet --bare --shared=group --initial-branch=main "$repository"
 group_is_founded() { as_site get --keys-only "/piehole/group/$group" | grep -q .; }
@@ -240,7 +242,7 @@ systemctl enable --now piehole-controller
 
 #: ## https
 #:
-#: Users come with a name and a password, the other sites' `git` accounts with a certificate; those can fetch only
+#: Users log in with a name and a password. The `git` accounts of the other sites use a certificate, which allows only fetching
 #: (`deploy/nginx.conf`).
 
 for unit in piehole-http.socket piehole-http.service; do
@@ -260,8 +262,8 @@ systemctl reload-or-restart nginx
 
 #: ## ssh
 #:
-#: One account, one key for each user, and nothing else that the key could be used for. The name that `piehole log` shows is
-#: that of the key's file: no client can say another.
+#: There is one account, with one key for each user, and a key allows nothing but Git. `piehole log` shows the name of
+#: the key's file. A client cannot choose another name.
 
 put /etc/ssh/sshd_config.d/piehole.conf 0644 root:root <deploy/sshd.conf || true
 for file in users/*.pub; do
@@ -272,10 +274,10 @@ ssh-keygen -q -A
 systemctl enable ssh
 systemctl reload-or-restart ssh
 
-#: ## Is all well?
+#: ## Check the result
 #:
-#: `piehole check` looks at hooks, settings, owners, every endpoint of etcd and every peer. The others may still be at their
-#: own steps, so it is asked until it finds no fault.
+#: `piehole check` examines hooks, settings, file owners, every etcd endpoint and every peer. The other servers may not be ready
+#: yet, so the script repeats the check until it finds no problem.
 
 say "waiting for the other sites"
 wait_until "piehole check finds no fault" as_git piehole check "$repository"
