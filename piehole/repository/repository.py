@@ -13,7 +13,7 @@ from stat import S_ISREG
 from piehole import git
 from piehole.errors import GitError, PieholeError
 from piehole.refs import HEAD, Command, decode, is_zero, zero
-from piehole.repository import ancestry, loose
+from piehole.repository import ancestry
 from piehole.repository.ref_moves import NO_HOOKS, Confirm, Mover, Unmoved
 from piehole.repository.ref_transaction import RefTransaction
 
@@ -137,7 +137,7 @@ class Repository:
         False says nothing; :meth:`kinds` and :meth:`not_contained` know.
         """
         return all(
-            not move.deletes and loose.adds(self.git_dir, None if move.creates else move.old, move.new)
+            not move.deletes and ancestry.adds(self.git_dir, None if move.creates else move.old, move.new)
             for move in moves
         )
 

@@ -1,9 +1,9 @@
-"""Small packs are taken in without a git process: for a push of one commit, starting git costs more than all the rest.
+"""Small packs are stored without a git process: for a push of one commit, starting git costs more than all the rest.
 
-What is large, unusual or wrong in any way is left to git, which then sees the same bytes and says what there is to say: nothing
-is ever refused here. Git's index-pack looks for attempted collisions of SHA-1 in what it takes in. Here a plain hash does: each
-object passed git's receive-pack at the site where it was pushed, and the consensus names its oid. An object whose oid is here
-already is kept a second time, as a second copy, which git takes for the same one.
+Nothing is refused here. A pack that is large, unusual or wrong in any way is left to git, which gets the same bytes and reports
+what is wrong. Git's index-pack detects attempted SHA-1 collisions; here a plain hash is enough, because each object passed
+git's receive-pack at the site where it was pushed, and the consensus names its oid. An object that is here already is stored a
+second time, which git allows.
 """
 
 from __future__ import annotations
@@ -13,28 +13,26 @@ import re
 import struct
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from hashlib import new
-from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
 from piehole.git import shared_mode
-from piehole.transfer.closure import ClosureProof, parents_of
+from piehole.transfer.closure import ClosureProof
+from piehole.transfer.git_objects import GitObject, InflateBudget, LeaveToGit, oid_of, tree_and_parents
 from piehole.transfer.object_store import ObjectStore
-from piehole.transfer.packfile import COMMIT, GitObject, InflateBudget, LeaveToGit, entry_at, oid_of, resolve_delta
+from piehole.transfer.packfile import HEADER, entry_at, packed, resolve_delta, write_pack
 from piehole.transfer.quarantine import Quarantine
 
-SMALL: Final = 64 << 10  # bytes of a pack that is taken in without git
+SMALL: Final = 64 << 10  # bytes of a pack that is stored without git
 _OBJECTS: Final = 200
 _INFLATED: Final = 4 << 20
 _LOCAL: Final = 8 << 20
-_HEADER: Final = 12  # gitformat-pack: "PACK", version, number of objects, each four bytes, network order
 _MODE: Final = 0o444
 # Values of core.sharedRepository whose modes are known here (git-config(1)).
 _SHARED: Final = re.compile(r"|umask|false|group|true|1|all|world|everybody|2|0[67][0-7]{2}")
 
-# What the parsers raise for bytes that are no pack, no tree, no index ...; an OSError is a file that vanished, or a full disk.
+# What the parsers raise for malformed bytes. An OSError is a file that vanished, or a full disk.
 _ODD: Final = (
     LeaveToGit,
     zlib.error,
@@ -48,17 +46,8 @@ _ODD: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _PackedObject:
-    """An object as the new pack shall have it."""
-
-    oid: bytes
-    obj: GitObject
-    packed: bytes
-
-
 class SmallPackIntake:
-    """Takes one small pack, as ``git index-pack --fix-thin`` would, and proves what ``git rev-list`` would find.
+    """Stores one small pack as ``git index-pack --fix-thin`` would, and proves what ``git rev-list`` would find.
 
     :param shared: the value of core.sharedRepository, ``""`` where it is not set
     """
@@ -71,17 +60,17 @@ class SmallPackIntake:
         self._objects: Mapping[bytes, GitObject] = {}
 
     def take(self, data: bytes) -> bool:
-        """Write the pack to the quarantine, whole objects only; false: nothing was written, and git shall take it."""
+        """Write the pack to the quarantine, with whole objects only. False: nothing was written; give it to git."""
         try:
-            parts = self._parts(data)
-            self._write(parts)
+            objects = self._read(data)
+            self._write({oid: entry for oid, (_, entry) in objects.items()})
         except _ODD:
             return False
-        self._objects = {part.oid: part.obj for part in parts}
+        self._objects = {oid: obj for oid, (obj, _) in objects.items()}
         return True
 
     def proves(self, wants: Collection[str], haves: Collection[str]) -> bool:
-        """Whether it is certain that the closure of all wants is complete. False says nothing: ask git."""
+        """Whether the closure of all wants is proven complete. False means "not known": ask git."""
         if (self._quarantine.git_dir / "shallow").exists():
             return False
         width = new(self._format).digest_size
@@ -93,11 +82,17 @@ class SmallPackIntake:
         return True
 
     def parents(self) -> dict[str, tuple[str, ...]]:
-        """The parents of each commit that came."""
-        commits = ((oid, parents_of(obj, len(oid))) for oid, obj in self._objects.items() if obj.kind == COMMIT)
-        return {oid.hex(): parents for oid, parents in commits if parents is not None}
+        """The parents of each received commit."""
+        found = {}
+        for oid, obj in self._objects.items():
+            try:
+                found[oid.hex()] = tree_and_parents(obj, len(oid))[1]
+            except LeaveToGit:  # no commit, or an unusual one
+                continue
+        return found
 
-    def _parts(self, data: bytes) -> list[_PackedObject]:
+    def _read(self, data: bytes) -> dict[bytes, tuple[GitObject, bytes]]:
+        """The objects of the pack by oid, each with the entry that stores it whole in the new pack."""
         width = new(self._format).digest_size
         body = data[:-width]
         magic, version, count = struct.unpack_from(">4sII", body)
@@ -106,31 +101,31 @@ class SmallPackIntake:
         if new(self._format, body).digest() != data[-width:]:
             raise LeaveToGit("a damaged pack")
         budget = InflateBudget(_INFLATED)
-        at = _HEADER
+        at = HEADER
         places: dict[int, bytes] = {}
-        parts: dict[bytes, _PackedObject] = {}
+        objects: dict[bytes, tuple[GitObject, bytes]] = {}
         for _ in range(count):
-            entry = entry_at(body, at, width, budget)
+            entry = entry_at(data, at, width, budget)
             if entry.base is None:
-                obj, packed = GitObject(entry.kind, entry.content), body[at : entry.end]
+                obj, written = GitObject(entry.kind, entry.content), data[at : entry.end]
             else:
-                # Git writes a base before what is against it.
+                # Git writes a base before its deltas.
                 base = entry.base if isinstance(entry.base, bytes) else places[entry.base]
-                older = parts[base].obj if base in parts else self._store.read(base)
+                older = objects[base][0] if base in objects else self._store.read(base)
                 obj = resolve_delta(older, entry.content, budget)
-                packed = _header(obj) + zlib.compress(obj.content)
+                written = packed(obj)
             oid = places[at] = oid_of(obj, self._format)
-            parts[oid] = _PackedObject(oid, obj, packed)
+            objects[oid] = (obj, written)
             at = entry.end
-        if at != len(body) or len(parts) != count:
+        if at != len(body) or len(objects) != count:
             raise LeaveToGit("more than its objects, or one of them twice")
-        return list(parts.values())
+        return objects
 
-    def _write(self, parts: list[_PackedObject]) -> None:
-        """The pack, and after it the index, without which nobody sees it. They are synced when they are published."""
+    def _write(self, entries: Mapping[bytes, bytes]) -> None:
+        """Write the pack, then its index, without which git does not see it. They are synced when they are published."""
         if _SHARED.fullmatch(self._shared) is None:
             raise LeaveToGit("an unusual core.sharedRepository")
-        pack, index = _written(parts, self._format)
+        pack, index = write_pack(entries.items(), self._format)
         stem = self._quarantine.pack_directory / f"pack-{new(self._format, pack).hexdigest()}"
         try:
             self._create(stem.with_suffix(".pack"), pack)
@@ -141,41 +136,10 @@ class SmallPackIntake:
             raise
 
     def _create(self, path: Path, content: bytes) -> None:
-        """With the mode that git would give it: an octal value of core.sharedRepository is the mode, others add to the umask's."""
+        """Create a file with the mode that git would give it: an octal core.sharedRepository is the mode, other values add to the umask's."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         with os.fdopen(descriptor, "wb") as file:
             if self._shared:
                 by_umask = 0 if self._shared.startswith("0") else os.fstat(descriptor).st_mode & _MODE
                 os.fchmod(descriptor, by_umask | shared_mode(self._shared) & _MODE)
             file.write(content)
-
-
-def _header(obj: GitObject) -> bytes:
-    """The header of its entry in a pack: its kind in three bits, and its size."""
-    byte, size = obj.kind << 4 | len(obj.content) & 15, len(obj.content) >> 4
-    header = bytearray()
-    while size:
-        header.append(byte | 0x80)
-        byte, size = size & 0x7F, size >> 7
-    return bytes([*header, byte])
-
-
-def _written(parts: list[_PackedObject], object_format: str) -> tuple[bytes, bytes]:
-    """The pack of these objects, and its index (gitformat-pack, "Version 2 pack-*.idx files")."""
-    head = struct.pack(">4sII", b"PACK", 2, len(parts))
-    body = head + b"".join(part.packed for part in parts)
-    checksum = new(object_format, body).digest()
-    starts = accumulate((len(part.packed) for part in parts), initial=len(head))
-    rows = sorted((part.oid, zlib.crc32(part.packed), start) for part, start in zip(parts, starts, strict=False))
-    counts = [0] * 256
-    for oid, _, _ in rows:
-        counts[oid[0]] += 1
-    index = (
-        b"\377tOc\0\0\0\2"
-        + struct.pack(">256I", *accumulate(counts))
-        + b"".join(oid for oid, _, _ in rows)
-        + struct.pack(f">{len(rows)}I", *(crc for _, crc, _ in rows))
-        + struct.pack(f">{len(rows)}I", *(start for _, _, start in rows))
-        + checksum
-    )
-    return body + checksum, index + new(object_format, index).digest()
