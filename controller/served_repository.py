@@ -80,7 +80,7 @@ class ServedRepository:
         self.lookout = Lookout(config.git_dir)
         self.replica = Replica.of(config, cluster.etcd)
         source = CachedSource(self.replica, nudge, self.view)
-        self.admission = Admission(config, self.replica.repository, self.replica.swapper, source)
+        self.admission = Admission(self.replica, source)
         self.trouble = ""
         self._clock = clock
         self._log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)

@@ -58,7 +58,7 @@ class Direct:
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
             replica.etcd.head(replica.keyspace.group(replica.config.group), deadline=deadline)
         source = LinearizableSource(replica, lambda: _start_reconcile(replica.git_dir))
-        admission = Admission(replica.config, replica.repository, replica.swapper, source)
+        admission = Admission(replica, source)
         answered = hook_protocol.answer(question, admission, deadline, question.is_awaited)
         word, _, revision = answered[0].partition(" ") if answered else ("", "", "")
         if word == "accepted":

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             f"`piehole leave --site {site}` means whoever has the name now."
         )
     if any(one.site == site and not one.left for one in everybody):
-        alone = sites.held_alone(replica, replica.swapper.list_group(deadline), everybody, site, deadline)
+        alone = sites.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
         for ref in alone[:_SHOWN]:
             tell(f"only at {site}: {ref}")
         if len(alone) > _SHOWN:

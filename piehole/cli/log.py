@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     told: list[log.LoggedMove] = []
     try:
-        replica.swapper.read([], Deadline(_PATIENCE))
+        replica.reader.read([], Deadline(_PATIENCE))
         told = log.from_etcd(replica, Deadline(_LONG))
     except EtcdUnreachable as error:
         complain(f"piehole: only the local log is shown: {error}")

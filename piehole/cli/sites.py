@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     replica = common.open_replica(args)
     deadline = Deadline(_PATIENCE)
-    newest = max(ref_revisions(replica.swapper.list_group(deadline)).values(), default=0)
+    newest = max(ref_revisions(replica.reader.list_group(deadline)).values(), default=0)
     everybody = members(replica, deadline)
     found: list[dict[str, Any]] = [
         {

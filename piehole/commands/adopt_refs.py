@@ -87,7 +87,7 @@ class Adoption:
     def found(self) -> None:
         """The founding site's refs become the consensus. Interrupted, it continues when it is run again."""
         deadline = Deadline(_PATIENCE)
-        state = self._replica.swapper.list_group(deadline)
+        state = self._replica.reader.list_group(deadline)
         wanted = [
             change
             for change in bulk_write.changes(state, bulk_write.local_refs(self._replica))
@@ -112,7 +112,7 @@ class Adoption:
 
     def join(self) -> None:
         """A joiner changes nothing of the group unless it is told to."""
-        state = self._replica.swapper.list_group(Deadline(_PATIENCE))
+        state = self._replica.reader.list_group(Deadline(_PATIENCE))
         differing = self._differing(state)
         adopted = 0
         chosen = self._chosen(state, differing)
@@ -133,7 +133,7 @@ class Adoption:
                 self._replica, bulk_write.beside(self._replica, state, chosen), self._pusher, guards=guards
             )
             adopted += len(chosen) - len(refused)
-            state = self._replica.swapper.list_group(Deadline(_PATIENCE))
+            state = self._replica.reader.list_group(Deadline(_PATIENCE))
             differing = self._differing(state)
             chosen = self._chosen(state, differing) if refused else []
         if self._names is not None:

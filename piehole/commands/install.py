@@ -77,7 +77,7 @@ class Installer:
         # Whether this repository has taken part in its group before, whatever the configuration says by now.
         known = bool(config.group_id) and rollback_guard.load(git_dir).published is not None
         replica = Replica.of(config, Etcd(config.etcd, config.credentials))
-        state = replica.swapper.list_group(Deadline(_PATIENCE))
+        state = replica.reader.list_group(Deadline(_PATIENCE))
         group = self._group(replica, state, known)
         founding = state.group is None or group.extra.get("adopting") == config.site
         replica = Replica.of(replace(config, group_id=group.id, site_id=self._site_id(config, state)), replica.etcd)

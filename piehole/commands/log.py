@@ -56,7 +56,7 @@ def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
     k, group = replica.keyspace, replica.config.group
     changes = list(_told(replica, replica.etcd.history(k.group_refs(group), deadline=deadline)))
     known = {(change.entry.revision, change.entry.ref) for change in changes}
-    now = replica.swapper.list_group(deadline)
+    now = replica.reader.list_group(deadline)
     push = now.entries.get(keys.PUSH)
     older = [
         _change(name, kv, "", push if push is not None and push.mod_revision == kv.mod_revision else None, FORGOTTEN)

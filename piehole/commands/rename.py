@@ -104,9 +104,9 @@ def _write(replica: Replica, group: str, before: KeyValue | None, record: GroupR
 
 def _copy(replica: Replica, name: str, identity: str, pusher: str) -> int:
     """Bring every key of the old group into the new one, HEAD, locks and tombstones too; returns the number of live refs."""
-    source = replica.swapper.list_group(Deadline(_PATIENCE))
+    source = replica.reader.list_group(Deadline(_PATIENCE))
     new = Replica.of(replace(replica.config, group=name, group_id=identity), replica.etcd)
-    target = new.swapper.list_group(Deadline(_PATIENCE))
+    target = new.reader.list_group(Deadline(_PATIENCE))
     wanted = {one: decode(kv.value) for one, kv in source.entries.items() if one not in (keys.PUSH, keys.FENCE)}
     lacking = [
         KeyWrite(one, target.value(one), target.mod(one), value)

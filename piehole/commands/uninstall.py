@@ -90,7 +90,7 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
         if not sites.is_ours(replica, everybody):
             say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
             return
-        alone = sites.held_alone(replica, replica.swapper.list_group(deadline), everybody, site, deadline)
+        alone = sites.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
         changed = sites.leave(replica, site, deadline)
     except UsageError as error:
         say(f"the site's record in etcd stays as it is: {error}")

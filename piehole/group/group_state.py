@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from piehole.deadline import Deadline
+from piehole.etcd.client import Etcd
 from piehole.etcd.model import KeyValue, Range, Snapshot
 from piehole.group import keys
 from piehole.group.keys import Keyspace
@@ -111,3 +113,38 @@ class StateQuery:
         start = self.keyspace.group_refs(self.group)
         entries = {name: kv for key, kv in found.items() if (name := keys.name_below(start, key)) is not None}
         return GroupState(revision, entries, group, progress, site)
+
+
+class GroupReader:
+    """Reads the state of one group from etcd, as one of its sites sees it."""
+
+    def __init__(self, etcd: Etcd, keyspace: Keyspace, group: str, site: str) -> None:
+        self._etcd = etcd
+        self._keyspace = keyspace
+        self._group = group
+        self._site = site
+
+    def read(self, commands: Sequence[Command], deadline: Deadline) -> GroupState:
+        """Read what the group holds now that a decision about these commands needs: one linearizable read.
+
+        :raises EtcdError: etcd gave no answer, or refused
+        """
+        query = self._query(commands)
+        if query.fits:
+            result = self._etcd.txn([], query.ranges, deadline=deadline)
+            return query.answer(result.revision, result.ranges)
+        return self.list_group(deadline)
+
+    def list_group(self, deadline: Deadline) -> GroupState:
+        """Read every key of the group, linearizably and at one revision.
+
+        :raises EtcdError: etcd gave no answer, or refused
+        """
+        query = self._query(())
+        listing = self._etcd.list_prefix(self._keyspace.group_refs(self._group), deadline=deadline)
+        # The records are read after the listing: a group record that is newer than the refs only makes a swap fail.
+        result = self._etcd.txn([], query.fixed(), deadline=deadline)
+        return query.answer(listing.revision, [*result.ranges, listing])
+
+    def _query(self, commands: Sequence[Command]) -> StateQuery:
+        return StateQuery(self._keyspace, self._group, self._site, commands)

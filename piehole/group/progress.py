@@ -52,7 +52,7 @@ def check(replica: Replica, deadline: Deadline, *, seen: int = 0) -> GroupState:
 
 
 def _check(replica: Replica, deadline: Deadline, seen: int) -> GroupState:
-    state = replica.swapper.read([], deadline)
+    state = replica.reader.read([], deadline)
     if state.revision < seen:
         # From now on the disk knows it, too, until a person decides.
         rollback_guard.save(replica.git_dir, rollback_guard.witness(seen))
@@ -62,7 +62,7 @@ def _check(replica: Replica, deadline: Deadline, seen: int) -> GroupState:
         raise halted
     if state.site is None:
         _register(replica, deadline)
-        state = replica.swapper.read([], deadline)
+        state = replica.reader.read([], deadline)
     return state
 
 
@@ -78,7 +78,7 @@ def halted(replica: Replica, state: GroupState) -> Halted | None:
     for _ in range(3):
         if found is None or state.progress is None:
             break
-        state = replica.swapper.read([], Deadline(2))
+        state = replica.reader.read([], Deadline(2))
         disk = rollback_guard.load(replica.git_dir)
         found = rollback_guard.check(replica.config, disk, state)
     return found or forgotten(replica, disk, Deadline(2))
@@ -153,7 +153,7 @@ def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bo
     with state_lock(replica.git_dir):
         disk = DiskState()
         if takeover:
-            state = replica.swapper.read([], deadline)
+            state = replica.reader.read([], deadline)
         else:
             state = _check(replica, deadline, revision)
             disk = rollback_guard.load(replica.git_dir)

@@ -9,8 +9,8 @@ from pathlib import Path
 from piehole.etcd.client import Etcd
 from piehole.group import config as configuration
 from piehole.group.config import Config
+from piehole.group.group_state import GroupReader
 from piehole.group.keys import Keyspace
-from piehole.push.swap import Swapper
 from piehole.repository.repository import Repository
 
 
@@ -22,7 +22,7 @@ class Replica:
     repository: Repository
     keyspace: Keyspace
     etcd: Etcd
-    swapper: Swapper
+    reader: GroupReader
 
     @property
     def git_dir(self) -> Path:
@@ -32,7 +32,7 @@ class Replica:
     def of(cls, config: Config, etcd: Etcd) -> Replica:
         keyspace = config.keyspace
         repository = Repository(config.git_dir, config.object_format)
-        return cls(config, repository, keyspace, etcd, Swapper(etcd, keyspace, config.group, config.site))
+        return cls(config, repository, keyspace, etcd, GroupReader(etcd, keyspace, config.group, config.site))
 
     @classmethod
     def open(cls, git_dir: Path, overrides: Mapping[str, str | Sequence[str]] | None = None) -> Replica:

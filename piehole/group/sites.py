@@ -142,7 +142,7 @@ def leave(replica: Replica, site: str, deadline: Deadline) -> bool:
     :raises EtcdError: etcd could not be used
     """
     config, key = replica.config, replica.keyspace.site(replica.config.group, site)
-    state = replica.swapper.read([], deadline)
+    state = replica.reader.read([], deadline)
     halted = rollback_guard.check_group(config, state.group.value if state.group else None)
     if halted is not None:
         raise halted

@@ -44,7 +44,7 @@ def reap(replica: Replica, deadline: Deadline, entries: Mapping[str, KeyValue] |
     if passed == 0:
         return 0
     if entries is None:
-        entries = replica.swapper.list_group(deadline).entries
+        entries = replica.reader.list_group(deadline).entries
     dead = tombstones(entries, replica.config.object_format, passed)
     unchanged = Compare(k.sites(group), prefix_end(k.sites(group)), "<", sites.revision + 1)
     reaped = 0

@@ -15,16 +15,15 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, NO_QUORUM, RESERVED, STALE, TOO_MANY, EtcdError, EtcdRefused, NoAccess
 from piehole.fastpath.failpoints import Step, reached
-from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord
+from piehole.group.replica import Replica
 from piehole.push import rules
 from piehole.push.consensus_source import Source
 from piehole.push.rules import Accept, Refuse
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
 from piehole.refs import Command, is_managed, is_zero
 from piehole.repository import kept_tips
-from piehole.repository.repository import Repository
 
 _RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
 _KNOWN: Final = 10_000
@@ -73,10 +72,10 @@ def refusal(error: EtcdError) -> Refuse:
 class Admission:
     """Decides about the pushes to one repository."""
 
-    def __init__(self, config: Config, repository: Repository, swapper: Swapper, source: Source) -> None:
-        self._config = config
-        self._repository = repository
-        self._swapper = swapper
+    def __init__(self, replica: Replica, source: Source) -> None:
+        self._config = replica.config
+        self._repository = replica.repository
+        self._swapper = Swapper(replica)
         self._source = source
         self._known: tuple[float, dict[str, str]] = (0.0, {})
 

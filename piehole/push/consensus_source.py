@@ -43,7 +43,7 @@ class LinearizableSource:
         self._reconcile = reconcile
 
     def states(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[GroupState]:
-        yield self._replica.swapper.read(commands, deadline)
+        yield self._replica.reader.read(commands, deadline)
 
     def halted(self, state: GroupState) -> Halted | None:
         return progress.halted(self._replica, state)

@@ -9,20 +9,18 @@ read before it can never succeed. Then the refs tell by the push's random id whe
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tenacity
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdUnreachable
-from piehole.etcd.client import Etcd
 from piehole.etcd.model import Compare, KeyValue, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
-from piehole.group.group_state import GroupState, StateQuery
-from piehole.group.keys import Keyspace
+from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord, RecordError
+from piehole.group.replica import Replica
 from piehole.refs import Command, encode, parents
 
 
@@ -127,33 +125,12 @@ Outcome = Accepted | Lost | Unknown
 class Swapper:
     """Proposes swaps for the repositories of one group at one site."""
 
-    def __init__(self, etcd: Etcd, keyspace: Keyspace, group: str, site: str) -> None:
-        self._etcd = etcd
-        self._keyspace = keyspace
-        self._group = group
-        self._site = site
-
-    def read(self, commands: Sequence[Command], deadline: Deadline) -> GroupState:
-        """What the consensus holds for these commands now: one linearizable read.
-
-        :raises EtcdError: etcd gave no answer, or refused
-        """
-        query = self._query(commands)
-        if query.fits:
-            result = self._etcd.txn([], query.ranges, deadline=deadline)
-            return query.answer(result.revision, result.ranges)
-        return self.list_group(deadline)
-
-    def list_group(self, deadline: Deadline) -> GroupState:
-        """Every key of the group, read linearizably at one revision.
-
-        :raises EtcdError: etcd gave no answer, or refused
-        """
-        query = self._query(())
-        listing = self._etcd.list_prefix(self._keyspace.group_refs(self._group), deadline=deadline)
-        # The records are read after the listing: a group record that is newer than the refs only makes a swap fail.
-        result = self._etcd.txn([], query.fixed(), deadline=deadline)
-        return query.answer(listing.revision, [*result.ranges, listing])
+    def __init__(self, replica: Replica) -> None:
+        self._etcd = replica.etcd
+        self._keyspace = replica.keyspace
+        self._group = replica.config.group
+        self._site = replica.config.site
+        self._reader = replica.reader
 
     def propose(self, proposal: Proposal, deadline: Deadline, settle_by: Deadline, *, earlier: bool = False) -> Outcome:
         """Send the swap once, and settle what became of it.
@@ -178,13 +155,10 @@ class Swapper:
         if earlier:
             return self._fence(proposal, settle_by, "An earlier proposal of this push is not settled.")
         try:
-            now = self.read(proposal.commands, settle_by)
+            now = self._reader.read(proposal.commands, settle_by)
         except EtcdError as error:
             return Unknown(f"The swap lost, and what there is could not be read. {error}")
         return self._identify(proposal, now, settle_by)
-
-    def _query(self, commands: Sequence[Command]) -> StateQuery:
-        return StateQuery(self._keyspace, self._group, self._site, commands)
 
     def _key(self, name: str) -> bytes:
         return self._keyspace.ref(self._group, name)
@@ -234,7 +208,7 @@ class Swapper:
             reached(Step.FENCING)
             self._etcd.txn([], [fence], deadline=settle_by.at_most(max(1.0, settle_by.remaining() / 2)))
             reached(Step.FENCED)
-            return self.read(proposal.commands, settle_by)
+            return self._reader.read(proposal.commands, settle_by)
 
         try:
             now = attempts(attempt)

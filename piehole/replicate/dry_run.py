@@ -35,7 +35,7 @@ def survey(replica: Replica, deadline: Deadline) -> Survey:
     observed = replica.repository.observe()
     # A record whose receive-pack is dead holds nothing up: a reconcile clears it away.
     living = [record for record in inflight.records(str(replica.git_dir)) if processes.lives(record.name) is not False]
-    state = replica.swapper.list_group(deadline)
+    state = replica.reader.list_group(deadline)
     desired = desired_state(state.entries, config.object_format, config.exclude)
     planned = plan(
         desired,

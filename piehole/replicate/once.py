@@ -42,7 +42,7 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
         return views[0]
 
     def claim() -> int:
-        return replica.swapper.read([], Deadline(_PATIENCE)).revision
+        return replica.reader.read([], Deadline(_PATIENCE)).revision
 
     report = _until_settled(Reconciler(replica, Supply(replica, Health(), progress=progress), view, claim))
     if report.converged:
@@ -56,7 +56,7 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
 
 def _view(replica: Replica) -> GroupState:
     """The group as it is now. Whether that may be acted on is asked after it was read, so that it holds for what was read."""
-    state = replica.swapper.list_group(Deadline(_PATIENCE))
+    state = replica.reader.list_group(Deadline(_PATIENCE))
     site_progress.check(replica, Deadline(_PATIENCE))
     return state
 

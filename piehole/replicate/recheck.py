@@ -118,7 +118,7 @@ class Confirmation:
 
     def _read(self, commands: Sequence[Command], deadline: Deadline) -> Desired:
         config = self._replica.config
-        state = self._replica.swapper.read(commands, deadline)
+        state = self._replica.reader.read(commands, deadline)
         check(state, self._seen, config)
         return desired_state(state.entries, config.object_format, config.exclude)
 

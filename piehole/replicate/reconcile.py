@@ -234,7 +234,7 @@ class Reconciler:
         # A move is never to "nothing" and back, so these commands only say which keys to read.
         commands = [Command(ref, "?", "?") for ref in (*refs, HEAD)]
         whole = len(refs) > recheck.FEW
-        state = self._replica.swapper.list_group(deadline) if whole else self._replica.swapper.read(commands, deadline)
+        state = self._replica.reader.list_group(deadline) if whole else self._replica.reader.read(commands, deadline)
         recheck.check(state, seen, self._replica.config)
         fresh = self._desired(state)
         if whole:

@@ -28,9 +28,7 @@ class _Site:
     def __init__(self, git_dir: Path) -> None:
         replica = Replica.open(git_dir)
         self.config: Config = replica.config
-        self.admission = Admission(
-            replica.config, replica.repository, replica.swapper, LinearizableSource(replica, lambda: None)
-        )
+        self.admission = Admission(replica, LinearizableSource(replica, lambda: None))
 
     def describe(self) -> Sequence[str]:
         return []

@@ -85,9 +85,7 @@ def test_what_a_silent_controller_has_done_already_is_recognised(world: World) -
     """It performed the swap, then nobody heard its answer: the hook finds the push's own id in the group."""
     site, work, first = world.founded()
     replica = Replica.open(site)
-    admission = Admission(
-        replica.config, replica.repository, replica.swapper, LinearizableSource(replica, lambda: None)
-    )
+    admission = Admission(replica, LinearizableSource(replica, lambda: None))
 
     def deaf(line: Line) -> None:
         question = hook_protocol.Question.parse(line.question)

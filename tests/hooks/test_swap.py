@@ -11,7 +11,7 @@ import pytest
 from piehole.deadline import Deadline
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
-from piehole.push.swap import Accepted, Basis, Lost, Proposal, Unknown
+from piehole.push.swap import Accepted, Basis, Lost, Proposal, Swapper, Unknown
 from piehole.refs import Command
 from tests.hooks.tamper import tampering
 from tests.hooks.world import MAIN, ZERO, World
@@ -27,10 +27,12 @@ class Pushes:
     """Proposals of one site, made and sent by hand."""
 
     def __init__(self, site: Path) -> None:
-        self.swapper = Replica.open(site).swapper
+        replica = Replica.open(site)
+        self.reader = replica.reader
+        self.swapper = Swapper(replica)
 
     def make(self, *commands: Command, writes: bool = True) -> Proposal:
-        state = self.swapper.read(commands, Deadline(5))
+        state = self.reader.read(commands, Deadline(5))
         items = tuple((command, Basis.of(command, state, writes=writes)) for command in commands)
         return Proposal(PushRecord(uuid4().hex, "a", "somebody", "now"), items)
 
@@ -145,7 +147,7 @@ def test_a_push_of_what_the_group_has_writes_its_record_alone(world: World, push
 
 def test_another_group_s_refs_below_the_same_folder_are_not_seen(world: World, pushes: Pushes) -> None:
     world.etcd.put(f"{world.prefix}/ref/g/nested/refs/heads/main", TWO)
-    assert "refs/heads/main" not in pushes.swapper.list_group(Deadline(5)).entries
+    assert "refs/heads/main" not in pushes.reader.list_group(Deadline(5)).entries
 
 
 def test_a_creation_that_was_deleted_and_reaped_since_is_settled_as_accepted(world: World, pushes: Pushes) -> None:

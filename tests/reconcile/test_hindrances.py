@@ -108,7 +108,7 @@ def test_stale_view(bed: Bed) -> None:
     bed.commit("one")
     bed.push("a")
     replica = bed.replica("a")
-    old = replica.swapper.list_group(Deadline(10))
+    old = replica.reader.list_group(Deadline(10))
     new = bed.commit("two")
     bed.push("a", "HEAD:main", "HEAD:side")
     report = Reconciler(replica, Supply(replica, Health()), lambda: old, lambda: old.revision).run()
@@ -129,7 +129,7 @@ def test_a_deletion_is_not_passed_while_a_push_here_may_still_create_the_ref(bed
     record.announce(inflight.Announcement("refs/heads/side", "0" * 40, tip, "[1,0,1,0,0,[0],1]", managed=True))
 
     def run() -> Report:
-        view = replica.swapper.list_group(Deadline(10))
+        view = replica.reader.list_group(Deadline(10))
         return Reconciler(replica, Supply(replica, Health()), lambda: view, lambda: view.revision).run()
 
     assert run().deferred == ("refs/heads/side",)
@@ -143,10 +143,10 @@ def test_what_is_claimed_was_read_before_everything_else(bed: Bed) -> None:
     bed.commit("one")
     bed.push("a")
     replica = bed.replica("a")
-    before = replica.swapper.list_group(Deadline(10))
+    before = replica.reader.list_group(Deadline(10))
     bed.commit("two")
     bed.push("a")
-    after = replica.swapper.list_group(Deadline(10))
+    after = replica.reader.list_group(Deadline(10))
     report = Reconciler(replica, Supply(replica, Health()), lambda: after, lambda: before.revision).run()
     assert report.converged
     assert (report.revision, report.newest) == (before.revision, before.revision)
@@ -225,7 +225,7 @@ def test_prune_race(bed: Bed) -> None:
 
 
 def local_value(bed: Bed) -> Value:
-    entries = bed.replica("b").swapper.read([Command(MAIN, "?", "?")], Deadline(10)).entries
+    entries = bed.replica("b").reader.read([Command(MAIN, "?", "?")], Deadline(10)).entries
     return desired_state(entries, "sha1", ()).refs[MAIN]
 
 

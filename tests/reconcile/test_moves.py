@@ -48,10 +48,10 @@ class Meanwhile(Supply):
 
 def run(replica: Replica, happens: Callable[[], object]) -> Report:
     def claim() -> int:
-        return replica.swapper.read([], Deadline(10)).revision
+        return replica.reader.read([], Deadline(10)).revision
 
     return Reconciler(
-        replica, Meanwhile(replica, happens), lambda: replica.swapper.list_group(Deadline(10)), claim
+        replica, Meanwhile(replica, happens), lambda: replica.reader.list_group(Deadline(10)), claim
     ).run()
 
 

@@ -77,7 +77,7 @@ def test_a_site_that_joins_meanwhile_undoes_the_decision(bed: Bed) -> None:
 def test_a_ref_that_was_created_again_is_not_reaped_by_an_old_view(bed: Bed) -> None:
     replica = with_tombstone(bed, "a")
     bed.etcd.put(f"{bed.prefix}/site/g/zz", '{"format":1,"id":"x","url":"/x","left":true}')
-    old = replica.swapper.list_group(Deadline(5)).entries
+    old = replica.reader.list_group(Deadline(5)).entries
     bed.push("a", "HEAD:side")
     progress = bed.etcd.get(f"{bed.prefix}/progress/g/a")
     assert progress is not None

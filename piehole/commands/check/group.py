@@ -30,7 +30,7 @@ def faults(replica: Replica) -> Iterator[Fault]:
 
 def _records(replica: Replica) -> Iterator[Fault]:
     config, deadline = replica.config, Deadline(_PATIENCE)
-    state = replica.swapper.list_group(deadline)
+    state = replica.reader.list_group(deadline)
     stands = halted(replica, state)
     if stands is not None and stands.token == NO_ACCESS:
         return  # this site's own notes are damaged, as piehole.commands.check.disk has said
