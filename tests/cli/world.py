@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support import forked
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import RawEtcd
 from tests.support.git import clone, commit, git, make_bare, push, rev_parse
@@ -42,17 +43,7 @@ class Answer:
 
 def piehole(*arguments: str | Path, cwd: Path = ROOT) -> Answer:
     """Run ``piehole ARGUMENTS`` where there is no terminal."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=60,
-        check=False,
-    )
+    done = forked.run(*map(str, arguments), cwd=cwd)
     assert "Traceback" not in done.stderr, done.stderr
     return Answer(done)
 

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from piehole.commands.install import Installer, InstallRequest
 from piehole.group.replica import Replica
 from piehole.replicate.once import reconcile_once
 from piehole.replicate.reconcile import Report
-from tests.support import git
+from tests.support import forked, git
 from tests.support.etcd_raw import Change, RawEtcd
 from tests.support.git import ZERO_SHA1
 from tests.support.wait import until
@@ -180,15 +179,7 @@ def finish(push: subprocess.Popen[str], timeout: float = 40) -> Pushed:
 
 def piehole(*arguments: str, check: bool = True) -> Pushed:
     """The command line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "piehole.cli", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd="/",
-    )
+    done = forked.run(*arguments)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 

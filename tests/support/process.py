@@ -14,7 +14,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from tests.support.wait import until
 
@@ -52,6 +52,16 @@ def _send(pid: int, number: signal.Signals) -> None:
         pass  # it ended by itself
 
 
+class Started(Protocol):
+    """What is needed of a process, whoever has started it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 class ManagedProcess:
     """One server process, its log file, and the signals that tests send it."""
 
@@ -67,7 +77,7 @@ class ManagedProcess:
         self.argv = list(argv)
         self.log = log
         with log.open("ab") as out:
-            self._process = subprocess.Popen(
+            self._process: Started = subprocess.Popen(
                 dies_with_parent(argv),
                 stdin=stdin,
                 stdout=out,

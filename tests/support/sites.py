@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,9 +15,10 @@ from typing import Any, Protocol
 import pytest
 
 from piehole.commands.install import Installer, InstallRequest
-from tests.support import git
+from tests.support import forked, git
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import RawEtcd
+from tests.support.forked import ManagedPiehole
 from tests.support.process import ManagedProcess
 from tests.support.wait import until
 
@@ -26,7 +26,6 @@ __all__ = ["MAIN", "Group", "MakeGroup", "Pushed", "Site", "accepted", "make_gro
 
 MAIN = "refs/heads/main"
 Pushed = subprocess.CompletedProcess[str]
-_COMMAND = (sys.executable, "-m", "piehole.cli")
 _SETTINGS = {"piehole.hookTimeout": "8", "piehole.catchUp": "5"}
 _STARTED = 30.0
 
@@ -111,8 +110,8 @@ class Site:
         if self.controller is not None and self.controller.alive:
             raise RuntimeError(f"the controller of {self.name} is running already")
         (self.repository / "piehole" / "controller").unlink(missing_ok=True)
-        command = [*_COMMAND, "controller", "--root", str(self.root), "--log-format", "json", *options]
-        self.controller = ManagedProcess(command, self.log, env=self.group.environment)
+        arguments = ["controller", "--root", str(self.root), "--log-format", "json", *options]
+        self.controller = ManagedPiehole(arguments, self.log, env=self.group.environment)
         return self
 
     def start(self, *options: str) -> Site:
@@ -244,16 +243,7 @@ class Group:
 
     def piehole(self, *arguments: str, check: bool = True, timeout: float = 60.0) -> Pushed:
         """The command line, as an administrator has it."""
-        done = subprocess.run(
-            [*_COMMAND, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=self.environment,
-            cwd="/",
-            check=False,
-        )
+        done = forked.run(*arguments, env=self.environment, timeout=timeout)
         assert not check or done.returncode == 0, f"{arguments} gave {done.returncode}:\n{done.stdout}{done.stderr}"
         return done
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from base64 import b64encode
 from typing import Final
 
+from tests.support import forked
 from tests.support.sites import Group, Pushed, Site
 
 ONE: Final = "1" * 40
@@ -79,16 +78,8 @@ def put(group: Group, key: str | bytes, value: bytes) -> None:
 
 def says(site: Site, *command: str) -> Pushed:
     """Run one command, which must end in words: no traceback, nothing that a terminal obeys, and no flood."""
-    done = subprocess.run(
-        [sys.executable, "-m", "piehole.cli", command[0], "-C", str(site.repository), *command[1:]],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=100,
-        env=site.group.environment,
-        check=False,
-    )
+    arguments = (command[0], "-C", str(site.repository), *command[1:])
+    done = forked.run(*arguments, env=site.group.environment, timeout=100)
     said = done.stdout + done.stderr
     assert done.returncode in (0, 1, 2, 3), (command, said[-2000:])
     assert "Traceback" not in said, (command, said[-3000:])
