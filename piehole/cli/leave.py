@@ -28,6 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from piehole.commands import leave
     from piehole.deadline import Deadline
     from piehole.errors import PieholeError
     from piehole.group import sites
@@ -35,14 +36,14 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     deadline = Deadline(_PATIENCE)
     site = args.leaving or replica.config.site
-    everybody = sites.members(replica, deadline)
+    everybody = sites.list_sites(replica, deadline)
     if not args.leaving and not sites.is_ours(replica, everybody):
         raise PieholeError(
             f"the group has no record of this repository: the name {site!r} is not registered, or is another machine's. "
             f"`piehole leave --site {site}` means whoever has the name now."
         )
     if any(one.site == site and not one.left for one in everybody):
-        alone = sites.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
+        alone = leave.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
         for ref in alone[:_SHOWN]:
             tell(f"only at {site}: {ref}")
         if len(alone) > _SHOWN:
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
             common.confirm(f"Let {site} leave all the same?", yes=args.yes)
             deadline = Deadline(_PATIENCE)
-    changed = sites.leave(replica, site, deadline)
+    changed = leave.leave(replica, site, deadline)
     print(
         f"the site {site!r} has left the group {replica.config.group!r}"
         if changed

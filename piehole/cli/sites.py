@@ -32,12 +32,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from piehole.deadline import Deadline
-    from piehole.group.sites import members, ref_revisions
+    from piehole.group.sites import list_sites, ref_revisions
 
     replica = common.open_replica(args)
     deadline = Deadline(_PATIENCE)
     newest = max(ref_revisions(replica.reader.list_group(deadline)).values(), default=0)
-    everybody = members(replica, deadline)
+    everybody = list_sites(replica, deadline)
     found: list[dict[str, Any]] = [
         {
             "site": one.site,

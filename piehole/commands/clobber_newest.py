@@ -18,7 +18,7 @@ from piehole.errors import GitError, PieholeError, UsageError
 from piehole.group import bulk_write
 from piehole.group.group_state import live
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite, members
+from piehole.group.sites import GroupSite, list_sites
 from piehole.refs import HEAD, decode, is_managed, is_oid, short
 from piehole.replicate.dry_run import Survey
 from piehole.replicate.fetch_objects import Supply
@@ -93,7 +93,7 @@ def _ask(replica: Replica, without: Collection[str]) -> dict[str, Mapping[str, s
     :raises PieholeError: a site cannot be asked
     :raises UsageError: a site that is to be left out is none
     """
-    everybody = members(replica, Deadline(_PATIENCE))
+    everybody = list_sites(replica, Deadline(_PATIENCE))
     unknown = sorted(set(without) - {one.site for one in everybody})
     if unknown:
         raise UsageError(f"--without {unknown[0]}: etcd knows no such site. `piehole sites` lists them.")

@@ -14,7 +14,7 @@ from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import controller_says
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite, members, push_at, ref_revisions
+from piehole.group.sites import GroupSite, list_sites, push_at, ref_revisions
 from piehole.refs import short
 from piehole.replicate.dry_run import Survey, survey
 from piehole.repository.stale_locks import old_locks
@@ -129,7 +129,7 @@ def status(replica: Replica, patience: float) -> Status:
     deadline = Deadline(patience)
     try:
         seen = survey(replica, deadline)
-        everybody = members(replica, deadline)
+        everybody = list_sites(replica, deadline)
     except EtcdError as error:
         return replace(now, trouble=error)
     pending = _pending(replica, seen)
@@ -213,7 +213,7 @@ def wait(first: Status, waited: Deadline, patience: float) -> bool:
     while True:
         missing = [
             one
-            for one in members(replica, Deadline(patience))
+            for one in list_sites(replica, Deadline(patience))
             if not one.left and one.site not in reached and one.revision < first.newest
         ]
         if not missing:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from piehole import git
+from piehole.commands import leave
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, PieholeError, UsageError
 from piehole.fastpath import controller_socket
@@ -86,12 +87,12 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
     try:
         replica = Replica.open(git_dir, overrides)
         deadline = Deadline(_PATIENCE)
-        everybody = sites.members(replica, deadline)
+        everybody = sites.list_sites(replica, deadline)
         if not sites.is_ours(replica, everybody):
             say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
             return
-        alone = sites.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
-        changed = sites.leave(replica, site, deadline)
+        alone = leave.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
+        changed = leave.leave(replica, site, deadline)
     except UsageError as error:
         say(f"the site's record in etcd stays as it is: {error}")
     except EtcdError as error:

@@ -160,17 +160,17 @@ class Supply:
         config, deadline = self._replica.config, Deadline(self._patience)
         push = Range(self._replica.keyspace.ref(config.group, keys.PUSH))
         # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
-        look = sites.look(self._replica, deadline, push, limit=few)
-        everybody, newest = look.members, look.more[0]
+        listed = sites.read_sites(self._replica, deadline, push, limit=few)
+        everybody, newest = listed.sites, listed.more[0]
         origin = self._origin(wanted, newest.kvs, deadline)
-        if look.cut and origin and all(one.site != origin for one in everybody):
-            everybody = [*sites.one(self._replica, origin, deadline), *everybody]
+        if listed.cut and origin and all(one.site != origin for one in everybody):
+            everybody = [*sites.find_site(self._replica, origin, deadline), *everybody]
         # One without an id has a record that cannot be read: `piehole sites` and `piehole check` name it.
         found = [
             Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
         ]
         self._known = (found, time.monotonic())
-        return self._in_order(found, wanted, origin), look.cut
+        return self._in_order(found, wanted, origin), listed.cut
 
     def _in_order(self, found: list[Peer], wanted: Mapping[str, Value], origin: str) -> list[Peer]:
         revision = max(value.mod_revision for value in wanted.values())

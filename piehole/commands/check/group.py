@@ -9,7 +9,7 @@ from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, EtcdError, UsageError
 from piehole.group.records import GroupRecord, SiteRecord
 from piehole.group.replica import Replica
-from piehole.group.sites import members
+from piehole.group.sites import list_sites
 from piehole.replicate.dry_run import halted
 from piehole.replicate.plan import desired_state
 from piehole.repository.fitness import Fault
@@ -50,7 +50,7 @@ def _records(replica: Replica) -> Iterator[Fault]:
             f"peers fetch from {SiteRecord.parse(state.site.value).url}, but piehole.url is {config.url}",
             "run `piehole install` again, so that the record says the same",
         )
-    for one in members(replica, deadline):
+    for one in list_sites(replica, deadline):
         if one.fault:
             yield Fault(f"the records of the site {one.site!r} cannot be used", one.fault)
     locked = desired_state(state.entries, config.object_format, config.exclude).locked

@@ -12,7 +12,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, GitError, PieholeError, UsageError
 from piehole.group.keys import DEFAULT_PREFIX
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite, members
+from piehole.group.sites import GroupSite, list_sites
 from piehole.repository import discovery
 from piehole.repository.fitness import Fault
 from piehole.repository.git_settings import GitConfig
@@ -26,7 +26,7 @@ _AT_ONCE: Final = 8
 def peers(replica: Replica) -> Iterator[Fault]:
     """Names the sites of the group that this one cannot fetch from."""
     try:
-        everybody = members(replica, Deadline(_PATIENCE))
+        everybody = list_sites(replica, Deadline(_PATIENCE))
     except EtcdError as error:
         yield Fault(f"the sites of the group cannot be listed: {error}", "see that a majority of etcd's members runs")
         return

@@ -1,0 +1,65 @@
+"""Mark a site as left, and find what only that site is known to have."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import PieholeError
+from piehole.etcd.model import Compare, Put
+from piehole.group import keys, rollback_guard, sites
+from piehole.group.group_state import GroupState
+from piehole.group.progress import now
+from piehole.group.records import PushRecord, SiteRecord
+from piehole.group.replica import Replica
+from piehole.group.sites import GroupSite
+
+_LOOKED_UP: Final = 50  # push records
+
+
+def held_alone(
+    replica: Replica, state: GroupState, everybody: Sequence[GroupSite], site: str, deadline: Deadline
+) -> list[str]:
+    """The refs whose newest value only this one site is known to have: it reached or made them, and no other has come so far.
+
+    :raises EtcdError: etcd could not be used
+    """
+    others = max((one.revision for one in everybody if one.site != site and not one.left), default=-1)
+    reached = max((one.revision for one in everybody if one.site == site), default=-1)
+    newer = {name: mod for name, mod in sites.ref_revisions(state).items() if mod > others}
+    unsure = sorted({mod for mod in newer.values() if mod > reached}, reverse=True)[:_LOOKED_UP]
+    pushes = {mod: sites.push_at(replica, mod, deadline) for mod in unsure}
+    made = {mod for mod, push in pushes.items() if push is not None and push.site == site}
+    return sorted(name for name, mod in newer.items() if mod <= reached or mod in made)
+
+
+def leave(replica: Replica, site: str, deadline: Deadline) -> bool:
+    """Mark the site's record as left; False where it had left already.
+
+    :raises Halted: etcd holds another group, or this site's name belongs to another machine now
+    :raises PieholeError: the group has no such site, or its record was changed at this very moment
+    :raises EtcdError: etcd could not be used
+    """
+    config, key = replica.config, replica.keyspace.site(replica.config.group, site)
+    state = replica.reader.read([], deadline)
+    halted = rollback_guard.check_group(config, state.group.value if state.group else None)
+    if halted is not None:
+        raise halted
+    found = replica.etcd.range(key, deadline=deadline).kvs
+    if not found:
+        known = ", ".join(one.site for one in sites.list_sites(replica, deadline)) or "none"
+        raise PieholeError(f"the group {config.group!r} has no site {site!r}. Its sites: {known}.")
+    record = SiteRecord.parse(found[0].value)
+    if record.left:
+        return False
+    guard = Compare(key, mod_revision=found[0].mod_revision)
+    # No ref moves by it, but all controllers hear of the fence: the one of the site that left stands still at once.
+    heard = PushRecord(str(uuid.uuid4()), config.site, "", now(), {"kind": "left"})
+    puts = [Put(key, record.leaving().dump()), Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())]
+    if not replica.etcd.txn([guard], puts, deadline=deadline).succeeded:
+        raise PieholeError(
+            f"somebody else changed the record of the site {site!r} at this very moment. Check `piehole sites`, and try again."
+        )
+    return True
