@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from piehole import git
 from piehole.commands import accept
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError, UsageError
@@ -23,7 +22,7 @@ from piehole.group.records import GroupRecord
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, PIEHOLE_REFS, decode, is_managed, is_oid, is_ref_name, is_zero, parents, short
 from piehole.replicate.dry_run import Survey, direction, survey
-from piehole.transfer.connectivity import existing
+from piehole.transfer.connectivity import incomplete
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _EXPLAINED: Final = 500  # changes; what each of more would be takes too long to find out
@@ -198,7 +197,7 @@ def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
     :raises PieholeError: something in the history of one of these oids is not in this repository
     """
     oids = {oid for oid in wanted.values() if not is_zero(oid)}
-    lacking = _incomplete(git_dir, sorted(oids))
+    lacking = incomplete(git_dir, sorted(oids))  # that a local ref holds them proves nothing here
     if lacking:
         named = sorted(f"{name} ({oid})" for name, oid in wanted.items() if oid in lacking)
         raise PieholeError(
@@ -206,25 +205,6 @@ def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
             f"{', '.join(named[:10])}{' …' if len(named) > 10 else ''}, and the group must not name what no disk has. "
             "Bring the objects here (`git fetch` from where they are), or name only sound refs."
         )
-
-
-def _incomplete(git_dir: Path, oids: Sequence[str]) -> set[str]:
-    """The oids whose closure is not whole, found by a full walk: that a local ref holds them proves nothing here."""
-    here = existing(git_dir, oids)
-    return {oid for oid in oids if oid not in here} | _broken(git_dir, [oid for oid in oids if oid in here])
-
-
-def _broken(git_dir: Path, oids: Sequence[str]) -> set[str]:
-    if not oids:
-        return set()
-    # A stale commit-graph would vouch for commits that are gone.
-    walk = ["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"]
-    if git.run(git_dir, walk, stdin="".join(f"{oid}\n" for oid in oids).encode(), ok=(0, 1, 128)).returncode == 0:
-        return set()
-    if len(oids) == 1:
-        return set(oids)
-    middle = len(oids) // 2
-    return _broken(git_dir, oids[:middle]) | _broken(git_dir, oids[middle:])
 
 
 def _refuse_conflicts(seen: Survey, changes: Collection[KeyWrite]) -> None:

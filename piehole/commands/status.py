@@ -164,7 +164,7 @@ def _pending(replica: Replica, seen: Survey) -> dict[str, str]:
     """What a reconcile would still do here, and what it waits for."""
     moves = seen.planned.moves
     bases = [oid for ref, oid in seen.observed.refs.items() if ref.startswith("refs/heads/")][:64]
-    lacking = connectivity.missing(replica.git_dir, [m.new for m in moves if not m.deletes], bases=bases)
+    lacking = connectivity.check_closures(replica.git_dir, [m.new for m in moves if not m.deletes], bases=bases).missing
     found = dict.fromkeys(seen.planned.deferred, "a push is moving it right now")
     for move in moves:
         why = "; its objects are not here yet" if move.new in lacking else ""

@@ -1,7 +1,7 @@
-"""Is everything here that a ref needs, and will it stay? Existence of the tip proves neither.
+"""Check that everything a ref needs is in this repository, and keep it from being pruned before the ref moves.
 
-An interrupted fetch leaves tips without their closure; and objects that no ref holds may be in the middle of being
-pruned.
+The existence of a tip proves neither: an interrupted fetch leaves tips without their closure, and git may be pruning
+objects that no ref holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.watchdog import Limits, Watchdog
 
-# Arguments and stdin of `git ARGUMENTS`; whether it succeeded.
+# Runs `git ARGUMENTS` with this stdin; whether it succeeded.
 RunGit = Callable[[Sequence[str], bytes], bool]
 
 _FATAL: Final = (0, 1, 128)
@@ -27,7 +27,7 @@ _SECURE: Final = Limits()
 
 
 def existing(git_dir: Path, oids: Collection[str]) -> set[str]:
-    """Those of the oids whose object exists here; nothing is said about their closure. :raises GitError: git failed"""
+    """The oids whose object exists here; their closure may be incomplete. :raises GitError: git failed"""
     if not oids:
         return set()
     done = git.run(git_dir, ["cat-file", "--batch-check=%(objectname)"], stdin=_lines(oids))
@@ -37,67 +37,77 @@ def existing(git_dir: Path, oids: Collection[str]) -> set[str]:
 def is_closed(run_git: RunGit, wants: Sequence[str], bases: Sequence[str]) -> bool:
     """Whether the closure of all wants is complete, given that the closure of each base is.
 
-    :param bases: oids that exist and that local refs hold; none: everything that the refs hold is taken for complete
+    :param bases: oids that exist and that local refs hold; where none are given, everything that refs hold counts as complete
     """
     walk = ["rev-list", "--objects", "--quiet", "--stdin"]
     if bases:
-        # A stale commit-graph would vouch for commits that were pruned. The walk is short, it needs no graph.
+        # A stale commit-graph lists commits that were pruned. The walk is short and needs no graph.
         return run_git(["-c", "core.commitGraph=false", *walk], _lines([*wants, *(f"^{base}" for base in bases)]))
     # As arguments: git 2.39 refuses --not and --all on stdin.
     return run_git([*walk, "--not", "--all"], _lines(wants))
 
 
 def is_self_contained(run_git: RunGit, wants: Sequence[str]) -> bool:
-    """Whether the closure of all wants is complete, nothing taken for granted."""
+    """Whether the closure of all wants is complete, by a full walk that relies on no ref."""
     return run_git(["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"], _lines(wants))
 
 
 @dataclass(frozen=True, slots=True)
 class ClosureCheck:
-    """The wants whose object is absent, or whose closure is not complete here; and those of the bases that exist."""
+    """``missing``: the wants whose object is absent or whose closure is incomplete here; ``bases``: those bases that exist."""
 
     missing: set[str]
     bases: list[str]
 
 
 def check_closures(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> ClosureCheck:
-    """What of the wants is here.
+    """Find which of the wants are complete here: by one walk when all are, by a bisection when not.
 
-    One walk when all is well, a bisection when not. It is bounded by those ``bases`` that exist; they must be tips
-    that local refs hold. Nothing missing says what is here now: see ``secure`` for what no ref holds.
+    The walk ends at those ``bases`` that exist; they must be tips that local refs hold. A want that is complete may still be
+    pruned where no ref holds it: see ``secure``.
 
     :raises GitError: git failed in another way than by not finding an object
     """
+    run_git = _runner(git_dir)
+    here = existing(git_dir, {*wants, *bases})
+    known = [base for base in bases if base in here]
+    return ClosureCheck(_incomplete(wants, here, lambda some: is_closed(run_git, some, known)), known)
 
+
+def incomplete(git_dir: Path, wants: Collection[str]) -> set[str]:
+    """The wants whose object is absent or whose closure is incomplete here, found by a full walk: no ref is relied upon.
+
+    :raises GitError: git failed in another way than by not finding an object
+    """
+    run_git = _runner(git_dir)
+    return _incomplete(wants, existing(git_dir, wants), lambda some: is_self_contained(run_git, some))
+
+
+def _runner(git_dir: Path) -> RunGit:
     def run_git(arguments: Sequence[str], stdin: bytes) -> bool:
         return git.run(git_dir, arguments, stdin=stdin, ok=_FATAL).returncode == 0
 
+    return run_git
+
+
+def _incomplete(wants: Collection[str], here: Collection[str], complete: Callable[[Sequence[str]], bool]) -> set[str]:
+    def bisect(some: Sequence[str]) -> set[str]:
+        if not some or complete(some):
+            return set()
+        if len(some) == 1:
+            return {some[0]}
+        middle = len(some) // 2
+        return bisect(some[:middle]) | bisect(some[middle:])
+
     wanted = list(dict.fromkeys(wants))
-    here = existing(git_dir, {*wanted, *bases})
-    known = [base for base in bases if base in here]
-    absent = {want for want in wanted if want not in here}
-    return ClosureCheck(absent | _incomplete(run_git, [want for want in wanted if want in here], known), known)
-
-
-def missing(git_dir: Path, wants: Collection[str], *, bases: Sequence[str]) -> set[str]:
-    """As :func:`check_closures`, what is missing alone."""
-    return check_closures(git_dir, wants, bases=bases).missing
-
-
-def _incomplete(run_git: RunGit, wants: Sequence[str], bases: Sequence[str]) -> set[str]:
-    if not wants or is_closed(run_git, wants, bases):
-        return set()
-    if len(wants) == 1:
-        return {wants[0]}
-    middle = len(wants) // 2
-    return _incomplete(run_git, wants[:middle], bases) | _incomplete(run_git, wants[middle:], bases)
+    return {want for want in wanted if want not in here} | bisect([want for want in wanted if want in here])
 
 
 def secure(git_dir: Path, wants: Collection[str], *, hold: Hold) -> None:
-    """Make what the wants need survive any prune until ``hold`` ends; the refs move before that.
+    """Keep what the wants need from being pruned until ``hold`` ends; move the refs before that.
 
-    Objects that no ref reaches are copied into a new pack, whose ``.keep`` lies there before it does. Nothing happens
-    where refs reach everything already.
+    Objects that no ref reaches are copied into a new pack whose ``.keep`` file is written first. Nothing happens where refs
+    reach everything already.
 
     :raises TransferError: something is missing, or was pruned meanwhile
     """
@@ -106,7 +116,7 @@ def secure(git_dir: Path, wants: Collection[str], *, hold: Hold) -> None:
         walk = ["rev-list", "--objects", "--stdin", "--not", "--all"]
         status, words = call(watchdog, git_dir, walk, stdin=_lines(wants), stdout=listed, env=git.environment())
         if status:
-            raise TransferError(f"objects that refs shall need are missing from {git_dir}: {words}")
+            raise TransferError(f"objects that refs will need are missing from {git_dir}: {words}")
         if listed.tell() == 0 and not listed.seek(0, 2):
             return
         listed.seek(0)
@@ -118,7 +128,7 @@ def secure(git_dir: Path, wants: Collection[str], *, hold: Hold) -> None:
             if status or not received:
                 raise TransferError(f"objects vanished from {git_dir} while they were copied: {words}")
             quarantine.publish(received, hold)
-        # What the walk took for reachable may have lost its ref meanwhile; what was copied cannot vanish any more.
+        # What the walk found reachable may have lost its ref meanwhile. What was copied cannot vanish any more.
         status, words = call(
             watchdog,
             git_dir,

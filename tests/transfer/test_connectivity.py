@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import TransferError
-from piehole.transfer.connectivity import missing, secure
+from piehole.transfer.connectivity import check_closures, secure
 from piehole.transfer.keep_files import Hold
 from tests.support.git import commit, git, has_object
 from tests.transfer.world import World, complete, leftovers, packs
@@ -46,13 +46,13 @@ def drop(repository: Path, oid: str) -> None:
 def test_nothing_is_missing_when_all_is_here(world: World) -> None:
     old = world.follow()
     new = loose(world, "two")
-    assert missing(world.local, [old, new], bases=[old]) == set()
-    assert missing(world.local, [old, new], bases=[]) == set()
+    assert check_closures(world.local, [old, new], bases=[old]).missing == set()
+    assert check_closures(world.local, [old, new], bases=[]).missing == set()
 
 
 def test_absent_objects_are_missing(world: World) -> None:
     old = world.follow()
-    assert missing(world.local, [old, ABSENT], bases=[old, "34" * 20]) == {ABSENT}
+    assert check_closures(world.local, [old, ABSENT], bases=[old, "34" * 20]).missing == {ABSENT}
 
 
 @pytest.mark.parametrize("bounded", [True, False])
@@ -63,7 +63,7 @@ def test_a_tip_without_its_closure_is_missing(world: World, what: str, bounded: 
     tip = loose(world, "three")
     drop(world.local, git(world.work, "rev-parse", f"{tip}{what}").stdout.strip())
     assert has_object(world.local, tip)
-    assert tip in missing(world.local, [tip, middle, old], bases=[old] if bounded else [])
+    assert tip in check_closures(world.local, [tip, middle, old], bases=[old] if bounded else []).missing
 
 
 def test_the_bad_ones_among_many_are_found(world: World) -> None:
@@ -75,7 +75,7 @@ def test_the_bad_ones_among_many_are_found(world: World) -> None:
     bad = {tips[3], tips[11]}
     for tip in bad:
         drop(world.local, git(world.work, "rev-parse", f"{tip}:file.txt").stdout.strip())
-    assert missing(world.local, [*tips, ABSENT], bases=[old]) == {*bad, ABSENT}
+    assert check_closures(world.local, [*tips, ABSENT], bases=[old]).missing == {*bad, ABSENT}
 
 
 def test_a_stale_commit_graph_vouches_for_nothing(world: World) -> None:
@@ -86,7 +86,7 @@ def test_a_stale_commit_graph_vouches_for_nothing(world: World) -> None:
     git(world.local, "commit-graph", "write", "--reachable")
     git(world.local, "update-ref", "-d", "refs/heads/x")
     drop(world.local, middle)
-    assert missing(world.local, [tip], bases=[old]) == {tip}
+    assert check_closures(world.local, [tip], bases=[old]).missing == {tip}
 
 
 @pytest.mark.parametrize("pruning", PRUNINGS, ids=" ".join)

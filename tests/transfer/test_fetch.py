@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import TransferError, UsageError
-from piehole.transfer.connectivity import missing
+from piehole.transfer.connectivity import check_closures
 from piehole.transfer.fetch import fetch
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.watchdog import Limits
@@ -254,10 +254,10 @@ def test_a_fetch_without_haves_mends_damaged_objects(world: World, what: str) ->
     file = world.local / "objects" / damaged[:2] / damaged[2:]
     file.parent.mkdir(exist_ok=True)
     file.touch()
-    assert missing(world.local, [new], bases=[old]) == {new}
+    assert check_closures(world.local, [new], bases=[old]).missing == {new}
     world.bring(str(world.peer), [new])
     assert complete(world.local, new)
-    assert missing(world.local, [new], bases=[old]) == set()
+    assert check_closures(world.local, [new], bases=[old]).missing == set()
 
 
 def test_odd_paths_are_no_trouble(tmp_path: Path) -> None:
