@@ -1,7 +1,7 @@
-"""The cluster as one thing that answers: endpoints are tried in turn, a deadline bounds every call.
+"""The client of an etcd cluster: it tries the endpoints in turn, and a deadline bounds every call.
 
 A read is repeated at the next endpoint until its deadline. A transaction is repeated only while it provably was not
-sent: once it may have been, its outcome is unknown, and only the one who made it can settle it.
+sent. Once it may have been sent, its outcome is unknown, and only its caller can settle it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _LEAST_SECONDS: Final = 0.001  # with a timeout of 0 a socket does not even conn
 class Etcd:
     """A cluster, by the endpoints of some or all of its members. Safe to use from many threads.
 
-    The endpoint that answered last is asked first; one that fails is left for the next. Every method raises
-    EtcdUnreachable (nobody gave an answer before the deadline), EtcdRefused (etcd said no) and NoAccess (this account
+    The endpoint that answered last is asked first; after a failure the next one is asked. Every method raises
+    EtcdUnreachable (no endpoint answered before the deadline), EtcdRefused (etcd said no) and NoAccess (this account
     cannot read a credential). Resolving a host name is not bounded by the deadline.
 
     :param endpoints: ``http://host:port``, ``https://host:port`` or ``host:port``
-    :param first: of how many endpoints, which one is asked first
+    :param first: given the number of endpoints, the index of the one that is asked first
     :raises UsageError: no endpoint, or one of another form
     """
 
@@ -64,7 +64,7 @@ class Etcd:
         self._rotation = EndpointRotation(self._clients, first(len(self._clients)))
 
     def close(self) -> None:
-        """Close the connections; calls that are under way end by themselves."""
+        """Close the idle connections; calls that are under way close theirs when they end."""
         for client in self._clients:
             client.close()
 
@@ -81,9 +81,9 @@ class Etcd:
         keys_only: bool = False,
         min_mod_revision: int = 0,
     ) -> Snapshot:
-        """A linearizable read of one key, or of [key, range_end).
+        """Read one key, or [key, range_end), linearizably.
 
-        :param revision: how it was then; 0: now
+        :param revision: read the state at this revision; 0: the newest
         :param min_mod_revision: only keys that changed at this revision or later
         :raises Compacted: etcd no longer, or not yet, has this revision
         """
@@ -98,7 +98,7 @@ class Etcd:
         return self._rotation.ask("/kv/range", body, json_gateway.snapshot, deadline)[1]
 
     def list_prefix(self, prefix: bytes, *, deadline: Deadline, revision: int = 0) -> Snapshot:
-        """All keys with this prefix as they were at one revision, read in pages.
+        """Read all keys with this prefix as they were at one revision, in pages.
 
         :raises Compacted: ``revision`` was given, and etcd no longer has it
         """
@@ -108,7 +108,7 @@ class Etcd:
             except Compacted:
                 if revision or deadline.passed:
                     raise
-                # A compaction overtook the listing: the revision was only our choice, so take a newer one.
+                # A compaction overtook the listing. Nobody asked for this revision, so take a newer one.
 
     def _list_at(self, prefix: bytes, deadline: Deadline, revision: int) -> Snapshot:
         key, end = prefix or b"\0", prefix_end(prefix)
@@ -125,7 +125,7 @@ class Etcd:
             key = page.kvs[-1].key + b"\0"
 
     def head(self, key: bytes, *, deadline: Deadline) -> Head:
-        """Prove a quorum with one linearizable read of ``key`` (one this user may read) and tell where etcd is."""
+        """Prove a quorum with one linearizable read of ``key`` (one that this user may read); returns etcd's revision."""
         body = json_gateway.range_request(key, limit=1, keys_only=True)
         client, answer = self._rotation.ask("/kv/range", body, json_gateway.snapshot, deadline)
         return Head(client.name, answer.cluster_id, answer.revision)
@@ -140,10 +140,10 @@ class Etcd:
         *,
         deadline: Deadline,
     ) -> TxnResult:
-        """If every compare holds, perform ``success``, else ``failure``; each of them atomically. What only reads is repeated.
+        """If every compare holds, perform ``success``, else ``failure``, atomically. A transaction that only reads is repeated.
 
-        :raises EtcdUnreachable: with ``maybe_sent``, the outcome is unknown and may come true later; without, the
-            transaction was never sent
+        :raises EtcdUnreachable: with ``maybe_sent``, the outcome is unknown and the transaction may still be applied;
+            without, it was never sent
         :raises EtcdRefused: nothing was changed; ``too_many``: more operations than etcd takes at once
         """
         body = json_gateway.txn_request(compares, success, failure)
@@ -162,12 +162,12 @@ class Etcd:
         head: Head | None = None,
         deadline: Deadline | None = None,
     ) -> Watch:
-        """One watch of the prefix (or of [prefix, range_end), or of one key with ``b""``) for what follows a revision.
+        """Watch the prefix (or [prefix, range_end), or one key with ``b""``) for all changes after a revision.
 
-        :param idle: seconds of silence after which the iteration ends
+        :param idle: seconds without a message after which the iteration ends
         :param head: a fresh ``head()``; else one is made here (within ``deadline``, ``idle`` seconds by default) and
             must not be older than ``after_revision``
-        :raises Compacted: here, etcd went back; in the iteration, see Watch
+        :raises Compacted: etcd is at an older revision, so it was rolled back; for the iteration see Watch
         """
         start = prefix or b"\0"
         if head is None:
@@ -187,10 +187,10 @@ class Etcd:
         """The first change of ``key`` after a revision (a deletion has version 0), or None where there is none.
 
         ``after_revision`` should be a revision that was read, not a key's mod_revision 0: that was compacted long ago.
-        etcd cannot say that it has no more history to tell, and a key that existed neither then nor now may have lived
-        in between. Then None is only proved by a progress message, which may take longer than the deadline
-        (EtcdUnreachable), or at once by ``companion``: a key that each change which matters also writes; None then means
-        "no change up to the last change of the companion".
+        etcd does not say that its history has ended, and a key that existed neither then nor now may have existed in
+        between. Then None is proved only by a progress message, which may take longer than the deadline (EtcdUnreachable),
+        or at once by ``companion``, a key that every relevant change also writes: None then means "no change up to the last
+        change of the companion".
 
         :raises Compacted: history after that revision is missing
         """
@@ -211,7 +211,7 @@ class Etcd:
         return bool(revision and self.range(key, deadline=deadline, revision=revision, keys_only=True).kvs)
 
     def history(self, prefix: bytes, *, deadline: Deadline) -> Generator[Event, None, None]:
-        """Every change below the prefix since the last compaction, up to the newest change of a key that exists now.
+        """Yield every change below the prefix since the last compaction, up to the newest change of a key that exists now.
 
         :raises EtcdUnreachable: also when the deadline ends before the history does
         """
@@ -230,7 +230,7 @@ class Etcd:
     def _changes(
         self, start: bytes, end: bytes, after: int, until: int, deadline: Deadline
     ) -> Generator[Event, None, None]:
-        """What a watch tells after one revision, to the end of the batch that reaches another."""
+        """Yield the changes after one revision, to the end of the batch that reaches another."""
         idle = max(deadline.remaining(), _LEAST_SECONDS)
         with self.watch(start, after, idle=idle, range_end=end, deadline=deadline) as watch:
             for batch in watch:
@@ -239,12 +239,12 @@ class Etcd:
                     return
                 if deadline.passed:
                     break
-        raise EtcdUnreachable(f"etcd at {watch.head.endpoint} did not tell its history up to revision {until} in time")
+        raise EtcdUnreachable(f"etcd at {watch.head.endpoint} did not send its history up to revision {until} in time")
 
     # ---- health
 
     def status(self, key: bytes, *, deadline: Deadline) -> list[EndpointStatus]:
-        """The health of every endpoint, each asked on its own; ``key`` is one that this user may read."""
+        """Ask every endpoint for its health; ``key`` is one that this user may read."""
         return [self._status_of(client, key, deadline) for client in self._clients]
 
     def _status_of(self, client: EndpointClient, key: bytes, deadline: Deadline) -> EndpointStatus:

@@ -1,4 +1,4 @@
-"""Where etcd is, and what one shows to get in. Pure: nothing here connects."""
+"""etcd's endpoints and the credentials for them, as plain data. Nothing here connects."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Paths to what etcd asks for, never the secrets: they are read when they are needed, so they may be renewed.
+    """Paths to credentials, never the secrets: files are read when they are needed, so they may be renewed.
 
     ``ca``: certificates that sign the server's; ``cert`` and ``key``: our own (without a CN, where authentication is
     on: etcd's gateway refuses those); ``user`` and ``password_file``: etcd's own authentication.

@@ -1,4 +1,4 @@
-"""One endpoint of etcd: warm connections, the login, and the judgement of everything that can go wrong on the way."""
+"""One endpoint of etcd: its warm connections, the login, and the classification of every error on the way."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from piehole.etcd.http_session import HttpAnswer, HttpSession
 from piehole.etcd.json_gateway import Inconclusive, Json, TokenRefused
 
 CONNECT_SECONDS: Final = 1.0
-# A member that knows of no leader then says so at once, and ends a watch, instead of letting everybody wait.
+# A member without a leader then refuses at once, and ends a watch, instead of letting the caller wait.
 _HEADERS: Final = {"Grpc-Metadata-hasleader": "true"}
 
-# What OpenSSL says of a failed handshake, in lower case and with spaces for underscores, and what helps. The first that fits counts.
+# OpenSSL's words for a failed handshake (lower case, spaces for underscores) and what to do. The first match counts.
 _TLS_ADVICE: Final = (
     ("certificate has expired", "renew the certificate, or correct the clock"),
     ("certificate is not yet valid", "correct the clock, or renew the certificate"),
@@ -35,7 +35,7 @@ _TLS_ADVICE: Final = (
         "write the endpoint in piehole.etcd as etcd's certificate names it, or make one that names it",
     ),
     ("certificate verify failed", "set piehole.etcdCA to the certificates that sign etcd's"),
-    # That is all that etcd says of an expired one, too.
+    # etcd says no more than that of an expired certificate, either.
     (
         "bad certificate",
         "set piehole.etcdCert and piehole.etcdKey to a certificate that etcd's authority has signed and that has not expired",
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class _Connection:
-    """etcd3gw's client on a session of ours, and the seconds that its present user waits."""
+    """etcd3gw's client with our HTTP session in place of its own, and the timeouts of the current call."""
 
     def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
         self.session = HttpSession(endpoint, credentials)
@@ -59,19 +59,19 @@ class _Connection:
             endpoint.port,
             protocol=endpoint.scheme,
             api_path="/v3/",  # else it would ask for the version first
-            session=self.session,  # type: ignore[arg-type]  # it only posts by it
+            session=self.session,  # type: ignore[arg-type]  # it only calls post
         )
         self.connect = self.read = 0.0
 
     def set_timeout(self, seconds: float) -> None:
         self.connect, self.read = min(CONNECT_SECONDS, seconds), seconds
-        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # it hands both to the session
+        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # passed on to the session
 
 
 class EndpointClient:
-    """Safe to use from many threads: each call borrows a connection of its own, and the last one returned goes first.
+    """The client of one endpoint, safe to use from many threads: each call borrows a connection of its own.
 
-    A token is kept until etcd refuses it; then one new login is made.
+    The connection that was returned last is borrowed first. A token is kept until etcd refuses it; then one new login is made.
     """
 
     def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
@@ -84,11 +84,11 @@ class EndpointClient:
         self._token: str | None = None
 
     def call(self, path: str, body: Json, *, timeout: float) -> Json:
-        """POST and return the JSON object that etcd answers.
+        """POST, and return the JSON object of the answer.
 
         :param timeout: seconds for the answer; connecting takes at most CONNECT_SECONDS of it
-        :raises Inconclusive: no definite answer
-        :raises EtcdRefused, Compacted: a definite one; nothing was changed
+        :raises Inconclusive: there is no definite answer
+        :raises EtcdRefused, Compacted: the answer is a refusal; nothing was changed
         """
 
         def post(connection: _Connection, headers: dict[str, str]) -> Json:
@@ -99,7 +99,7 @@ class EndpointClient:
 
     @contextmanager
     def stream(self, path: str, body: Json, *, idle: float) -> Iterator[HttpAnswer]:
-        """POST and give the response as it comes, on a connection that nobody else uses.
+        """POST, and give the response to read as it arrives, on a connection that nobody else uses.
 
         :param idle: seconds of silence, also before the first byte, after which reading fails
         :raises Inconclusive, EtcdRefused: as ``call``
@@ -116,13 +116,13 @@ class EndpointClient:
             connection.session.close()
 
     def forget_login(self) -> bool:
-        """Log in again before the next call; false where there is no login."""
+        """Log in again before the next call. Returns False where no login is configured."""
         with self._lock:
             self._token = None
         return self._credentials.user is not None
 
     def close(self) -> None:
-        """Close what is idle now, and every borrowed connection when it comes back."""
+        """Close the idle connections now, and every borrowed one when it is returned."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -156,7 +156,7 @@ class EndpointClient:
     def _logged_in(self, connection: _Connection, post: Callable[[_Connection, dict[str, str]], T]) -> T:
         if self._credentials.user is None:
             return post(connection, _HEADERS)
-        token = self._token  # another thread may log in at the same time: then both tokens are good
+        token = self._token  # another thread may log in at the same time: then both tokens are valid
         if token is not None:
             try:
                 return post(connection, {**_HEADERS, "Authorization": token})
@@ -219,7 +219,7 @@ class EndpointClient:
 
 
 def describe(error: Exception) -> str:
-    """A few words for a person."""
+    """The error in a few words, with advice where there is some."""
     said = ((isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__)[:200]
     advice = next((advice for part, advice in _TLS_ADVICE if part in said.lower().replace("_", " ")), "")
     return f"{said} ({advice})" if advice else said

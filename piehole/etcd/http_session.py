@@ -1,7 +1,9 @@
-"""The session through which etcd3gw's client speaks, in the place of its own: one warm connection, by ``http.client``.
+"""The HTTP session that etcd3gw's client uses in place of its own: one warm connection, made with ``http.client``.
 
-A session of ``requests`` costs each call 0.4 to 0.9 ms more, and each ref of a push pays for one. This one looks at no proxy of the
-environment and at no netrc, and follows no redirect.
+It uses no proxy of the environment and no netrc, and follows no redirect. One range request, measured side by side against one
+etcd (medians of 3,000, processor time and elapsed): 0.18 and 0.51 ms here, 0.24 and 0.56 with ``urllib3.connection``, 0.26 and 0.59
+with a pool of urllib3, 0.69 and 1.04 with ``requests``; each ref of a push pays for one. urllib3 would save no code: ``sent``, the
+shutdown from another thread and what etcd3gw reads of an answer are needed either way, and its errors would have to be mapped.
 """
 
 from __future__ import annotations
@@ -21,10 +23,10 @@ _JSON: Final = {"Content-Type": "application/json"}
 
 
 class HttpAnswer:
-    """What etcd3gw reads of an answer. One that is streamed is read by :meth:`lines`."""
+    """An HTTP answer with the attributes that etcd3gw reads. A streamed one is read with :meth:`lines`."""
 
     def __init__(self, connection: socket.socket, response: HTTPResponse) -> None:
-        """:raises HTTPException: it is none"""
+        """:raises HTTPException: the status is none of an answer"""
         if response.status < 200:  # http.client skips 100 only; the answer itself is still to come
             raise HTTPException(f"an answer with the status {response.status}")
         self.status_code = response.status
@@ -38,28 +40,28 @@ class HttpAnswer:
         return self.read().decode("utf-8", "replace")
 
     def json(self) -> Any:
-        """:raises ValueError: it is none"""
+        """:raises ValueError: the body is no JSON"""
         return encoder.loads(self.read())
 
     def read(self) -> bytes:
-        """All of it, so that the connection is free for the next call."""
+        """Read the whole body, so that the connection is free for the next call."""
         if self._body is None:
             self._body = self._response.read()
         return self._body
 
     def lines(self) -> Iterator[bytes]:
-        """Each line as it comes, until the other side ends."""
+        """Yield each line as it arrives, until the other side closes the connection."""
         while line := self._response.readline():
             yield line
 
     def shut(self) -> None:
-        """End the reading in another thread."""
-        # Not SSLSocket's own, which first takes away what the reader uses: it would go on to read what is encrypted.
+        """End a read that another thread is blocked in."""
+        # Not SSLSocket's own shutdown: it drops the TLS layer first, and the reader would go on with encrypted bytes.
         socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
 
 class HttpSession:
-    """One connection to one member, for one call after the other. Not safe to share between threads.
+    """One connection to one member of etcd, for one call after the other. Not safe to share between threads.
 
     ``sent``: whether the last call may have reached the member.
     """
@@ -86,12 +88,12 @@ class HttpSession:
             if not stream:
                 answer.read()
         except BaseException:
-            self.close()  # what is still to come would be taken for the next call's answer
+            self.close()  # else what still arrives would be taken for the answer of the next call
             raise
         return answer
 
     def __del__(self) -> None:
-        self.close()  # as those of requests end with whoever held them
+        self.close()  # as a session of requests does
 
     def close(self) -> None:
         if self._connection is not None:
@@ -107,7 +109,7 @@ class HttpSession:
         return self._connection
 
     def _new(self, timeout: float) -> HTTPConnection:
-        """The certificates are read for each connection, so renewed ones count without a restart."""
+        """Read the certificates for each connection, so that renewed ones are used without a restart."""
         host, port = self._endpoint.host, self._endpoint.port
         if self._endpoint.scheme == "http":
             return HTTPConnection(host, port, timeout=timeout)
@@ -118,12 +120,12 @@ class HttpSession:
 
 
 def _no_pass_phrase() -> str:
-    """Else OpenSSL would ask for it at the terminal, and wait."""
+    """Without this, OpenSSL would ask for the pass phrase at the terminal, and wait."""
     raise ssl.SSLError("piehole.etcdKey is encrypted")
 
 
 def _has_ended(connection: socket.socket) -> bool:
-    """Whether the other side has closed it; one that speaks unasked is of no use, either."""
+    """Whether the other side has closed the connection, or sent something that nobody asked for."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))

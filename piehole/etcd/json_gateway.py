@@ -1,4 +1,4 @@
-"""etcd's JSON gateway (``/v3/``), in both directions. Pure.
+"""The requests and answers of etcd's JSON gateway (``/v3/``). Pure: nothing here connects.
 
 Source: the service definitions of etcd 3.4 and 3.5 (``rpc.proto``) in the JSON form of grpc-gateway: bytes are base64,
 64-bit integers are strings, and a field that is zero, false or empty is absent.
@@ -31,11 +31,11 @@ class Inconclusive(Exception):
 
 
 class TokenRefused(EtcdRefused):
-    """The login is no longer valid: simple tokens expire after 300 s, a JWT when users or roles change."""
+    """The token is no longer valid: a simple token expires after 300 s, a JWT when users or roles change."""
 
 
 class CompactedAt(Compacted):
-    """``revision``: the oldest one whose later changes are all still known."""
+    """``revision``: the oldest revision after which the history is complete."""
 
     def __init__(self, message: str, revision: int) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ def range_request(
 
 
 def txn_request(compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]) -> Json:
-    """The one place that builds a transaction: the gateway drops a misspelt field, and the transaction succeeds."""
+    """Build a transaction, here alone: the gateway ignores a misspelt field, and the transaction would succeed."""
     return {
         "compare": [_compare(compare) for compare in compares],
         "success": [_operation(operation) for operation in success],
@@ -104,7 +104,7 @@ def _operation(operation: Operation) -> Json:
 
 
 # ---- answers -------------------------------------------------------------------------------------------------------
-# These raise KeyError, TypeError, ValueError or AttributeError on what etcd would never say; ``MALFORMED`` names them.
+# These raise one of ``MALFORMED`` on an answer that etcd would never give.
 
 MALFORMED: Final = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -138,7 +138,7 @@ def snapshot(answer: Json) -> Snapshot:
 
 
 def txn_result(answer: Json) -> TxnResult:
-    cluster_of(answer)  # an answer of something that is no etcd must not pass for "a compare failed"
+    cluster_of(answer)  # the answer of something other than etcd must not count as "a compare failed"
     header = answer["header"]
     ranges = [r["response_range"] for r in answer.get("responses", ()) if "response_range" in r]
     return TxnResult(
@@ -149,10 +149,10 @@ def txn_result(answer: Json) -> TxnResult:
 
 
 def batch(result: Json, after: int) -> Batch | None:
-    """What one message of a watch adds to all that was delivered up to ``after``; None: nothing.
+    """What one message of a watch adds to everything delivered up to revision ``after``; None: nothing.
 
-    With events, ``header.revision`` may be ahead of what was delivered, so the last event's revision counts; without
-    events it is a progress message, and what it says was delivered was delivered. Events up to ``after`` are repeats.
+    With events, ``header.revision`` may be ahead of what was delivered, so the revision of the last event counts. Without
+    events it is a progress message: everything up to its revision was delivered. Events up to ``after`` are repeats.
     """
     if result.get("created"):
         return None
@@ -169,8 +169,8 @@ def _event(event: Json) -> Event:
 
 # ---- refusals ------------------------------------------------------------------------------------------------------
 
-# gRPC status codes that say: not applied, and never will be. Every other one (2 unknown, 4 deadline exceeded,
-# 13 internal, 14 unavailable, ...) leaves open whether a write takes effect.
+# gRPC status codes that mean: not applied, and never will be. After any other code (2 unknown, 4 deadline exceeded,
+# 13 internal, 14 unavailable, ...) a write may still take effect.
 _DEFINITE: Final = {3: 400, 5: 404, 6: 409, 7: 403, 8: 429, 9: 412, 11: 400, 12: 501, 16: 401}
 _NAMES: Final = {"InvalidArgument": 3, "FailedPrecondition": 9, "PermissionDenied": 7, "Unauthenticated": 16}
 _ADVICE: Final = (
@@ -186,7 +186,7 @@ _ADVICE: Final = (
 
 
 def refusal(endpoint: str, body: str) -> EtcdError | Inconclusive:
-    """Judge the body of an answer that is not 200: a definite no, or a Inconclusive that leaves the outcome open."""
+    """Classify the body of an answer that is not 200: a refusal, or Inconclusive where the outcome is open."""
     try:
         answer = json.loads(body)
         code, message = int(answer.get("code", 2)), str(answer.get("message") or answer.get("error") or "")
@@ -196,13 +196,13 @@ def refusal(endpoint: str, body: str) -> EtcdError | Inconclusive:
 
 
 def classify(endpoint: str, code: int, message: str) -> EtcdError | Inconclusive:
-    """What etcd's gRPC status ``code`` and ``message`` mean for the one who asked."""
+    """What etcd's gRPC status ``code`` and ``message`` mean for the caller."""
     words = message.removeprefix("etcdserver: ") or f"gRPC status {code}"
-    if words == "no leader":  # the header hasleader has it turned away at the door, before it was proposed
+    if words == "no leader":  # because of the header hasleader it was refused before it was proposed
         return Inconclusive(words, sent=False)
     if code not in _DEFINITE:
         return Inconclusive(words, sent=True)
-    if "too many requests" in words:  # turned away at the door, before it was proposed
+    if "too many requests" in words:  # refused before it was proposed
         return Inconclusive(words, sent=False)
     if "has been compacted" in words or "future revision" in words:
         return Compacted(f"etcd at {endpoint} no longer has this revision: {words}")
@@ -216,7 +216,7 @@ def classify(endpoint: str, code: int, message: str) -> EtcdError | Inconclusive
 
 
 def canceled(endpoint: str, result: Json) -> EtcdError | Inconclusive | None:
-    """Why etcd ended this watch; None: it did not."""
+    """Why etcd ended this watch; None where it did not."""
     if compacted := int(result.get("compact_revision", 0)):
         return CompactedAt(f"etcd at {endpoint} has compacted its history up to revision {compacted}", compacted)
     if not result.get("canceled"):

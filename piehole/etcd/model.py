@@ -1,4 +1,4 @@
-"""What is said to etcd and what it answers, as plain data. Imports nothing that is heavy.
+"""Requests to etcd and its answers, as plain data. Imports nothing heavy.
 
 A *revision* counts the changes of the whole cluster; a key's *mod_revision* is the revision that changed it last, its
 *create_revision* the one that created it, its *version* the number of changes since then. A key that does not exist
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeAlias
 class KeyValue(NamedTuple):
     """One key at one revision. In a deletion ``value`` is empty, and ``version`` and ``create_revision`` are 0.
 
-    (A tuple, since a group may have 100,000 of them: one is made in half the time of a frozen dataclass.)
+    (A tuple, since a group may have 100,000 of them: it is made in half the time of a frozen dataclass.)
     """
 
     key: bytes
@@ -27,7 +27,7 @@ class KeyValue(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A condition of a transaction, always on mod_revision, since values may return to what they were.
+    """A condition of a transaction, always on mod_revision, since a value may change and change back.
 
     With ``range_end`` it must hold for every key in [key, range_end); it holds when there is none. A missing key has
     mod_revision 0, so ``Compare(key)`` means "does not exist".
@@ -101,7 +101,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Everything up to ``revision`` was delivered, ``events`` last; without events it is a sign of life."""
+    """Everything up to ``revision`` was delivered, ``events`` last. Without events it is a progress message."""
 
     revision: int
     events: Sequence[Event]
@@ -109,7 +109,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a linearizable read proved: ``endpoint`` reaches a quorum of ``cluster_id``, which is at ``revision``."""
+    """Proof by a linearizable read that ``endpoint`` reaches a quorum of ``cluster_id``, which is at ``revision``."""
 
     endpoint: str
     cluster_id: int
@@ -118,7 +118,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """The health of one endpoint, for a person.
+    """The health of one endpoint.
 
     ``latency``: seconds of one linearizable read. ``leader``: this member leads. ``error``: a sentence, empty when
     all is well (the other fields may then hold zeros).
@@ -137,7 +137,7 @@ class EndpointStatus:
 def prefix_end(prefix: bytes) -> bytes:
     """The end of the range that holds exactly the keys with this prefix.
 
-    Where no such key exists (an empty prefix, or one of 0xff only) it is ``b"\\0"``, etcd's word for "to the end".
+    Where no such key exists (an empty prefix, or one of 0xff only) it is ``b"\\0"``, which etcd takes as "to the end".
     """
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"

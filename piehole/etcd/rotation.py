@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class EndpointRotation:
-    """Remembers who answered last, and asks that one first. Safe to use from many threads.
+    """Asks the endpoint first that answered last. Safe to use from many threads.
 
     :param first: the index of the member that is asked first
     """
@@ -34,14 +34,14 @@ class EndpointRotation:
     def ask(
         self, path: str, body: Json, read: Callable[[Json], T], deadline: Deadline, *, repeatable: bool = True
     ) -> tuple[EndpointClient, T]:
-        """Ask one member after the other until one gives an answer that ``read`` understands.
+        """Ask one endpoint after the other until one gives an answer that ``read`` understands.
 
-        :param repeatable: go on also after a request that may have been sent
-        :raises EtcdUnreachable: nobody did before the deadline
-        :raises EtcdRefused, Compacted: one said no
+        :param repeatable: go on even after a request that may have been sent
+        :raises EtcdUnreachable: no endpoint did before the deadline
+        :raises EtcdRefused, Compacted: an endpoint refused
         """
         count, start = len(self.clients), self._current
-        reasons: dict[str, str] = {}  # the last word of each endpoint
+        reasons: dict[str, str] = {}  # of each endpoint's last failure
 
         def again(error: BaseException) -> bool:
             return isinstance(error, Inconclusive) and (repeatable or not error.sent)
@@ -91,7 +91,7 @@ class EndpointRotation:
             raise Inconclusive(f"does not speak etcd's v3 JSON ({error!r})", sent=True) from error
 
     def rotate_from(self, client: EndpointClient) -> None:
-        """This one failed: the next call begins elsewhere."""
+        """Let the next call begin at another endpoint: this one has failed."""
         with self._lock:
             if self.clients[self._current] is client:
                 self._current = (self._current + 1) % len(self.clients)
@@ -102,8 +102,8 @@ class EndpointRotation:
 
 
 def _timeout(rounds: int, count: int, repeatable: bool) -> float:
-    """Seconds for one attempt: longer with each round, since a loaded cluster may need more than the first allows.
+    """Seconds for one attempt: more with each round, since a loaded cluster may need more than the first allows.
 
-    Where there is neither another endpoint nor a second try, waiting is all that is left.
+    Without a limit where there is neither another endpoint nor a second attempt.
     """
     return ATTEMPT_SECONDS * 2.0**rounds if repeatable or count > 1 else float("inf")

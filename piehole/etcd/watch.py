@@ -1,4 +1,4 @@
-"""One watch on one connection. It raises on trouble; resuming is for whoever keeps the revision."""
+"""One watch on one connection. It raises an error where it breaks off; the caller keeps the revision and resumes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from piehole.etcd.model import Batch, Head
 
 
 class Watch:
-    """Iterate once, in a ``with`` block, for every change after ``after_revision``: in order, once, no revision split.
+    """Yields every change after ``after_revision`` in order, once, no revision split. Iterate once, in a ``with`` block.
 
-    The iteration ends when nothing came for ``idle`` seconds, or after ``stop()``. It raises Compacted where history is
-    missing or another cluster answers, EtcdRefused where etcd says no, EtcdUnreachable on everything else.
+    The iteration ends when no message arrived for ``idle`` seconds, or after ``stop()``. It raises Compacted where history is
+    missing or another cluster answers, EtcdRefused where etcd refuses, EtcdUnreachable on every other failure.
 
-    :param on_failure: told when the connection was lost, so that the next one goes elsewhere
+    :param on_failure: called when the connection was lost, so that the next one is made elsewhere
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Watch:
                 try:
                     self._answer.shut()
                 except OSError:
-                    pass  # the connection ended by itself, so nobody waits on it
+                    pass  # the connection ended by itself, so no read is blocked
 
     def __iter__(self) -> Iterator[Batch]:
         with self:
@@ -85,15 +85,15 @@ class Watch:
             try:
                 batch = json_gateway.batch(result, self._after)
             except json_gateway.MALFORMED as error:
-                raise Inconclusive(f"a message that etcd would not send ({error!r})", sent=True) from error
+                raise Inconclusive(f"a message that is not etcd's ({error!r})", sent=True) from error
             if batch is not None:
                 self._after = batch.revision
                 yield batch
 
     def _opened(self) -> Iterator[Json]:
-        """The messages after the first, which says "created" (and proves nothing else) or why not.
+        """The messages after the first, which says that the watch was created, or why it was not.
 
-        A member whose token has expired calls that "permission denied", too; so one refusal is met with a new login.
+        etcd answers "permission denied" for an expired token, too, so the first refusal is answered with a new login.
         """
         for may_log_in in (True, False):
             messages = self._messages()
@@ -118,7 +118,7 @@ class Watch:
                 if line.strip():
                     yield self._result(line)
         except (HTTPException, OSError, ValueError) as error:
-            # Whatever a connection says that stop() has just shut down: it is over.
+            # After stop() has shut the connection down, any error means the end.
             if self._stopped or isinstance(error, TimeoutError):
                 return
             raise Inconclusive(describe(error), sent=True) from error
@@ -135,7 +135,7 @@ class Watch:
             cluster = json_gateway.cluster_of(result)
             end = json_gateway.canceled(self.head.endpoint, result)
         except json_gateway.MALFORMED as error:
-            raise Inconclusive(f"a message that etcd would not send ({line[:80]!r})", sent=True) from error
+            raise Inconclusive(f"a message that is not etcd's ({line[:80]!r})", sent=True) from error
         if cluster != self.head.cluster_id:
             raise Compacted(f"etcd at {self.head.endpoint} is another cluster now ({cluster:x})")
         if end is not None:

@@ -1,7 +1,6 @@
-"""The transfer layer: missing objects come from a peer, and nothing becomes visible before it was checked.
+"""One fetch from one peer: no object becomes visible before its hash and its whole closure have been checked.
 
-``fetch`` brings objects, ``connectivity`` tells what is missing and secures what no ref holds, ``hold`` protects packs
-until the refs have moved, ``maintenance`` keeps the number of packs small. dulwich speaks on the wire and applies deltas (only
-``wire`` and ``packfile`` import it). git writes to the disk; for ``small`` packs, for which its start is most of the time, it is
-done here.
+``fetch`` does all of it. ``dulwich_fetch`` speaks with the peer (``git_fetch`` where dulwich cannot), ``index_pack`` or
+``small_pack`` stores the pack in a ``quarantine``, ``connectivity`` checks closures, and ``keep_files`` protects published packs
+until the refs have moved. ``maintenance`` keeps the number of packs small. The layer knows no etcd and moves no ref.
 """

@@ -1,7 +1,7 @@
-"""Byte channels to a peer: a process's pipes or a socket. Every byte that arrives passes a tap.
+"""Byte channels to a peer: a process's pipes, a socket, or HTTP connections. Every byte that arrives passes a tap.
 
-dulwich blocks without timeouts and reads whatever a peer sends; so the tap tells the watchdog about each read, bounds
-what may come before the pack, and remembers its end: there stands what the peer said when it hung up.
+dulwich blocks without timeouts and reads whatever a peer sends. So the tap reports each read to the watchdog, limits what may
+come before the pack, and remembers the end of it, where a peer that hangs up says why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from piehole import git
 from piehole.errors import TransferError, TransferRejected
 from piehole.transfer.git_remote_config import HttpSettings
-from piehole.transfer.process import end, plain, said, spawn
+from piehole.transfer.process import end, last_words_of, one_line, spawn
 from piehole.transfer.urls import PeerUrl
 from piehole.transfer.watchdog import Limits, Watchdog
 
@@ -30,11 +30,11 @@ _OPENING: Final = 128 << 20
 _TAIL: Final = 4096
 _ERR: Final = re.compile(rb"[0-9a-f]{4}ERR ([^\n\0]{1,400})")  # an ERR packet, gitprotocol-pack
 _GIT_PORT: Final = 9418
-_GRACE: Final = 30.0  # seconds after which urllib3 notices a stall by itself, should the watchdog fail
+_GRACE: Final = 30.0  # seconds after which urllib3 ends a stalled read by itself, should the watchdog fail
 
 
 class ByteTap:
-    """Sees every chunk that arrives."""
+    """Counts and checks every chunk that arrives."""
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
@@ -53,13 +53,13 @@ class ByteTap:
 
     @property
     def refusal(self) -> str:
-        """What the peer said instead of sending a pack, if it did."""
+        """The message that the peer sent instead of a pack; empty where it sent none."""
         found = _ERR.findall(self._tail)
-        return plain(found[-1]) if found and not self.in_pack else ""
+        return one_line(found[-1]) if found and not self.in_pack else ""
 
 
 class Channel(Protocol):
-    """What dulwich needs of a transport, and its last words."""
+    """The transport that dulwich needs, with what its other end said last."""
 
     def read(self, size: int) -> bytes: ...
     def write(self, data: bytes) -> int: ...
@@ -83,7 +83,7 @@ class _Tapped(RawIOBase):
 
 
 def _drain(reader: BufferedReader[_Tapped]) -> None:
-    """Read what is left: a peer that refuses a want says so and hangs up while the request is still being written."""
+    """Read what is left. A peer that refuses a want says so and hangs up while the request is still being written."""
     try:
         reader.read(_TAIL)
     except OSError:  # the connection was reset, and what had come is lost
@@ -91,7 +91,7 @@ def _drain(reader: BufferedReader[_Tapped]) -> None:
 
 
 class ProcessChannel:
-    """ssh, or upload-pack on this machine. stderr goes to a file: a pipe that nobody drains would hang it."""
+    """The pipes of ssh, or of upload-pack on this machine. stderr goes to a file: a pipe that nobody drains would block it."""
 
     def __init__(
         self, watchdog: Watchdog, tap: ByteTap, command: Sequence[str], extra_env: Mapping[str, str] | None = None
@@ -130,11 +130,11 @@ class ProcessChannel:
         return len(data)
 
     def close(self) -> None:
-        """End it. The pack carries its own checksum, so nothing that it could still say is awaited."""
+        """End the process. The pack carries its own checksum, so nothing further is awaited."""
         if self._errors.closed:
             return
         end(self._watchdog, self._process)
-        self._words = said(self._errors)
+        self._words = last_words_of(self._errors)
         self._errors.close()
 
     def last_words(self) -> str:
@@ -142,14 +142,14 @@ class ProcessChannel:
 
 
 class SocketChannel:
-    """git:// (gitprotocol-pack, "Git Transport")."""
+    """A socket to a git:// peer (gitprotocol-pack, "Git Transport")."""
 
     def __init__(self, watchdog: Watchdog, tap: ByteTap, peer: PeerUrl, limits: Limits) -> None:
         try:
             self._socket = socket.create_connection((peer.host, peer.port or _GIT_PORT), timeout=limits.connect)
         except OSError as error:
             raise TransferError(f"cannot be reached: {error}") from error
-        self._socket.settimeout(None)  # the watchdog's task from here on
+        self._socket.settimeout(None)  # from here on the watchdog limits the time
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         watchdog.own_socket(self._socket)
         self._reader = BufferedReader(_Tapped(self._socket.recv, tap))
@@ -173,7 +173,7 @@ class SocketChannel:
 
 
 def make_pool(settings: HttpSettings, limits: Limits, watchdog: Watchdog) -> PoolManager:
-    """A pool whose sockets the watchdog can shut. A redirect is an answer like any other: it is not followed."""
+    """A pool for one transfer whose sockets the watchdog can shut down. It follows no redirect."""
     manager = PoolManager(
         num_pools=1,
         maxsize=1,

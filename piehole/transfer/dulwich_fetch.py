@@ -1,7 +1,7 @@
-"""dulwich on the wire: ask one peer for exact objects, and pass the pack on.
+"""Fetch with dulwich: ask one peer for exact objects, and pass on the pack.
 
-The wants are oids and no ref is listed, so a peer serves objects a moment before its own ref moves, and the cost does
-not grow with the number of its refs. Protocol v2 serves any oid; a peer that speaks v0 (an sshd without
+The wants are oids and no ref is listed, so a peer serves objects even before its own ref moves, and the cost does not
+grow with the number of its refs. Protocol v2 serves any oid; a peer that speaks v0 (an sshd without
 ``AcceptEnv GIT_PROTOCOL``) lists its refs and needs ``uploadpack.allowAnySHA1InWant`` for others than their tips.
 """
 
@@ -21,8 +21,8 @@ from urllib3 import BaseHTTPResponse, PoolManager
 
 from piehole.errors import PieholeError, TransferError
 from piehole.transfer.byte_channels import ByteTap, Channel, ProcessChannel, SocketChannel, make_pool
-from piehole.transfer.git_remote_config import Login, ask_login, http_settings, ssh_argv, ssh_command, tell_login
-from piehole.transfer.process import plain
+from piehole.transfer.git_remote_config import Login, ask_login, http_settings, report_login, ssh_argv, ssh_command
+from piehole.transfer.process import one_line
 from piehole.transfer.urls import PeerUrl
 from piehole.transfer.watchdog import Limits, Watchdog
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _NO_REF: Final = [b"refs/piehole-matches-none/"]
 _LACKS: Final = re.compile(r"not our ref ([0-9a-f]{40,64})")
-_STRANGER: Final = "Host key verification failed"  # ssh, for a host key that is unknown or another
+_STRANGER: Final = "Host key verification failed"  # ssh, for a host key that is unknown or has changed
 _CHANGED: Final = re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|No \S+ host key is known for \S+")
 
 
@@ -49,7 +49,7 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class PeerAccess:
-    """The way to one peer: for which repository, within what limits, under which watchdog."""
+    """How one peer is reached: for which repository, within which limits, under which watchdog."""
 
     git_dir: Path
     peer: PeerUrl
@@ -60,7 +60,7 @@ class PeerAccess:
 def receive(access: PeerAccess, request: FetchRequest, write: Callable[[bytes], int]) -> None:
     """Write the pack that the peer sends for ``request``.
 
-    :raises NegotiationTrouble: another way to the same peer may succeed
+    :raises NegotiationTrouble: git may still succeed with the same peer
     :raises TransferError: it cannot be reached, lacks an object, refuses, breaks off, or the watchdog ended it
     """
     tap = ByteTap(access.watchdog)
@@ -96,7 +96,7 @@ def _channel(access: PeerAccess, tap: ByteTap) -> Channel:
     if peer.protocol == "git":
         return SocketChannel(access.watchdog, tap, peer, access.limits)
     if peer.protocol == "ssh":
-        quoted = "'" + peer.path.replace("'", "'\\''").replace("!", "'\\!'") + "'"  # as git's sq_quote
+        quoted = "'" + peer.path.replace("'", "'\\''").replace("!", "'\\!'") + "'"  # as git's sq_quote does
         command = ssh_argv(ssh_command(access.git_dir), peer, access.limits, f"git-upload-pack {quoted}")
         return ProcessChannel(access.watchdog, tap, command)
     command = ["git", "upload-pack", "--", peer.path]
@@ -106,7 +106,7 @@ def _channel(access: PeerAccess, tap: ByteTap) -> Channel:
 def _over_http(access: PeerAccess, tap: ByteTap, ask: Callable[[HttpGitClient], None]) -> None:
     settings = http_settings(access.git_dir, access.peer)
     if settings.foreign:
-        raise NegotiationTrouble(f"{settings.foreign} is for git itself to honour")
+        raise NegotiationTrouble(f"{settings.foreign} is a setting that only git honours")
     with make_pool(settings, access.limits, access.watchdog) as pool:
         try:
             _logged_in(access, lambda login: ask(_HttpClient(access.peer, pool, tap, login)))
@@ -119,7 +119,7 @@ def _over_http(access: PeerAccess, tap: ByteTap, ask: Callable[[HttpGitClient], 
 
 
 def _logged_in(access: PeerAccess, ask: Callable[[Login | None], None]) -> None:
-    """Ask with the login of the URL, or with none; where the server wants one, with that of git's helpers."""
+    """Ask with the login of the URL, or with none. Where the server demands one, ask again with that of git's credential helpers."""
     user, password = access.peer.user, access.peer.password
     given = Login(user, password) if user is not None and password is not None else None
     try:
@@ -133,9 +133,9 @@ def _logged_in(access: PeerAccess, ask: Callable[[Login | None], None]) -> None:
     try:
         ask(login)
     except HTTPUnauthorized:
-        tell_login(access.git_dir, access.peer, login, good=False)
+        report_login(access.git_dir, access.peer, login, good=False)
         raise
-    tell_login(access.git_dir, access.peer, login, good=True)
+    report_login(access.git_dir, access.peer, login, good=True)
 
 
 def _determine(request: FetchRequest, client: TraditionalGitClient | HttpGitClient) -> Callable[..., list[ObjectID]]:
@@ -151,7 +151,7 @@ def _determine(request: FetchRequest, client: TraditionalGitClient | HttpGitClie
 
 
 def _translated(error: Exception, tap: ByteTap, watchdog: Watchdog, words: str) -> Exception:
-    """What a failure means. A peer that lies can make the parser fail in any way, so every class of error comes here."""
+    """Translate a failure. A lying peer can make the parser raise anything, so every class of error comes here."""
     try:
         watchdog.check()
     except TransferError as aborted:
@@ -170,7 +170,7 @@ def _translated(error: Exception, tap: ByteTap, watchdog: Watchdog, words: str) 
             "changed on purpose, have this account remove the old one (`ssh-keygen -R HOST`) and take over the new one once you "
             "have compared it at that server"
         )
-    what = words or plain(str(error).encode("utf-8", "replace")) or type(error).__name__
+    what = words or one_line(str(error).encode("utf-8", "replace")) or type(error).__name__
     if tap.in_pack:
         return TransferError(f"broke off in the middle of the pack: {what}")
     if tap.received == 0:
@@ -179,7 +179,7 @@ def _translated(error: Exception, tap: ByteTap, watchdog: Watchdog, words: str) 
 
 
 def _brief(words: str) -> str:
-    """What ssh says of a host key, without its banner of twelve lines."""
+    """ssh's message about a host key, without its banner of twelve lines."""
     found = _CHANGED.search(words)
     return f"Host key verification failed ({found.group(0).rstrip('.')})." if found else f"{_STRANGER}."
 
@@ -201,7 +201,7 @@ class _Haves:
 
 
 class _StreamClient(TraditionalGitClient):
-    """ssh, git:// and local peers: one channel, used once."""
+    """The client for ssh, git:// and local peers: one channel, used once."""
 
     def __init__(self, channel: Channel, peer: PeerUrl) -> None:
         super().__init__(thin_packs=True, quiet=True)
@@ -225,7 +225,7 @@ class _StreamClient(TraditionalGitClient):
         return self._protocol, lambda: False, None
 
     def hang_up(self) -> None:
-        """May be called twice."""
+        """Close the channel. It may be called twice."""
         if self._protocol is None:
             self._channel.close()
         else:
@@ -233,7 +233,7 @@ class _StreamClient(TraditionalGitClient):
 
 
 class _HttpClient(HttpGitClient):
-    """Smart HTTP with every byte tapped. It stays at the peer's address, whatever the peer says."""
+    """The client for smart HTTP. Every byte passes the tap, and no answer can direct it to another address."""
 
     def __init__(self, peer: PeerUrl, pool: PoolManager, tap: ByteTap, login: Login | None) -> None:
         super().__init__(
@@ -257,12 +257,12 @@ class _HttpClient(HttpGitClient):
         raise_for_status: bool = True,
     ) -> tuple[HTTPResponse, Callable[[int], bytes]]:
         if not url.startswith(self._base_url):
-            raise TransferError(f"points to another server, {plain(url.encode())}")
+            raise TransferError(f"points to another server, {one_line(url.encode())}")
         response, _ = super()._http_request(url, headers, data, raise_for_status=False)
         location = response.headers.get("Location", "")
         if 300 <= response.status < 400:
             response.close()
-            place = plain(urlsplit(location)._replace(query="").geturl().encode()) or "another place"
+            place = one_line(urlsplit(location)._replace(query="").geturl().encode()) or "another place"
             raise TransferError(f"redirects to {place}: let the site's URL name it")
         if response.status == 401 and raise_for_status:
             response.close()
@@ -271,7 +271,7 @@ class _HttpClient(HttpGitClient):
             response.close()
             raise TransferError(f"answered with HTTP status {response.status}")
 
-        # dulwich names only what it uses itself. Unlike read, read1 returns what has come: a slow peer is not a stalled one.
+        # dulwich's type names only what it uses itself. Unlike read, read1 returns what has arrived, so a slow peer does not look stalled.
         stream = cast("BaseHTTPResponse", response)
         buffer = bytearray()
 

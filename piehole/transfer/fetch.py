@@ -1,9 +1,8 @@
-"""Bring missing objects from a peer: quarantine, checks, and only then into the store.
+"""Fetch missing objects from a peer into a quarantine, check them there, and only then publish them.
 
-The consensus names the oids, so a peer cannot forge content: hashes (``index-pack``) and connectivity (``rev-list``)
-prove that the history is the one that was pushed; ``small`` does both for small packs. What git's fsck would say is a
-matter of admission, not of replication: an object that one site admitted and another refuses would wedge that other for
-ever.
+The consensus names the oids, so a peer cannot forge content: hashes (``index-pack``) and connectivity (``rev-list``) prove that
+the history is the one that was pushed; ``small_pack`` does both for small packs. fsck belongs to admission, not to replication: a
+site that refused an object which another site admitted would never catch up.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ _DULWICH_ATTEMPTS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came. ``bytes``: of pack data; ``objects``: as the pack's header says, unknown when git fetched; ``parents``: of those
-    commits that came whose parents are known without asking git.
+    """What a fetch received. ``bytes``: of pack data; ``objects``: as the pack's header says, unknown when git fetched;
+    ``parents``: of those received commits whose parents are known without asking git.
     """
 
     bytes: int
@@ -66,19 +65,19 @@ def fetch(
     progress: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Fetched:
-    """Bring the closure of all wants into ``git_dir``, or nothing. It stays while ``hold`` lasts: move the refs inside.
+    """Bring the closure of all wants into ``git_dir``, or nothing. ``hold`` keeps it from being pruned: move the refs inside it.
 
     :param haves: tips that local refs hold, the most likely common ones first; the first 64 that exist are offered.
-        Without any, nothing that is here is relied upon: that fills an empty repository, and mends a damaged one
+        Without any, no object of this repository is relied upon, which fills an empty repository and repairs a damaged one
     :param allowed: the protocols that ``piehole.allowProtocol`` allows
-    :param present: haves of which it is known that they exist
-    :param shared: the value of core.sharedRepository, ``""`` where it is not set. Without it, git writes small packs, too
+    :param present: haves that are known to exist
+    :param shared: the value of core.sharedRepository, ``""`` where it is not set. None: git stores small packs, too
     :param progress: called with the bytes of pack data so far
     :param stop: set it to abort at once
     :raises UsageError: the URL is malformed or its protocol not allowed
-    :raises TransferError: this peer could not give them; the text says "does not have OID" where it lacks one
-    :raises TransferRejected: what it sent is corrupt, incomplete or larger than allowed
-    :raises GitError: this disk could not take them
+    :raises TransferError: this peer could not send them; the text says "does not have OID" where it lacks one
+    :raises TransferRejected: the peer sent something corrupt, incomplete or larger than allowed
+    :raises GitError: they could not be written here
     :raises ValueError: a want or have is not an oid of ``object_format``
     """
     started = time.monotonic()
@@ -93,26 +92,26 @@ def fetch(
     here = {*present, *connectivity.existing(git_dir, set(offered).difference(present))}
     request = FetchRequest(wanted, tuple(have for have in offered if have in here))
     with (
-        _about(peer),
+        _naming(peer),
         Watchdog(limits, stop) as watchdog,
         Quarantine(git_dir, borrowing=bool(request.haves)) as quarantine,
     ):
         transfer = _Transfer(quarantine, peer, request, limits, watchdog, object_format, shared, progress)
         reached(Step.QUARANTINED)
-        came = transfer.receive()
+        receipt = transfer.receive()
         reached(Step.RECEIVED)
-        received = quarantine.received() if came.objects != 0 else []
-        transfer.check_connectivity(came)
+        received = quarantine.received() if receipt.objects != 0 else []
+        transfer.check_connectivity(receipt)
         reached(Step.CONNECTED)
         watchdog.check()
         packs = quarantine.publish(received, hold)
-    parents = came.small.parents() if came.small is not None else {}
-    return Fetched(came.bytes, came.objects, packs, time.monotonic() - started, came.via, parents)
+    parents = receipt.small.parents() if receipt.small is not None else {}
+    return Fetched(receipt.bytes, receipt.objects, packs, time.monotonic() - started, receipt.via, parents)
 
 
 @dataclass(frozen=True, slots=True)
-class _Came:
-    """``closed``: git has seen in the pack every object that another one in it names; ``small``: what has taken it, where git has not."""
+class _Receipt:
+    """``closed``: git has checked that the pack holds every object that one of its objects names; ``small``: what stored it instead of git."""
 
     bytes: int
     objects: int | None
@@ -132,7 +131,7 @@ class _Transfer:
     shared: str | None
     progress: Callable[[int], None] | None
 
-    def receive(self) -> _Came:
+    def receive(self) -> _Receipt:
         try:
             for attempt in Retrying(
                 stop=stop_after_attempt(_DULWICH_ATTEMPTS),
@@ -143,12 +142,10 @@ class _Transfer:
                     return self._by_dulwich()
         except NegotiationTrouble:
             self.watchdog.check()
-        return _Came(self._by_git(), None, "git")
+        return _Receipt(self._by_git(), None, "git")
 
-    def check_connectivity(self, came: _Came) -> None:
-        """See that the closure of the wants is here. Where a closed pack has what is wanted, it has the closure of it: nothing
-        else is here.
-        """
+    def check_connectivity(self, receipt: _Receipt) -> None:
+        """Check that the closure of the wants is here. A closed pack that holds a want holds its closure, too."""
 
         def ask(arguments: Sequence[str], stdin: bytes) -> bool:
             env = self.quarantine.environment()
@@ -157,9 +154,9 @@ class _Transfer:
 
         self.watchdog.listen(False)
         wants, haves = self.request.wants, self.request.haves
-        if came.small is not None and came.small.proves(wants, haves):
+        if receipt.small is not None and receipt.small.proves(wants, haves):
             return
-        if came.closed and self._has(wants):
+        if receipt.closed and self._has(wants):
             return
         if not (connectivity.is_closed(ask, wants, haves) if haves else connectivity.is_self_contained(ask, wants)):
             self.quarantine.check()
@@ -174,19 +171,19 @@ class _Transfer:
             listed.seek(0)
             return listed.read() == asked
 
-    def _by_dulwich(self) -> _Came:
+    def _by_dulwich(self) -> _Receipt:
         if self.request.haves:
             return self._packed(closed=False)
-        # Where the pack must be whole by itself, git can see to that while it takes it in: a walk through all of it afterwards
-        # takes a quarter as long as the transfer.
+        # A pack that must be self-contained is checked by git while it indexes it. A walk through all of it afterwards would
+        # take a quarter as long as the transfer.
         try:
             return self._packed(closed=True)
         except PackRefused:
-            # It may name odd things that were admitted elsewhere long ago, at which only this look stumbles: walk, then.
+            # This check also refuses malformed objects, which may have been admitted elsewhere long ago. The walk does not.
             self.watchdog.check()
             return self._packed(closed=False)
 
-    def _packed(self, *, closed: bool) -> _Came:
+    def _packed(self, *, closed: bool) -> _Receipt:
         self.watchdog.listen(True)
         self.quarantine.clear()
         small = None
@@ -197,7 +194,7 @@ class _Transfer:
                 PeerAccess(self.quarantine.git_dir, self.peer, self.limits, self.watchdog), self.request, pack.write
             )
             taken = pack.finish()
-            return _Came(pack.bytes, pack.objects, "dulwich", closed, small if taken else None)
+            return _Receipt(pack.bytes, pack.objects, "dulwich", closed, small if taken else None)
 
     def _by_git(self) -> int:
         self.quarantine.clear()
@@ -212,8 +209,8 @@ class _Transfer:
 
 
 @contextmanager
-def _about(peer: PeerUrl) -> Iterator[None]:
-    """Complete the sentences of the layers below, which say what the peer did."""
+def _naming(peer: PeerUrl) -> Iterator[None]:
+    """Add the peer to the messages of the modules below, which say only what it did."""
     try:
         yield
     except TransferRejected as error:

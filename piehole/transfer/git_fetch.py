@@ -1,6 +1,7 @@
-"""The other way to a peer: ``git fetch`` into a scratch repository, where dulwich and the peer do not get along.
+"""Fetch with git, where dulwich and the peer do not understand each other; and list a peer's refs.
 
-Its objects land in the quarantine, with the store as the alternate; git offers the refs of an alternate as haves.
+``git fetch`` runs in a scratch repository. Its objects go into the quarantine, with the store as the alternate, whose refs git
+offers as haves.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from piehole import git
 from piehole.errors import TransferError, TransferRejected
 from piehole.refs import is_oid
 from piehole.transfer.git_remote_config import login_for_git, ssh_command, ssh_command_for_git
-from piehole.transfer.process import plain, spawn, wait
+from piehole.transfer.process import one_line, spawn, wait
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.urls import PeerUrl
 from piehole.transfer.watchdog import Limits, Watchdog
 
 _TAIL: Final = 2048
 _SAFE: Final = ("-c", "protocol.allow=never", "-c", "http.followRedirects=false")
-# What upload-pack says (v2), and what git itself says of a v0 peer that names the oid as no tip of a ref.
+# The words of upload-pack (v2), and git's own where a v0 peer has no ref at this oid.
 _LACKS: Final = re.compile(r"(?:not our ref|request for unadvertised object) ([0-9a-f]{40,64})")
 
 
@@ -37,7 +38,7 @@ def git_fetch(
     watchdog: Watchdog,
     object_format: str,
 ) -> int:
-    """Fetch the wants into the quarantine; returns the bytes that lie there then.
+    """Fetch the wants into the quarantine; returns the size of what lies there afterwards.
 
     :raises TransferRejected: more bytes came than are allowed
     :raises TransferError: git could not fetch, or the watchdog ended it
@@ -81,7 +82,7 @@ def git_fetch(
     return used[0]
 
 
-# --progress and the pipe that takes it also end git soon after this process was killed: nobody reads it then.
+# --progress writes into a pipe, so git ends soon after this process was killed.
 _FETCH: Final = (
     "fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules",
     "--no-show-forced-updates", "--stdin", "--",
@@ -89,7 +90,7 @@ _FETCH: Final = (
 
 
 def _settings(git_dir: Path, peer: PeerUrl) -> list[str]:
-    # The repository's own configuration knows certificates and helpers; what stands after it wins.
+    # The repository's own configuration names certificates and helpers. Later settings win.
     return [
         "-c", f"include.path={git_dir / 'config'}",
         "-c", "core.bare=true",
@@ -112,22 +113,22 @@ def _environment(quarantine: Quarantine, peer: PeerUrl, limits: Limits) -> dict[
 
 
 def _listen(process: subprocess.Popen[bytes], watchdog: Watchdog) -> str:
-    """Read its progress to the end; returns the last words."""
+    """Read git's progress to its end; returns the last words."""
     tail = b""
     assert process.stderr is not None  # noqa: S101 -- it was asked to be a pipe
     with process.stderr:
         while chunk := os.read(process.stderr.fileno(), 65536):
             watchdog.arrived()
             tail = (tail + chunk)[-_TAIL:]
-    return plain(tail)
+    return one_line(tail)
 
 
 def list_refs(
     git_dir: Path, peer: PeerUrl, *patterns: str, object_format: str = "sha1", patience: float = 30.0
 ) -> Mapping[str, str]:
-    """The peer's refs and their oids; of those that match a pattern, where some are given.
+    """List the peer's refs with their oids, under the rules of a fetch; only those that match a pattern, where some are given.
 
-    :param patience: seconds for the whole question
+    :param patience: seconds for all of it
     :raises GitError: it could not be reached, refused, or did not answer in time
     """
     env: dict[str, str] = login_for_git(peer)

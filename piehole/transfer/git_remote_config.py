@@ -1,4 +1,4 @@
-"""What this repository's git configuration says about reaching peers: ssh's command, http's certificates and logins."""
+"""The git configuration for reaching peers: the ssh command, and certificates and logins for http."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from piehole.transfer.urls import PeerUrl
 from piehole.transfer.watchdog import Limits
 
 _HTTP_KNOWN: Final = {"http.sslcainfo", "http.sslcapath", "http.sslverify", "http.sslcert", "http.sslkey"}
-# These say nothing about how a fetch reaches the peer, or only what is the case here anyway.
+# These do not change how a fetch reaches the peer, or ask only for what is done anyway.
 _HTTP_IDLE: Final = {
     "http.postbuffer", "http.lowspeedlimit", "http.lowspeedtime", "http.followredirects", "http.receivepack",
     "http.uploadpack", "http.getanyfile", "http.maxrequests", "http.minsessions", "http.noepsv", "http.useragent",
@@ -25,7 +25,7 @@ _HTTP_IDLE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """``foreign``: a setting that only git itself honours (a proxy, cookies, headers), so git shall fetch."""
+    """``foreign``: a setting that only git honours (a proxy, cookies, headers), so that git must fetch."""
 
     ca_info: str | None = None
     ca_path: str | None = None
@@ -62,14 +62,14 @@ def ssh_argv(command: str, peer: PeerUrl, limits: Limits, remote: str) -> list[s
 
 
 def ssh_command_for_git(command: str, limits: Limits) -> str:
-    """The same for ``GIT_SSH_COMMAND``: git adds the port, the host and the protocol version itself."""
+    """The value of ``GIT_SSH_COMMAND`` for git, which adds the port, the host and the protocol version itself."""
     return f"{command} -x -o BatchMode=yes -o ConnectTimeout={max(1, round(limits.connect))}"
 
 
 def login_for_git(peer: PeerUrl, already: int = 0) -> dict[str, str]:
-    """The variables that hand git the login of the peer's URL: not an argument, which every account of this machine could read.
+    """The variables that give git the login of the peer's URL. Every account of this machine could read an argument.
 
-    :param already: how many settings the environment carries (``GIT_CONFIG_COUNT``)
+    :param already: the number of settings in the environment so far (``GIT_CONFIG_COUNT``)
     """
     if peer.password is None:
         return {}
@@ -82,7 +82,7 @@ def login_for_git(peer: PeerUrl, already: int = 0) -> dict[str, str]:
 
 
 def http_settings(git_dir: Path, peer: PeerUrl) -> HttpSettings:
-    """What ``http.*`` and ``http.<url>.*`` say about this peer."""
+    """The settings of ``http.*`` and ``http.<url>.*`` for this peer."""
     done = git.run(git_dir, ["config", "--null", "--get-urlmatch", "http", peer.display], ok=(0, 1))
     found: dict[str, str] = {}
     for entry in done.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]:
@@ -92,7 +92,7 @@ def http_settings(git_dir: Path, peer: PeerUrl) -> HttpSettings:
 
 
 def read_http_settings(found: Mapping[str, str]) -> HttpSettings:
-    """The settings as git names them (lower case), sorted into those that are honoured here and those that are not."""
+    """Sort settings, by git's lower-case names, into those that are honoured here and those that are not."""
     foreign = sorted(name for name in found if name not in _HTTP_KNOWN | _HTTP_IDLE)
 
     def path(name: str) -> str | None:
@@ -110,10 +110,10 @@ def read_http_settings(found: Mapping[str, str]) -> HttpSettings:
 
 
 def ask_login(git_dir: Path, peer: PeerUrl) -> Login | None:
-    """A login from git's credential helpers; None: none knows one."""
+    """Ask git's credential helpers for a login; None where they have none."""
     try:
-        done = git.run(git_dir, ["credential", "fill"], stdin=_about(peer, None), timeout=30)
-    except GitError:  # no helper, and nobody at a terminal: git ends with 128
+        done = git.run(git_dir, ["credential", "fill"], stdin=_described(peer, None), timeout=30)
+    except GitError:  # no helper and no terminal: git ends with 128
         return None
     fields = dict(line.partition("=")[::2] for line in git.lines(done.stdout))
     if "username" not in fields or "password" not in fields:
@@ -121,12 +121,12 @@ def ask_login(git_dir: Path, peer: PeerUrl) -> Login | None:
     return Login(fields["username"], fields["password"])
 
 
-def tell_login(git_dir: Path, peer: PeerUrl, login: Login, *, good: bool) -> None:
-    """Let the helpers keep a login that worked, or forget one that did not. :raises GitError: git failed"""
-    git.run(git_dir, ["credential", "approve" if good else "reject"], stdin=_about(peer, login), timeout=30)
+def report_login(git_dir: Path, peer: PeerUrl, login: Login, *, good: bool) -> None:
+    """Have the helpers store a login that worked, or erase one that did not. :raises GitError: git failed"""
+    git.run(git_dir, ["credential", "approve" if good else "reject"], stdin=_described(peer, login), timeout=30)
 
 
-def _about(peer: PeerUrl, login: Login | None) -> bytes:
+def _described(peer: PeerUrl, login: Login | None) -> bytes:
     host = f"[{peer.host}]" if ":" in peer.host else peer.host
     fields = {"protocol": peer.protocol, "host": host if peer.port is None else f"{host}:{peer.port}"}
     fields["path"] = peer.path.lstrip("/")

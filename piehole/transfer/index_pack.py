@@ -1,4 +1,4 @@
-"""The disk end of a transfer: pack bytes go into ``git index-pack``, which checks every hash; small packs go beside it."""
+"""Store the pack that arrives: with ``git index-pack``, which checks every hash, or with ``small_pack`` where it is small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from piehole.errors import GitError, TransferError, TransferRejected
-from piehole.transfer.process import end, said, spawn, wait
+from piehole.transfer.process import end, last_words_of, spawn, wait
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.small_pack import SMALL, SmallPackIntake
 from piehole.transfer.watchdog import Limits, Watchdog
@@ -19,11 +19,11 @@ _FULL: Final = 1 << 20  # bytes: a file system with less than this left is full
 
 
 class PackRefused(TransferRejected):
-    """Git refuses the pack for what is in it."""
+    """Git refuses the content of the pack."""
 
 
 class IndexPack:
-    """Counts and takes pack data; starts git with the first byte that is not held back. Use as a context manager.
+    """Takes pack data and counts it; starts git with the first byte that is not held back. Use as a context manager.
 
     ``write`` raises TransferRejected when the pack is larger than allowed or (PackRefused) git refuses it.
     """
@@ -39,8 +39,8 @@ class IndexPack:
         small: SmallPackIntake | None = None,
     ) -> None:
         """
-        :param closed: refuse a pack with an object that names another one which is neither in it nor in what the quarantine borrows
-        :param small: is asked first to take a pack of at most SMALL bytes, which are held back until all of them are here
+        :param closed: refuse a pack that names an object which is neither in it nor in what the quarantine borrows
+        :param small: gets a pack of at most SMALL bytes first; they are held back until all have arrived
         """
         self._closed = closed
         self._quarantine = quarantine
@@ -84,10 +84,10 @@ class IndexPack:
         return len(data)
 
     def finish(self) -> bool:
-        """Wait until everything is checked; whether ``small`` has taken it. :raises PackRefused: git refuses the pack"""
+        """Wait until everything is checked; returns whether ``small`` has stored it. :raises PackRefused: git refuses the pack"""
         if self._process is None and self._held is None:
             raise TransferError("sent no pack")
-        # Resolving the deltas of a large pack takes long, and the peer has nothing to say meanwhile.
+        # Resolving the deltas of a large pack takes long, and the peer sends nothing meanwhile.
         self._watchdog.listen(False)
         if self._small is not None and self._process is None and self._small.take(bytes(self._held or b"")):
             self._watchdog.check()
@@ -99,7 +99,7 @@ class IndexPack:
         return False
 
     def _feed(self) -> subprocess.Popen[bytes]:
-        """Give git what is held back."""
+        """Give git the bytes that were held back."""
         if self._process is None:
             self._process = self._start()
         assert self._process.stdin is not None  # noqa: S101 -- it was asked to be a pipe
@@ -114,7 +114,7 @@ class IndexPack:
         command = ["git", f"--git-dir={self._quarantine.git_dir}", "-c", "core.fsync=all", "index-pack", "--stdin"]
         return spawn(
             self._watchdog,
-            # (git-clone relies on the last one in the same way.)
+            # git-clone relies on the last option in the same way.
             [
                 *command,
                 "--fix-thin",
@@ -131,7 +131,7 @@ class IndexPack:
     def _refusal(self, process: subprocess.Popen[bytes]) -> Exception:
         wait(self._watchdog, process)
         self._quarantine.check()
-        words = said(self._errors) or f"status {process.returncode}"
+        words = last_words_of(self._errors) or f"status {process.returncode}"
         space = os.statvfs(self._quarantine.git_dir / "objects")
         if space.f_bavail * space.f_frsize < _FULL:
             return GitError(f"the disk below {self._quarantine.git_dir} is full: {words}")
@@ -139,7 +139,7 @@ class IndexPack:
 
 
 def _close(process: subprocess.Popen[bytes]) -> bool:
-    """Close its stdin; false where it had stopped reading already."""
+    """Close the stdin of a process; False where it had stopped reading already."""
     try:
         if process.stdin is not None:
             process.stdin.close()

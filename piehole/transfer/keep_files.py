@@ -1,11 +1,11 @@
-"""``.keep`` files: packs that no ref needs yet are protected until the refs have moved.
+"""``.keep`` files protect packs that no ref needs yet, until the refs have moved.
 
-Two orders hold, both found by losing objects. A ``.keep`` lies there *before* its pack does and goes after the ref has
-moved. And it never appears beside a pack that is there already: a ``git repack -d`` that has listed the pack for
-deletion would then skip its objects as kept, and delete it. (So each publication has a name of its own.)
+Two orders must hold; both were found by losing objects. A ``.keep`` is written *before* its pack and removed after the ref
+has moved. And it is never added to a pack that exists already: a ``git repack -d`` that has listed the pack for deletion would
+skip its objects as kept, and then delete it. So each published pack has a name of its own.
 
-A holder keeps its files locked (flock). The lock ends with the process, however it ends, in whatever container it ran:
-what can be locked is a leftover. The text inside is for people.
+A holder keeps its files locked (flock). The lock ends with the process, however it ends and in whatever container it ran, so a
+file that can be locked is a leftover. The text inside is for people.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Hold:
                 reached(Step.RELEASING)
                 path.unlink(missing_ok=True)
             except OSError:
-                pass  # the refs have moved; unlocked, it is a leftover like any other, and is swept
+                pass  # the refs have moved; unlocked, the file is a leftover and is swept later
             finally:
                 os.close(descriptor)
 
@@ -56,7 +56,7 @@ class Hold:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 if try_lock_in_place(descriptor):
                     break
-                os.close(descriptor)  # a sweep met the file in the moment before it was locked, and removed it
+                os.close(descriptor)  # a sweep removed the file before it was locked
             self._kept.append((path, descriptor))
             os.write(descriptor, text)
         except OSError as error:
@@ -64,7 +64,7 @@ class Hold:
 
 
 def lock_directory(path: Path) -> int | None:
-    """Lock a quarantine for as long as the returned descriptor is open; None: a sweep took it, make another."""
+    """Lock a quarantine for as long as the returned descriptor is open; None: a sweep removed it, make another."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if try_lock_in_place(descriptor):
         return descriptor
@@ -73,10 +73,10 @@ def lock_directory(path: Path) -> int | None:
 
 
 def sweep(git_dir: Path) -> list[Path]:
-    """Remove what dead processes have left: ``.keep`` files of piehole and quarantines; returns what was removed.
+    """Remove the ``.keep`` files of piehole and the quarantines that dead processes have left; returns what was removed.
 
-    Packs stay: what they hold and no ref needs is git's to prune. One that never got its index goes with its ``.keep``: git
-    neither uses nor removes it.
+    Packs stay, since git prunes what no ref needs. A pack that never got its index is removed with its ``.keep``: git neither
+    uses nor removes it.
     """
     objects = git_dir / "objects"
     swept = []
@@ -95,8 +95,8 @@ def _is_ours(path: Path) -> bool:
             beginning = file.read(len(KEEP_MARK))
     except OSError:  # gone meanwhile, or somebody else's
         return False
-    # Empty: a holder died between creating and writing. Its pack cannot have landed yet, but git's own
-    # `index-pack --keep` writes empty ones beside a pack, too.
+    # Empty: a holder died between creating and writing it, and before its pack was there. git's own
+    # `index-pack --keep` writes empty ones beside packs, too.
     return beginning == KEEP_MARK or (not beginning and not path.with_suffix(".pack").exists())
 
 
@@ -106,7 +106,7 @@ def _remove_if_unlocked(path: Path, flags: int) -> bool:
     except OSError:
         return False
     try:
-        # Removed while the lock is held: a holder that comes too late finds its file unlinked, and makes another.
+        # Remove it while the lock is held: a holder that comes too late finds its file unlinked, and makes another.
         if not try_lock_in_place(descriptor):
             return False
         if flags & os.O_DIRECTORY:

@@ -1,8 +1,8 @@
 """Keep the number of packs small. Fifty cost a git process 1 ms, a thousand 18.
 
-It never prunes, and it cannot lose what a transfer publishes meanwhile: ``git repack`` deletes only packs that it
-listed and whose objects it has written; a published pack has a new name, so it was either not there when the repack
-listed, or there with its ``.keep``.
+It never prunes, and it cannot lose what a transfer publishes meanwhile. ``git repack`` deletes only packs that it has listed
+and whose objects it has written. A published pack has a new name, so either it was not there when the repack made its list,
+or its ``.keep`` was.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _GRACE: Final = 5.0  # seconds for git to remove its temporary files
 
 
 def due(git_dir: Path) -> bool:
-    """Whether enough packs have piled up. Looks at file names only."""
+    """Whether there are enough packs for a roll-up, judged by file names only."""
     packs = git_dir / "objects" / "pack"
     names = {path.name for path in packs.iterdir()} if packs.is_dir() else set()
     return sum(n.endswith(".pack") and f"{n.removesuffix('.pack')}.keep" not in names for n in names) >= _MANY_PACKS
 
 
 def maintain(git_dir: Path, *, stop: threading.Event) -> None:
-    """Roll up small packs and refresh the commit-graph, when that is due and nobody else does so.
+    """Roll up small packs and refresh the commit-graph, where that is due and no other process is doing it.
 
-    :param stop: set it to end early; whatever was running ends cleanly and is done another time
+    :param stop: set it to end early; git ends cleanly and the work is done another time
     :raises GitError: git failed
     """
     if not due(git_dir) or _gc_runs(git_dir):
@@ -53,7 +53,7 @@ def maintain(git_dir: Path, *, stop: threading.Event) -> None:
 
 
 def _roll_up(git_dir: Path, stop: threading.Event) -> bool:
-    """Make few packs of many; false when it was stopped."""
+    """Combine many packs into few; False when it was stopped."""
     version = _version()
     if version < _GEOMETRIC_SINCE:
         return _run(git_dir, ["repack", "--quiet", "-a", "-d", "-k"], stop)
@@ -62,13 +62,13 @@ def _roll_up(git_dir: Path, stop: threading.Event) -> bool:
         try:
             return _run(git_dir, [*rolling_up, "--write-bitmap-index"], stop)
         except GitError:
-            # There is no bitmap of a history that is not whole here, some other ref's; the packs are too many all the same.
+            # git makes no bitmap where the history of some ref is incomplete here. The packs are still too many.
             pass
     return _run(git_dir, rolling_up, stop)
 
 
 def _run(git_dir: Path, arguments: list[str], stop: threading.Event) -> bool:
-    """Run git; false when it was stopped."""
+    """Run git; False when it was stopped."""
     if stop.is_set():
         return False
     process = subprocess.Popen(
@@ -96,7 +96,7 @@ def _run(git_dir: Path, arguments: list[str], stop: threading.Event) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    # First politely: git removes its temporary packs on SIGTERM.
+    # SIGTERM first, on which git removes its temporary packs.
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.communicate(timeout=_GRACE)
@@ -105,7 +105,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _gc_runs(git_dir: Path) -> bool:
-    """Whether `git gc` holds its lock (gc.pid: "PID HOST") and lives."""
+    """Whether a living `git gc` holds its lock (gc.pid: "PID HOST")."""
     try:
         pid, _, host = (git_dir / "gc.pid").read_text().strip().partition(" ")
     except OSError:

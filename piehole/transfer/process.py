@@ -1,4 +1,4 @@
-"""Git processes of a transfer: owned by its watchdog, so that an abort ends them at once, whatever they do."""
+"""The git processes of a transfer. Its watchdog owns them, so that an abort ends them at once, whatever they do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, under the watchdog.
 
-    :param memory: bytes that it and each of its children may allocate; 0: as many as they like
+    :param memory: bytes that it and each of its children may allocate; 0: no limit
     :raises GitError: it could not be started
     """
     try:
@@ -54,7 +54,7 @@ def call(
     env: Mapping[str, str],
     memory: int = 0,
 ) -> tuple[int, str]:
-    """Run ``git ARGUMENTS`` to its end; returns its status and what it said.
+    """Run ``git ARGUMENTS`` to its end; returns its status and its last words.
 
     :param memory: as for :func:`spawn`
     :raises TransferError: the watchdog ended it
@@ -74,12 +74,12 @@ def call(
         )
         status = wait(watchdog, process)
         watchdog.check()
-        return status, said(errors)
+        return status, last_words_of(errors)
 
 
 def _bound(process: subprocess.Popen[bytes], memory: int) -> None:
-    # From outside, since nothing may run between fork and exec in a process with threads. RLIMIT_DATA counts what is allocated,
-    # and not the packs that git maps.
+    # Set from outside, since nothing may run between fork and exec in a process with threads. RLIMIT_DATA counts what git allocates,
+    # not the packs that it maps.
     try:
         hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)[1]
         most = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
@@ -89,7 +89,7 @@ def _bound(process: subprocess.Popen[bytes], memory: int) -> None:
 
 
 def wait(watchdog: Watchdog, process: subprocess.Popen[bytes]) -> int:
-    """Wait for its end, end what it left behind, and return its status."""
+    """Wait until a process ends, kill what is left of its group, and return its status."""
     if process.returncode is None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         end(watchdog, process)
@@ -97,27 +97,27 @@ def wait(watchdog: Watchdog, process: subprocess.Popen[bytes]) -> int:
 
 
 def end(watchdog: Watchdog, process: subprocess.Popen[bytes]) -> None:
-    """Kill the process and its group, and reap it. Nothing happens where that was done."""
+    """Kill the process and its group, and reap it. It may be called twice."""
     watchdog.disown(process)
     if process.returncode is None:
         git.kill_group(process)
 
 
-def said(errors: IO[bytes]) -> str:
+def last_words_of(errors: IO[bytes]) -> str:
     """The end of what a process wrote to its stderr file, fit for a message."""
     errors.seek(0, 2)
     errors.seek(max(0, errors.tell() - _SAID))
-    return plain(errors.read())
+    return one_line(errors.read())
 
 
-def plain(words: bytes) -> str:
-    """Words of a peer or of git on one line, without control characters."""
+def one_line(words: bytes) -> str:
+    """The words of a peer or of git on one line, without control characters."""
     text = words.decode("utf-8", "replace").strip()
     return "".join(c if c.isprintable() else " " for c in text)[-_SAID:]
 
 
 def environment(objects: Path, borrow_from: Path | None) -> dict[str, str]:
-    """git's environment in which new objects go to ``objects``, and those of the other repository are its alternate.
+    """The environment in which git writes objects to ``objects`` and reads those of another repository as its alternate.
 
     Git follows the alternates of an alternate, so the repository's own keep working.
     """

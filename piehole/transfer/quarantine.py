@@ -1,4 +1,4 @@
-"""Where received objects wait until they were checked, and how they become visible."""
+"""The directory in which received objects wait until they are checked, and their publication."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ _OPTIONAL: Final = ".rev"
 
 
 class Quarantine:
-    """A private object directory inside the store of ``git_dir``, on the same file system; ``hold.sweep`` removes stale
-    ones. No git command touches it. Where somebody has removed it all the same, TransferError is raised: try again.
+    """A private object directory inside the store of ``git_dir``, on the same file system. No git command touches it.
 
-    :param borrowing: objects of the store may be relied upon; without it, what is received must be whole by itself
-    :raises GitError: this disk does not take it (full, read-only, not ours)
+    ``keep_files.sweep`` removes stale ones. Where somebody has removed this one, TransferError is raised: try again.
+
+    :param borrowing: received objects may name objects of the store; without it, they must be self-contained
+    :raises GitError: it cannot be written (the disk is full or read-only, or another account owns it)
     """
 
     def __init__(self, git_dir: Path, *, borrowing: bool = True) -> None:
@@ -61,7 +62,7 @@ class Quarantine:
         return self.path / "pack"
 
     def environment(self) -> dict[str, str]:
-        """git's environment: what it writes goes to the quarantine, what it reads may (``borrowing``) lie in the store."""
+        """The environment in which git writes to the quarantine and, with ``borrowing``, also reads the store."""
         return environment(self.path, self.git_dir if self._borrowing else None)
 
     def check(self) -> None:
@@ -76,7 +77,7 @@ class Quarantine:
         return found
 
     def clear(self) -> None:
-        """Throw away what an attempt has left. :raises GitError: it cannot be removed"""
+        """Remove what an earlier attempt has left. :raises GitError: it cannot be removed"""
         try:
             if any(self.pack_directory.iterdir()):
                 shutil.rmtree(self.pack_directory)
@@ -86,23 +87,23 @@ class Quarantine:
             raise GitError(f"{self.pack_directory} cannot be cleared: {error.strerror}") from error
 
     def usage(self) -> int:
-        """Bytes that lie in it."""
+        """The bytes of all files in it."""
         used = 0
         for folder, _, files in os.walk(self.path):
             for name in files:
                 try:
                     used += (Path(folder) / name).stat().st_size
-                except FileNotFoundError:  # renamed while we looked
+                except FileNotFoundError:  # renamed meanwhile
                     pass
         return used
 
     def publish(self, received: Sequence[Path], hold: Hold) -> tuple[Path, ...]:
-        """Move these packs into the store: all of them, or none. Returns their paths there.
+        """Move these packs into the store, all or none; returns their paths there.
 
-        Each gets a random name: a pack's usual name is the hash of its content, so the store may have one of that name
-        already, and a ``.keep`` must never appear beside a pack that exists (see ``hold``).
+        Each gets a random name. A pack's usual name is the hash of its content, so the store may have it already, and a ``.keep``
+        must never appear beside a pack that exists (see ``keep_files``).
 
-        :param received: what ``received`` gave *before* the connectivity check, so that exactly what was checked comes
+        :param received: what ``received`` gave *before* the connectivity check, so that exactly what was checked is moved
         """
         target = self._store / "pack"
         moved: list[Path] = []
@@ -139,7 +140,7 @@ class Quarantine:
                 return
             self._path, self._lock = path, lock
             self.pack_directory.mkdir()
-        except FileNotFoundError:  # a sweep was faster: make another
+        except FileNotFoundError:  # a sweep removed it: make another
             self._remove()
         except OSError:
             self._remove()
@@ -147,6 +148,6 @@ class Quarantine:
 
     def _remove(self) -> None:
         if self._path is not None:
-            shutil.rmtree(self._path, ignore_errors=True)  # what remains is swept, as a leftover
+            shutil.rmtree(self._path, ignore_errors=True)  # what remains is swept later
             os.close(self._lock)
             self._path = None

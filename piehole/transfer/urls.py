@@ -1,4 +1,4 @@
-"""The URL of a peer: read strictly, so that it can never become an option or a command.
+"""Parse the URL of a peer strictly, so that it can never become an option or a command.
 
 The forms are git's own (gitprotocol and ``git help urls``): ``ssh://``, ``http://``, ``https://``, ``git://``,
 ``file:///``, the scp-like ``[user@]host:path``, and a plain absolute path. Everything else is refused, remote helpers
@@ -28,7 +28,7 @@ _USERINFO: Final = re.compile(r"//[^/]*@")
 
 @dataclass(frozen=True, slots=True)
 class PeerUrl:
-    """Where a peer is. ``path`` is decoded; for http(s) it is kept as it was written, percent signs included."""
+    """The parsed URL of a peer. ``path`` is decoded, except for http(s), where it stays as it was written."""
 
     protocol: Protocol
     path: str
@@ -39,7 +39,7 @@ class PeerUrl:
 
     @property
     def display(self) -> str:
-        """The URL for logs and people: without the credentials of http(s)."""
+        """The URL for logs and messages, without the credentials of http(s)."""
         if self.protocol == "file":
             return self.path
         user = f"{self.user}@" if self.protocol == "ssh" and self.user else ""
@@ -47,7 +47,7 @@ class PeerUrl:
 
     @property
     def for_git(self) -> str:
-        """The same place in a form that git reads in one way only, without a password."""
+        """The URL in a form that git can read in one way only, without a password."""
         return self.display
 
     @property
@@ -65,7 +65,7 @@ class PeerUrl:
 
 
 def parse_url(url: str, allowed: Collection[str]) -> PeerUrl:
-    """Read the URL of a peer.
+    """Parse the URL of a peer and check its protocol.
 
     :param allowed: the protocols that ``piehole.allowProtocol`` allows
     :raises UsageError: the URL is malformed, of an unknown kind, or of a protocol that is not allowed
@@ -188,7 +188,7 @@ def _harmless(text: str) -> bool:
 
 
 def _shown(url: str) -> str:
-    """A URL that could not be read, fit for a log: credentials hidden, control characters escaped."""
+    """A malformed URL, safe for a log: credentials hidden, control characters escaped."""
     return ascii(_USERINFO.sub("//", url))
 
 

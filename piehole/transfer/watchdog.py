@@ -1,7 +1,7 @@
-"""One watchdog per transfer: it ends what stalls, takes too long or is no longer wanted.
+"""The limits of a transfer, and the watchdog that ends one which stalls, takes too long or is no longer wanted.
 
-Blocked reads and writes cannot look at a clock. So a thread does, and what it ends it ends from outside: process groups
-are killed, sockets shut down. The blocked call then fails, and the transfer asks the watchdog why.
+A blocked read or write cannot check the time. So a thread does, and ends it from outside: it kills process groups and shuts
+sockets down. The blocked call then fails, and the transfer asks the watchdog why.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Final
 
 from piehole.errors import TransferError
 
-_TICK: Final = 0.1  # seconds between two looks: how late a stop or a limit may be noticed
+_TICK: Final = 0.1  # seconds between two checks: how late a stop or a limit may be noticed
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of one fetch from one peer, over all of its attempts.
 
-    ``max_bytes``: bytes of pack data. ``max_memory``: bytes that each git process may allocate which reads what a peer
-    has sent; a few bytes of a pack can inflate to anything. ``connect``: seconds until the peer accepts the connection. ``stall``: seconds
+    ``max_bytes``: bytes of pack data. ``max_memory``: bytes that a git process may allocate which reads what a peer has
+    sent; a few bytes of a pack can inflate to any size. ``connect``: seconds until the peer accepts the connection. ``stall``: seconds
     in which no byte arrived. ``total``: seconds from the first step to the last.
     """
 
@@ -39,7 +39,7 @@ class Limits:
 
 
 class Watchdog:
-    """Watches from ``__enter__`` to ``__exit__``; whatever it was given to end is dead or finished afterwards.
+    """Watches from ``__enter__`` to ``__exit__``. Afterwards, every process and socket that it owned is at its end.
 
     :param stop: set by somebody else to abort the transfer
     """
@@ -69,11 +69,11 @@ class Watchdog:
         self._end_all()
 
     def arrived(self) -> None:
-        """A byte arrived (or was taken by git): not stalled."""
+        """Note that a byte arrived, or that git accepted one: the transfer has not stalled."""
         self._last = time.monotonic()
 
     def listen(self, listening: bool, probe: Callable[[], bool] | None = None) -> None:
-        """Whether a silence of the peer is a stall at this step; ``probe`` tells at each tick whether bytes came."""
+        """Set whether a silent peer counts as stalled in this step; ``probe`` is asked at each tick whether bytes arrived."""
         self._probe = probe
         self._listening = listening
         self.arrived()
@@ -85,7 +85,7 @@ class Watchdog:
         self._end_if_aborted()
 
     def disown(self, process: subprocess.Popen[bytes]) -> None:
-        """Call it *before* the process is reaped: its number may belong to somebody else a moment later."""
+        """Forget a process. Call it *before* the process is reaped: its number may belong to another one a moment later."""
         with self._lock:
             self._processes.discard(process)
 
@@ -128,12 +128,12 @@ class Watchdog:
         while not self._over.wait(_TICK):
             if self._probe is not None and self._probe():
                 self.arrived()
-            reason = self._verdict(time.monotonic())
+            reason = self._reason_to_end(time.monotonic())
             if reason:
                 self.abort(reason)
                 return
 
-    def _verdict(self, now: float) -> str:
+    def _reason_to_end(self, now: float) -> str:
         if self._reason:
             return self._reason
         if self._stop.is_set():
@@ -146,7 +146,7 @@ class Watchdog:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    # Also when the leader has ended: its children may live on. As nobody has reaped it, the number is still its own.
+    # Also when the leader has ended, since its children may live on. It was not reaped, so the number is still its own.
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -222,7 +222,7 @@ class TestFirstChange:
     def test_is_never_guessed(self, quiet: Etcd) -> None:
         base = put(quiet, (b"other", b""))
         put(quiet, (b"other", b"2"))
-        with pytest.raises(EtcdUnreachable, match="did not tell its history"):
+        with pytest.raises(EtcdUnreachable, match="did not send its history"):
             quiet.first_change(b"k", base, deadline=Deadline(1))
 
     def test_is_compacted_where_history_is_missing(self, client: Etcd, etcd: EtcdProcess, root: bytes) -> None:
