@@ -1,18 +1,18 @@
 #!/bin/sh
-# Let etcd ask who is there: a user for each site, one role for each prefix, then authentication is on. May be run again.
+# Create etcd's users: one user per site, one role per prefix. Then switch etcd's authentication on. May be run again.
 #
 #   sh deploy/etcd-auth.sh SERVERS FOLDER [PREFIX]
 #
-# SERVERS is the list that deploy/pki.sh reads, FOLDER its FOLDER/auth: a password file for each site, and root's.
+# SERVERS is the list that deploy/pki.sh reads. FOLDER is its FOLDER/auth, with a password file for each site and for root.
 # ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY say how etcdctl reaches the cluster.
-# Run again with another list and PREFIX for another circle of trust: its sites get a role of their own.
+# For sites that do not trust these, run it again with another list and another PREFIX. They get a role of their own.
 set -eu
 [ $# -ge 2 ] || { echo "usage: etcd-auth.sh SERVERS FOLDER [PREFIX]" >&2; exit 2; }
 servers=$1 folder=$2 prefix=${3:-/piehole}
 role=piehole$(printf %s "${prefix#/piehole}" | tr / -)
 export ETCDCTL_API=3
 
-# A password goes through the environment or a pipe, never through arguments, which every account can see.
+# Passwords are passed in the environment or a pipe, never as arguments, because every account can see those.
 etcdctl_as_root() {
 	if [ -n "$on" ]; then
 		ETCDCTL_USER=root ETCDCTL_PASSWORD=$(cat "$folder/root") etcdctl "$@"
@@ -21,7 +21,7 @@ etcdctl_as_root() {
 	fi
 }
 
-# add_user NAME: with the password of its file, also where the user was there with another
+# add_user NAME: create the user with the password of its file, or set this password if the user exists
 add_user() {
 	if etcdctl_as_root user get "$1" >/dev/null 2>&1; then
 		etcdctl_as_root user passwd "$1" --interactive=false <"$folder/$1"
@@ -30,7 +30,7 @@ add_user() {
 	fi
 }
 
-# While authentication is off, anybody may ask; once it is on, that needs a password.
+# While authentication is off, everybody may list the users. When it is on, this needs a password.
 if etcdctl user list >/dev/null 2>&1; then on=; else on=yes; fi
 
 [ -n "$on" ] || add_user root

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Make room for a member of etcd whose disk was lost, so that its server can be set up anew under the same name.
+# Prepare etcd's cluster for a new member that replaces one with the same name whose disk was lost.
 #
-#   sh deploy/etcd-replace.sh SITE [PEER-URL]     at a server that lives, as etcd's root (ETCDCTL_USER, ETCDCTL_PASSWORD)
+#   sh deploy/etcd-replace.sh SITE [PEER-URL]     at another server, as etcd's root (ETCDCTL_USER, ETCDCTL_PASSWORD)
 #
-# ETCDCTL_ENDPOINTS and its like say how etcdctl reaches the cluster. PEER-URL is needed only where a run before this one ended
-# between its two steps, so that etcd does not know the member any more. Afterwards, at the lost server, a file etcd.local with the
-# line ETCD_INITIAL_CLUSTER_STATE=existing belongs beside `servers` before deploy/three-servers.sh runs there. It may stay.
+# ETCDCTL_ENDPOINTS and the other ETCDCTL_ variables say how etcdctl reaches the cluster. PEER-URL is needed only if an earlier run
+# ended between its two steps, so that etcd does not know the member any more. Afterwards, create a file etcd.local with the
+# line ETCD_INITIAL_CLUSTER_STATE=existing beside `servers` at the new server, and run deploy/three-servers.sh there. The file may stay.
 set -eu
 site=${1:?usage: etcd-replace.sh SITE [PEER-URL]}
 peer=${2:-}
@@ -19,7 +19,7 @@ elif [ -z "$peer" ]; then
 	echo "etcd-replace: there is no member $site. If it was removed already, give its peer URL, too: etcd-replace.sh $site URL" >&2
 	exit 1
 fi
-# etcd takes a new member only when all others have been connected for five seconds; until then it says "unhealthy cluster".
+# etcd accepts a new member only when all others have been connected for five seconds. Until then it answers "unhealthy cluster".
 tries=30
 until said=$(etcdctl member add "$site" --peer-urls="$peer" 2>&1); do
 	tries=$((tries - 1))

@@ -1,20 +1,20 @@
 #!/bin/sh
-# Make what the servers prove themselves with: one authority, and for each server its certificates and its password in etcd.
+# Create one certificate authority, and for each server its certificates and its etcd password.
 #
 #   sh deploy/pki.sh SERVERS FOLDER
 #
-# SERVERS is a file with a line for each server: its site's name, its host name, its address. Run this on one machine, the
-# administrator's own, and keep FOLDER there: authority/key.pem signs whatever is to be trusted. What is there already
-# is left as it is, so a server that is added later needs one more line and one more run; to renew a certificate, delete its file first.
+# SERVERS is a file with a line for each server: its site's name, its host name, its address. Run this on the
+# administrator's own machine and keep FOLDER there: whoever has authority/key.pem can sign certificates that the servers trust. Existing files
+# are not changed. To add a server, add its line and run this again. To renew a certificate, delete its file first.
 #
 #   FOLDER/authority/ca.pem, key.pem    the authority; the key never leaves this machine
-#   FOLDER/SITE/                        goes to that server, and nowhere else:
-#     ca.pem                              whom to trust
-#     server.pem, server-key.pem          etcd towards its clients; the web server
-#     peer.pem, peer-key.pem              etcd towards its other members
-#     client.pem, client-key.pem          piehole towards etcd, and towards the other sites' web servers when it fetches
-#     etcd-password                       of etcd's user SITE
-#   FOLDER/auth/                        passwords of all of etcd's users, and of root: for deploy/etcd-auth.sh, then for a safe
+#   FOLDER/SITE/                        copy it to that server only:
+#     ca.pem                              the authority's certificate
+#     server.pem, server-key.pem          for etcd (connections from clients) and for the web server
+#     peer.pem, peer-key.pem              for etcd (connections between members)
+#     client.pem, client-key.pem          for piehole: connections to etcd, and fetches from the web servers of other sites
+#     etcd-password                       the password of the etcd user SITE
+#   FOLDER/auth/                        the passwords of all etcd users and of root: for deploy/etcd-auth.sh. Then keep it in a safe place
 set -eu
 umask 077
 [ $# -eq 2 ] || { echo "usage: pki.sh SERVERS FOLDER" >&2; exit 2; }
@@ -31,8 +31,8 @@ make_authority() {
 }
 
 # make_certificate SITE KIND USES NAMES
-# None has a CN: etcd's JSON gateway, which piehole speaks to, refuses clients whose certificate carries one while
-# authentication is on. Who is meant stands in the alternative names.
+# No certificate has a CN: while authentication is on, etcd's JSON gateway refuses clients whose certificate has one.
+# The names are in the subject alternative names.
 make_certificate() {
 	base=$folder/$1/$2
 	[ -e "$base.pem" ] && return
@@ -63,7 +63,7 @@ while read -r site host address _; do
 	mkdir -p "$folder/$site"
 	cp "$folder/authority/ca.pem" "$folder/$site/ca.pem"
 	names="DNS:$host, IP:$address"
-	# clientAuth, too: etcd's gateway is a client of its own member, with the member's certificate.
+	# clientAuth as well, because etcd's gateway is a client of its own member and uses the member's certificate.
 	make_certificate "$site" server "serverAuth, clientAuth" "$names, DNS:localhost, IP:127.0.0.1"
 	make_certificate "$site" peer "serverAuth, clientAuth" "$names"
 	make_certificate "$site" client "clientAuth" "DNS:$host"

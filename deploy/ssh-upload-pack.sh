@@ -1,7 +1,7 @@
 #!/bin/sh
-# What a peer's ssh key may do: fetch from these repositories, and nothing else. As the command of the key in authorized_keys:
+# Restricts a peer's ssh key to fetching from the given repositories. Use it as the command of the key in authorized_keys:
 #   restrict,command="sh /usr/local/lib/piehole/ssh-upload-pack.sh /srv/git/project.git" ssh-ed25519 AAAA... git@lima
-# Several repositories: name them all. (git-shell alone would do for fetching, too, but it also pushes.)
+# For several repositories, list all of them. (git-shell alone would also allow pushing.)
 set -eu
 asked=${SSH_ORIGINAL_COMMAND:-nothing}
 for repository in "$@"; do
