@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError
-from piehole.fastpath import inflight, processes
+from piehole.fastpath import inflight
 from piehole.group import progress, rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
@@ -33,8 +33,7 @@ def survey(replica: Replica, deadline: Deadline) -> Survey:
     """
     config = replica.config
     observed = replica.repository.observe()
-    # A record whose receive-pack is dead holds nothing up: a reconcile clears it away.
-    living = [record for record in inflight.records(str(replica.git_dir)) if processes.lives(record.name) is not False]
+    in_flight = inflight.refs_in_flight(str(replica.git_dir), cleared=False)
     state = replica.reader.list_group(deadline)
     desired = desired_state(state.entries, config.object_format, config.exclude)
     planned = plan(
@@ -42,7 +41,7 @@ def survey(replica: Replica, deadline: Deadline) -> Survey:
         observed,
         object_format=config.object_format,
         exclude=config.exclude,
-        in_flight={ref for record in living for ref in record.announced},
+        in_flight=in_flight,
     )
     return Survey(observed, state, desired, planned, halted(replica, state))
 
