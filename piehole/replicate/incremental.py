@@ -66,7 +66,7 @@ def names(settled: Settled, changed: Changed) -> list[str] | None:
 
 def look(repository: Repository, refs: list[str]) -> Mapping[str, str | None]:
     """What the files of these refs say."""
-    return {ref: repository.peek(ref) if is_ref_name(ref) else None for ref in refs}
+    return {ref: repository.loose_value(ref) if is_ref_name(ref) else None for ref in refs}
 
 
 def changes(

@@ -32,6 +32,15 @@ class Desired:
     head: str = ""
     newest: int = 0
 
+    def with_values(self, names: Collection[str], fresh: Desired) -> Desired:
+        """This state with what ``fresh`` says of these names; ``newest`` stays."""
+        return Desired(
+            {ref: value for ref, value in self.refs.items() if ref not in names} | dict(fresh.refs),
+            {ref: value for ref, value in self.locked.items() if ref not in names} | dict(fresh.locked),
+            fresh.head if HEAD in names else self.head,
+            self.newest,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -1,8 +1,9 @@
-"""The last question before refs move, asked while git holds their locks: does the group still want exactly this?
+"""The desired state is read again twice, for the refs of one plan: before their objects are fetched, and while git holds their locks.
 
-Between the plan and the move lies a fetch. Meanwhile pushes here may have moved a ref there and back, and the consensus with it: git's
-check of the old value passes, and the planned value would bring back what the group has left behind. Under the locks no push here can
-get past its swap (git asks its hook only once it has the lock), so what the group wants by then is older than nothing that is here.
+The first read says what to prepare, the second what may be done. Between the plan and the move lies a fetch. Meanwhile pushes here may
+have moved a ref there and back, and the consensus with it: git's check of the old value passes, and the planned value would bring back
+what the group has left behind. Under the locks no push here can get past its swap (git asks its hook only once it has the lock), so what
+the group wants by then is older than nothing that is here.
 """
 
 from __future__ import annotations
@@ -17,31 +18,35 @@ from piehole.group import rollback_guard
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
-from piehole.refs import Command, decode, encode, is_zero
+from piehole.refs import HEAD, Command, decode, encode, is_zero
 from piehole.replicate.plan import Desired, Plan, desired_state
 
-# Up to so many refs are read one by one.
-FEW: Final = 50
-# Seconds for the read, and for each thousand refs more: pushes to these refs fail meanwhile, since they do not get the locks.
+_FEW: Final = 50  # Up to so many refs are read one by one.
+_PATIENCE: Final = 10.0  # seconds for the read before the fetch
+# Seconds for the read under the locks, and for each thousand refs more: pushes to these refs fail meanwhile, since they do not get the locks.
 _SECONDS: Final = 2.0
 _LONGEST: Final = 10.0
 
 
-def check(state: GroupState, seen: int, config: Config) -> None:
-    """Whether this comes from the etcd and the group that the view is of.
+def refreshed(replica: Replica, desired: Desired, refs: Collection[str], seen: int) -> Desired:
+    """The desired state with the values of these refs and HEAD read again, now that the local refs have been read.
 
-    :param seen: a revision that this etcd has reached
-    :raises Halted: it does not
+    The view may be older than the local refs: a push that went through here just now would look like a change made by hand. Nothing
+    would come of it, since the group is read again under the locks; but its tip would be kept, objects be fetched for nothing, and a
+    ref be called stuck that is not.
+
+    :param seen: the view's revision
+    :raises Halted: this is another etcd than the view's, or etcd went back
     """
-    if state.revision < seen:
-        raise Halted(WENT_BACK, f"etcd is at revision {state.revision}, and was at {seen} a moment ago: nothing moves.")
-    halted = rollback_guard.check_group(config, state.group.value if state.group else None)
-    if halted is not None:
-        raise halted
+    deadline = Deadline(_PATIENCE)
+    if len(refs) > _FEW:
+        return _desired(replica.reader.list_group(deadline), seen, replica.config)
+    names = {*refs, HEAD}
+    return desired.with_values(names, _read(replica, names, seen, deadline))
 
 
-class Confirmation:
-    """Confirms moves of one plan (:data:`piehole.repository.repository.Confirm`).
+class StillWanted:
+    """Which moves of one plan the group still wants (:data:`piehole.repository.ref_moves.Confirm`).
 
     A move may go while the value that it was planned with is unchanged; one that only makes room, while something that it makes room for
     may go, too. A ref that is pushed to all the time would never be caught that way: it may also go to a value that was followed by a
@@ -66,18 +71,19 @@ class Confirmation:
 
     def __call__(self, moves: Sequence[Command]) -> set[str]:
         """
-        :raises Halted: etcd is not the one, or no longer as new as the one, that the plan is of
+        :raises Halted: this is another etcd than the plan's, or etcd went back
         :raises EtcdError: etcd gave no answer soon
         """
         refs = {move.ref for move in moves}
         asked = refs.union(*(self._for.get(ref, ()) for ref in refs))
-        now = self._few(asked) if len(asked) <= FEW else self._many(asked)
+        few = len(asked) <= _FEW
+        now = _read(self._replica, asked, self._seen, Deadline(_SECONDS)) if few else self._read_changed(asked)
         same = {ref for ref in asked if _opinion(now, ref) == _opinion(self._desired, ref)}
         going = {ref for ref in refs & same if ref not in self._for or self._for[ref] & same}
         return going | self._passed_by(refs - same, now)
 
     def _passed_by(self, refs: Collection[str], now: Desired) -> set[str]:
-        """Those that the group has moved on from to a third value, and that no push here can have moved since they were looked at."""
+        """Those that the group has moved on from to a third value, and that no push here can have moved since they were read."""
         passed = {
             ref
             for ref in refs
@@ -91,39 +97,43 @@ class Confirmation:
         git_dir = str(self._replica.git_dir)
         return passed - {ref for record in inflight.records(git_dir) for ref in record.announced}
 
-    def _few(self, refs: Collection[str]) -> Desired:
-        # A move is never to "nothing" and back, so these commands only say which keys to read.
-        return self._read([Command(ref, "?", "?") for ref in refs], Deadline(_SECONDS))
-
-    def _many(self, refs: Collection[str]) -> Desired:
+    def _read_changed(self, refs: Collection[str]) -> Desired:
         """Listing a large group takes longer than its locks may be held: only what has changed is asked for.
 
         A key that was removed meanwhile is not noticed. Then the ref moves to what the group had last, as if it had moved before: nobody
         has gone on from there, else there would be a key again, and a newer one.
         """
         deadline = Deadline(min(_SECONDS + len(refs) / 1000, _LONGEST))
+        config, keyspace = self._replica.config, self._replica.keyspace
         names = sorted(encode(ref) for ref in refs)
-        first, last = (self._replica.keyspace.ref(self._replica.config.group, decode(names[n])) for n in (0, -1))
+        first, last = (keyspace.ref(config.group, decode(names[n])) for n in (0, -1))
         changed = self._replica.etcd.range(first, last + b"\0", min_mod_revision=self._seen + 1, deadline=deadline)
-        self._read([], deadline)  # whether it is the group still
-        config = self._replica.config
-        split = ((self._replica.keyspace.split_ref(kv.key), kv) for kv in changed.kvs)
+        _read(self._replica, (), self._seen, deadline)  # whether it is the group still
+        split = ((keyspace.split_ref(kv.key), kv) for kv in changed.kvs)
         entries = {place[1]: kv for place, kv in split if place is not None and place[0] == config.group}
-        fresh = desired_state(entries, config.object_format, config.exclude)
-        old = self._desired
-        return Desired(
-            {ref: value for ref, value in old.refs.items() if ref not in entries} | dict(fresh.refs),
-            {ref: value for ref, value in old.locked.items() if ref not in entries} | dict(fresh.locked),
-        )
+        return self._desired.with_values(entries, desired_state(entries, config.object_format, config.exclude))
 
-    def _read(self, commands: Sequence[Command], deadline: Deadline) -> Desired:
-        config = self._replica.config
-        state = self._replica.reader.read(commands, deadline)
-        check(state, self._seen, config)
-        return desired_state(state.entries, config.object_format, config.exclude)
+
+def _read(replica: Replica, refs: Collection[str], seen: int, deadline: Deadline) -> Desired:
+    # A move is never to "nothing" and back, so these commands only say which keys to read.
+    commands = [Command(ref, "?", "?") for ref in refs]
+    return _desired(replica.reader.read(commands, deadline), seen, replica.config)
+
+
+def _desired(state: GroupState, seen: int, config: Config) -> Desired:
+    """
+    :param seen: a revision that this etcd has reached
+    :raises Halted: the state is of another etcd, or of another group
+    """
+    if state.revision < seen:
+        raise Halted(WENT_BACK, f"etcd is at revision {state.revision}, and was at {seen} a moment ago: nothing moves.")
+    halted = rollback_guard.check_group(config, state.group.value if state.group else None)
+    if halted is not None:
+        raise halted
+    return desired_state(state.entries, config.object_format, config.exclude)
 
 
 def _opinion(desired: Desired, ref: str) -> tuple[str, int] | str | None:
-    """What the group says of a ref. A key that was made anew is another one: which of two conflicting keys goes depends on that."""
+    """What the group says of a ref. A key that was made again is another one: which of two conflicting keys goes depends on that."""
     value = desired.refs.get(ref)
     return desired.locked.get(ref) if value is None else (value.oid, value.create_revision)

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
-from piehole.deadline import Deadline
 from piehole.errors import GitError
-from piehole.fastpath import inflight, processes
+from piehole.fastpath import inflight
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
@@ -33,14 +31,13 @@ from piehole.replicate.fetch_objects import Supply
 from piehole.replicate.incremental import Changed, Settled
 from piehole.replicate.plan import Desired, Plan, Value, desired_state, only, plan, without
 from piehole.repository import kept_tips, stale_locks
-from piehole.repository.ref_moves import begin
+from piehole.repository.ref_moves import RefMover
+from piehole.repository.ref_transaction import RefTransaction
 from piehole.repository.repository import Observed
 from piehole.transfer.keep_files import Hold
 
 # Seconds for which a lock is taken for somebody's at work (git gc packing refs), not for a leftover.
 _BRIEF: Final = 3.0
-# Seconds after which a push in another pid namespace, which says nothing any more, is taken for over.
-_SILENT: Final = 60.0
 _HAVES: Final = 64  # tips that are offered to a peer
 _FOLLOW_FOR: Final = 30.0  # seconds for which only what has changed is looked at
 
@@ -83,21 +80,6 @@ class _Hindered:
     deferred: set[str] = field(default_factory=set)
 
 
-def _flies(record: inflight.Record) -> bool:
-    """Whether the receive-pack of this record holds its refs: it lives, or it left locks that are too young to be removed.
-
-    Of a process in another pid namespace nobody can tell. Git's locks keep its refs from being moved too early, whatever is
-    answered here; so a record that is done, or has been silent for long, does not hold its refs back for ever.
-    """
-    if processes.lives(record.name) is not None:
-        return True  # leftovers.clear() leaves a dead one's record only together with such locks
-    try:
-        silent = time.time() - Path(record.path).stat().st_mtime
-    except OSError:
-        return False
-    return abs(silent) < _SILENT and not all(one.settled for one in record.announced.values())
-
-
 class Reconciler:
     """Reconciles one repository. One at a time: the caller sees to it that there is no second one in this process."""
 
@@ -108,21 +90,17 @@ class Reconciler:
         view: Callable[[], GroupState],
         claim: Callable[[], int],
         changed: Callable[[int], Changed] = lambda _: None,
-        *,
-        patience: float = 10.0,
     ) -> None:
         """
         :param view: the group's keys; called after the local refs were read
         :param claim: a revision that the next view has reached; called before anything else is read
         :param changed: the names that have changed after a revision, at least those up to the last claim
-        :param patience: seconds to wait for etcd
         """
         self._replica = replica
         self._supply = supply
         self._view = view
         self._claim = claim
         self._changed = changed
-        self._patience = patience
         self._settled: Settled | None = None
 
     def run(self, stop: threading.Event | None = None) -> Report:
@@ -196,7 +174,7 @@ class Reconciler:
         planned = self._plan(desired, observed, in_flight)
         if planned.moves or planned.head:
             names = {move.ref for move in planned.moves}
-            desired = self._verified(desired, names, state.revision)
+            desired = recheck.refreshed(self._replica, desired, names, state.revision)
             planned = only(self._plan(desired, observed, in_flight), names)
         report = Report(
             revision=claimed,
@@ -216,36 +194,7 @@ class Reconciler:
         return desired_state(state.entries, self._replica.config.object_format, self._replica.config.exclude)
 
     def _in_flight(self) -> set[str]:
-        """Refs that a push is about to move itself, under git's locks."""
-        git_dir = str(self._replica.git_dir)
-        return {ref for record in inflight.records(git_dir) if _flies(record) for ref in record.announced}
-
-    def _verified(self, desired: Desired, refs: Collection[str], seen: int) -> Desired:
-        """The desired state with the values of these refs and HEAD read anew, now that the local refs have been read.
-
-        The view may be older than the local refs: a push that went through here just now would look like a stray change. Nothing
-        would come of it, since every move is confirmed; but its tip would be kept, objects be fetched for nothing, and a ref be
-        called stuck that is not. So this read says what to prepare, and the one under the locks what may be done.
-
-        :param seen: the view's revision
-        :raises Halted: etcd is not the one, or no longer as new as the one, that the view is of
-        """
-        deadline = Deadline(self._patience)
-        # A move is never to "nothing" and back, so these commands only say which keys to read.
-        commands = [Command(ref, "?", "?") for ref in (*refs, HEAD)]
-        whole = len(refs) > recheck.FEW
-        state = self._replica.reader.list_group(deadline) if whole else self._replica.reader.read(commands, deadline)
-        recheck.check(state, seen, self._replica.config)
-        fresh = self._desired(state)
-        if whole:
-            return fresh
-        asked = {*refs, HEAD}
-        return Desired(
-            {ref: value for ref, value in desired.refs.items() if ref not in asked} | dict(fresh.refs),
-            {ref: value for ref, value in desired.locked.items() if ref not in asked} | dict(fresh.locked),
-            fresh.head,
-            desired.newest,
-        )
+        return inflight.refs_in_flight(str(self._replica.git_dir), cleared=True)
 
     def _carry_out(
         self,
@@ -267,7 +216,7 @@ class Reconciler:
         kept: list[str] = []
         message = f"piehole: revision {report.revision}"
         # What has just been pushed is here in no time, as long as nothing has to be started after it.
-        begun = begin(self._replica.git_dir, message, len(moves)) if moves and origin else None
+        begun = RefTransaction(repository.git_dir, message, len(moves)) if moves and origin else None
         with begun or nullcontext(), Hold() as hold:
             haves = list(dict.fromkeys([*(move.old for move in moves if not move.creates), *tips]))[:_HAVES]
             supplied = self._supply.bring(self._wanted(moves, desired), haves, hold, stop, origin=origin)
@@ -281,8 +230,8 @@ class Reconciler:
                 kept_tips.keep(repository, kept)
                 reached(Step.TIPS_KEPT)
                 seen = max(report.revision, desired.newest)
-                confirmed = recheck.Confirmation(self._replica, planned, moves, desired, seen)
-                unmoved = repository.move(moves, message, confirmed, begun)
+                still_wanted = recheck.StillWanted(self._replica, planned, moves, desired, seen)
+                unmoved = RefMover(repository, message, still_wanted, begun).move(moves)
                 failed = {move.ref: move for move in moves if move.ref in unmoved.failed}
                 moves = [move for move in moves if move.ref not in failed and move.ref not in unmoved.unwanted]
                 hindered = self._hindered(failed, unmoved.failed)

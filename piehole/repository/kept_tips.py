@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from piehole import git
-from piehole.refs import KEPT_REFS, decode, encode
-from piehole.repository.ref_moves import NO_WAITING, commands
+from piehole.refs import KEPT_REFS, decode
+from piehole.repository.ref_transaction import NO_WAITING, update_ref_input
 from piehole.repository.repository import Repository
 
 # Git knows this tree without having it stored.
@@ -77,4 +77,4 @@ def _kept_at(repository: Repository, name: str) -> int:
 def _update(repository: Repository, lines: Sequence[str], message: str) -> None:
     if lines:
         update = [*NO_WAITING, "update-ref", "--stdin", "-z", "--create-reflog", "-m", message]
-        repository.git(*update, stdin=encode(commands(lines)))
+        repository.git(*update, stdin=update_ref_input(lines))

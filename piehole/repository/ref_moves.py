@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,16 +11,13 @@ from typing import Final
 from piehole.errors import GitError, GitSilent
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.refs import Command, encode, parents, zero
+from piehole.refs import Command, parents
 from piehole.repository.ref_transaction import RefTransaction
+from piehole.repository.repository import Repository
 
-# piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
-NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
 _ONE_TRANSACTION = 10_000  # refs
 # So many new refs are packed at once where that is possible; fewer get a file each.
 _MANY: Final = 1000
-# Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
-NO_WAITING = ("-c", "core.filesRefLockTimeout=100")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +36,51 @@ class Unmoved:
 Confirm = Callable[[Sequence[Command]], Collection[str]]
 
 
-class Mover:
-    """Moves refs of the repository at ``git_dir``."""
+class RefMover:
+    """Moves refs of one repository, each from its explicit old value, and tells which could not be moved.
 
-    def __init__(self, git_dir: Path, object_format: str, begun: RefTransaction | None = None) -> None:
-        """:param begun: by :func:`begin`, for the first transaction"""
+    Deletions go in an earlier transaction than creations, so that ``a`` can make room for ``a/b``. Where a transaction
+    fails, its halves are tried: one ref that is locked must not hold up the others.
+    """
+
+    def __init__(
+        self, repository: Repository, message: str, confirm: Confirm, begun: RefTransaction | None = None
+    ) -> None:
+        """
+        :param message: for the reflogs
+        :param confirm: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, again
+        :param begun: the first transaction, with the same message: git was started while something else was waited for
+        """
+        self._repository = repository
+        self._git_dir = repository.git_dir
+        self._message = message
+        self._confirm = confirm
         self._begun = begun
-        self._git_dir = git_dir
-        self._object_format = object_format
-        self._zero = zero(object_format)
 
-    def move(self, moves: Sequence[Command], message: str, confirm: Confirm) -> Unmoved:
-        """As :meth:`piehole.repository.repository.Repository.move`, for refs that are not symbolic."""
-        unmoved = Unmoved()
-        for group in ([m for m in moves if m.deletes], [m for m in moves if not m.deletes]):
+    def move(self, moves: Sequence[Command]) -> Unmoved:
+        """
+        :raises GitSilent: git hangs; earlier transactions have moved their refs
+        """
+        # git does not show a symbolic ref to nowhere, and --no-deref would overwrite it.
+        targets = {move.ref: self._repository.symref_target(move.ref) for move in moves if move.creates}
+        unmoved = Unmoved(
+            {ref: f"it is a symbolic ref here (to {to})" for ref, to in targets.items() if to is not None}
+        )
+        sound = [move for move in moves if move.ref not in unmoved.failed]
+        for group in ([m for m in sound if m.deletes], [m for m in sound if not m.deletes]):
             # What was to make room and stays leaves none: that would look like a fault.
             obstructed = _obstructed(group, unmoved.unwanted)
             unmoved |= Unmoved(unwanted=obstructed)
-            left = self._create_packed([move for move in group if move.ref not in obstructed], confirm)
+            left = self._create_packed([move for move in group if move.ref not in obstructed])
             for start in range(0, len(left), _ONE_TRANSACTION):
-                unmoved |= self._move_together(left[start : start + _ONE_TRANSACTION], message, confirm)
+                unmoved |= self._move_together(left[start : start + _ONE_TRANSACTION])
         return unmoved
 
-    def _move_together(self, moves: Sequence[Command], message: str, confirm: Confirm) -> Unmoved:
+    def _move_together(self, moves: Sequence[Command]) -> Unmoved:
         unwanted: frozenset[str] = frozenset()
         try:
             # Aborted, the locks are gone: what is still wanted must be confirmed under the next ones.
-            while moves and (declined := self._move_confirmed(moves, message, confirm)):
+            while moves and (declined := self._move_confirmed(moves)):
                 unwanted |= declined
                 moves = [move for move in moves if move.ref not in declined]
         except GitSilent:
@@ -76,16 +90,17 @@ class Mover:
                 return Unmoved({moves[0].ref: error.stderr or str(error)}, unwanted)
             middle = len(moves) // 2
             halves = (moves[:middle], moves[middle:])
-            first, second = (self._move_together(half, message, confirm) for half in halves)
+            first, second = (self._move_together(half) for half in halves)
             return Unmoved(unwanted=unwanted) | first | second
         return Unmoved(unwanted=unwanted)
 
-    def _move_confirmed(self, moves: Sequence[Command], message: str, confirm: Confirm) -> frozenset[str]:
+    def _move_confirmed(self, moves: Sequence[Command]) -> frozenset[str]:
         """All of these moves in one transaction, or none: the refs that are no longer wanted."""
-        transaction, self._begun = self._begun or begin(self._git_dir, message, len(moves)), None
+        transaction = self._begun or RefTransaction(self._git_dir, self._message, len(moves))
+        self._begun = None
         with self._noted(transaction, moves), transaction:
-            transaction.prepare(encode(commands([_line(move, self._zero) for move in moves])))
-            declined = frozenset(move.ref for move in moves).difference(confirm(moves))
+            transaction.prepare([_line(move, self._repository.zero) for move in moves])
+            declined = frozenset(move.ref for move in moves).difference(self._confirm(moves))
             if not declined:
                 transaction.commit()
                 _moved()
@@ -108,7 +123,7 @@ class Mover:
             if note and not transaction.was_killed:
                 Path(note).unlink(missing_ok=True)
 
-    def _create_packed(self, moves: Sequence[Command], confirm: Confirm) -> Sequence[Command]:
+    def _create_packed(self, moves: Sequence[Command]) -> Sequence[Command]:
         """Create all of these refs at once, where they are many and that is possible; the moves that remain to be made otherwise."""
         if len(moves) < _MANY or not all(move.creates for move in moves):
             return moves
@@ -117,7 +132,7 @@ class Mover:
         if not packed_refs.possible(self._git_dir):
             return moves
         try:
-            declined = self._pack_confirmed(moves, confirm)
+            declined = self._pack_confirmed(moves)
         except GitSilent:
             raise
         except GitError:  # one ref that is locked, for one, must not hold up the others
@@ -125,33 +140,29 @@ class Mover:
         if not declined:
             return ()
         # Like those that are declined, the others are asked about anew.
-        left = self._create_packed([move for move in moves if move.ref not in declined], confirm)
+        left = self._create_packed([move for move in moves if move.ref not in declined])
         return [*left, *(move for move in moves if move.ref in declined)]
 
-    def _pack_confirmed(self, moves: Sequence[Command], confirm: Confirm) -> frozenset[str]:
+    def _pack_confirmed(self, moves: Sequence[Command]) -> frozenset[str]:
         """As :meth:`_move_confirmed`, for new refs, by one file of packed refs."""
         from piehole.repository import packed_refs
 
-        with packed_refs.PackedRefs(self._git_dir, self._object_format, {move.ref: move.new for move in moves}) as refs:
+        with packed_refs.PackedRefs(
+            self._git_dir, self._repository.object_format, {move.ref: move.new for move in moves}
+        ) as refs:
             # What git has prepared is aborted: it has held the locks, and that takes them away.
-            locks = RefTransaction(self._git_dir, (*NO_HOOKS, *NO_WAITING), (), len(moves))
-            with self._noted(locks, [*moves, Command(packed_refs.UNUSED, self._zero, self._zero)]), locks:
-                locks.prepare(encode(commands(refs.locks)))
+            locks = RefTransaction(self._git_dir, "", len(moves))
+            with (
+                self._noted(locks, [*moves, Command(packed_refs.UNUSED, self._repository.zero, self._repository.zero)]),
+                locks,
+            ):
+                locks.prepare(refs.locks)
                 refs.check()
-                declined = frozenset(move.ref for move in moves).difference(confirm(moves))
+                declined = frozenset(move.ref for move in moves).difference(self._confirm(moves))
                 if not declined:
                     refs.publish()
                     _moved()
         return declined
-
-
-def begin(git_dir: Path, message: str, refs: int) -> RefTransaction:
-    """A transaction that has no moves and holds no locks yet: git starts while something else is waited for.
-
-    :param refs: how many will be moved
-    :raises GitError: git could not be started
-    """
-    return RefTransaction(git_dir, (*NO_HOOKS, *NO_WAITING), ("--create-reflog", "-m", message), refs)
 
 
 def _moved() -> None:
@@ -165,11 +176,6 @@ def _obstructed(moves: Sequence[Command], staying: frozenset[str]) -> frozenset[
     above = {parent for name in staying for parent in parents(name)}
     beside = (move.ref for move in moves if move.creates)
     return frozenset(ref for ref in beside if ref in above or not staying.isdisjoint(parents(ref)))
-
-
-def commands(lines: Sequence[str]) -> str:
-    """For ``git update-ref --stdin -z``; nothing is written through a symbolic ref."""
-    return "".join(f"option no-deref\0{line}" for line in lines)
 
 
 def _line(move: Command, zero_oid: str) -> str:

@@ -23,26 +23,35 @@ from typing import Final
 from piehole import git
 from piehole.deadline import Deadline
 from piehole.errors import GitError, GitSilent
+from piehole.refs import encode
+from piehole.repository.repository import NO_HOOKS
 
 _LEAST: Final = 30.0  # seconds for a transaction, on a disk that is slow or busy,
 _EACH: Final = 0.05  # and for each of its refs
 _TO_END: Final = 1 / 6  # of that time, in which git is to end once it has nothing more to do, or was told to
 _CHUNK: Final = 65536
+# Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
+NO_WAITING: Final = ("-c", "core.filesRefLockTimeout=100")
+
+
+def update_ref_input(lines: Sequence[str]) -> bytes:
+    """These commands for ``git update-ref --stdin -z``; nothing is written through a symbolic ref."""
+    return encode("".join(f"option no-deref\0{line}" for line in lines))
 
 
 class RefTransaction:
     """A context manager: one transaction, which is aborted where the block is left without :meth:`commit`."""
 
-    def __init__(self, git_dir: Path, options: Sequence[str], more: Sequence[str], refs: int) -> None:
+    def __init__(self, git_dir: Path, message: str, refs: int) -> None:
         """
-        :param options: words for git before ``update-ref``
-        :param more: words for ``update-ref`` itself
+        :param message: for the reflogs; ``""`` where nothing will be committed
         :param refs: how many refs it will be about; more of them may take longer
         :raises GitError: git could not be started
         """
         self._seconds = _LEAST + _EACH * refs
         self._said = self._complaint = b""
-        command = ["git", f"--git-dir={git_dir}", *options, "update-ref", "--stdin", "-z", *more]
+        command = ["git", f"--git-dir={git_dir}", *NO_HOOKS, *NO_WAITING, "update-ref", "--stdin", "-z"]
+        command += ["--create-reflog", "-m", message] if message else []
         try:
             self._process = subprocess.Popen(
                 command,
@@ -84,14 +93,14 @@ class RefTransaction:
         """Whether git came to no end of its own, so that its locks may be there still."""
         return self._process.returncode in (None, -signal.SIGKILL)
 
-    def prepare(self, commands: bytes) -> None:
+    def prepare(self, lines: Sequence[str]) -> None:
         """Take the locks of all refs, and see that each has its old value.
 
-        :param commands: in the form of ``git update-ref --stdin -z``
+        :param lines: as for :func:`update_ref_input`
         :raises GitError: a ref could not be locked, or has another value, or git was ended
         :raises GitSilent: git did not answer in time
         """
-        self._say(b"start\0" + commands + b"prepare\0", b"prepare: ok\n")
+        self._say(b"start\0" + update_ref_input(lines) + b"prepare\0", b"prepare: ok\n")
 
     def commit(self) -> None:
         """Move the refs.

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from errno import ELOOP, ENAMETOOLONG
 from pathlib import Path
 from stat import S_ISREG
+from typing import Final
 
 from piehole import git
 from piehole.errors import GitError, PieholeError
 from piehole.refs import HEAD, Command, decode, is_zero, zero
 from piehole.repository import ancestry
-from piehole.repository.ref_moves import NO_HOOKS, Confirm, Mover, Unmoved
-from piehole.repository.ref_transaction import RefTransaction
+
+# piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
+NO_HOOKS: Final = ("-c", f"core.hooksPath={os.devnull}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +77,22 @@ class Repository:
         found = git.lines(self.git("rev-parse", "--verify", "--quiet", "--end-of-options", ref, ok=(0, 1)))
         return found[0] if found else self.zero
 
-    def peek(self, ref: str) -> str | None:
-        """What the file of a ref says, most often its oid; None where it has no file of its own (packed, say)."""
+    def loose_value(self, ref: str) -> str | None:
+        """What the file of a ref holds, most often its oid; None where it has no file of its own (packed, say)."""
         try:
-            descriptor = os.open(self.git_dir / ref, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            return self._read_loose(ref, os.O_NOFOLLOW)
         except OSError as error:
             return "a symbolic link" if error.errno == ELOOP else None
+
+    def _read_loose(self, ref: str, flags: int = 0) -> str | None:
+        try:
+            descriptor = os.open(self.git_dir / ref, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == ENAMETOOLONG:  # no such file can be there; git says so where it is asked to make it
+                return None
+            raise
         try:
             regular = S_ISREG(os.fstat(descriptor).st_mode)
             return decode(os.read(descriptor, 4096).rstrip(b"\n")) if regular else None
@@ -91,17 +103,8 @@ class Repository:
         """What ``ref`` points to where it is a symbolic ref."""
         if not (self.git_dir / "reftable").exists():
             # Packed refs are never symbolic, so the loose file tells all, and without a process.
-            try:
-                text = (self.git_dir / ref).read_bytes()[:4096]
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                return None
-            except OSError as error:
-                if (
-                    error.errno == ENAMETOOLONG
-                ):  # then no such file can be there; git says so where it is asked to make it
-                    return None
-                raise
-            return decode(text[4:].strip()) if text.startswith(b"ref:") else None
+            text = self._read_loose(ref) or ""
+            return text[4:].strip() if text.startswith("ref:") else None
         found = git.lines(self.git("symbolic-ref", "--quiet", ref, ok=(0, 1, 128)))
         return found[0] if found else None
 
@@ -188,27 +191,6 @@ class Repository:
         walk = ["-c", "core.commitGraph=false", "rev-list", "--no-walk=unsorted", "--parents", "--ignore-missing"]
         lines = git.lines(self.git(*walk, "--stdin", stdin=asked))
         return {oid: parents for oid, *parents in (line.split(" ") for line in lines)}
-
-    def move(
-        self, moves: Sequence[Command], message: str, confirm: Confirm, begun: RefTransaction | None = None
-    ) -> Unmoved:
-        """Move local refs, each from its explicit old value, and tell which could not be moved.
-
-        Deletions go in an earlier transaction than creations, so that ``a`` can make room for ``a/b``. Where a transaction
-        fails, its halves are tried: one ref that is locked must not hold up the others.
-
-        :param confirm: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, anew
-        :param begun: by :func:`piehole.repository.ref_moves.begin`, with the same message
-        :raises GitSilent: git hangs; earlier transactions have moved their refs
-        """
-        failed: dict[str, str] = {}
-        for move in moves:
-            # git does not show a symbolic ref to nowhere, and --no-deref would overwrite it.
-            target = self.symref_target(move.ref) if move.creates else None
-            if target is not None:
-                failed[move.ref] = f"it is a symbolic ref here (to {target})"
-        sound = [move for move in moves if move.ref not in failed]
-        return Unmoved(failed) | Mover(self.git_dir, self.object_format, begun).move(sound, message, confirm)
 
     def lock_age(self, ref: str) -> float | None:
         """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""

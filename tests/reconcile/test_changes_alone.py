@@ -18,7 +18,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdUnreachable
 from piehole.fastpath import inflight, processes
 from piehole.refs import HEAD
-from piehole.replicate import reconcile
+from piehole.replicate import recheck, reconcile
 from piehole.replicate.fetch_objects import Supplied, Supply
 from piehole.replicate.incremental import FEW
 from piehole.replicate.peers import Health
@@ -133,7 +133,7 @@ def test_what_is_no_ref_in_a_ref_s_place_holds_nothing_up(follower: Follower, wh
         path.mkdir()
     else:
         path.symlink_to("refs/heads/main")  # as git made them long ago
-    assert follower.replica.repository.peek("refs/heads/odd") in (None, "a symbolic link")
+    assert follower.replica.repository.loose_value("refs/heads/odd") in (None, "a symbolic link")
     if what == "a pipe":  # (git itself waits for it)
         path.unlink()
     new = bed.commit("two", onto=follower.first)
@@ -259,7 +259,7 @@ def test_where_a_look_at_everything_fails_nothing_counts_as_settled(
         raise EtcdUnreachable("no quorum for a moment")
 
     with monkeypatch.context() as trouble:
-        trouble.setattr(follower.reconciler, "_verified", unreachable)
+        trouble.setattr(recheck, "refreshed", unreachable)
         with pytest.raises(EtcdUnreachable):
             follower.look()
     bed.commit("two", onto=follower.first)

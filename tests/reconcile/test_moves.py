@@ -23,6 +23,7 @@ from piehole.replicate.fetch_objects import Supplied, Supply
 from piehole.replicate.peers import Health
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.repository import ref_transaction, stale_locks
+from piehole.repository.ref_moves import RefMover
 from piehole.repository.repository import Repository
 from tests.conftest import OwnEtcd
 from tests.reconcile.bed import MAIN, ZERO, Bed
@@ -254,7 +255,7 @@ def test_a_git_that_is_killed_under_its_locks_moves_nothing(
     moves: tuple[Repository, Sequence[Command]], number: signal.Signals
 ) -> None:
     repository, wanted = moves
-    unmoved = repository.move(wanted, "m", signals(number))
+    unmoved = RefMover(repository, "m", signals(number)).move(wanted)
     assert set(unmoved.failed) == {move.ref for move in wanted}
     assert repository.observe().refs == {}
     if number == signal.SIGTERM:
@@ -275,7 +276,7 @@ def movable_again(repository: Repository, wanted: Sequence[Command]) -> None:
         return not locks(repository.git_dir) and not noted(repository)
 
     until(cleared, 10, "the locks of the dead are removed")
-    assert not repository.move(wanted, "m", lambda moves: {move.ref for move in moves}).failed
+    assert not RefMover(repository, "m", lambda moves: {move.ref for move in moves}).move(wanted).failed
     assert set(repository.observe().refs) == {move.ref for move in wanted}
     assert noted(repository) == []
 
@@ -283,7 +284,8 @@ def movable_again(repository: Repository, wanted: Sequence[Command]) -> None:
 DIES = """
 import os, sys
 from pathlib import Path
-from piehole.push.rules import Command
+from piehole.refs import Command
+from piehole.repository.ref_moves import RefMover
 from piehole.repository.repository import Repository
 from tests.support.process import descendants
 
@@ -291,7 +293,8 @@ def confirm(moves):
     for pid in (*descendants(os.getpid()), os.getpid()):
         os.kill(pid, 9)
 
-Repository(Path(sys.argv[1])).move([Command(ref, "0" * 40, sys.argv[2]) for ref in sys.argv[3:]], "m", confirm)
+moves = [Command(ref, "0" * 40, sys.argv[2]) for ref in sys.argv[3:]]
+RefMover(Repository(Path(sys.argv[1])), "m", confirm).move(moves)
 """
 
 
@@ -312,7 +315,7 @@ def test_a_git_that_hangs_under_its_locks_is_ended_and_leaves_none(
     repository, wanted = moves
     monkeypatch.setattr(ref_transaction, "_LEAST", 2.0)
     with pytest.raises(GitSilent):
-        repository.move(wanted, "m", signals(signal.SIGSTOP))
+        RefMover(repository, "m", signals(signal.SIGSTOP)).move(wanted)
     assert repository.observe().refs == {}
     assert locks(repository.git_dir) == []
 
@@ -325,7 +328,7 @@ def test_an_error_under_the_locks_moves_nothing_and_leaves_none(moves: tuple[Rep
         raise EtcdError("silent")
 
     with pytest.raises(EtcdError):
-        repository.move(wanted, "m", confirm)
+        RefMover(repository, "m", confirm).move(wanted)
     assert repository.observe().refs == {}
     assert locks(repository.git_dir) == []
 
@@ -338,7 +341,7 @@ def test_what_is_left_of_a_transaction_is_confirmed_anew(moves: tuple[Repository
         asked.append([move.ref for move in some])
         return ["refs/heads/two"]
 
-    unmoved = repository.move(wanted, "m", confirm)
+    unmoved = RefMover(repository, "m", confirm).move(wanted)
     assert asked == [["refs/heads/one", "refs/heads/two"], ["refs/heads/two"]]
     assert unmoved.unwanted == {"refs/heads/one"}
     assert set(repository.observe().refs) == {"refs/heads/two"}

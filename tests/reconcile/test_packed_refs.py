@@ -13,7 +13,7 @@ import pytest
 from piehole.errors import EtcdError, GitError
 from piehole.refs import Command
 from piehole.repository import packed_refs
-from piehole.repository.ref_moves import Unmoved
+from piehole.repository.ref_moves import RefMover, Unmoved
 from piehole.repository.ref_transaction import RefTransaction
 from piehole.repository.repository import Repository
 from piehole.repository.stale_locks import clear
@@ -60,7 +60,7 @@ def all_of_them(moves: Sequence[Command]) -> Collection[str]:
 
 
 def test_they_come_as_one_file_that_is_as_git_writes_it(source: Source) -> None:
-    assert source.repository.move(source.moves, "m", all_of_them) == Unmoved()
+    assert RefMover(source.repository, "m", all_of_them).move(source.moves) == Unmoved()
     assert refs(source.git_dir) == source.wanted
     assert source.loose() == []
     assert source.leftovers() == []
@@ -94,7 +94,7 @@ def test_the_group_is_asked_under_the_locks_of_all_of_them(source: Source) -> No
             tried.append(done.stderr)
         return all_of_them(moves)
 
-    assert source.repository.move(source.moves, "m", asked) == Unmoved()
+    assert RefMover(source.repository, "m", asked).move(source.moves) == Unmoved()
     assert len(tried) == 3
     assert all(".lock': File exists" in words for words in tried), tried
     assert refs(source.git_dir) == source.wanted
@@ -102,7 +102,7 @@ def test_the_group_is_asked_under_the_locks_of_all_of_them(source: Source) -> No
 
 def test_what_is_wanted_no_more_does_not_come(source: Source) -> None:
     given_up = {source.moves[3].ref, "refs/tags/v1"}
-    unmoved = source.repository.move(source.moves, "m", lambda moves: {*all_of_them(moves)} - given_up)
+    unmoved = RefMover(source.repository, "m", lambda moves: {*all_of_them(moves)} - given_up).move(source.moves)
     assert unmoved == Unmoved(unwanted=frozenset(given_up))
     assert refs(source.git_dir) == {ref: oid for ref, oid in source.wanted.items() if ref not in given_up}
     assert len(source.loose()) == 0
@@ -110,7 +110,7 @@ def test_what_is_wanted_no_more_does_not_come(source: Source) -> None:
 
 def test_a_ref_that_came_meanwhile_stays_as_it_is_and_the_others_come(source: Source) -> None:
     git(source.git_dir, "update-ref", source.moves[5].ref, source.other)
-    unmoved = source.repository.move(source.moves, "m", all_of_them)
+    unmoved = RefMover(source.repository, "m", all_of_them).move(source.moves)
     assert set(unmoved.failed) == {source.moves[5].ref}
     assert refs(source.git_dir) == {**source.wanted, source.moves[5].ref: source.other}
     assert source.leftovers() == []
@@ -118,7 +118,7 @@ def test_a_ref_that_came_meanwhile_stays_as_it_is_and_the_others_come(source: So
 
 def test_a_name_that_stands_in_the_way_of_one_holds_up_no_other(source: Source) -> None:
     git(source.git_dir, "update-ref", "refs/heads/d0", source.other)
-    unmoved = source.repository.move(source.moves, "m", all_of_them)
+    unmoved = RefMover(source.repository, "m", all_of_them).move(source.moves)
     beside = {ref for ref in source.wanted if ref.startswith("refs/heads/d0/")}
     assert set(unmoved.failed) == beside
     assert set(refs(source.git_dir)) == source.wanted.keys() - beside | {"refs/heads/d0"}
@@ -126,7 +126,7 @@ def test_a_name_that_stands_in_the_way_of_one_holds_up_no_other(source: Source) 
 
 def test_a_symbolic_ref_to_nowhere_is_not_covered(source: Source) -> None:
     git(source.git_dir, "symbolic-ref", source.moves[0].ref, "refs/heads/nowhere")
-    unmoved = source.repository.move(source.moves, "m", all_of_them)
+    unmoved = RefMover(source.repository, "m", all_of_them).move(source.moves)
     assert set(unmoved.failed) == {source.moves[0].ref}
     assert set(refs(source.git_dir)) == source.wanted.keys() - {source.moves[0].ref}
 
@@ -141,7 +141,7 @@ def test_packed_refs_that_are_there_or_locked_are_left_alone(source: Source, the
         before = b""
     few = source.moves[:1000]
     git(source.git_dir, "config", "core.packedRefsTimeout", "0")
-    assert source.repository.move(few, "m", all_of_them) == Unmoved()
+    assert RefMover(source.repository, "m", all_of_them).move(few) == Unmoved()
     path = source.git_dir / "packed-refs"
     assert (path.read_bytes() if path.exists() else b"") == before
     assert len(source.loose()) == 1000
@@ -151,8 +151,8 @@ def test_packed_refs_that_come_while_git_prepares_are_not_replaced(source: Sourc
     with packed_refs.PackedRefs(source.git_dir, "sha1", source.wanted) as made:
         git(source.git_dir, "update-ref", "refs/heads/old", source.other)
         git(source.git_dir, "pack-refs", "--all")
-        with RefTransaction(source.git_dir, (), (), 1) as locks:
-            locks.prepare("".join(made.locks).encode())
+        with RefTransaction(source.git_dir, "", 1) as locks:
+            locks.prepare(made.locks)
             with pytest.raises(GitError, match="by now"):
                 made.check()
     assert refs(source.git_dir) == {"refs/heads/old": source.other}
@@ -163,7 +163,7 @@ def test_etcd_that_gives_no_answer_leaves_nothing_behind(source: Source) -> None
         raise EtcdError("no answer")
 
     with pytest.raises(EtcdError):
-        source.repository.move(source.moves, "m", silent)
+        RefMover(source.repository, "m", silent).move(source.moves)
     assert refs(source.git_dir) == {}
     assert source.leftovers() == []
 
@@ -176,13 +176,13 @@ def test_a_git_that_is_killed_under_the_locks_leaves_what_is_cleared_away(source
         raise EtcdError("no answer")
 
     with pytest.raises(EtcdError):
-        source.repository.move(source.moves, "m", kill)
+        RefMover(source.repository, "m", kill).move(source.moves)
     assert len([path for path in source.leftovers() if path.suffix == ".lock"]) == len(source.moves) + 2
     for path in source.leftovers():
         os.utime(path, (path.stat().st_mtime - 10,) * 2)
     clear(source.git_dir)
     assert source.leftovers() == []
-    assert source.repository.move(source.moves, "m", all_of_them) == Unmoved()
+    assert RefMover(source.repository, "m", all_of_them).move(source.moves) == Unmoved()
     assert refs(source.git_dir) == source.wanted
 
 
@@ -190,7 +190,7 @@ def test_a_repository_that_many_accounts_share_gets_a_file_that_all_may_read(sou
     git(source.git_dir, "config", "core.sharedRepository", "0664")
     before = os.umask(0o077)
     try:
-        source.repository.move(source.moves, "m", all_of_them)
+        RefMover(source.repository, "m", all_of_them).move(source.moves)
     finally:
         os.umask(before)
     assert (source.git_dir / "packed-refs").stat().st_mode & 0o777 == 0o664

@@ -24,7 +24,7 @@ BESIDE = {
     "piehole.repository.kept_tips:keep": ("KEEPING", "PROPOSING", "TIPS_KEPT"),
     "piehole.repository.packed_refs:PackedRefs._make": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository.packed_refs:PackedRefs.publish": ("TIPS_KEPT", "REFS_MOVED"),
-    "piehole.repository.ref_moves:Mover._noted": ("TIPS_KEPT", "REFS_MOVED"),
+    "piehole.repository.ref_moves:RefMover._noted": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository.kept_tips:_update": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository.repository:Repository.set_head": ("REFS_MOVED", "HEAD_SET"),
     "piehole.push.swap:Swapper._puts": ("PROPOSING", "SWAPPED"),
