@@ -16,9 +16,8 @@ from piehole.group import keys, sites
 from piehole.group.records import PushRecord, RecordError
 from piehole.group.replica import Replica
 from piehole.replicate import peers
-from piehole.replicate.peers import Health, Peer
+from piehole.replicate.peers import Attempt, Health, Peer, Race, Raced
 from piehole.replicate.plan import Value
-from piehole.replicate.race import Attempt, Race, Raced
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
 from piehole.transfer.keep_files import Hold

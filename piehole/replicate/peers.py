@@ -1,14 +1,26 @@
-"""Which peer to fetch from: a pure order, and a memory of those that failed."""
+"""Peers: their order, a memory of those that failed, and one fetch that asks the next peer as well where the current one is slow."""
 
 from __future__ import annotations
 
+import queue
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
+
+from piehole.errors import PieholeError, TransferError
+from piehole.transfer.fetch import Fetched
+from piehole.transfer.keep_files import Hold
 
 _FIRST_PENALTY: Final = 2.0  # seconds; doubled by each further failure in a row
 _LONGEST_PENALTY: Final = 120.0
+# Where in so many seconds fewer bytes than this have come, the next peer is asked beside the first.
+_HEDGE: Final = 2.0
+_ENOUGH: Final = 64 * 1024
+_TICK: Final = 0.1  # seconds: how late a stop may be noticed
+_PARTING: Final = 1.0  # seconds that losers get to end; one that hangs in a connect() ends later by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +71,146 @@ def order(peers: list[Peer], revision: int, origin: str, suspect: Callable[[str]
             peer.site,
         ),
     )
+
+
+class _Guard(Hold):
+    """Protects packs in the name of another hold, until its attempt is called off: that hold may have ended then."""
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__()
+        self._hold = hold
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def keep(self, path: Path) -> None:
+        with self._lock:
+            if self._closed:
+                raise TransferError("was stopped")
+            self._hold.keep(path)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+
+class Attempt:
+    """One fetch from one peer. ``received``: bytes so far; ``cancel`` ends it; ``hold`` protects what it publishes."""
+
+    def __init__(self, peer: Peer, hold: Hold) -> None:
+        self.peer = peer
+        self.received = 0
+        self.cancel = threading.Event()
+        self.hold = _Guard(hold)
+
+    def call_off(self) -> None:
+        self.cancel.set()
+        self.hold.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """Who won and what came (None: nobody), and why the others failed."""
+
+    site: str = ""
+    fetched: Fetched | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def why(self) -> str:
+        if not self.failures:
+            return "there is no other site that could have its objects"
+        return "no peer has its objects: " + "; ".join(f"{name}: {why}" for name, why in self.failures.items())
+
+
+class Race:
+    """Runs attempts, each in a thread of its own, until one succeeds or all have failed.
+
+    :param candidates: the peers, best first
+    :param fetch: one attempt; whatever it raises is that attempt's failure
+    """
+
+    def __init__(self, candidates: Sequence[Peer], fetch: Callable[[Attempt], Fetched], hold: Hold) -> None:
+        self._waiting = list(candidates)
+        self._again: list[Peer] = []
+        self._fetch = fetch
+        self._hold = hold
+        self._answers: queue.Queue[tuple[Attempt, Fetched | str]] = queue.Queue()
+        self._started: list[Attempt] = []
+        self._running: list[Attempt] = []
+        self._threads: list[threading.Thread] = []
+
+    def run(self, stop: threading.Event | None) -> Raced:
+        """
+        :param stop: calls everything off
+        """
+        failures: dict[str, str] = {}
+        try:
+            self._start_next()
+            while self._running:
+                if stop is not None and stop.is_set():
+                    return Raced(failures={**failures, **{one.peer.site: "stopped" for one in self._running}})
+                answer = self._next_answer(stop)
+                if answer is None:
+                    continue
+                attempt, what = answer
+                self._running.remove(attempt)
+                if isinstance(what, Fetched):
+                    return Raced(attempt.peer.site, what, {**failures, **self._overtaken(attempt)})
+                failures[attempt.peer.site] = what
+                self._again.append(attempt.peer)
+                if not self._running:
+                    self._start_next()
+            return Raced(failures=failures)
+        finally:
+            self._end()
+
+    def _overtaken(self, winner: Attempt) -> dict[str, str]:
+        """Those that were asked before the winner and have not sent a byte: they would cost the next fetch as much time."""
+        earlier = [one for one in self._started[: self._started.index(winner)] if one in self._running]
+        return {one.peer.site: "it sent nothing while another did" for one in earlier if not one.received}
+
+    def _next_answer(self, stop: threading.Event | None) -> tuple[Attempt, Fetched | str] | None:
+        """The next attempt that ended; None when told to stop, or when too little came and a rival was started."""
+        before = {attempt: attempt.received for attempt in self._running}
+        end = time.monotonic() + _HEDGE
+        while (left := end - time.monotonic()) > 0:
+            if stop is not None and stop.is_set():
+                return None
+            try:
+                return self._answers.get(timeout=min(left, _TICK if stop is not None else left))
+            except queue.Empty:
+                continue
+        if all(attempt.received - before[attempt] < _ENOUGH for attempt in self._running):
+            if not self._waiting:
+                # Only silent ones are left. One that failed may have the objects by now: nobody waits for a silent one's patience.
+                self._waiting, self._again = self._again, []
+            self._start_next()
+        return None
+
+    def _start_next(self) -> None:
+        if not self._waiting:
+            return
+        attempt = Attempt(self._waiting.pop(0), self._hold)
+        self._started.append(attempt)
+        self._running.append(attempt)
+        thread = threading.Thread(
+            target=self._work, args=(attempt,), name=f"fetch from {attempt.peer.site}", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self, attempt: Attempt) -> None:
+        try:
+            answer: Fetched | str = self._fetch(attempt)
+        except PieholeError as error:
+            answer = str(error)
+        except Exception as error:  # noqa: BLE001 -- a fault in one attempt is that attempt's failure, told with its words
+            answer = f"{type(error).__name__}: {error}"
+        self._answers.put((attempt, answer))
+
+    def _end(self) -> None:
+        for attempt in self._running:
+            attempt.call_off()
+        end = time.monotonic() + _PARTING
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from piehole.errors import TransferError
-from piehole.replicate.peers import Peer
-from piehole.replicate.race import Attempt, Race
+from piehole.replicate.peers import Attempt, Peer, Race
 from piehole.transfer.fetch import Fetched
 from piehole.transfer.keep_files import Hold
 

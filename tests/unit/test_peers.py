@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from piehole.errors import TransferError
 from piehole.replicate.fetch_objects import _divided
-from piehole.replicate.peers import Health, Peer, order
-from piehole.replicate.race import Attempt, Race
+from piehole.replicate.peers import Attempt, Health, Peer, Race, order
 from piehole.transfer.fetch import Fetched
 from piehole.transfer.keep_files import Hold
 
