@@ -16,7 +16,7 @@ from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket
 from piehole.group import config
 from piehole.group.config import Config, Overrides
-from piehole.replicate.peers import Health
+from piehole.replicate.peers import PeerHealth
 from piehole.repository.repository import Repository
 from piehole.transfer.watchdog import Limits
 
@@ -50,7 +50,7 @@ class Registry:
         self._enqueue = enqueue
         self._on_death = on_death
         self._ending = ending
-        self._health = Health()
+        self._health = PeerHealth()
         self._served: dict[str, ServedRepository] = {}
         # The informers' threads read it: each value is replaced as a whole, never changed.
         self._by_group: dict[tuple[EtcdAddress, str], tuple[str, ...]] = {}

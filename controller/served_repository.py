@@ -26,11 +26,11 @@ from piehole.push.admission import Admission
 from piehole.push.consensus_source import CachedSource
 from piehole.refs import zero
 from piehole.replicate import once
-from piehole.replicate.fetch_objects import Supply
+from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.incremental import Changed
-from piehole.replicate.peers import Health
+from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
-from piehole.repository.stale_locks import Lookout
+from piehole.repository.stale_locks import StaleLockMonitor
 from piehole.transfer.keep_files import sweep
 from piehole.transfer.watchdog import Limits
 
@@ -67,7 +67,7 @@ class ServedRepository:
         self,
         config: Config,
         cluster: EtcdView,
-        health: Health,
+        health: PeerHealth,
         limits: Limits,
         nudge: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
@@ -77,7 +77,7 @@ class ServedRepository:
         """
         self.config = config
         self.cluster = cluster
-        self.lookout = Lookout(config.git_dir)
+        self.lookout = StaleLockMonitor(config.git_dir)
         self.replica = Replica.of(config, cluster.etcd)
         source = CachedSource(self.replica, nudge, self.view)
         self.admission = Admission(self.replica, source)
@@ -86,7 +86,7 @@ class ServedRepository:
         self._log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
         self._reconciler = Reconciler(
             self.replica,
-            Supply(self.replica, health, limits=limits, failed=self._tell_peer),
+            ObjectFetcher(self.replica, health, limits=limits, failed=self._tell_peer),
             lambda: cluster.view(config.group),
             lambda: cluster.view(config.group).revision,
             self._changed,
@@ -180,7 +180,7 @@ class ServedRepository:
             return NextTurn(retry=True, then=_PUBLISH_EVERY)
         self._converged = report
         then = max(0.0, self._published_at + _PUBLISH_EVERY - self._clock())
-        return NextTurn(delay=None if report.whole else _WHOLE, then=then)
+        return NextTurn(delay=None if report.full else _WHOLE, then=then)
 
     def _still_halted(self) -> bool:
         """Whether nothing has happened since the site was halted that could have ended it."""

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     sound = found.answered and not found.faults
     if args.json:
         lists = {
-            name: [{"what": fault.what, "mend": fault.mend} for fault in faults]
+            name: [{"what": fault.what, "mend": fault.fix} for fault in faults]
             for name, faults in (("faults", found.faults), ("warnings", found.warnings))
         }
         about = {"repository": str(config.git_dir), "group": config.group, "site": config.site}

@@ -11,7 +11,7 @@ from piehole.errors import Halted
 from piehole.group import progress, rollback_guard
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, short
-from piehole.replicate.dry_run import Survey, direction, survey
+from piehole.replicate.dry_run import DryRun, direction, dry_run
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _EXPLAINED: Final = 500  # moves; what each of more would be takes too long to find out
@@ -30,12 +30,12 @@ def outlook(replica: Replica) -> Outlook:
     :raises Halted: the group's record is missing or another one, or the site's is not this repository's: nothing to accept here
     :raises EtcdError: etcd could not be used
     """
-    seen = survey(replica, Deadline(_PATIENCE))
+    seen = dry_run(replica, Deadline(_PATIENCE))
     refuse_foreign(replica, seen)
     return Outlook(seen.halted, tuple(consequences(replica, seen)))
 
 
-def refuse_foreign(replica: Replica, seen: Survey) -> None:
+def refuse_foreign(replica: Replica, seen: DryRun) -> None:
     """
     :raises Halted: etcd does not hold the group that this repository joined, or not as this site
     """
@@ -47,7 +47,7 @@ def refuse_foreign(replica: Replica, seen: Survey) -> None:
         raise wrong
 
 
-def consequences(replica: Replica, seen: Survey, *, besides: Collection[str] = ()) -> list[str]:
+def consequences(replica: Replica, seen: DryRun, *, besides: Collection[str] = ()) -> list[str]:
     """What a reconcile would do here, a line for each ref but those of ``besides``: local value -> the group's."""
     planned = seen.planned
     lines = []

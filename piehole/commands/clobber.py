@@ -21,7 +21,7 @@ from piehole.group.group_state import live
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, PIEHOLE_REFS, decode, is_managed, is_oid, is_ref_name, is_zero, parents, short
-from piehole.replicate.dry_run import Survey, direction, survey
+from piehole.replicate.dry_run import DryRun, direction, dry_run
 from piehole.transfer.connectivity import incomplete
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
@@ -44,7 +44,7 @@ class Situation:
     there are some, a site that stands still goes on standing still, since following etcd would choose for them.
     """
 
-    seen: Survey
+    seen: DryRun
     changes: tuple[KeyWrite, ...]
     missing: tuple[str, ...]
     restores: bool
@@ -86,19 +86,19 @@ def situation(replica: Replica, request: ClobberRequest) -> Situation:
     return situated(replica, seen, changes, _left_alone(seen, missing), missing=missing)
 
 
-def look(replica: Replica) -> Survey:
+def look(replica: Replica) -> DryRun:
     """
     :raises Halted: etcd holds another group, or another machine has this site's name
     :raises EtcdError: etcd could not be used
     """
-    seen = survey(replica, Deadline(_PATIENCE))
+    seen = dry_run(replica, Deadline(_PATIENCE))
     _refuse_foreign(replica, seen)
     return seen
 
 
 def situated(
     replica: Replica,
-    seen: Survey,
+    seen: DryRun,
     changes: Sequence[KeyWrite],
     remarks: Sequence[str],
     *,
@@ -148,7 +148,7 @@ def carry_out(replica: Replica, found: Situation, pusher: str) -> bool:
     return True
 
 
-def _refuse_foreign(replica: Replica, seen: Survey) -> None:
+def _refuse_foreign(replica: Replica, seen: DryRun) -> None:
     if seen.state.group is not None:
         accept.refuse_foreign(replica, seen)
         return
@@ -161,7 +161,7 @@ def _refuse_foreign(replica: Replica, seen: Survey) -> None:
         raise wrong
 
 
-def _past(replica: Replica, seen: Survey) -> Halted | None:
+def _past(replica: Replica, seen: DryRun) -> Halted | None:
     """Whether etcd and this disk remember the same past, where the group's record is missing."""
     try:
         disk = rollback_guard.load(replica.git_dir)
@@ -172,7 +172,7 @@ def _past(replica: Replica, seen: Survey) -> Halted | None:
 
 
 def _changes(
-    replica: Replica, seen: Survey, request: ClobberRequest, mine: dict[str, str]
+    replica: Replica, seen: DryRun, request: ClobberRequest, mine: dict[str, str]
 ) -> tuple[list[KeyWrite], list[str]]:
     """What to write, and which refs are missing here and left alone."""
     entries = seen.state.entries
@@ -207,7 +207,7 @@ def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
         )
 
 
-def _refuse_conflicts(seen: Survey, changes: Collection[KeyWrite]) -> None:
+def _refuse_conflicts(seen: DryRun, changes: Collection[KeyWrite]) -> None:
     """
     :raises PieholeError: the group would have two refs of which one's name is a folder of the other's
     """
@@ -235,7 +235,7 @@ def _lines(replica: Replica, changes: Sequence[KeyWrite]) -> list[str]:
     return lines
 
 
-def _left_alone(seen: Survey, missing: Sequence[str]) -> list[str]:
+def _left_alone(seen: DryRun, missing: Sequence[str]) -> list[str]:
     lines = []
     for name in missing:
         kv = seen.state.entries.get(name)

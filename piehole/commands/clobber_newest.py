@@ -20,9 +20,9 @@ from piehole.group.group_state import live
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites
 from piehole.refs import HEAD, decode, is_managed, is_oid, short
-from piehole.replicate.dry_run import Survey
-from piehole.replicate.fetch_objects import Supply
-from piehole.replicate.peers import Health
+from piehole.replicate.dry_run import DryRun
+from piehole.replicate.fetch_objects import ObjectFetcher
+from piehole.replicate.peers import PeerHealth
 from piehole.replicate.plan import Value
 from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.keep_files import Hold
@@ -122,7 +122,7 @@ def _ask(replica: Replica, without: Collection[str]) -> dict[str, Mapping[str, s
     return {site: answer for site, answer in answers.items() if not isinstance(answer, str)}
 
 
-def _values(seen: Survey, holdings: Holdings, name: str) -> list[str]:
+def _values(seen: DryRun, holdings: Holdings, name: str) -> list[str]:
     """The oids that the group and the sites have for a ref, the group's first; no tombstone."""
     found = [refs[name] for refs in holdings.values() if name in refs]
     kv = seen.state.entries.get(name)
@@ -135,15 +135,15 @@ def _holders(holdings: Holdings, name: str) -> Mapping[str, str]:
     return {site: refs[name] for site, refs in sorted(holdings.items()) if name in refs}
 
 
-def _fetch(replica: Replica, seen: Survey, oids: Collection[str], hold: Hold) -> Mapping[str, str]:
+def _fetch(replica: Replica, seen: DryRun, oids: Collection[str], hold: Hold) -> Mapping[str, str]:
     """Have these here; those that nobody can give are returned, with a sentence why."""
     wanted = {oid: Value(oid, 0, 0) for oid in sorted(oids)}
-    return Supply(replica, Health()).bring(wanted, list(seen.observed.refs.values()), hold).lacking
+    return ObjectFetcher(replica, PeerHealth()).fetch(wanted, list(seen.observed.refs.values()), hold).lacking
 
 
 def _judge(
     replica: Replica,
-    seen: Survey,
+    seen: DryRun,
     name: str,
     holders: Mapping[str, str],
     oids: Sequence[str],

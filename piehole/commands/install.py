@@ -69,7 +69,7 @@ class Installer:
 
     def _install(self) -> Replica:
         git_dir = self._request.git_dir
-        for warning in fitness.refuse_unsound(git_dir):
+        for warning in fitness.refuse_unfit(git_dir):
             self._say(f"warning: {warning}")
         hook_files.refuse_foreign(git_dir)
         config = self._config()

@@ -16,7 +16,7 @@ from piehole.fastpath.controller_socket import controller_says
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, push_at, ref_revisions
 from piehole.refs import short
-from piehole.replicate.dry_run import Survey, survey
+from piehole.replicate.dry_run import DryRun, dry_run
 from piehole.repository.stale_locks import old_locks
 from piehole.transfer import connectivity
 
@@ -128,7 +128,7 @@ def status(replica: Replica, patience: float) -> Status:
     now = Status(replica, stuck=locks, controller=_controller(replica.git_dir))
     deadline = Deadline(patience)
     try:
-        seen = survey(replica, deadline)
+        seen = dry_run(replica, deadline)
         everybody = list_sites(replica, deadline)
     except EtcdError as error:
         return replace(now, trouble=error)
@@ -160,7 +160,7 @@ def _stuck_by(lines: Sequence[str]) -> dict[str, str]:
     return {word[1]: word[2] for word in words if word[0] == "stuck" and len(word) == 3}
 
 
-def _pending(replica: Replica, seen: Survey) -> dict[str, str]:
+def _pending(replica: Replica, seen: DryRun) -> dict[str, str]:
     """What a reconcile would still do here, and what it waits for."""
     moves = seen.planned.moves
     bases = [oid for ref, oid in seen.observed.refs.items() if ref.startswith("refs/heads/")][:64]
@@ -174,7 +174,7 @@ def _pending(replica: Replica, seen: Survey) -> dict[str, str]:
     return found
 
 
-def _sites(now: Status, seen: Survey, everybody: Sequence[GroupSite], deadline: Deadline) -> list[SiteStatus]:
+def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: Deadline) -> list[SiteStatus]:
     mods = ref_revisions(seen.state)
     times: dict[int, str] = {}
 

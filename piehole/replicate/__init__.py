@@ -1,0 +1,1 @@
+"""Replication: bring one repository to what the group wants, and lose no commit on the way."""

@@ -1,4 +1,4 @@
-"""What a reconcile would do here, without doing it: for the commands that show it to a person."""
+"""What a reconcile would do here, without doing it: for the commands that show it to an administrator."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from piehole.group import progress, rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.refs import is_zero
-from piehole.replicate.plan import Desired, Plan, desired_state, plan
-from piehole.repository.repository import Observed, Repository
+from piehole.replicate.plan import DesiredState, Plan, desired_state, plan
+from piehole.repository.repository import ObservedState, Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """Local refs, the consensus after them, what a reconcile would do, and why this site must not move, if so."""
+class DryRun:
+    """Local refs, the group as it was read after them, what a reconcile would do, and why this site must not move, if so."""
 
-    observed: Observed
+    observed: ObservedState
     state: GroupState
-    desired: Desired
+    desired: DesiredState
     planned: Plan
     halted: Halted | None
 
 
-def survey(replica: Replica, deadline: Deadline) -> Survey:
-    """
+def dry_run(replica: Replica, deadline: Deadline) -> DryRun:
+    """Compare both states as a reconcile does, and change nothing.
+
     :raises EtcdError: etcd could not be used
     :raises GitError: git failed where it must not
     """
@@ -36,18 +37,12 @@ def survey(replica: Replica, deadline: Deadline) -> Survey:
     in_flight = inflight.refs_in_flight(str(replica.git_dir), cleared=False)
     state = replica.reader.list_group(deadline)
     desired = desired_state(state.entries, config.object_format, config.exclude)
-    planned = plan(
-        desired,
-        observed,
-        object_format=config.object_format,
-        exclude=config.exclude,
-        in_flight=in_flight,
-    )
-    return Survey(observed, state, desired, planned, halted(replica, state))
+    planned = plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)
+    return DryRun(observed, state, desired, planned, halted(replica, state))
 
 
 def halted(replica: Replica, state: GroupState) -> Halted | None:
-    """Why this site must not move, if so; also where its own note of the past is damaged.
+    """Why this site must not move, if so; also where its own record of the past is damaged.
 
     :raises EtcdError: etcd could not be used
     """
@@ -64,7 +59,7 @@ def halted(replica: Replica, state: GroupState) -> Halted | None:
 
 
 def direction(repository: Repository, old: str, new: str) -> str:
-    """What a move from ``old`` to ``new`` is, in a word or two for a person."""
+    """What a move from ``old`` to ``new`` is, in a word or two."""
     if is_zero(old):
         return "new"
     if is_zero(new):

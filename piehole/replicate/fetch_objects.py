@@ -1,4 +1,4 @@
-"""Brings objects here from whichever peer has them."""
+"""Fetching the objects of a plan from whichever peers have them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from piehole.group import keys, sites
 from piehole.group.records import PushRecord, RecordError
 from piehole.group.replica import Replica
 from piehole.replicate import peers
-from piehole.replicate.peers import Attempt, Health, Peer, Race, Raced
+from piehole.replicate.peers import FetchAttempt, HedgedFetch, HedgedOutcome, Peer, PeerHealth
 from piehole.replicate.plan import Value
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
@@ -31,8 +31,8 @@ _SHARES: Final = 64  # and where no peer has all of it
 
 
 @dataclass(frozen=True, slots=True)
-class Supplied:
-    """What came. ``lacking``: the wanted oids that are not here, with a sentence why. ``parents``: of commits that came, where known."""
+class FetchSummary:
+    """What came. ``lacking``: the wanted oids that are still not here, each with the reason. ``parents``: of commits that came, where known."""
 
     lacking: Mapping[str, str]
     peers: tuple[str, ...] = ()
@@ -49,13 +49,13 @@ class _Batch:
     by_origin: bool = False
 
 
-class Supply:
-    """Fetches for one repository."""
+class ObjectFetcher:
+    """Fetches missing objects into one repository."""
 
     def __init__(
         self,
         replica: Replica,
-        health: Health,
+        health: PeerHealth,
         *,
         limits: Limits | None = None,
         progress: Callable[[str, int], None] | None = None,
@@ -63,8 +63,8 @@ class Supply:
         patience: float = 5.0,
     ) -> None:
         """
-        :param progress: told the site that sends and the bytes received so far
-        :param failed: told the site that could not be fetched from and why, also where another one had the objects
+        :param progress: called with the site that sends and the bytes received so far
+        :param failed: called with a site that could not be fetched from and the reason, also where another one had the objects
         :param patience: seconds to wait for etcd when it is asked about the peers
         """
         self._replica = replica
@@ -75,7 +75,7 @@ class Supply:
         self._patience = patience
         self._known: tuple[list[Peer], float] = ([], float("-inf"))  # the peers, and when they were looked up
 
-    def bring(
+    def fetch(
         self,
         wanted: Mapping[str, Value],
         haves: Sequence[str],
@@ -83,7 +83,7 @@ class Supply:
         stop: threading.Event | None = None,
         *,
         origin: str = "",
-    ) -> Supplied:
+    ) -> FetchSummary:
         """Have the closure of every wanted oid here, proven and protected from pruning until ``hold`` ends.
 
         :param haves: tips that local refs hold
@@ -91,23 +91,23 @@ class Supply:
         :raises EtcdError: the peers could not be looked up
         """
         if not wanted:
-            return Supplied({})
+            return FetchSummary({})
         if origin:
             fresh = self._from_origin(origin, wanted, haves, hold, stop)
             if fresh is not None:
                 return fresh
         git_dir = self._replica.git_dir
-        look = connectivity.check_closures(git_dir, list(wanted), bases=haves)
-        missing, haves = look.missing, look.bases
+        found = connectivity.check_closures(git_dir, list(wanted), bases=haves)
+        missing, haves = found.missing, found.bases
         present = [oid for oid in wanted if oid not in missing]
         try:
             if present:
                 connectivity.secure(git_dir, present, hold=hold)
         except TransferError:
-            # Something pruned them between the two looks: they are as good as missing.
+            # They were pruned between the two checks: they are as good as missing.
             missing = set(wanted)
         if not missing:
-            return Supplied({})
+            return FetchSummary({})
         asked = {oid: wanted[oid] for oid in missing}
         candidates, others = self._candidates(asked, _FEW)
         lacking: dict[str, str] = {}
@@ -132,12 +132,12 @@ class Supply:
             else:
                 # One oid that nobody has must not hold up the others.
                 batches += self._parts(turn, wanted, result.failures)
-        return Supplied(lacking, tuple(dict.fromkeys(used)), received)
+        return FetchSummary(lacking, tuple(dict.fromkeys(used)), received)
 
     def _from_origin(
         self, origin: str, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None
-    ) -> Supplied | None:
-        """What was pushed a moment ago, from who has it for certain, by what is known of the peers; None where that did not succeed.
+    ) -> FetchSummary | None:
+        """Fetch what was pushed a moment ago from the site that took the push, at the address known here; None where that failed.
 
         Whether it is here already is not asked: it hardly ever is, and a peer sends nothing that the haves contain.
         """
@@ -149,7 +149,7 @@ class Supply:
         result = self._from_any(self._in_order(known, wanted, origin), sorted(wanted), haves, hold, stop)
         if result.fetched is None:
             return None
-        return Supplied({}, (result.site,), result.fetched.bytes, result.fetched.parents)
+        return FetchSummary({}, (result.site,), result.fetched.bytes, result.fetched.parents)
 
     def _candidates(self, wanted: Mapping[str, Value], few: int = 0) -> tuple[list[Peer], bool]:
         """The peers to ask, best first, and whether there are others.
@@ -202,7 +202,7 @@ class Supply:
         return sorted(candidates, key=lambda peer: peer.site != origin or self._health.suspect(peer.site))
 
     def _parts(self, turn: _Batch, wanted: Mapping[str, Value], failures: Mapping[str, str]) -> list[_Batch]:
-        """What to ask for next, after no peer could give all of the batch.
+        """The batches to ask for next, after no peer could give all of this one.
 
         Where several sites take pushes at once none has all of them, but each has its own.
         """
@@ -229,11 +229,11 @@ class Supply:
         haves: Sequence[str],
         hold: Hold,
         stop: threading.Event | None,
-    ) -> Raced:
-        """Fetch from the first peer that can; one that stays silent gets the next one beside it, so none is waited for."""
-        result = Race(candidates, lambda attempt: self._fetch(attempt, wants, haves), hold).run(stop)
+    ) -> HedgedOutcome:
+        """Fetch from the first peer that can, and note which peers failed."""
+        result = HedgedFetch(candidates, lambda attempt: self._fetch(attempt, wants, haves), hold).run(stop)
         for name, why in result.failures.items():
-            if _lacked(why) is None:  # not to have an object yet is no fault of a peer
+            if _lacked(why) is None:  # a peer that does not have an object yet has not failed
                 self._health.failed(name)
                 if self._failed is not None:
                     self._failed(name, why)
@@ -241,7 +241,7 @@ class Supply:
             self._health.succeeded(result.site)
         return result
 
-    def _fetch(self, attempt: Attempt, wants: Sequence[str], haves: Sequence[str]) -> Fetched:
+    def _fetch(self, attempt: FetchAttempt, wants: Sequence[str], haves: Sequence[str]) -> Fetched:
         def progressed(received: int) -> None:
             attempt.received = received
             if self._progress is not None:
@@ -259,7 +259,7 @@ class Supply:
             shared=self._replica.config.shared,
             hold=attempt.hold,
             progress=progressed,
-            stop=attempt.cancel,
+            stop=attempt.stop,
         )
 
 
@@ -270,7 +270,7 @@ def _lacked(why: str) -> str | None:
 
 
 def _divided(batch: list[str], failures: Mapping[str, str]) -> list[list[str]]:
-    """What to ask for next, after no peer could give all of the batch: the one oid that they all lack apart, else halves."""
+    """The parts to ask for next, after no peer could give all of the batch: the one oid that they all lack alone, else halves."""
     lacked = {_lacked(why) for why in failures.values()}
     culprit = lacked.pop() if len(lacked) == 1 else None
     if culprit in batch:

@@ -1,9 +1,9 @@
-"""What a few changes of the group ask of a repository that had settled before them, without a look at all of its refs.
+"""The states that an incremental reconcile compares: those of the refs alone whose keys have changed since the last reconcile.
 
-A reconcile that left nothing to do knows where every managed ref is. After that only the refs whose keys have changed need a look, and
+A reconcile that left nothing to do knows where every managed ref is. After that only the refs whose keys have changed are compared, and
 each of them is where its key said it was, or already where the key says it shall be: a push went through here. Anything else, such as
-a ref that somebody moved by hand, is for a reconcile that looks at everything. Git has the last word: a move from where the ref is not
-fails under its lock, and is looked into by such a reconcile, too.
+a ref that somebody moved by hand, needs a full reconcile. Git has the last word: a move from where the ref is not fails under its lock,
+and needs a full reconcile, too.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord, RecordError
 from piehole.refs import HEAD, is_ref_name, value_of, zero
-from piehole.replicate.plan import Desired, desired_state
-from piehole.repository.repository import Observed, Repository
+from piehole.replicate.plan import DesiredState, desired_state
+from piehole.repository.repository import ObservedState, Repository
 
-FEW: Final = 128  # refs
-TIPS: Final = 16
+FEW: Final = 128  # changed refs; more of them take a full reconcile
+TIPS: Final = 16  # that a baseline remembers
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Baseline:
     """What a reconcile that left nothing to do has found: every managed ref was as the group had it at ``revision``.
 
     ``newest``: the group's newest change by then. ``tips``: commits that refs held here, the likeliest bases of what comes next first.
-    ``since``: the time (monotonic seconds) from which on no look was at everything; None: the last one was.
+    ``since``: when the last full reconcile was (monotonic seconds); None: it was this one.
     """
 
     revision: int
@@ -42,14 +42,14 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class ChangedRefs:
     """The refs whose keys have changed since: what the group wants of them, and where they are here.
 
     ``origin``: the site whose push the newest change was, ``""`` where it was none.
     """
 
-    desired: Desired
-    observed: Observed
+    desired: DesiredState
+    observed: ObservedState
     origin: str
 
 
@@ -57,24 +57,25 @@ class Changes:
 Changed = Mapping[str, KeyValue | None] | None
 
 
-def names(settled: Settled, changed: Changed) -> list[str] | None:
-    """The names to look at; None where everything must be looked at."""
-    if not changed or len(changed) > FEW or HEAD in changed or not changed.keys().isdisjoint(settled.locked):
+def refs_to_compare(baseline: Baseline, changed: Changed) -> list[str] | None:
+    """The names of the refs to compare; None where a full reconcile is needed."""
+    if not changed or len(changed) > FEW or HEAD in changed or not changed.keys().isdisjoint(baseline.locked):
         return None
     return list(changed)
 
 
-def look(repository: Repository, refs: list[str]) -> Mapping[str, str | None]:
-    """What the files of these refs say."""
+def read_refs(repository: Repository, refs: list[str]) -> Mapping[str, str | None]:
+    """What the files of these refs hold; None for a ref without a file of its own."""
     return {ref: repository.loose_value(ref) if is_ref_name(ref) else None for ref in refs}
 
 
-def changes(
+def compare(
     config: Config, changed: Mapping[str, KeyValue | None], here: Mapping[str, str | None], state: GroupState
-) -> Changes | None:
-    """
-    :param here: by :func:`look`, before the state was made
-    :return: None where everything must be looked at
+) -> ChangedRefs | None:
+    """The two states of the refs whose keys have changed.
+
+    :param here: by :func:`read_refs`, before the state was made
+    :return: None where a full reconcile is needed
     """
     entries = {name: state.entries[name] for name in changed if name in state.entries}
     desired = desired_state(entries, config.object_format, config.exclude)
@@ -98,10 +99,10 @@ def changes(
             return None
         if found != none:
             refs[ref] = found
-    return Changes(desired, Observed(refs), _origin(state, desired))
+    return ChangedRefs(desired, ObservedState(refs), _origin(state, desired))
 
 
-def _origin(state: GroupState, desired: Desired) -> str:
+def _origin(state: GroupState, desired: DesiredState) -> str:
     push = state.entries.get(keys.PUSH)
     if push is None or push.mod_revision != desired.newest:
         return ""

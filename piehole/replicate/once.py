@@ -15,21 +15,21 @@ from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import Command
-from piehole.replicate.fetch_objects import Supply
-from piehole.replicate.peers import Health
+from piehole.replicate.fetch_objects import ObjectFetcher
+from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.repository import kept_tips
 from piehole.transfer import keep_files
 
-_PATIENCE: Final = 10.0  # seconds for each question to etcd
-_ROUNDS: Final = 20  # a ref that a push holds is looked at again; a push ends within its own deadline
+_PATIENCE: Final = 10.0  # seconds for each request to etcd
+_ROUNDS: Final = 20  # reconciles while pushes hold refs; a push ends within its own deadline
 
 
 def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | None = None) -> Report:
     """Bring one repository to consensus, publish its progress, reap tombstones and expire kept tips.
 
-    :param progress: told the site that sends and the bytes received so far
-    :raises Halted: this site must not move until a person decides
+    :param progress: called with the site that sends and the bytes received so far
+    :raises Halted: this site must not move until an administrator decides
     :raises EtcdError: etcd could not be used
     :raises PieholeError: the repository could not be worked on
     """
@@ -44,7 +44,9 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
     def claim() -> int:
         return replica.reader.read([], Deadline(_PATIENCE)).revision
 
-    report = _until_settled(Reconciler(replica, Supply(replica, Health(), progress=progress), view, claim))
+    report = _until_no_push_holds_refs(
+        Reconciler(replica, ObjectFetcher(replica, PeerHealth(), progress=progress), view, claim)
+    )
     if report.converged:
         publish(replica, report)
         reap(replica, Deadline(_PATIENCE), views[0].entries)
@@ -55,17 +57,17 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
 
 
 def _view(replica: Replica) -> GroupState:
-    """The group as it is now. Whether that may be acted on is asked after it was read, so that it holds for what was read."""
+    """The group as it is now. Whether this site may act on it is checked after it was read, so that the check holds for what was read."""
     state = replica.reader.list_group(Deadline(_PATIENCE))
     site_progress.check(replica, Deadline(_PATIENCE))
     return state
 
 
-def _until_settled(reconciler: Reconciler) -> Report:
-    """Look again while pushes hold refs; the report is the last one, with the moves of all."""
+def _until_no_push_holds_refs(reconciler: Reconciler) -> Report:
+    """Reconcile again while pushes hold refs; the report is the last one, with the moves of all."""
     moved: dict[str, Command] = {}
 
-    def look() -> Report:
+    def attempt() -> Report:
         report = reconciler.run()
         moved.update(report.moved)
         return report
@@ -76,12 +78,12 @@ def _until_settled(reconciler: Reconciler) -> Report:
         stop=tenacity.stop_after_attempt(_ROUNDS),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
-    report: Report = again(look)
+    report: Report = again(attempt)
     return replace(report, moved=moved)
 
 
 def publish(replica: Replica, report: Report) -> bool:
-    """Publish the progress that a report proves, where that says something new; whether it was written."""
+    """Publish the progress that a report proves, unless it is published already; return whether it was written."""
     known = rollback_guard.load(replica.git_dir).published
     if known is not None and report.newest <= known.revision:
         return False

@@ -16,11 +16,11 @@ from piehole.transfer.keep_files import Hold
 
 _FIRST_PENALTY: Final = 2.0  # seconds; doubled by each further failure in a row
 _LONGEST_PENALTY: Final = 120.0
-# Where in so many seconds fewer bytes than this have come, the next peer is asked beside the first.
+# Where fewer bytes than this have come in so many seconds, the next peer is asked as well.
 _HEDGE: Final = 2.0
 _ENOUGH: Final = 64 * 1024
 _TICK: Final = 0.1  # seconds: how late a stop may be noticed
-_PARTING: Final = 1.0  # seconds that losers get to end; one that hangs in a connect() ends later by itself
+_TO_END: Final = 1.0  # seconds that cancelled attempts get to end; one that hangs in a connect() ends later by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Peer:
     left: bool = False
 
 
-class Health:
+class PeerHealth:
     """Remembers which peers failed lately, so that they are asked last. Safe to share between threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,8 +73,8 @@ def order(peers: list[Peer], revision: int, origin: str, suspect: Callable[[str]
     )
 
 
-class _Guard(Hold):
-    """Protects packs in the name of another hold, until its attempt is called off: that hold may have ended then."""
+class _AttemptHold(Hold):
+    """Protects packs on behalf of another hold until the attempt is cancelled: that hold may have ended then."""
 
     def __init__(self, hold: Hold) -> None:
         super().__init__()
@@ -93,23 +93,23 @@ class _Guard(Hold):
             self._closed = True
 
 
-class Attempt:
-    """One fetch from one peer. ``received``: bytes so far; ``cancel`` ends it; ``hold`` protects what it publishes."""
+class FetchAttempt:
+    """One fetch from one peer. ``received``: bytes so far; ``stop`` ends it; ``hold`` protects what it publishes."""
 
     def __init__(self, peer: Peer, hold: Hold) -> None:
         self.peer = peer
         self.received = 0
-        self.cancel = threading.Event()
-        self.hold = _Guard(hold)
+        self.stop = threading.Event()
+        self.hold = _AttemptHold(hold)
 
-    def call_off(self) -> None:
-        self.cancel.set()
+    def cancel(self) -> None:
+        self.stop.set()
         self.hold.close()
 
 
 @dataclass(frozen=True, slots=True)
-class Raced:
-    """Who won and what came (None: nobody), and why the others failed."""
+class HedgedOutcome:
+    """The site that sent the objects and what came (None: no site had them), and why the others failed."""
 
     site: str = ""
     fetched: Fetched | None = None
@@ -122,55 +122,57 @@ class Raced:
         return "no peer has its objects: " + "; ".join(f"{name}: {why}" for name, why in self.failures.items())
 
 
-class Race:
-    """Runs attempts, each in a thread of its own, until one succeeds or all have failed.
+class HedgedFetch:
+    """Asks peers for the same objects, each in a thread of its own, until one succeeds or all have failed.
+
+    They are asked one after the other, and the next one early where those that were asked are slow.
 
     :param candidates: the peers, best first
     :param fetch: one attempt; whatever it raises is that attempt's failure
     """
 
-    def __init__(self, candidates: Sequence[Peer], fetch: Callable[[Attempt], Fetched], hold: Hold) -> None:
+    def __init__(self, candidates: Sequence[Peer], fetch: Callable[[FetchAttempt], Fetched], hold: Hold) -> None:
         self._waiting = list(candidates)
         self._again: list[Peer] = []
         self._fetch = fetch
         self._hold = hold
-        self._answers: queue.Queue[tuple[Attempt, Fetched | str]] = queue.Queue()
-        self._started: list[Attempt] = []
-        self._running: list[Attempt] = []
+        self._answers: queue.Queue[tuple[FetchAttempt, Fetched | str]] = queue.Queue()
+        self._started: list[FetchAttempt] = []
+        self._running: list[FetchAttempt] = []
         self._threads: list[threading.Thread] = []
 
-    def run(self, stop: threading.Event | None) -> Raced:
+    def run(self, stop: threading.Event | None) -> HedgedOutcome:
         """
-        :param stop: calls everything off
+        :param stop: cancels all attempts
         """
         failures: dict[str, str] = {}
         try:
             self._start_next()
             while self._running:
                 if stop is not None and stop.is_set():
-                    return Raced(failures={**failures, **{one.peer.site: "stopped" for one in self._running}})
+                    return HedgedOutcome(failures={**failures, **{one.peer.site: "stopped" for one in self._running}})
                 answer = self._next_answer(stop)
                 if answer is None:
                     continue
                 attempt, what = answer
                 self._running.remove(attempt)
                 if isinstance(what, Fetched):
-                    return Raced(attempt.peer.site, what, {**failures, **self._overtaken(attempt)})
+                    return HedgedOutcome(attempt.peer.site, what, {**failures, **self._overtaken(attempt)})
                 failures[attempt.peer.site] = what
                 self._again.append(attempt.peer)
                 if not self._running:
                     self._start_next()
-            return Raced(failures=failures)
+            return HedgedOutcome(failures=failures)
         finally:
             self._end()
 
-    def _overtaken(self, winner: Attempt) -> dict[str, str]:
-        """Those that were asked before the winner and have not sent a byte: they would cost the next fetch as much time."""
+    def _overtaken(self, winner: FetchAttempt) -> dict[str, str]:
+        """Peers that were asked before the one that succeeded and have not sent a byte: they would cost the next fetch as much time."""
         earlier = [one for one in self._started[: self._started.index(winner)] if one in self._running]
         return {one.peer.site: "it sent nothing while another did" for one in earlier if not one.received}
 
-    def _next_answer(self, stop: threading.Event | None) -> tuple[Attempt, Fetched | str] | None:
-        """The next attempt that ended; None when told to stop, or when too little came and a rival was started."""
+    def _next_answer(self, stop: threading.Event | None) -> tuple[FetchAttempt, Fetched | str] | None:
+        """The next attempt that ended; None when stopped, or when too little came and the next peer was asked."""
         before = {attempt: attempt.received for attempt in self._running}
         end = time.monotonic() + _HEDGE
         while (left := end - time.monotonic()) > 0:
@@ -182,7 +184,7 @@ class Race:
                 continue
         if all(attempt.received - before[attempt] < _ENOUGH for attempt in self._running):
             if not self._waiting:
-                # Only silent ones are left. One that failed may have the objects by now: nobody waits for a silent one's patience.
+                # Only silent peers are left. A peer that failed may have the objects by now, so it is asked again.
                 self._waiting, self._again = self._again, []
             self._start_next()
         return None
@@ -190,7 +192,7 @@ class Race:
     def _start_next(self) -> None:
         if not self._waiting:
             return
-        attempt = Attempt(self._waiting.pop(0), self._hold)
+        attempt = FetchAttempt(self._waiting.pop(0), self._hold)
         self._started.append(attempt)
         self._running.append(attempt)
         thread = threading.Thread(
@@ -199,18 +201,18 @@ class Race:
         self._threads.append(thread)
         thread.start()
 
-    def _work(self, attempt: Attempt) -> None:
+    def _work(self, attempt: FetchAttempt) -> None:
         try:
             answer: Fetched | str = self._fetch(attempt)
         except PieholeError as error:
             answer = str(error)
-        except Exception as error:  # noqa: BLE001 -- a fault in one attempt is that attempt's failure, told with its words
+        except Exception as error:  # noqa: BLE001 -- a fault in one attempt is that attempt's failure, reported in its words
             answer = f"{type(error).__name__}: {error}"
         self._answers.put((attempt, answer))
 
     def _end(self) -> None:
         for attempt in self._running:
-            attempt.call_off()
-        end = time.monotonic() + _PARTING
+            attempt.cancel()
+        end = time.monotonic() + _TO_END
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from piehole.etcd.model import KeyValue
 from piehole.group import keys
 from piehole.refs import HEAD, PIEHOLE_REFS, Command, decode, is_managed, is_ref_name, is_zero, parents, value_of, zero
-from piehole.repository.repository import Observed
+from piehole.repository.repository import ObservedState
 
 
 class Value(NamedTuple):
@@ -24,7 +24,7 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
+class DesiredState:
     """The desired state of one group as one site sees it. ``locked`` holds what is no oid, by ref."""
 
     refs: Mapping[str, Value]
@@ -32,9 +32,9 @@ class Desired:
     head: str = ""
     newest: int = 0
 
-    def with_values(self, names: Collection[str], fresh: Desired) -> Desired:
+    def with_values(self, names: Collection[str], fresh: DesiredState) -> DesiredState:
         """This state with what ``fresh`` says of these names; ``newest`` stays."""
-        return Desired(
+        return DesiredState(
             {ref: value for ref, value in self.refs.items() if ref not in names} | dict(fresh.refs),
             {ref: value for ref, value in self.locked.items() if ref not in names} | dict(fresh.locked),
             fresh.head if HEAD in names else self.head,
@@ -48,7 +48,7 @@ class Plan:
 
     ``moves`` are to be made once their objects are here; ``room`` names, for a new ref, the moves that only make room for it
     (directory/file) and are pointless without it. ``stuck`` holds this site's progress back; ``locked`` does not (an
-    administrator meant it); ``unadopted`` local refs stay as they are; ``deferred`` ones are in a push's hands right now.
+    administrator meant it); ``unadopted`` local refs stay as they are; ``deferred`` refs are in flight.
     """
 
     moves: tuple[Command, ...] = ()
@@ -64,7 +64,7 @@ class Plan:
         return not (self.moves or self.head or self.deferred)
 
 
-def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: Sequence[str]) -> Desired:
+def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: Sequence[str]) -> DesiredState:
     """Read a group's keys (names without the group) as a desired state. Keys that can be no ref count as locked."""
     refs: dict[str, Value] = {}
     locked: dict[str, str] = {}
@@ -90,12 +90,12 @@ def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: 
                 continue
             if oid is not None:
                 refs[name] = Value(oid, kv.mod_revision, kv.create_revision)
-    return Desired(refs, locked, head, newest)
+    return DesiredState(refs, locked, head, newest)
 
 
 def plan(
-    desired: Desired,
-    observed: Observed,
+    desired: DesiredState,
+    observed: ObservedState,
     *,
     object_format: str,
     exclude: Sequence[str] = (),
@@ -103,7 +103,7 @@ def plan(
 ) -> Plan:
     """Compare the two states.
 
-    :param in_flight: refs that a living receive-pack has announced: it is about to move them itself, under their locks
+    :param in_flight: refs that a receive-pack is about to move itself, under their locks
     """
     none = zero(object_format)
     flying = set(in_flight)
@@ -125,8 +125,8 @@ def plan(
         elif local != value.oid:
             moves[ref] = Command(ref, local, value.oid)
         elif is_zero(value.oid) and ref in flying:
-            # Deleted in the group and not here. But a push that was accepted before the deletion may be about to create it here: who
-            # took this site for one that has seen the deletion would reap the tombstone, and the ref would stay here for good.
+            # Deleted in the group and not here. But a push that was accepted before the deletion may be about to create it here: if
+            # this site counted as one that has seen the deletion, the tombstone would be reaped, and the ref would stay here for good.
             coming.add(ref)
     unadopted = [
         ref
@@ -150,7 +150,7 @@ def plan(
 
 
 def only(plan: Plan, refs: Collection[str]) -> Plan:
-    """The plan with those moves alone whose refs are named here; the others wait for another look."""
+    """The plan with those moves alone whose refs are named here; the others wait for the next reconcile."""
     late = {move.ref for move in plan.moves if move.ref not in refs}
     if not late:
         return plan
@@ -175,7 +175,7 @@ def _folders(names: Collection[str]) -> set[str]:
     return found
 
 
-def _losers(desired: Desired) -> dict[str, str]:
+def _losers(desired: DesiredState) -> dict[str, str]:
     """Of live keys that conflict (put by hand) the one created first wins, everywhere alike: loser -> winner."""
     live = {ref: value for ref, value in desired.refs.items() if not is_zero(value.oid)}
     above = _folders(live) & live.keys()
@@ -194,7 +194,7 @@ def _losers(desired: Desired) -> dict[str, str]:
 
 
 def _room(
-    moves: dict[str, Command], observed: Observed, removable: Collection[str], stuck: dict[str, str]
+    moves: dict[str, Command], observed: ObservedState, removable: Collection[str], stuck: dict[str, str]
 ) -> dict[str, set[str]]:
     """Which local refs must go for a new one to be created (directory/file), for each that needs it; they are added to the moves.
 
@@ -203,7 +203,7 @@ def _room(
     """
     new = {ref for ref, move in moves.items() if move.creates and not move.deletes}
     names = {*observed.refs, *observed.symbolic}
-    # (Most often nothing is in the way, which looking at the folders tells quickly.)
+    # (Most often nothing is in the way, which comparing the folders shows quickly.)
     above = new & _folders(names) if new else set()
     below = [name for name in names if any(parent in above for parent in parents(name))] if above else []
     room: dict[str, set[str]] = {}

@@ -19,7 +19,7 @@ from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, Command, decode, encode, is_zero
-from piehole.replicate.plan import Desired, Plan, desired_state
+from piehole.replicate.plan import DesiredState, Plan, desired_state
 
 _FEW: Final = 50  # Up to so many refs are read one by one.
 _PATIENCE: Final = 10.0  # seconds for the read before the fetch
@@ -28,7 +28,7 @@ _SECONDS: Final = 2.0
 _LONGEST: Final = 10.0
 
 
-def refreshed(replica: Replica, desired: Desired, refs: Collection[str], seen: int) -> Desired:
+def refreshed(replica: Replica, desired: DesiredState, refs: Collection[str], seen: int) -> DesiredState:
     """The desired state with the values of these refs and HEAD read again, now that the local refs have been read.
 
     The view may be older than the local refs: a push that went through here just now would look like a change made by hand. Nothing
@@ -46,14 +46,16 @@ def refreshed(replica: Replica, desired: Desired, refs: Collection[str], seen: i
 
 
 class StillWanted:
-    """Which moves of one plan the group still wants (:data:`piehole.repository.ref_moves.Confirm`).
+    """Which moves of one plan the group still wants (:data:`piehole.repository.ref_moves.MoveFilter`).
 
     A move may go while the value that it was planned with is unchanged; one that only makes room, while something that it makes room for
     may go, too. A ref that is pushed to all the time would never be caught that way: it may also go to a value that was followed by a
     third one, as long as no push is on record here that could have brought the ref there and back.
     """
 
-    def __init__(self, replica: Replica, planned: Plan, moves: Sequence[Command], desired: Desired, seen: int) -> None:
+    def __init__(
+        self, replica: Replica, planned: Plan, moves: Sequence[Command], desired: DesiredState, seen: int
+    ) -> None:
         """
         :param moves: those of the plan that are going to be made
         :param desired: what the plan was made from
@@ -82,7 +84,7 @@ class StillWanted:
         going = {ref for ref in refs & same if ref not in self._for or self._for[ref] & same}
         return going | self._passed_by(refs - same, now)
 
-    def _passed_by(self, refs: Collection[str], now: Desired) -> set[str]:
+    def _passed_by(self, refs: Collection[str], now: DesiredState) -> set[str]:
         """Those that the group has moved on from to a third value, and that no push here can have moved since they were read."""
         passed = {
             ref
@@ -97,7 +99,7 @@ class StillWanted:
         git_dir = str(self._replica.git_dir)
         return passed - {ref for record in inflight.records(git_dir) for ref in record.announced}
 
-    def _read_changed(self, refs: Collection[str]) -> Desired:
+    def _read_changed(self, refs: Collection[str]) -> DesiredState:
         """Listing a large group takes longer than its locks may be held: only what has changed is asked for.
 
         A key that was removed meanwhile is not noticed. Then the ref moves to what the group had last, as if it had moved before: nobody
@@ -114,13 +116,13 @@ class StillWanted:
         return self._desired.with_values(entries, desired_state(entries, config.object_format, config.exclude))
 
 
-def _read(replica: Replica, refs: Collection[str], seen: int, deadline: Deadline) -> Desired:
+def _read(replica: Replica, refs: Collection[str], seen: int, deadline: Deadline) -> DesiredState:
     # A move is never to "nothing" and back, so these commands only say which keys to read.
     commands = [Command(ref, "?", "?") for ref in refs]
     return _desired(replica.reader.read(commands, deadline), seen, replica.config)
 
 
-def _desired(state: GroupState, seen: int, config: Config) -> Desired:
+def _desired(state: GroupState, seen: int, config: Config) -> DesiredState:
     """
     :param seen: a revision that this etcd has reached
     :raises Halted: the state is of another etcd, or of another group
@@ -133,7 +135,7 @@ def _desired(state: GroupState, seen: int, config: Config) -> Desired:
     return desired_state(state.entries, config.object_format, config.exclude)
 
 
-def _opinion(desired: Desired, ref: str) -> tuple[str, int] | str | None:
+def _opinion(desired: DesiredState, ref: str) -> tuple[str, int] | str | None:
     """What the group says of a ref. A key that was made again is another one: which of two conflicting keys goes depends on that."""
     value = desired.refs.get(ref)
     return desired.locked.get(ref) if value is None else (value.oid, value.create_revision)

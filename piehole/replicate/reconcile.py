@@ -2,12 +2,12 @@
 
 Orders that must hold:
 
-* Local refs are read first, the desired state after them; else a push that lands in between looks like a stray local change.
-* What is claimed as reached was read before the pushes in flight were, and these before the local refs: a push whose swap is as old as
-  the claim is then seen in flight, or its ref as it left it.
+* Local refs are read first, the desired state after them; else a push that lands in between looks like a change made by hand.
+* The revision that is claimed as reached is read before the pushes in flight, and these before the local refs: a push whose swap is as
+  old as the claim is then seen in flight, or its ref as it left it.
 * A ref never moves to an oid whose closure is not proven to be here, and not before its objects are protected from pruning.
 * A local tip that the new value does not contain is kept before the ref moves.
-* What the group wants is asked once more between git's locking of the refs and their move (:mod:`piehole.replicate.recheck`).
+* The desired state is read again between git's locking of the refs and their move (:mod:`piehole.replicate.recheck`).
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, Command
 from piehole.replicate import incremental, recheck
-from piehole.replicate.fetch_objects import Supply
-from piehole.replicate.incremental import Changed, Settled
-from piehole.replicate.plan import Desired, Plan, Value, desired_state, only, plan, without
+from piehole.replicate.fetch_objects import ObjectFetcher
+from piehole.replicate.incremental import Baseline, Changed
+from piehole.replicate.plan import DesiredState, Plan, Value, desired_state, only, plan, without
 from piehole.repository import kept_tips, stale_locks
 from piehole.repository.ref_moves import RefMover
 from piehole.repository.ref_transaction import RefTransaction
-from piehole.repository.repository import Observed
+from piehole.repository.repository import ObservedState
 from piehole.transfer.keep_files import Hold
 
-# Seconds for which a lock is taken for somebody's at work (git gc packing refs), not for a leftover.
+# A lock younger than this (seconds) belongs to a process at work (git gc packing refs); an older one is stale.
 _BRIEF: Final = 3.0
 _HAVES: Final = 64  # tips that are offered to a peer
-_FOLLOW_FOR: Final = 30.0  # seconds for which only what has changed is looked at
+_INCREMENTAL_FOR: Final = 30.0  # seconds after a full reconcile in which incremental ones may follow
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What one reconcile did. ``converged``: every managed ref here holds the value it had at ``revision`` or a later one.
 
-    ``whole``: it looked at all refs, and not only at those whose keys have changed. ``tips``: some of what refs hold here, the newest first.
+    ``full``: it compared all refs, and not only those whose keys have changed. ``tips``: some commits that refs hold here, the newest first.
     """
 
     revision: int
@@ -61,7 +61,7 @@ class Report:
     bytes: int = 0
     seconds: float = 0.0
     newest: int = 0
-    whole: bool = True
+    full: bool = True
     tips: tuple[str, ...] = ()
 
     @property
@@ -86,7 +86,7 @@ class Reconciler:
     def __init__(
         self,
         replica: Replica,
-        supply: Supply,
+        fetcher: ObjectFetcher,
         view: Callable[[], GroupState],
         claim: Callable[[], int],
         changed: Callable[[int], Changed] = lambda _: None,
@@ -97,11 +97,11 @@ class Reconciler:
         :param changed: the names that have changed after a revision, at least those up to the last claim
         """
         self._replica = replica
-        self._supply = supply
+        self._fetcher = fetcher
         self._view = view
         self._claim = claim
         self._changed = changed
-        self._settled: Settled | None = None
+        self._baseline: Baseline | None = None
 
     def run(self, stop: threading.Event | None = None) -> Report:
         """Bring this repository to the desired state, as far as that is possible now.
@@ -116,54 +116,54 @@ class Reconciler:
         reached(Step.RECONCILING)
         self._replica.repository.check_owner()
         stale_locks.clear(self._replica.git_dir)
-        # Nothing is settled while this runs: where it fails, the next one looks at everything.
-        settled, self._settled = self._settled, None
-        since = started if settled is None or settled.since is None else settled.since
-        # Changes that come all the time must not put off the look at everything for long.
-        follows = settled is not None and started - since < _FOLLOW_FOR
-        report = self._follow(settled, stop) if settled is not None and follows else None
+        # There is no baseline while this runs: where it fails, the next reconcile is a full one.
+        baseline, self._baseline = self._baseline, None
+        since = started if baseline is None or baseline.since is None else baseline.since
+        # Changes that come all the time must not put off the full reconcile for long.
+        recent = started - since < _INCREMENTAL_FOR
+        report = self._run_incremental(baseline, stop) if baseline is not None and recent else None
         if report is None or report.stuck:
-            whole = self._run_whole(stop)
-            report = whole if report is None else replace(whole, moved={**report.moved, **whole.moved})
+            full = self._run_full(stop)
+            report = full if report is None else replace(full, moved={**report.moved, **full.moved})
         if report.converged:
-            followed = None if report.whole else since
-            self._settled = Settled(
-                report.revision, report.newest, report.locked, report.unadopted, report.tips, followed
+            full_at = None if report.full else since
+            self._baseline = Baseline(
+                report.revision, report.newest, report.locked, report.unadopted, report.tips, full_at
             )
         return replace(report, seconds=time.monotonic() - started)
 
     def forget(self) -> None:
-        """Look at everything the next time: what was found before may not hold any more."""
-        self._settled = None
+        """Make the next reconcile a full one: what was found before may not hold any more."""
+        self._baseline = None
 
-    def _follow(self, settled: Settled, stop: threading.Event | None) -> Report | None:
-        """Bring along the few refs whose keys have changed since all was settled; None where everything must be looked at."""
+    def _run_incremental(self, baseline: Baseline, stop: threading.Event | None) -> Report | None:
+        """Reconcile the few refs whose keys have changed since the baseline; None where a full reconcile is needed."""
         claim = self._claim()
-        changed = self._changed(settled.revision)
-        refs = incremental.names(settled, changed)
-        if changed is None or refs is None or claim < settled.revision:
+        changed = self._changed(baseline.revision)
+        refs = incremental.refs_to_compare(baseline, changed)
+        if changed is None or refs is None or claim < baseline.revision:
             return None
         in_flight = self._in_flight()
-        here = incremental.look(self._replica.repository, refs)
+        here = incremental.read_refs(self._replica.repository, refs)
         in_flight |= self._in_flight()
         state = self._view()
-        found = incremental.changes(self._replica.config, changed, here, state)
+        found = incremental.compare(self._replica.config, changed, here, state)
         if found is None:
             return None
         claimed = min(claim, state.revision)
         planned = self._plan(found.desired, found.observed, in_flight)
         report = Report(
             revision=claimed,
-            locked=settled.locked,
-            unadopted=tuple(ref for ref in settled.unadopted if ref not in found.desired.refs),
+            locked=baseline.locked,
+            unadopted=tuple(ref for ref in baseline.unadopted if ref not in found.desired.refs),
             deferred=planned.deferred,
             stuck=dict(planned.stuck),
-            newest=min(max(settled.newest, found.desired.newest), claimed),
-            whole=False,
+            newest=min(max(baseline.newest, found.desired.newest), claimed),
+            full=False,
         )
-        return self._carry_out(planned, found.desired, settled.tips, report, stop, found.origin)
+        return self._apply(planned, found.desired, baseline.tips, report, stop, found.origin)
 
-    def _run_whole(self, stop: threading.Event | None) -> Report:
+    def _run_full(self, stop: threading.Event | None) -> Report:
         claim = self._claim()
         in_flight = self._in_flight()
         observed = self._replica.repository.observe()
@@ -184,30 +184,31 @@ class Reconciler:
             stuck=dict(planned.stuck),
             newest=min(desired.newest, claimed),
         )
-        return self._carry_out(planned, desired, self._tips(observed), report, stop)
+        return self._apply(planned, desired, self._tips(observed), report, stop)
 
-    def _plan(self, desired: Desired, observed: Observed, in_flight: set[str]) -> Plan:
+    def _plan(self, desired: DesiredState, observed: ObservedState, in_flight: set[str]) -> Plan:
         config = self._replica.config
         return plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)
 
-    def _desired(self, state: GroupState) -> Desired:
+    def _desired(self, state: GroupState) -> DesiredState:
         return desired_state(state.entries, self._replica.config.object_format, self._replica.config.exclude)
 
     def _in_flight(self) -> set[str]:
         return inflight.refs_in_flight(str(self._replica.git_dir), cleared=True)
 
-    def _carry_out(
+    def _apply(
         self,
         planned: Plan,
-        desired: Desired,
+        desired: DesiredState,
         tips: Sequence[str],
         report: Report,
         stop: threading.Event | None,
         origin: str = "",
     ) -> Report:
-        """
+        """Carry out a plan, and complete the report of it.
+
         :param tips: commits that local refs hold
-        :param origin: the site whose push this follows, ``""`` where that is not known
+        :param origin: the site whose push the newest change is, ``""`` where that is not known
         """
         repository = self._replica.repository
         stuck = dict(report.stuck)
@@ -215,18 +216,18 @@ class Reconciler:
         moves = list(planned.moves)
         kept: list[str] = []
         message = f"piehole: revision {report.revision}"
-        # What has just been pushed is here in no time, as long as nothing has to be started after it.
+        # The objects of a push come within milliseconds, so git is started while they are fetched.
         begun = RefTransaction(repository.git_dir, message, len(moves)) if moves and origin else None
         with begun or nullcontext(), Hold() as hold:
             haves = list(dict.fromkeys([*(move.old for move in moves if not move.creates), *tips]))[:_HAVES]
-            supplied = self._supply.bring(self._wanted(moves, desired), haves, hold, stop, origin=origin)
-            stuck |= {move.ref: supplied.lacking[move.new] for move in moves if move.new in supplied.lacking}
-            # A fetch takes its time: a push may have announced a ref since, and would find it moved under its hands.
+            fetched = self._fetcher.fetch(self._wanted(moves, desired), haves, hold, stop, origin=origin)
+            stuck |= {move.ref: fetched.lacking[move.new] for move in moves if move.new in fetched.lacking}
+            # A push may have announced one of these refs during the fetch: its receive-pack is about to move it.
             announced = self._in_flight() & {move.ref for move in moves}
             deferred |= announced
-            moves = without(planned, announced | {move.ref for move in moves if move.new in supplied.lacking})
+            moves = without(planned, announced | {move.ref for move in moves if move.new in fetched.lacking})
             if moves:
-                kept = repository.not_contained(moves, parents=supplied.parents)
+                kept = repository.not_contained(moves, parents=fetched.parents)
                 kept_tips.keep(repository, kept)
                 reached(Step.TIPS_KEPT)
                 seen = max(report.revision, desired.newest)
@@ -247,8 +248,8 @@ class Reconciler:
             stuck=stuck,
             deferred=tuple(sorted(deferred)),
             kept=tuple(kept),
-            peers=supplied.peers,
-            bytes=supplied.bytes,
+            peers=fetched.peers,
+            bytes=fetched.bytes,
         )
 
     def _hindered(self, moves: Mapping[str, Command], why: Mapping[str, str]) -> _Hindered:
@@ -285,11 +286,11 @@ class Reconciler:
             return ""
         return target
 
-    def _wanted(self, moves: Sequence[Command], desired: Desired) -> dict[str, Value]:
+    def _wanted(self, moves: Sequence[Command], desired: DesiredState) -> dict[str, Value]:
         """The oids that must be here before the moves, each with the value that asks for it."""
         return {move.new: desired.refs[move.ref] for move in moves if not move.deletes}
 
-    def _tips(self, observed: Observed) -> list[str]:
+    def _tips(self, observed: ObservedState) -> list[str]:
         """Tips that local refs hold, the likeliest bases first: they bound the connectivity check and the negotiation."""
         head = [observed.refs[observed.head]] if observed.head in observed.refs else []
         heads = (oid for ref, oid in observed.refs.items() if ref.startswith("refs/heads/"))

@@ -1,0 +1,1 @@
+"""One bare repository on this disk. Nothing here knows etcd."""

@@ -19,11 +19,11 @@ class Fault:
     """What is wrong and how it is mended. A warning is on purpose supported, within the limits it names."""
 
     what: str
-    mend: str
+    fix: str
     warning: bool = False
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.mend}"
+        return f"{self.what}: {self.fix}"
 
 
 def find_repository(folder: Path) -> Path:
@@ -120,7 +120,7 @@ def _remotes(git_dir: Path) -> list[str]:
     return git.lines(git.run(git_dir, ["remote"]).stdout)
 
 
-def refuse_unsound(git_dir: Path) -> list[Fault]:
+def refuse_unfit(git_dir: Path) -> list[Fault]:
     """The warnings, once nothing forbids this repository.
 
     :raises PieholeError: something does

@@ -17,7 +17,7 @@ HOOKS: Final = ("pre-receive", "update", "reference-transaction")
 _OPTIONAL: Final = "pre-receive"
 _MARK: Final = b"# piehole hook;"
 _GITOLITE: Final = b"Gitolite::Hooks::Update"
-_GITOLITE_MEND: Final = (
+_GITOLITE_FIX: Final = (
     "copy deploy/gitolite/local to gitolite's LOCAL_CODE, append deploy/gitolite/piehole.rc to its rc file and run `gitolite setup` "
     "(docs/gitolite.md), which then installs the repositories"
 )
@@ -98,7 +98,7 @@ def refuse_foreign(git_dir: Path) -> None:
     """
     gitolite = is_gitolite(git_dir)
     if gitolite and not is_chained(git_dir / "hooks" / "reference-transaction"):
-        raise PieholeError(f"{_gitolite_lacks_gate(git_dir)}: {_GITOLITE_MEND}.")
+        raise PieholeError(f"{_gitolite_lacks_gate(git_dir)}: {_GITOLITE_FIX}.")
     for hook in HOOKS:
         path = git_dir / "hooks" / hook
         if gitolite and hook == "update":

@@ -33,7 +33,7 @@ class Unmoved:
 
 # Called with the moves of one transaction while git holds the locks of their refs, and each ref has its old value; answers which of
 # these refs may still move. What it raises ends everything, and moves nothing of that transaction.
-Confirm = Callable[[Sequence[Command]], Collection[str]]
+MoveFilter = Callable[[Sequence[Command]], Collection[str]]
 
 
 class RefMover:
@@ -44,17 +44,17 @@ class RefMover:
     """
 
     def __init__(
-        self, repository: Repository, message: str, confirm: Confirm, begun: RefTransaction | None = None
+        self, repository: Repository, message: str, still_wanted: MoveFilter, begun: RefTransaction | None = None
     ) -> None:
         """
         :param message: for the reflogs
-        :param confirm: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, again
+        :param still_wanted: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, again
         :param begun: the first transaction, with the same message: git was started while something else was waited for
         """
         self._repository = repository
         self._git_dir = repository.git_dir
         self._message = message
-        self._confirm = confirm
+        self._still_wanted = still_wanted
         self._begun = begun
 
     def move(self, moves: Sequence[Command]) -> Unmoved:
@@ -80,7 +80,7 @@ class RefMover:
         unwanted: frozenset[str] = frozenset()
         try:
             # Aborted, the locks are gone: what is still wanted must be confirmed under the next ones.
-            while moves and (declined := self._move_confirmed(moves)):
+            while moves and (declined := self._move_wanted(moves)):
                 unwanted |= declined
                 moves = [move for move in moves if move.ref not in declined]
         except GitSilent:
@@ -94,13 +94,13 @@ class RefMover:
             return Unmoved(unwanted=unwanted) | first | second
         return Unmoved(unwanted=unwanted)
 
-    def _move_confirmed(self, moves: Sequence[Command]) -> frozenset[str]:
+    def _move_wanted(self, moves: Sequence[Command]) -> frozenset[str]:
         """All of these moves in one transaction, or none: the refs that are no longer wanted."""
         transaction = self._begun or RefTransaction(self._git_dir, self._message, len(moves))
         self._begun = None
         with self._noted(transaction, moves), transaction:
             transaction.prepare([_line(move, self._repository.zero) for move in moves])
-            declined = frozenset(move.ref for move in moves).difference(self._confirm(moves))
+            declined = frozenset(move.ref for move in moves).difference(self._still_wanted(moves))
             if not declined:
                 transaction.commit()
                 _moved()
@@ -132,7 +132,7 @@ class RefMover:
         if not packed_refs.possible(self._git_dir):
             return moves
         try:
-            declined = self._pack_confirmed(moves)
+            declined = self._pack_wanted(moves)
         except GitSilent:
             raise
         except GitError:  # one ref that is locked, for one, must not hold up the others
@@ -143,8 +143,8 @@ class RefMover:
         left = self._create_packed([move for move in moves if move.ref not in declined])
         return [*left, *(move for move in moves if move.ref in declined)]
 
-    def _pack_confirmed(self, moves: Sequence[Command]) -> frozenset[str]:
-        """As :meth:`_move_confirmed`, for new refs, by one file of packed refs."""
+    def _pack_wanted(self, moves: Sequence[Command]) -> frozenset[str]:
+        """As :meth:`_move_wanted`, for new refs, by one file of packed refs."""
         from piehole.repository import packed_refs
 
         with packed_refs.PackedRefs(
@@ -158,7 +158,7 @@ class RefMover:
             ):
                 locks.prepare(refs.locks)
                 refs.check()
-                declined = frozenset(move.ref for move in moves).difference(self._confirm(moves))
+                declined = frozenset(move.ref for move in moves).difference(self._still_wanted(moves))
                 if not declined:
                     refs.publish()
                     _moved()

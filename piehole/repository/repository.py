@@ -21,7 +21,7 @@ NO_HOOKS: Final = ("-c", f"core.hooksPath={os.devnull}")
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedState:
     """The observed state: local refs, those of them that are symbolic (name -> target), and where HEAD points."""
 
     refs: dict[str, str]
@@ -53,7 +53,7 @@ class Repository:
                 "that the next push cannot write. Run it as the repository's owner."
             )
 
-    def observe(self) -> Observed:
+    def observe(self) -> ObservedState:
         """All local refs and HEAD, as git shows them now."""
         refs: dict[str, str] = {}
         symbolic: dict[str, str] = {}
@@ -64,7 +64,7 @@ class Repository:
                 symbolic[name] = target
             else:
                 refs[name] = oid
-        return Observed(refs, symbolic, self.head())
+        return ObservedState(refs, symbolic, self.head())
 
     def head(self) -> str:
         """The ref that HEAD points to; ``""`` where it is detached."""

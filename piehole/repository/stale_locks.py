@@ -24,7 +24,7 @@ _FORGOTTEN: Final = 86400.0
 _COARSE: Final = 3_000_000_000  # nanoseconds; no file system's times are coarser
 
 
-class Lookout:
+class StaleLockMonitor:
     """Looks at one repository again and again for what :func:`clear` would look at.
 
     The folders are empty as a rule, and one that was, and has not been written since, is not read again: a controller looks at

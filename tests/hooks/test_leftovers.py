@@ -123,7 +123,7 @@ def test_without_records_nothing_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_lookout_finds_a_dead_push_however_often_the_folder_was_empty(git_dir: Path) -> None:
-    lookout = stale_locks.Lookout(git_dir)
+    lookout = stale_locks.StaleLockMonitor(git_dir)
     old = time.time() - 3600
     os.utime(git_dir / FOLDER, (old, old))
     assert not lookout.any_dead()
@@ -136,7 +136,7 @@ def test_a_lookout_finds_a_dead_push_however_often_the_folder_was_empty(git_dir:
 
 
 def test_a_lookout_trusts_no_time_that_is_just_now(git_dir: Path) -> None:
-    lookout = stale_locks.Lookout(git_dir)
+    lookout = stale_locks.StaleLockMonitor(git_dir)
     now = time.time_ns()
     os.utime(git_dir / FOLDER, ns=(now, now))
     assert not lookout.any_dead()

@@ -19,9 +19,9 @@ from piehole.errors import EtcdUnreachable
 from piehole.fastpath import inflight, processes
 from piehole.refs import HEAD
 from piehole.replicate import recheck, reconcile
-from piehole.replicate.fetch_objects import Supplied, Supply
+from piehole.replicate.fetch_objects import FetchSummary, ObjectFetcher
 from piehole.replicate.incremental import FEW
-from piehole.replicate.peers import Health
+from piehole.replicate.peers import PeerHealth
 from piehole.replicate.plan import Value
 from piehole.replicate.reconcile import Reconciler, Report
 from tests.reconcile.bed import MAIN, ZERO, Bed
@@ -43,15 +43,15 @@ class Follower:
         config = self.replica.config
         self.cluster = EtcdView(EtcdAddress.of(config), lambda *_: None, lambda: None, lambda _: None)
         self.cluster.start()
-        self.supply = Supply(self.replica, Health())
+        self.fetcher = ObjectFetcher(self.replica, PeerHealth())
         self.reconciler = Reconciler(
             self.replica,
-            self.supply,
+            self.fetcher,
             lambda: self.cluster.view("g"),
             lambda: self.cluster.view("g").revision,
             lambda revision: self.cluster.changed("g", revision),
         )
-        assert self.look().whole
+        assert self.look().full
         self.stray = bed.commit("by hand")
         git(bed.path("b"), "fetch", "-q", str(bed.work), f"+HEAD:{SIDE}")
 
@@ -76,13 +76,13 @@ def test_only_what_has_changed_is_looked_at_and_everything_once_nothing_has(foll
     new = bed.commit("two", onto=follower.first)
     bed.push("a", "HEAD:main", "HEAD:refs/heads/new", ":refs/heads/far/away")
     report = follower.look()
-    assert not report.whole
+    assert not report.full
     assert report.converged
     assert set(report.moved) == {MAIN, "refs/heads/new", "refs/heads/far/away"}
     assert report.revision == report.newest == bed.etcd.revision()
     assert bed.refs("b") == {MAIN: new, "refs/heads/new": new, SIDE: follower.stray}
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert bed.refs("b") == {MAIN: new, "refs/heads/new": new, SIDE: follower.first}
     assert bed.kept("b") == {follower.stray, follower.first}
     assert bed.complete("b")
@@ -93,7 +93,7 @@ def test_a_push_that_went_through_here_leaves_nothing_to_do(follower: Follower) 
     bed.commit("two", onto=follower.first)
     bed.push("b")
     report = follower.look()
-    assert (report.whole, report.converged, dict(report.moved)) == (False, True, {})
+    assert (report.full, report.converged, dict(report.moved)) == (False, True, {})
     assert report.newest == bed.etcd.revision()
 
 
@@ -106,7 +106,7 @@ def test_a_ref_that_is_not_where_it_was_is_a_matter_for_a_whole_look(follower: F
     new = bed.commit("two", onto=follower.first)
     bed.push("a")
     # (Of a packed one git has to tell.)
-    assert [follower.look().whole, follower.look().whole][packed]
+    assert [follower.look().full, follower.look().full][packed]
     assert bed.refs("b") == {MAIN: new, SIDE: follower.first, "refs/heads/far/away": follower.first}
     assert follower.stray in bed.kept("b")
 
@@ -116,7 +116,7 @@ def test_a_ref_that_is_packed_is_followed(follower: Follower) -> None:
     git(bed.path("b"), "pack-refs", "--all")
     new = bed.commit("two", onto=follower.first)
     bed.push("a")
-    assert not follower.look().whole
+    assert not follower.look().full
     assert bed.tip("b") == new
 
 
@@ -155,7 +155,7 @@ def test_what_was_replaced_by_force_is_kept(follower: Follower) -> None:
     new = bed.commit("another two", onto=follower.first)
     bed.push("a", "+HEAD:main")
     report = follower.look()
-    assert not report.whole
+    assert not report.full
     assert bed.tip("b") == new
     assert bed.kept("b") >= {old}
 
@@ -166,7 +166,7 @@ def test_a_name_that_stands_in_the_way_is_a_matter_for_a_whole_look(follower: Fo
     bed.push("a", f"{follower.first}:refs/heads/here/below")
     for _ in range(2):
         report = follower.look()
-    assert report.whole
+    assert report.full
     assert report.converged
     assert bed.at("b", "refs/heads/here/below") == follower.first
     assert bed.at("b", "refs/heads/here") == ""
@@ -177,7 +177,7 @@ def test_what_an_administrator_writes_is_a_matter_for_a_whole_look(follower: Fol
     bed = follower.bed
     bed.put(name, f"ref: {SIDE}" if name == HEAD else "locked")
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert not follower.strayed()
     assert bed.head("b") == (SIDE if name == HEAD else MAIN)
 
@@ -192,7 +192,7 @@ def test_the_end_of_a_lock_is_a_matter_for_a_whole_look(follower: Follower, remo
     else:
         bed.put(MAIN, follower.first)
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert dict(report.locked) == {}
     assert report.unadopted == ((MAIN,) if removed else ())
 
@@ -204,7 +204,7 @@ def test_a_value_put_by_hand_is_followed_with_no_push_behind_it(follower: Follow
     follower.look()
     bed.put(MAIN, follower.first)
     report = follower.look()
-    assert not report.whole
+    assert not report.full
     assert bed.tip("b") == follower.first
     assert report.newest == bed.etcd.revision()
 
@@ -213,7 +213,7 @@ def test_more_changes_than_are_remembered_are_a_matter_for_a_whole_look(follower
     for number in range(FEW + 1):
         follower.bed.put(f"refs/tags/{number}", follower.first)
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert len(report.moved) == FEW + 2
     assert not follower.strayed()
 
@@ -229,7 +229,7 @@ def test_a_ref_in_the_hands_of_a_push_is_left_to_it_and_looked_at_again(follower
     bed.push("a", "HEAD:refs/heads/later")
     Path(record.path).unlink()
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert report.converged
     assert bed.tip("b") == bed.at("b", "refs/heads/later") == new
 
@@ -240,7 +240,7 @@ def test_what_no_peer_has_is_looked_for_everywhere_and_the_rest_moves(follower: 
     bed.push("a")
     bed.put("refs/heads/lost", "1" * 40)
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert set(report.stuck) == {"refs/heads/lost"}
     assert bed.tip("b") == new
     assert MAIN in report.moved
@@ -265,7 +265,7 @@ def test_where_a_look_at_everything_fails_nothing_counts_as_settled(
     bed.commit("two", onto=follower.first)
     bed.push("a")
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert set(report.stuck) == {"refs/heads/lost"}
 
 
@@ -291,7 +291,7 @@ def test_nothing_is_claimed_of_a_ref_that_has_no_file_where_no_move_would_tell(f
         bed.reconcile("a")
         bed.push("a", f"{follower.first}:{ref}")
     report = follower.look()
-    assert report.whole
+    assert report.full
     assert report.converged
     assert bed.at("b", ref) == (follower.first if how == "created again" else "")
 
@@ -302,11 +302,11 @@ def test_changes_that_come_all_the_time_do_not_put_off_the_look_at_everything(
     bed = follower.bed
     bed.commit("two", onto=follower.first)
     bed.push("a")
-    assert not follower.look().whole
+    assert not follower.look().full
     monkeypatch.setattr(reconcile, "_FOLLOW_FOR", 0.0)
     bed.commit("three")
     bed.push("a")
-    assert follower.look().whole
+    assert follower.look().full
     assert not follower.strayed()
 
 
@@ -320,23 +320,23 @@ def test_a_git_that_was_started_early_and_moves_nothing_is_no_hindrance(
     follower.look()  # the peers are known now
     new = bed.commit("three")
     bed.push("a")
-    bring = follower.supply.bring
+    bring = follower.fetcher.fetch
     started: list[int] = []
 
-    def meanwhile(wanted: Mapping[str, Value], *others: Any, **named: Any) -> Supplied:
+    def meanwhile(wanted: Mapping[str, Value], *others: Any, **named: Any) -> FetchSummary:
         started.extend(pid for pid in descendants(os.getpid()) if b"update-ref" in command_line(pid))
         if how == "killed":
             if named["origin"]:
                 os.kill(started[0], signal.SIGKILL)
             return bring(wanted, *others, **named)
-        return Supplied(dict.fromkeys(wanted, "nobody has it"))
+        return FetchSummary(dict.fromkeys(wanted, "nobody has it"))
 
     with monkeypatch.context() as trouble:
-        trouble.setattr(follower.supply, "bring", meanwhile)
+        trouble.setattr(follower.fetcher, "fetch", meanwhile)
         report = follower.look()
     assert started
     assert not any(b"update-ref" in command_line(pid) for pid in descendants(os.getpid()))
-    assert report.whole
+    assert report.full
     assert report.converged is (how == "killed")
     assert follower.look().converged
     assert bed.tip("b") == new
@@ -354,7 +354,7 @@ def test_after_forgetting_everything_is_looked_at(follower: Follower) -> None:
     bed.commit("two", onto=follower.first)
     bed.push("a")
     follower.reconciler.forget()
-    assert follower.look().whole
+    assert follower.look().full
     assert not follower.strayed()
 
 

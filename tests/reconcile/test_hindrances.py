@@ -17,11 +17,11 @@ import pytest
 from piehole.deadline import Deadline
 from piehole.fastpath import inflight, processes
 from piehole.refs import Command
-from piehole.replicate.fetch_objects import Supply
-from piehole.replicate.peers import Health
+from piehole.replicate.fetch_objects import ObjectFetcher
+from piehole.replicate.peers import PeerHealth
 from piehole.replicate.plan import Value, desired_state
 from piehole.replicate.reconcile import Reconciler, Report
-from piehole.repository.repository import Observed, Repository
+from piehole.repository.repository import ObservedState, Repository
 from piehole.transfer.keep_files import Hold
 from tests.reconcile.bed import MAIN, Bed
 from tests.support.git import git
@@ -111,7 +111,7 @@ def test_stale_view(bed: Bed) -> None:
     old = replica.reader.list_group(Deadline(10))
     new = bed.commit("two")
     bed.push("a", "HEAD:main", "HEAD:side")
-    report = Reconciler(replica, Supply(replica, Health()), lambda: old, lambda: old.revision).run()
+    report = Reconciler(replica, ObjectFetcher(replica, PeerHealth()), lambda: old, lambda: old.revision).run()
     assert report.moved == {}
     assert bed.refs("a") == {MAIN: new, "refs/heads/side": new}
     assert report.revision == old.revision
@@ -130,7 +130,7 @@ def test_a_deletion_is_not_passed_while_a_push_here_may_still_create_the_ref(bed
 
     def run() -> Report:
         view = replica.reader.list_group(Deadline(10))
-        return Reconciler(replica, Supply(replica, Health()), lambda: view, lambda: view.revision).run()
+        return Reconciler(replica, ObjectFetcher(replica, PeerHealth()), lambda: view, lambda: view.revision).run()
 
     assert run().deferred == ("refs/heads/side",)
     assert not run().converged
@@ -147,7 +147,7 @@ def test_what_is_claimed_was_read_before_everything_else(bed: Bed) -> None:
     bed.commit("two")
     bed.push("a")
     after = replica.reader.list_group(Deadline(10))
-    report = Reconciler(replica, Supply(replica, Health()), lambda: after, lambda: before.revision).run()
+    report = Reconciler(replica, ObjectFetcher(replica, PeerHealth()), lambda: after, lambda: before.revision).run()
     assert report.converged
     assert (report.revision, report.newest) == (before.revision, before.revision)
 
@@ -161,7 +161,7 @@ def test_a_push_that_lands_during_a_reconcile_is_no_fault(bed: Bed, monkeypatch:
 
     original = Repository.observe
 
-    def observe(self: Repository) -> Observed:
+    def observe(self: Repository) -> ObservedState:
         observed = original(self)
         if not pushed:
             pushed.append(new)
@@ -216,7 +216,7 @@ def test_prune_race(bed: Bed) -> None:
     replica = bed.replica("b")
     wanted = {tip: local_value(bed)}
     with Hold() as hold:
-        assert Supply(replica, Health()).bring(wanted, [bed.tip("b")], hold).lacking == {}
+        assert ObjectFetcher(replica, PeerHealth()).fetch(wanted, [bed.tip("b")], hold).lacking == {}
         git(bed.path("b"), "prune", "--expire=now")
         git(bed.path("b"), "gc", "-q", "--prune=now")
         bed.move("b", MAIN, tip)

@@ -19,8 +19,8 @@ from piehole.etcd.model import Put
 from piehole.fastpath import inflight
 from piehole.group.replica import Replica
 from piehole.refs import Command
-from piehole.replicate.fetch_objects import Supplied, Supply
-from piehole.replicate.peers import Health
+from piehole.replicate.fetch_objects import FetchSummary, ObjectFetcher
+from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.repository import ref_transaction, stale_locks
 from piehole.repository.ref_moves import RefMover
@@ -34,17 +34,17 @@ from tests.support.wait import until
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Meanwhile(Supply):
+class Meanwhile(ObjectFetcher):
     """A fetch during which something happens."""
 
     def __init__(self, replica: Replica, happens: Callable[[], object]) -> None:
-        super().__init__(replica, Health())
+        super().__init__(replica, PeerHealth())
         self._happens = happens
 
-    def bring(self, *arguments: Any, **named: Any) -> Supplied:
-        supplied = super().bring(*arguments, **named)
+    def fetch(self, *arguments: Any, **named: Any) -> FetchSummary:
+        fetched = super().fetch(*arguments, **named)
         self._happens()
-        return supplied
+        return fetched
 
 
 def run(replica: Replica, happens: Callable[[], object]) -> Report:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from piehole.errors import TransferError
 from piehole.replicate.fetch_objects import _divided
-from piehole.replicate.peers import Attempt, Health, Peer, Race, order
+from piehole.replicate.peers import FetchAttempt, HedgedFetch, Peer, PeerHealth, order
 from piehole.transfer.fetch import Fetched
 from piehole.transfer.keep_files import Hold
 
@@ -36,7 +36,7 @@ def test_the_order_does_not_depend_on_how_they_were_listed(peers: list[Peer]) ->
 
 def test_a_peer_that_fails_is_put_back_for_a_while() -> None:
     now = [100.0]
-    health = Health(lambda: now[0])
+    health = PeerHealth(lambda: now[0])
     health.failed("a")
     assert health.suspect("a")
     assert not health.suspect("b")
@@ -50,17 +50,17 @@ def test_a_peer_that_fails_is_put_back_for_a_while() -> None:
 
 
 def race(fetch: dict[str, object], stop: threading.Event | None = None) -> tuple[str, dict[str, str], float]:
-    def attempt(one: Attempt) -> Fetched:
+    def attempt(one: FetchAttempt) -> Fetched:
         what = fetch[one.peer.site]
         if isinstance(what, Exception):
             raise what
         if what == "hang":
-            one.cancel.wait(60)
+            one.stop.wait(60)
             raise TransferError("was stopped")
         if what == "deaf":  # as in a connect() that nothing ends
             time.sleep(5)
         if what == "trickle":
-            while not one.cancel.wait(0.05):
+            while not one.stop.wait(0.05):
                 one.received += 1
             raise TransferError("was stopped")
         return GOOD
@@ -68,8 +68,8 @@ def race(fetch: dict[str, object], stop: threading.Event | None = None) -> tuple
     peers = [Peer(site, f"/{site}") for site in fetch]
     began = time.monotonic()
     with Hold() as hold:
-        raced = Race(peers, attempt, hold).run(stop)
-    return raced.site, dict(raced.failures), time.monotonic() - began
+        outcome = HedgedFetch(peers, attempt, hold).run(stop)
+    return outcome.site, dict(outcome.failures), time.monotonic() - began
 
 
 def test_the_next_peer_is_asked_when_one_fails() -> None:
@@ -99,10 +99,10 @@ def test_a_stop_ends_everything() -> None:
 def test_nothing_is_published_after_the_race(tmp_path: Path) -> None:
     kept: list[str] = []
 
-    def attempt(one: Attempt) -> Fetched:
+    def attempt(one: FetchAttempt) -> Fetched:
         if one.peer.site == "b":
             return GOOD
-        one.cancel.wait(30)
+        one.stop.wait(30)
         try:
             one.hold.keep(tmp_path / "late.keep")
         except TransferError:
@@ -111,8 +111,8 @@ def test_nothing_is_published_after_the_race(tmp_path: Path) -> None:
         return GOOD
 
     with Hold() as hold:
-        raced = Race([Peer("a", "/a"), Peer("b", "/b")], attempt, hold).run(None)
-        assert raced.site == "b"
+        outcome = HedgedFetch([Peer("a", "/a"), Peer("b", "/b")], attempt, hold).run(None)
+        assert outcome.site == "b"
         assert kept == ["refused"]
         assert not (tmp_path / "late.keep").exists()
 

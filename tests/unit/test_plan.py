@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from piehole.etcd.model import KeyValue
 from piehole.refs import KEPT_REFS, Command
-from piehole.replicate.plan import Desired, Plan, Value, desired_state, only, plan, without
-from piehole.repository.repository import Observed
+from piehole.replicate.plan import DesiredState, Plan, Value, desired_state, only, plan, without
+from piehole.repository.repository import ObservedState
 
 ZERO = "0" * 40
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)
@@ -20,7 +20,7 @@ def conflicting(one: str, other: str) -> bool:
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[Desired, Observed, set[str]]:
+def worlds(draw: st.DrawFn) -> tuple[DesiredState, ObservedState, set[str]]:
     """Any keys at all; local refs that can stand beside each other, as on every disk."""
     names = draw(st.lists(_NAMES, unique=True, max_size=8))
     revisions = draw(st.permutations(range(1, len(names) + 1)))
@@ -36,10 +36,10 @@ def worlds(draw: st.DrawFn) -> tuple[Desired, Observed, set[str]]:
     for name in symbolic:
         del here[name]
     flying = set(draw(st.lists(_NAMES, max_size=2)))
-    return Desired(wanted), Observed(here, symbolic), flying
+    return DesiredState(wanted), ObservedState(here, symbolic), flying
 
 
-def after(found: Plan, observed: Observed) -> dict[str, str]:
+def after(found: Plan, observed: ObservedState) -> dict[str, str]:
     """What the moves make of the local refs, deletions first; what is moved is from its present value."""
     refs = dict(observed.refs)
     for move in sorted(found.moves, key=lambda move: not move.deletes):
@@ -53,7 +53,7 @@ def after(found: Plan, observed: Observed) -> dict[str, str]:
 
 @settings(max_examples=600)
 @given(worlds())
-def test_every_key_is_in_step_afterwards_or_named(world: tuple[Desired, Observed, set[str]]) -> None:
+def test_every_key_is_in_step_afterwards_or_named(world: tuple[DesiredState, ObservedState, set[str]]) -> None:
     desired, observed, flying = world
     found = plan(desired, observed, object_format="sha1", in_flight=flying)
     refs = after(found, observed)
@@ -65,7 +65,7 @@ def test_every_key_is_in_step_afterwards_or_named(world: tuple[Desired, Observed
 
 @settings(max_examples=600)
 @given(worlds())
-def test_the_outcome_can_stand_on_a_disk(world: tuple[Desired, Observed, set[str]]) -> None:
+def test_the_outcome_can_stand_on_a_disk(world: tuple[DesiredState, ObservedState, set[str]]) -> None:
     desired, observed, flying = world
     found = plan(desired, observed, object_format="sha1", in_flight=flying)
     names = [*after(found, observed), *observed.symbolic]
@@ -74,7 +74,7 @@ def test_the_outcome_can_stand_on_a_disk(world: tuple[Desired, Observed, set[str
 
 @settings(max_examples=600)
 @given(worlds())
-def test_a_ref_without_opinion_goes_only_to_make_room(world: tuple[Desired, Observed, set[str]]) -> None:
+def test_a_ref_without_opinion_goes_only_to_make_room(world: tuple[DesiredState, ObservedState, set[str]]) -> None:
     desired, observed, flying = world
     found = plan(desired, observed, object_format="sha1", in_flight=flying)
     created = {move.ref for move in found.moves if not move.deletes}
@@ -86,10 +86,10 @@ def test_a_ref_without_opinion_goes_only_to_make_room(world: tuple[Desired, Obse
 
 @settings(max_examples=300)
 @given(worlds())
-def test_the_second_plan_is_quiet(world: tuple[Desired, Observed, set[str]]) -> None:
+def test_the_second_plan_is_quiet(world: tuple[DesiredState, ObservedState, set[str]]) -> None:
     desired, observed, _ = world
     found = plan(desired, observed, object_format="sha1")
-    again = plan(desired, Observed(after(found, observed), observed.symbolic), object_format="sha1")
+    again = plan(desired, ObservedState(after(found, observed), observed.symbolic), object_format="sha1")
     assert again.moves == ()
     assert again.stuck.keys() == found.stuck.keys()
 
@@ -97,7 +97,7 @@ def test_the_second_plan_is_quiet(world: tuple[Desired, Observed, set[str]]) -> 
 @settings(max_examples=300)
 @given(worlds(), st.data())
 def test_without_some_moves_nothing_goes_for_their_sake(
-    world: tuple[Desired, Observed, set[str]], data: st.DataObject
+    world: tuple[DesiredState, ObservedState, set[str]], data: st.DataObject
 ) -> None:
     desired, observed, _ = world
     found = plan(desired, observed, object_format="sha1")
@@ -111,21 +111,23 @@ def test_without_some_moves_nothing_goes_for_their_sake(
 
 
 @given(worlds())
-def test_an_empty_or_wrong_etcd_plans_nothing(world: tuple[Desired, Observed, set[str]]) -> None:
+def test_an_empty_or_wrong_etcd_plans_nothing(world: tuple[DesiredState, ObservedState, set[str]]) -> None:
     _, observed, _ = world
-    assert plan(Desired({}), observed, object_format="sha1").quiet
+    assert plan(DesiredState({}), observed, object_format="sha1").quiet
 
 
 def test_of_conflicting_keys_the_one_created_first_wins() -> None:
-    desired = Desired({"refs/heads/x": Value(A, 9, 2), "refs/heads/x/y": Value(B, 5, 1)})
-    found = plan(desired, Observed({"refs/heads/x": A}), object_format="sha1")
+    desired = DesiredState({"refs/heads/x": Value(A, 9, 2), "refs/heads/x/y": Value(B, 5, 1)})
+    found = plan(desired, ObservedState({"refs/heads/x": A}), object_format="sha1")
     assert set(found.moves) == {Command("refs/heads/x", A, ZERO), Command("refs/heads/x/y", ZERO, B)}
     assert set(found.stuck) == {"refs/heads/x"}
 
 
 def test_what_was_not_asked_for_waits() -> None:
     found = plan(
-        Desired({"refs/heads/x": Value(A, 1, 1), "refs/heads/y": Value(B, 2, 2)}), Observed({}), object_format="sha1"
+        DesiredState({"refs/heads/x": Value(A, 1, 1), "refs/heads/y": Value(B, 2, 2)}),
+        ObservedState({}),
+        object_format="sha1",
     )
     some = only(found, {"refs/heads/x"})
     assert [move.ref for move in some.moves] == ["refs/heads/x"]
@@ -165,10 +167,10 @@ def test_a_head_that_is_none_is_locked() -> None:
 
 
 def test_a_tombstone_under_a_push_in_flight_is_waited_for() -> None:
-    desired = Desired({"refs/heads/x": Value(ZERO, 7, 3)})
-    found = plan(desired, Observed({}, {}), object_format="sha1", in_flight={"refs/heads/x"})
+    desired = DesiredState({"refs/heads/x": Value(ZERO, 7, 3)})
+    found = plan(desired, ObservedState({}, {}), object_format="sha1", in_flight={"refs/heads/x"})
     assert (found.moves, found.deferred) == ((), ("refs/heads/x",))
-    assert plan(desired, Observed({}, {}), object_format="sha1").quiet
+    assert plan(desired, ObservedState({}, {}), object_format="sha1").quiet
     # One that moves what is there already delays nothing: a repository that is always pushed to makes progress, too.
-    busy = Desired({"refs/heads/x": Value(A, 7, 3)})
-    assert plan(busy, Observed({"refs/heads/x": A}, {}), object_format="sha1", in_flight={"refs/heads/x"}).quiet
+    busy = DesiredState({"refs/heads/x": Value(A, 7, 3)})
+    assert plan(busy, ObservedState({"refs/heads/x": A}, {}), object_format="sha1", in_flight={"refs/heads/x"}).quiet

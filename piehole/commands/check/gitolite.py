@@ -14,7 +14,7 @@ from piehole.repository import hook_files
 from piehole.repository.fitness import Fault
 
 _TRIGGER: Final = "piehole"
-_MEND: Final = "see docs/gitolite.md, then run `gitolite setup`"
+_FIX: Final = "see docs/gitolite.md, then run `gitolite setup`"
 _PATIENCE: Final = 10.0  # seconds
 
 
@@ -33,11 +33,11 @@ def faults(git_dir: Path) -> Iterator[Fault]:
         )
         return
     if not any(line.split()[:1] == [_TRIGGER] for line in triggers):
-        yield Fault(f"gitolite's rc file enables no trigger `{_TRIGGER}` for ACCESS_2, so every push is refused", _MEND)
+        yield Fault(f"gitolite's rc file enables no trigger `{_TRIGGER}` for ACCESS_2, so every push is refused", _FIX)
     paths = [Path(folder) / "triggers" / _TRIGGER for folder in folders]
     if not any(os.access(path, os.X_OK) for path in paths):
         where = paths[0] if paths else f"triggers/{_TRIGGER} below LOCAL_CODE (which is not set)"
-        yield Fault(f"{where} is missing or not executable, so every push is refused", _MEND)
+        yield Fault(f"{where} is missing or not executable, so every push is refused", _FIX)
 
 
 def _configured(name: str) -> list[str]:

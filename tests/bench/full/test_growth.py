@@ -24,8 +24,8 @@ from piehole.deadline import Deadline
 from piehole.etcd.client import Etcd
 from piehole.etcd.model import Put
 from piehole.group.replica import Replica
-from piehole.replicate.fetch_objects import Supply
-from piehole.replicate.peers import Health
+from piehole.replicate.fetch_objects import ObjectFetcher
+from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler
 from tests.bench.full.kit import MAIN, arrival, machine, push, save, timed, write_history
 from tests.bench.report import Report, Row
@@ -209,7 +209,10 @@ def _reconciler(site: Site) -> Iterator[Reconciler]:
         assert cluster.informer.synced.wait(60)
         group = replica.config.group
         yield Reconciler(
-            replica, Supply(replica, Health()), lambda: cluster.view(group), lambda: cluster.view(group).revision
+            replica,
+            ObjectFetcher(replica, PeerHealth()),
+            lambda: cluster.view(group),
+            lambda: cluster.view(group).revision,
         )
 
 

@@ -43,7 +43,7 @@ BESIDE = {
 NONE_OF_A_PUSH = {
     "controller.cache:Cache.apply": "a collection in memory",
     "controller.informer:Informer._list": "a collection in memory",
-    "piehole.replicate.peers:Race.run": "a collection in memory",
+    "piehole.replicate.peers:HedgedFetch.run": "a collection in memory",
     "controller.registry:Registry._point": "the controller's start: a hint for hooks, which do without",
     "controller.registry:Registry._unpoint": "the controller's end",
     "controller.hook_server:HookServer.__init__": "the controller's start: its socket",
