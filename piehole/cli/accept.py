@@ -1,11 +1,11 @@
-"""Take etcd as it is, after etcd or this disk was restored from a backup and this site therefore stands still.
+"""Continue with etcd as it is, after etcd or this disk was restored from a backup and this site was halted.
 
-First look: it shows, for each ref, what would go back, forward or away here once the site follows etcd again, and asks. It moves no
-ref itself; the controller, or `piehole reconcile --once`, does so afterwards, and keeps every tip that the new value does not
-contain below refs/piehole/kept/. Where this repository is right and etcd is not, use `piehole clobber` instead.
+The command first shows, for each ref, whether it would move back, move forward or be deleted here, and asks. It moves no ref itself:
+the controller, or `piehole reconcile --once`, does that afterwards, and keeps every tip that the new value does not contain below
+refs/piehole/kept/. If this repository is right and etcd is not, use `piehole clobber` instead.
 
-It also writes this site's own notes (piehole/state.json) anew where they cannot be read. A missing or foreign group record is
-not accepted: `piehole clobber` restores one that vanished, `piehole uninstall` leaves a group that is another.
+The command also rewrites this site's state file (piehole/state.json) if it cannot be read. It does not accept a missing or foreign
+group record: `piehole clobber` restores a missing one, and `piehole uninstall` leaves a group that is another one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 from piehole.cli import common
 from piehole.cli.printing import tell
 
-HELP = "take etcd as it is after it, or this disk, went back"
+HELP = "continue after etcd or this disk was restored from a backup"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     replica = common.open_replica(args)
     replica.repository.check_owner()
-    found = accept.outlook(replica)
+    found = accept.preview(replica)
     if found.halted is None:
         print("nothing to accept: etcd and this disk remember the same past")
         return 0
@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     for line in found.lines:
         tell(line)
     if not found.lines:
-        print("every ref here is at the group's value already")
+        print("every ref here already has the group's value")
     common.confirm("Follow etcd as it is?", yes=args.yes)
     accept.accept(replica)
-    print("accepted; the controller, or `piehole reconcile --once`, brings this repository along")
+    print("accepted; the controller, or `piehole reconcile --once`, now moves the refs of this repository")
     return 0

@@ -1,16 +1,16 @@
-"""Look whether this installation is sound, and name each fault with its mend.
+"""Check the installation and say how to fix each problem.
 
-It looks at the repository (hooks, settings, owners, locks, grafts, shallow or partial clones, alternates, namespaces, symbolic refs),
-at the account it runs as, at a second repository that claims to be this site, at git's and etcd's versions, at every etcd endpoint,
-at the records of the group and its sites, at the controller's socket, and at each peer's URL. It changes nothing. One line each:
+It checks the repository (hooks, settings, owners, locks, grafts, shallow or partial clones, alternates, namespaces, symbolic refs),
+the account it runs as, other repositories that claim to be this site, the versions of git and etcd, every etcd endpoint,
+the records of the group and its sites, the controller's socket, and each peer's URL. It changes nothing. It prints one line each:
 
-  fault: WHAT: MEND
-  warning: WHAT: MEND
+  fault: WHAT: FIX
+  warning: WHAT: FIX
 
-Warnings are about what works within limits; the exit status is 1 only where a fault was found, and 3 where no etcd endpoint answered.
+A warning is about something that works, with limits. The exit status is 1 if a fault was found, and 3 if no etcd endpoint answered.
 
 --json prints one object: format (1), repository, group, site, sound (bool), faults and warnings, each a list of objects with what and
-mend.
+mend (how to fix it).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import json
 from piehole.cli import common
 from piehole.cli.printing import tell
 
-HELP = "is this installation sound? Names each fault and its mend"
+HELP = "check the installation and say how to fix each problem"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,19 +1,19 @@
-"""Make this repository's refs the group's: all of its managed refs and HEAD, or those named. For when this site is right.
+"""Make this repository's refs the group's: all managed refs and HEAD, or those named. Use it when this site is right.
 
-It shows each change, `REF: the group's value -> the value here (what it is)`, and asks. Refs that the group has and this
+It shows each change, `REF: the group's value -> the value here (kind of move)`, and asks. Refs that the group has and this
 repository lacks are listed and left alone; with --delete they are deleted in the group, and so at every site (which keep the tips
 below refs/piehole/kept/). Values that are no object ids (locked refs) are overwritten.
 
-Nothing is written over what somebody changed after it was shown: then it shows the new situation and asks again. Refs whose objects
-are not all in this repository are refused.
+If somebody changes the group after the changes were shown, nothing is overwritten: the command shows the new situation and asks again.
+It refuses refs whose objects are not all in this repository.
 
-It also restores a group record that vanished, with its old id, and ends the standstill of this site after etcd, or this disk, went
-back; for refs that are not clobbered the site then follows etcd, as after `piehole accept`, and shows that, too.
+It also restores a missing group record with its old id. If this site was halted because etcd or this disk was restored from a backup,
+the site continues: refs that are not clobbered then follow etcd, as after `piehole accept`, and these changes are shown, too.
 
-With --newest it is not this repository that counts, but for each ref the newest value that any site holds: the one that has all
-others in its history. All sites are asked, and what is newer is fetched; refs move only forward. What forked, or was deleted, is
-listed for a person to decide; as long as there is such a ref, a site that stands still goes on standing still. A site that
-cannot be asked stops it, unless it is left out with --without.
+With --newest the value of each ref is not the one of this repository but the newest that any site holds: the one that has all other
+values in its history. All sites are asked, and newer objects are fetched; refs move only forward. Refs that diverged or were deleted
+are listed for an administrator to decide; as long as there is such a ref, a halted site stays halted. If a site cannot be asked,
+nothing is changed, unless the site is left out with --without.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)
     common.add_etcd(parser)
     parser.add_argument("refs", metavar="REF", nargs="*", help="full names, such as refs/heads/main, or HEAD")
-    parser.add_argument("--delete", action="store_true", help="delete in the group what this repository lacks")
+    parser.add_argument("--delete", action="store_true", help="delete in the group the refs that this repository lacks")
     parser.add_argument("--newest", action="store_true", help="for each ref, the newest value that any site holds")
     parser.add_argument(
         "--without",
@@ -62,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     replica.repository.check_owner()
     with Holding() as hold:
-        return _until_written(replica, _looking(replica, args, hold), args)
+        return _until_written(replica, _examine(replica, args, hold), args)
 
 
-def _looking(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
+def _examine(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
     from piehole.commands import clobber, clobber_newest
 
     request = clobber.ClobberRequest(tuple(args.refs), args.delete)
@@ -93,9 +93,9 @@ def _until_written(replica: Replica, look: Callable[[], Situation], args: argpar
             if found.undecided:
                 tell(_decide(found))
             return status
-        print("somebody changed the group at the same moment; this is the new situation:")
+        print("somebody changed the group meanwhile; this is the new situation:")
     raise PieholeError(
-        "the group's refs keep moving, so not everything could be written. Stop the pushes, and try again."
+        "the group's refs keep moving, so not all changes could be written. Stop the pushes, and try again."
     )
 
 
@@ -108,5 +108,5 @@ def _done(args: argparse.Namespace, found: Situation) -> str:
 
 
 def _decide(found: Situation) -> str:
-    still = "; then `piehole accept` ends the standstill of this site" if found.halted is not None else ""
+    still = "; after that, run `piehole accept` to let this site continue" if found.halted is not None else ""
     return f"{len(found.undecided)} of the refs above are for you to decide{still}"

@@ -117,7 +117,7 @@ def repositories(args: argparse.Namespace) -> list[Path]:
     from piehole.repository import discovery
     from piehole.repository.git_settings import GitConfig
 
-    roots = split(args.root)
+    roots = split(getattr(args, "root", []))
     if not roots:
         try:
             return [find_repository(folder(args))]

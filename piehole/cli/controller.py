@@ -1,8 +1,8 @@
-"""The daemon: keep every repository of this server in step with its group, and answer the hooks of its pushes.
+"""Run the daemon that replicates every repository of this server and answers the hooks of pushes.
 
-It serves every bare repository with a piehole.group below the given folders, finds those that are added or removed while
-it runs, stays in the foreground, and starts and keeps running without etcd. SIGTERM ends it; SIGHUP has it read every
-configuration anew.
+It serves every bare repository with a piehole.group below the given folders and notices those that are added or removed while
+it runs. It stays in the foreground, and starts and keeps running without etcd. SIGTERM ends it; SIGHUP makes it read every
+configuration again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from types import FrameType
 from piehole.cli import common
 from piehole.errors import UsageError
 
-HELP = "the daemon that keeps repositories in step"
+HELP = "run the daemon that replicates the repositories of this server"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +32,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument(
-        "--fetch-max-bytes", metavar="N", type=_bytes, help="the largest pack that is accepted from a peer"
+        "--fetch-max-bytes", metavar="N", type=_bytes, help="the largest pack to accept from a peer, in bytes"
     )
     parser.add_argument(
-        "--fetch-max-memory", metavar="N", type=_bytes, help="what a git that reads a peer's pack may allocate"
+        "--fetch-max-memory",
+        metavar="N",
+        type=_bytes,
+        help="the memory that a git process reading a peer's pack may use, in bytes",
     )
     parser.add_argument(
-        "--fetch-stall", metavar="SECONDS", type=_seconds, help="a peer that sends nothing for so long is left"
+        "--fetch-stall", metavar="SECONDS", type=_seconds, help="give up on a peer that sends nothing for so long"
     )
     parser.add_argument("--fetch-timeout", metavar="SECONDS", type=_seconds, help="how long one fetch may take in all")
 

@@ -1,14 +1,14 @@
-"""Try piehole on this machine: an etcd, three sites and users' clones, real pushes, and what happened.
+"""Try piehole on this machine: start an etcd, three sites and users' clones, push for real, and print what happened.
 
-Plays the stories that piehole is for, checks that each ends as told, and leaves nothing behind. With --serve it keeps the
-sites up and prints the URLs to clone from.
+The demo plays the situations that piehole is for, checks that each ends as expected, and leaves nothing behind. With --serve it keeps
+the sites up and prints the URLs to clone from.
 """
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "three sites on this machine, and what they can do"
+HELP = "try piehole with three sites on this machine"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

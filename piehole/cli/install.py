@@ -1,7 +1,7 @@
 """Check a bare repository, write its hooks and configuration, and found or join a group.
 
-The first repository of a group founds it, and its refs become the group's. A repository that joins changes nothing of the
-group: refs that the group lacks or has otherwise are listed. Running it again is harmless, and repairs.
+The first repository of a group founds it, and its refs become the group's. A repository that joins does not change the group:
+refs that differ from the group's are listed. Running install again is harmless and repairs the installation.
 
   piehole install /srv/git/tools.git --group tools --site oslo \\
       --url ssh://git@oslo.example.org/srv/git/tools.git --etcd http://127.0.0.1:2379
@@ -23,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--adopt",
         nargs="*",
         metavar="REF",
-        help="when joining: make these refs of the repository the group's; without REF all that moves nothing back",
+        help="when joining: make these refs of the repository the group's; without REF, all refs that can be adopted without moving a ref back",
     )
     parser.add_argument("--replace", action="store_true", help="take over this site's name from another machine")
 

@@ -1,10 +1,10 @@
 """Mark a site as left: the group no longer waits for it, and its repository refuses pushes and moves nothing.
 
-Without --site: the site of this repository. --site S, from any other site, is for one that was lost for good. The record stays, so
-that the name is known; `piehole install` at the site brings it back.
+Without --site, the site of this repository leaves. Use --site S at any other site for a site that was lost for good. The record
+stays, marked as left; `piehole install` at the site makes it a member again.
 
-While the site alone is known to hold the newest value of some ref, the objects may exist nowhere else: those refs are listed, and
-nothing is changed without --yes (or a yes at the terminal).
+If only this site is known to have the newest value of some refs, their objects may exist nowhere else. Those refs are listed, and
+nothing is changed without --yes or a yes at the terminal.
 """
 
 from __future__ import annotations

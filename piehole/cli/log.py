@@ -1,12 +1,12 @@
-"""Show who moved what, when, and at which site, newest first.
+"""Show who moved which ref, when and at which site, newest first.
 
-From etcd's history back to its last compaction, and from the local log in which the controller keeps what it has seen, which
-reaches further back. REF is a full name, or `main`, `heads/main`. One line a change:
+The sources are etcd's history back to its last compaction and this site's ref log, in which the controller keeps what it has seen and
+which reaches further back. REF is a full name, `main` or `heads/main`. One line per change:
 
   REVISION TIME REF OLD -> NEW SITE PUSHER KIND
 
-KIND is 'push'; 'adopted' (piehole install) or 'clobber'; 'by hand' where no push made the change; 'reaped' where a deletion that all
-sites have seen was tidied away; 'forgotten' where etcd's history no longer tells. What is not known is shown as '?'.
+KIND is 'push'; 'adopted' (piehole install) or 'clobber'; 'by hand' where no push made the change; 'reaped' where the key of a deletion
+that all sites have seen was removed; 'forgotten' where etcd's history no longer reaches. '?' stands for what is not known.
 
 --json prints one object: format (1), group, complete (false where etcd did not answer), and changes, a list of objects with revision,
 ref, old, new, site, pusher, time and kind. old is "" where it is not known, new is "" where the key itself was deleted; a
@@ -22,7 +22,7 @@ from piehole.cli import common
 from piehole.cli.printing import complain, tell
 from piehole.errors import EtcdUnreachable
 
-HELP = "who moved what, when, at which site"
+HELP = "show who moved which ref, when and at which site"
 
 _PATIENCE = 5.0  # seconds to find out whether etcd answers at all
 _LONG = 60.0  # seconds for its history, which may be long
@@ -43,14 +43,14 @@ def run(args: argparse.Namespace) -> int:
 
     replica = common.open_replica(args)
     status = 0
-    told: list[log.LoggedMove] = []
+    history: list[log.LoggedMove] = []
     try:
         replica.reader.read([], Deadline(_PATIENCE))
-        told = log.from_etcd(replica, Deadline(_LONG))
+        history = log.from_etcd(replica, Deadline(_LONG))
     except EtcdUnreachable as error:
         complain(f"piehole: only the local log is shown: {error}")
         status = error.exit_status
-    changes = log.merge(told, log.from_disk(replica))
+    changes = log.merge(history, log.from_disk(replica))
     if args.ref:
         changes = [change for change in changes if log.concerns(change, args.ref)]
     if args.count is not None:

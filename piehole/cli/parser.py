@@ -1,4 +1,4 @@
-"""Arguments, and what each error ends with (docs/operations.md, "Exit statuses")."""
+"""The argument parser, and the exit status of each error (docs/operations.md, "Exit statuses")."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS: Final = (
 _DESCRIPTION: Final = """\
 Several Git repositories at different sites act as one: push to any of them.
 
-The references are agreed in etcd by git's hooks; a controller on each server brings its repositories along.
+The references are agreed in etcd by git's hooks; a controller on each server replicates its repositories.
 """
 
 _EPILOG: Final = """\
@@ -70,7 +70,7 @@ def build() -> argparse.ArgumentParser:
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit status. Errors become one sentence on standard error, never a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # The names of refs are bytes; they leave as they came.
+        # Names of refs are bytes, and are printed unchanged.
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
         args = build().parse_args(argv)
@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         complain(f"piehole: {error}")
         return error.exit_status
     except BrokenPipeError:
-        # The reader went away (`| head`). Python would complain once more when it flushes at exit.
+        # The reader ended (`| head`). Without this, Python complains again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Bring repositories to what the group has, without the daemon: fetch what is missing, move refs, publish progress.
+"""Reconcile repositories without the daemon: fetch missing objects, move refs to the group's values, publish progress.
 
-Without REPO: the current repository or, where that is none, all below piehole.root. The exit status is 0 only when every
-ref of the group is at the group's value here.
+Without REPO: the current repository or, outside a repository, all below piehole.root. The exit status is 0 only if every
+ref of the group has the group's value here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from piehole.cli import common
 from piehole.cli.printing import complain, tell
-from piehole.errors import PieholeError, UsageError
+from piehole.errors import PieholeError
 
 HELP = "recover a site without the daemon"
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             status = _one(folder, args)
         except (PieholeError, OSError) as error:
-            # One repository's trouble must not keep the others waiting.
+            # A failure of one repository must not keep the others waiting.
             complain(f"{folder}: {error}")
             status = error.exit_status if isinstance(error, PieholeError) else 1
         worst = max(worst, status)
@@ -38,23 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _folders(args: argparse.Namespace) -> list[Path]:
-    from piehole.repository.discovery import repositories
-    from piehole.repository.fitness import find_repository
-    from piehole.repository.git_settings import GitConfig
-
-    base = Path(args.directory or ".")
-    if args.repos:
-        return [base / repo for repo in args.repos]
-    try:
-        return [find_repository(base)]
-    except PieholeError:
-        roots = GitConfig(None).many("piehole.root")
-        if args.directory or not roots:
-            raise
-    found = [git_dir for root in roots for git_dir in repositories(Path(root))]
-    if not found:
-        raise UsageError(f"there is no repository with a piehole.group below {', '.join(roots)}.")
-    return found
+    return [Path(args.directory or ".") / repo for repo in args.repos] or common.repositories(args)
 
 
 def _one(folder: Path, args: argparse.Namespace) -> int:

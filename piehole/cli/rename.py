@@ -1,10 +1,10 @@
-"""Give the group of this repository another name. Run it once, at any one site; then, at every site, `piehole install --group NAME`.
+"""Give the group of this repository another name. Run it once, at any site; then run `piehole install --group NAME` at every site.
 
-It closes the group (no push to it is accepted any more, anywhere; reading goes on), copies every value of it in etcd to the new
-name, and opens that. No repository changes. Until a site has joined under the new name it refuses pushes, and says what to run.
-A push that was accepted before is part of the new group, wherever its objects are; the sites fetch them as each of them joins.
+It closes the group (no site accepts a push to it any more; reading continues), copies all its values in etcd to the new name, and
+opens the new group. No repository changes. Until a site has joined under the new name, it refuses pushes and says what to run.
+A push that was accepted before is part of the new group; each site fetches its objects when it joins.
 
-Interrupted, it goes on when it is run again. The keys of the old name stay in etcd (docs/life-of-a-group.md tells how to remove them).
+If it is interrupted, run it again. The keys of the old name stay in etcd (docs/life-of-a-group.md tells how to remove them).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""List the sites of the group: name, how far each has come, whether it left, its URL and its id.
+"""List the sites of the group: name, how far each has replicated, whether it left, its URL and its id.
 
-One line a site; this one is marked with '*'. What stands behind the name is 'left', 'never seen' (it has said nothing yet),
-'joining' (it has said nothing but that it is there: its first clone is under way), or 'revision N' and whether that is 'in step'.
-A name that another machine took over says since when (`install --replace`); at the machine that lost it, that is told instead of '*'.
+One line per site; this site is marked with '*'. The state after the name is 'left', 'never seen' (no progress record yet), 'joining'
+(its first clone is under way), or 'revision N' and whether that is 'in step'. A site whose name another machine took over
+(`install --replace`) shows since when; the machine that lost the name shows a note instead of '*'.
 
 --json prints one object: format (1), group, newest (the newest revision that moved a ref of the group), and sites, a list of objects
 with site, this (bool: this very repository), id, url, left (bool), replaced (when another machine took the name over, or null),
-revision and reported (the site's last word about its progress and when it was written, or null), in_step (bool: by that word),
+revision and reported (the site's progress and when it was written, or null), in_step (bool: by that progress),
 fault (null, or why a record of it cannot be used).
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from piehole.cli import common
 from piehole.cli.printing import tell
 
-HELP = "the sites of the group"
+HELP = "list the sites of the group"
 
 _PATIENCE = 10.0  # seconds
 
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
         notes = [one["fault"]] if one["fault"] else []
         notes += [f"replaced {one['replaced']}"] if one["replaced"] else []
         notes += ["another machine than this one has the name"] if lost and not one["fault"] else []
-        told = "".join(f"  ({note})" for note in notes)
-        tell(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{told}")
+        notes_shown = "".join(f"  ({note})" for note in notes)
+        tell(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{notes_shown}")
     return 0
 
 

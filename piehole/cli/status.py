@@ -1,21 +1,20 @@
-"""Show how far each site of each repository has come: in step, or behind and by how much, stuck and why.
+"""Show how far each site has replicated: in step, or behind and by how much, or stuck and why.
 
-Without -C or --root: the current repository or, where that is none, all below piehole.root. A site is behind by the number of
-refs that moved after its last word (its progress record); this site is judged by its refs themselves. One line a fact, each
-beginning with the repository's path:
+Without -C or --root: the current repository or, outside a repository, all below piehole.root. Another site is behind by the
+number of refs that moved after its progress record; this site is judged by its refs. Each line begins with the repository's path:
 
   group G, site S: …          the summary of this site: in step, not in step, halted, or not known
-  site S: STATE …             one a site; STATE is 'in step', 'behind', 'never seen' or 'left'
-  halted: TOKEN: …            this site must not move until a person decides
+  site S: STATE …             one line per site; STATE is 'in step', 'behind', 'never seen' or 'left'
+  halted: TOKEN: …            this site must not move until an administrator decides
   pending: REF: …             the next reconcile here will move it
-  stuck: REF: …               it cannot be moved here, and why
+  stuck: REF: …               why it cannot be moved here
   locked: REF: …              its value in the group is no object id (an administrator did that); it does not count
   unadopted: REF              the group has no opinion on it, so it stays as it is; it does not count
   controller: …               whether a controller answers here
 
 The exit status is 0 only when every site shown is in step, this one included.
 
---wait SECONDS waits until every site (but those that left) has reached what is the newest now; 1 where they have not in time.
+--wait SECONDS waits until every site that has not left has reached the state that is the newest now; exit status 1 if not in time.
 
 --json prints one object. Fields may be added, none will change its meaning:
 
@@ -31,8 +30,8 @@ The exit status is 0 only when every site shown is in step, this one included.
     pending, stuck, locked    objects from a ref to a sentence
     unadopted                 a list of refs
     sites                     a list of objects: site, this (bool), state, behind (number of refs), since (the time of the first
-                              change that it lacks, or null), seconds (since then, or null), revision and reported (its last word
-                              and when, or null), url, fault (null, or why its records cannot be used)
+                              change that it lacks, or null), seconds (since then, or null), revision and reported (of its progress
+                              record, or null), url, fault (null, or why its records cannot be used)
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from piehole.commands.status import SiteStatus, Status
     from piehole.deadline import Deadline
 
-HELP = "how far each site has come, and what holds it up"
+HELP = "show how far each site has replicated, and why it is behind"
 
 _PATIENCE = 5.0  # seconds for etcd, for each repository
 
@@ -58,7 +57,9 @@ _PATIENCE = 5.0  # seconds for etcd, for each repository
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repositories(parser)
     common.add_etcd(parser)
-    parser.add_argument("--wait", metavar="SECONDS", type=float, help="wait until every site has come so far")
+    parser.add_argument(
+        "--wait", metavar="SECONDS", type=float, help="wait until every site has replicated what is the newest now"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
 

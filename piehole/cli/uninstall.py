@@ -1,7 +1,7 @@
-"""Take a repository out of its group: piehole's hooks and configuration go, all refs stay.
+"""Take a repository out of its group: remove piehole's hooks and configuration. All refs stay.
 
-The site's record is marked as left where etcd answers; where it does not, `piehole leave --site S` at another site does that. Git's own
-settings that `piehole install` made (core.fsync and others) and the kept tips below refs/piehole/kept/ stay.
+The site's record is marked as left if etcd answers; if not, run `piehole leave --site S` at another site. Git's own settings that
+`piehole install` made (core.fsync and others) and the kept tips below refs/piehole/kept/ stay.
 
 --local leaves the record alone: for a copy of a repository whose original goes on being the site.
 """

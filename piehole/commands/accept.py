@@ -1,4 +1,4 @@
-"""``piehole accept``: take this etcd as it is after it, or this disk, went back. A person has looked, and decides."""
+"""``piehole accept``: continue with etcd as it is, after etcd or this disk was restored from a backup."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from piehole.refs import HEAD, short
 from piehole.replicate.dry_run import DryRun, direction, dry_run
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
-_EXPLAINED: Final = 500  # moves; what each of more would be takes too long to find out
+_EXPLAINED: Final = 500  # moves; classifying more would take too long
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """Why this site stands still (None: it does not), and what the next reconcile would do once it no longer does."""
+class AcceptPreview:
+    """Why this site is halted (None: it is not), and what the next reconcile would change after ``piehole accept``."""
 
     halted: Halted | None
     lines: tuple[str, ...]
 
 
-def outlook(replica: Replica) -> Outlook:
-    """
-    :raises Halted: the group's record is missing or another one, or the site's is not this repository's: nothing to accept here
+def preview(replica: Replica) -> AcceptPreview:
+    """Read etcd and the repository, and return what ``piehole accept`` would lead to.
+
+    :raises Halted: the group's record is missing or belongs to another group, or the site's record is another repository's
     :raises EtcdError: etcd could not be used
     """
     seen = dry_run(replica, Deadline(_PATIENCE))
     refuse_foreign(replica, seen)
-    return Outlook(seen.halted, tuple(consequences(replica, seen)))
+    return AcceptPreview(seen.halted, tuple(consequences(replica, seen)))
 
 
 def refuse_foreign(replica: Replica, seen: DryRun) -> None:
-    """
+    """Refuse an etcd that is not this repository's.
+
     :raises Halted: etcd does not hold the group that this repository joined, or not as this site
     """
     group, site = seen.state.group, seen.state.site
@@ -48,7 +50,7 @@ def refuse_foreign(replica: Replica, seen: DryRun) -> None:
 
 
 def consequences(replica: Replica, seen: DryRun, *, besides: Collection[str] = ()) -> list[str]:
-    """What a reconcile would do here, a line for each ref but those of ``besides``: local value -> the group's."""
+    """Describe what a reconcile would do here, one line per ref except those in ``besides``: local value -> the group's value."""
     planned = seen.planned
     lines = []
     for number, move in enumerate(move for move in planned.moves if move.ref not in besides):
@@ -63,7 +65,7 @@ def consequences(replica: Replica, seen: DryRun, *, besides: Collection[str] = (
 
 
 def accept(replica: Replica) -> None:
-    """From now on this site takes etcd as it is; no ref moves yet. Registers the site again where its record vanished.
+    """Make this site trust etcd as it is. No ref moves yet. Register the site again if its record is gone.
 
     :raises Halted: meanwhile etcd holds another group, or another machine has this site's name
     :raises EtcdError: etcd could not be used

@@ -1,4 +1,4 @@
-"""What an installation does with the refs that are here already: the founder's become the group's, a joiner's are listed."""
+"""What ``piehole install`` does with refs that exist already: those of the founder become the group's, those of a joiner are listed."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Adoption:
         self._replica.etcd.txn([guard], [Put(key, done.dump())], deadline=Deadline(_PATIENCE))
 
     def join(self) -> None:
-        """A joiner changes nothing of the group unless it is told to."""
+        """List the refs that differ. Change the group only where ``--adopt`` asks for it."""
         state = self._replica.reader.list_group(Deadline(_PATIENCE))
         differing = self._differing(state)
         adopted = 0
@@ -142,8 +142,8 @@ class Adoption:
             self._say(f"not adopted: {change.name} ({change.after[:12]} here, {self._held(state, change)})")
         if differing:
             self._say(
-                "Refs that the group lacks stay here and are no part of it; those that it has otherwise will be brought to its values, "
-                "with the tips from here kept below refs/piehole/kept/. `piehole install --adopt` adopts what moves nothing back."
+                "Refs that the group lacks stay here and are not part of it; refs that have another value in the group will be moved to that value, "
+                "and their tips are kept below refs/piehole/kept/. `piehole install --adopt` adopts all refs that it can without moving a ref back."
             )
 
     def _differing(self, state: GroupState) -> list[KeyWrite]:
@@ -160,7 +160,7 @@ class Adoption:
         return f"the group has {change.before[:80].decode(errors='replace').strip()}"
 
     def _chosen(self, state: GroupState, differing: Sequence[KeyWrite]) -> list[KeyWrite]:
-        """What to adopt: what moves nothing back or, where refs are named, those. Never over a lock, nor a conflicting name."""
+        """The refs to adopt: those named, or all that move no ref back. Never a locked ref, nor one whose name conflicts."""
         wanted = self._names
         if wanted is None:
             return []

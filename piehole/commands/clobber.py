@@ -1,7 +1,7 @@
-"""``piehole clobber``: make this repository's refs the consensus. A person has decided that this site is right.
+"""``piehole clobber``: make this repository's refs the consensus, after an administrator decided that this site is right.
 
-It overwrites whatever the group has, locked values too, but only what it has shown, and never with an oid whose history is not whole
-on this disk: the consensus must not name what nobody has.
+It overwrites any value of the group, locked ones too, but only values that it has shown, and never with an oid whose history is
+incomplete on this disk: the consensus must not name objects that no site has.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from piehole.replicate.dry_run import DryRun, direction, dry_run
 from piehole.transfer.connectivity import incomplete
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
-_EXPLAINED: Final = 500  # changes; what each of more would be takes too long to find out
+_EXPLAINED: Final = 500  # changes; classifying more would take too long
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class ClobberRequest:
 class Situation:
     """What would change, and what is left alone.
 
-    ``missing``: refs that the group has and this repository lacks. ``undecided``: refs whose value a person must choose; as long as
-    there are some, a site that stands still goes on standing still, since following etcd would choose for them.
+    ``missing``: refs that the group has and this repository lacks. ``undecided``: refs whose value an administrator must choose; as
+    long as there are some, a halted site stays halted, since following etcd would choose for them.
     """
 
     seen: DryRun
@@ -54,7 +54,7 @@ class Situation:
 
     @property
     def resumes(self) -> bool:
-        """Whether the site follows etcd again after this."""
+        """Whether a halted site continues after this."""
         return self.halted is not None and not self.undecided
 
     @property
@@ -63,8 +63,9 @@ class Situation:
 
 
 def check_request(replica: Replica, request: ClobberRequest) -> None:
-    """
-    :raises UsageError: a name is none that the group could have
+    """Check the names of a request.
+
+    :raises UsageError: a name cannot be a managed ref
     """
     for name in request.refs:
         if name != HEAD and not (is_ref_name(name) and is_managed(name, replica.config.exclude)):
@@ -75,19 +76,20 @@ def check_request(replica: Replica, request: ClobberRequest) -> None:
 
 
 def situation(replica: Replica, request: ClobberRequest) -> Situation:
-    """Look at both sides, and find what would change.
+    """Compare this repository with the group, and find what would change.
 
     :raises Halted: etcd holds another group, or another machine has this site's name
     :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
     :raises EtcdError: etcd could not be used
     """
-    seen = look(replica)
+    seen = examine(replica)
     changes, missing = _changes(replica, seen, request, bulk_write.local_refs(replica))
-    return situated(replica, seen, changes, _left_alone(seen, missing), missing=missing)
+    return describe(replica, seen, changes, _left_alone(seen, missing), missing=missing)
 
 
-def look(replica: Replica) -> DryRun:
-    """
+def examine(replica: Replica) -> DryRun:
+    """Read the group and this repository; refuse an etcd that is not this repository's.
+
     :raises Halted: etcd holds another group, or another machine has this site's name
     :raises EtcdError: etcd could not be used
     """
@@ -96,7 +98,7 @@ def look(replica: Replica) -> DryRun:
     return seen
 
 
-def situated(
+def describe(
     replica: Replica,
     seen: DryRun,
     changes: Sequence[KeyWrite],
@@ -105,7 +107,7 @@ def situated(
     missing: Sequence[str] = (),
     undecided: Sequence[str] = (),
 ) -> Situation:
-    """The situation in which these changes are wanted, told line by line; ``remarks`` come after the changes.
+    """The situation for these changes, described line by line; ``remarks`` follow the changes.
 
     :raises PieholeError: an object that a ref needs is not in this repository, or two names would conflict
     """
@@ -114,20 +116,20 @@ def situated(
     )
     _refuse_conflicts(seen, changes)
     restores = seen.state.group is None
-    halted = _past(replica, seen) if restores else seen.halted
+    halted = _rollback(replica, seen) if restores else seen.halted
     lines = [*_lines(replica, changes), *remarks]
     if restores:
         lines.insert(0, f"the group's record is missing in etcd: it is restored with the id {replica.config.group_id}")
     if halted is not None:
         lines.append(f"{halted.token}: {halted}")
     if halted is not None and not undecided:
-        lines.append("after this, the site follows etcd again; then, for the rest:")
+        lines.append("after this, the site follows etcd again; for the other refs:")
         lines += accept.consequences(replica, seen, besides={change.name for change in changes})
     return Situation(seen, tuple(changes), tuple(missing), restores, halted, tuple(lines), tuple(undecided))
 
 
 def carry_out(replica: Replica, found: Situation, pusher: str) -> bool:
-    """Write what the situation says; False where somebody changed something meanwhile, so that it must be looked at again.
+    """Write the changes; return False if somebody changed the group meanwhile, so that it must be examined again.
 
     :raises EtcdError: etcd could not be used; running it again continues
     """
@@ -161,8 +163,8 @@ def _refuse_foreign(replica: Replica, seen: DryRun) -> None:
         raise wrong
 
 
-def _past(replica: Replica, seen: DryRun) -> Halted | None:
-    """Whether etcd and this disk remember the same past, where the group's record is missing."""
+def _rollback(replica: Replica, seen: DryRun) -> Halted | None:
+    """Whether etcd or this disk went back, when the group's record is missing."""
     try:
         disk = rollback_guard.load(replica.git_dir)
     except PieholeError as error:
@@ -174,7 +176,7 @@ def _past(replica: Replica, seen: DryRun) -> Halted | None:
 def _changes(
     replica: Replica, seen: DryRun, request: ClobberRequest, mine: dict[str, str]
 ) -> tuple[list[KeyWrite], list[str]]:
-    """What to write, and which refs are missing here and left alone."""
+    """Which keys to write, and which refs are missing here and therefore left alone."""
     entries = seen.state.entries
     wanted = {name: mine[name] for name in request.refs if name in mine} if request.refs else dict(mine)
     # A symbolic ref here is neither a value to write nor a reason to delete.
@@ -187,7 +189,7 @@ def _changes(
     named = [name for name in request.refs if name not in mine and name not in absent]
     if request.delete:
         wanted.update(dict.fromkeys(absent, replica.repository.zero))
-        # Deleted already, or never there: that is what was asked for.
+        # Refs that the group has already deleted, or never had, are as requested.
         return bulk_write.changes(seen.state, wanted), [name for name in named if name == HEAD]
     return bulk_write.changes(seen.state, wanted), [*absent, *named]
 
@@ -208,21 +210,22 @@ def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
 
 
 def _refuse_conflicts(seen: DryRun, changes: Collection[KeyWrite]) -> None:
-    """
+    """Refuse a directory/file conflict.
+
     :raises PieholeError: the group would have two refs of which one's name is a folder of the other's
     """
-    standing_refs = {name for name, kv in seen.state.entries.items() if name.startswith("refs/") and live(kv)}
-    standing_refs -= {change.name for change in changes}
+    other_refs = {name for name, kv in seen.state.entries.items() if name.startswith("refs/") and live(kv)}
+    other_refs -= {change.name for change in changes}
     above: dict[str, str] = {}
-    for name in standing_refs:
+    for name in other_refs:
         above.update(dict.fromkeys(parents(name), name))
     for change in changes:
         if change.name == HEAD or is_zero(change.after):
             continue
-        rival = next((name for name in parents(change.name) if name in standing_refs), above.get(change.name))
+        rival = next((name for name in parents(change.name) if name in other_refs), above.get(change.name))
         if rival is not None:
             raise PieholeError(
-                f"nothing was changed: {change.name} cannot stand beside {rival}, which the group has: one name cannot be both a ref and "
+                f"nothing was changed: {change.name} conflicts with {rival}, which the group has: one name cannot be both a ref and "
                 f"a folder of refs. `piehole clobber --delete {rival}` deletes it first, where this repository lacks it, too."
             )
 
@@ -231,7 +234,9 @@ def _lines(replica: Replica, changes: Sequence[KeyWrite]) -> list[str]:
     lines = []
     for number, change in enumerate(changes):
         before = decode((change.before or b"").removesuffix(b"\n"))
-        lines.append(f"{change.name}: {_held(before)} -> {short(change.after)}{_what(replica, change, before, number)}")
+        lines.append(
+            f"{change.name}: {_shown(before)} -> {short(change.after)}{_kind_of_move(replica, change, before, number)}"
+        )
     return lines
 
 
@@ -243,15 +248,15 @@ def _left_alone(seen: DryRun, missing: Sequence[str]) -> list[str]:
             lines.append(f"{name}: missing here, and the group has none: left alone")
         else:
             held = decode(kv.value.removesuffix(b"\n"))
-            lines.append(f"{name}: missing here, the group has {_held(held)}: left alone (--delete deletes it)")
+            lines.append(f"{name}: missing here, the group has {_shown(held)}: left alone (--delete deletes it)")
     return lines
 
 
-def _held(value: str) -> str:
+def _shown(value: str) -> str:
     return short(value) if value else "no opinion"
 
 
-def _what(replica: Replica, change: KeyWrite, before: str, number: int) -> str:
+def _kind_of_move(replica: Replica, change: KeyWrite, before: str, number: int) -> str:
     if change.name == HEAD or number >= _EXPLAINED:
         return ""
     if not before:

@@ -1,7 +1,8 @@
-"""``piehole clobber --newest``: bring the consensus up to the newest state that any site holds. For an etcd that was restored.
+"""``piehole clobber --newest``: move the consensus to the newest state that any site holds, after etcd was restored from a backup.
 
-For each ref, what the group, this repository and every other site hold is compared. Where one of these values has all the others
-in its history, it is the newest, and becomes the group's: only forward. Everything else is for a person to decide, and is told.
+For each ref, the values of the group, of this repository and of every other site are compared. A value that has all the others
+in its history is the newest and becomes the group's, so refs move only forward. An administrator decides about all other refs,
+which are listed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Holdings = Mapping[str, Mapping[str, str]]  # by site: its managed refs and thei
 
 @dataclass(frozen=True, slots=True)
 class NewestRequest:
-    """Which refs (none: all managed ones), and which sites are not asked: what they alone hold does not count."""
+    """Which refs (none: all managed ones), and which sites are not asked; what only these sites hold is ignored."""
 
     refs: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
@@ -44,24 +45,24 @@ class NewestRequest:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of one ref: ``oid`` is to be its value (``""``: it stays), or ``why`` a person must decide (``""``: nobody must)."""
+    """The decision about one ref: ``oid`` is its new value (``""``: unchanged), ``why`` an administrator must decide (``""``: no need)."""
 
     oid: str = ""
     why: str = ""
 
 
 def situation(replica: Replica, request: NewestRequest, hold: Hold) -> Situation:
-    """Ask every site, fetch what is newer than what is here, and find what would change.
+    """Ask every site, fetch objects that are newer than those here, and find what would change.
 
-    :param hold: keeps what is fetched from being pruned; it must last until the situation is carried out
+    :param hold: protects fetched objects from being pruned; it must last until the situation is carried out
     :raises Halted: etcd holds another group, or another machine has this site's name
-    :raises UsageError: HEAD is asked for, or a site is to be left out that is none
+    :raises UsageError: HEAD is asked for, or a site to leave out does not exist
     :raises PieholeError: a site cannot be asked, or two names would conflict
     :raises EtcdError: etcd could not be used
     """
     if HEAD in request.refs:
         raise UsageError("HEAD has no newest value: use `piehole clobber HEAD` at the site that is right.")
-    seen = clobber.look(replica)
+    seen = clobber.examine(replica)
     holdings = _ask(replica, request.without)
     holdings[replica.config.site] = {name: oid for name, oid in bulk_write.local_refs(replica).items() if name != HEAD}
     names = sorted(request.refs or {name for refs in holdings.values() for name in refs} | set(seen.desired.refs))
@@ -73,11 +74,11 @@ def situation(replica: Replica, request: NewestRequest, hold: Hold) -> Situation
     wanted = {name: verdict.oid for name, verdict in verdicts.items() if verdict.oid}
     undecided = [name for name, verdict in verdicts.items() if verdict.why]
     remarks = [f"{name}: {verdicts[name].why}" for name in undecided]
-    return clobber.situated(replica, seen, bulk_write.changes(seen.state, wanted), remarks, undecided=undecided)
+    return clobber.describe(replica, seen, bulk_write.changes(seen.state, wanted), remarks, undecided=undecided)
 
 
 def newest(oids: Sequence[str], contains: Callable[[str, str], bool]) -> str:
-    """The one of these that has all others in its history; ``""`` where none has.
+    """The oid that has all the others in its history; ``""`` if there is none.
 
     :param contains: whether the history of the first oid holds the second
     """
@@ -89,14 +90,15 @@ def newest(oids: Sequence[str], contains: Callable[[str, str], bool]) -> str:
 
 
 def _ask(replica: Replica, without: Collection[str]) -> dict[str, Mapping[str, str]]:
-    """
+    """The refs of every other site, by site.
+
     :raises PieholeError: a site cannot be asked
-    :raises UsageError: a site that is to be left out is none
+    :raises UsageError: a site to leave out does not exist
     """
     everybody = list_sites(replica, Deadline(_PATIENCE))
     unknown = sorted(set(without) - {one.site for one in everybody})
     if unknown:
-        raise UsageError(f"--without {unknown[0]}: etcd knows no such site. `piehole sites` lists them.")
+        raise UsageError(f"--without {unknown[0]}: the group has no such site. `piehole sites` lists them.")
     others = [one for one in everybody if one.site not in (replica.config.site, *without) and not one.left]
 
     def ask(one: GroupSite) -> Mapping[str, str] | str:
@@ -113,11 +115,11 @@ def _ask(replica: Replica, without: Collection[str]) -> dict[str, Mapping[str, s
         answers = dict(zip((one.site for one in others), pool.map(ask, others), strict=True))
     silent = {site: answer for site, answer in answers.items() if isinstance(answer, str)}
     if silent:
-        told = "; ".join(f"{site}: {why}" for site, why in silent.items())
+        reasons = "; ".join(f"{site}: {why}" for site, why in silent.items())
         options = " ".join(f"--without {site}" for site in silent)
         raise PieholeError(
-            f"nothing was changed: not every site can be asked what it has ({told}). What such a site alone holds would not count, and "
-            f"could be pushed over. Mend that, or go on without: {options}, and run this again when the site is back."
+            f"nothing was changed: not every site can be asked which refs it has ({reasons}). A ref that only such a site holds would be "
+            f"ignored, and could be overwritten by a push. Fix that, or continue with {options}, and run this again when the site is back."
         )
     return {site: answer for site, answer in answers.items() if not isinstance(answer, str)}
 
@@ -136,7 +138,7 @@ def _holders(holdings: Holdings, name: str) -> Mapping[str, str]:
 
 
 def _fetch(replica: Replica, seen: DryRun, oids: Collection[str], hold: Hold) -> Mapping[str, str]:
-    """Have these here; those that nobody can give are returned, with a sentence why."""
+    """Fetch these objects; return those that no site can provide, each with the reason."""
     wanted = {oid: Value(oid, 0, 0) for oid in sorted(oids)}
     return ObjectFetcher(replica, PeerHealth()).fetch(wanted, list(seen.observed.refs.values()), hold).lacking
 
@@ -151,21 +153,21 @@ def _judge(
 ) -> Verdict:
     kv = seen.state.entries.get(name)
     held = decode(kv.value.removesuffix(b"\n")) if kv is not None else ""
-    told = ", ".join(f"{site} has {short(oid)}" for site, oid in holders.items())
+    values_shown = ", ".join(f"{site} has {short(oid)}" for site, oid in holders.items())
     if kv is not None and live(kv) and not is_oid(held, replica.config.object_format):
         return Verdict(why=f"locked in the group ({held[:40]!r}): left alone")
     if kv is not None and not live(kv):
-        mend = f"`piehole clobber {name}` there brings it back"
-        return Verdict(why=f"deleted in the group, but {told}: {mend}") if holders else Verdict()
+        fix = f"`piehole clobber {name}` there brings it back"
+        return Verdict(why=f"deleted in the group, but {values_shown}: {fix}") if holders else Verdict()
     if held and not holders:
-        mend = f"`piehole clobber --delete {name}` deletes it"
-        return Verdict(why=f"the group has {short(held)}, and no site has this ref: {mend}")
+        fix = f"`piehole clobber --delete {name}` deletes it"
+        return Verdict(why=f"the group has {short(held)}, and no site has this ref: {fix}")
     absent = [oid for oid in oids if oid in lacking]
     if absent:
-        mend = f"`piehole clobber {name}` at the site that is right"
-        return Verdict(why=f"{short(absent[0])} cannot be fetched ({lacking[absent[0]]}); {told}: {mend}")
+        fix = f"`piehole clobber {name}` at the site that is right"
+        return Verdict(why=f"{short(absent[0])} cannot be fetched ({lacking[absent[0]]}); {values_shown}: {fix}")
     best = newest(oids, replica.repository.contains)
     if not best:
         group = f"the group has {short(held)}, " if held else ""
-        return Verdict(why=f"forked: {group}{told}: `piehole clobber {name}` at the site that is right")
+        return Verdict(why=f"diverged: {group}{values_shown}: `piehole clobber {name}` at the site that is right")
     return Verdict("" if best == held else best)

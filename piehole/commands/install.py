@@ -34,7 +34,7 @@ _ROUNDS: Final = 5  # of adopting while others push
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """What a person asked for. ``adopt``: None, or the refs to adopt; empty means all that can be without moving any back."""
+    """What the administrator asked for. ``adopt``: None, or the refs to adopt; empty means all that can be adopted without moving a ref back."""
 
     git_dir: Path
     overrides: dict[str, str | Sequence[str]]
@@ -44,14 +44,14 @@ class InstallRequest:
 
 
 class Installer:
-    """Installs one repository. ``say`` is told each thing that was done."""
+    """Installs one repository. ``say`` gets a sentence for each step that was done."""
 
     def __init__(self, request: InstallRequest, say: Callable[[str], None]) -> None:
         self._request = request
         self._say = say
 
     def run(self) -> Replica:
-        """One after the other where it is run twice at once: of two site ids one would end up here, the other in etcd.
+        """Install the repository. Two runs at once go one after the other, else one site id would be stored here and another in etcd.
 
         :raises UsageError: a setting is missing or malformed
         :raises PieholeError: the repository cannot be served, or group and repository do not fit
@@ -74,7 +74,7 @@ class Installer:
         hook_files.refuse_foreign(git_dir)
         config = self._config()
         Repository(git_dir, config.object_format).check_owner()
-        # Whether this repository has taken part in its group before, whatever the configuration says by now.
+        # Whether this repository was a site of its group before, whatever its configuration says now.
         known = bool(config.group_id) and rollback_guard.load(git_dir).published is not None
         replica = Replica.of(config, Etcd(config.etcd, config.credentials))
         state = replica.reader.list_group(Deadline(_PATIENCE))
@@ -82,7 +82,7 @@ class Installer:
         founding = state.group is None or group.extra.get("adopting") == config.site
         replica = Replica.of(replace(config, group_id=group.id, site_id=self._site_id(config, state)), replica.etcd)
         adoption = Adoption(replica, self._request.adopt, self._request.pusher, self._say)
-        # What piehole brought here is whole. What came otherwise, a copy made while pushes went on for one, need not be.
+        # Objects that piehole fetched are complete. Others, such as a copy made during pushes, may not be.
         adoption.check(founding=founding, whole=not self._took_part(git_dir, config))
         anew = self._configure(replica) or not known or self._was_away(state)
         if state.group is None:
@@ -97,12 +97,12 @@ class Installer:
         return replica
 
     def _took_part(self, git_dir: Path, config: Config) -> bool:
-        """Whether this very site, of whatever group, has reached some state of it here before."""
+        """Whether this repository has already published progress under this site name, in any group."""
         former = GitConfig(git_dir).local("piehole.site"), GitConfig(git_dir).local("piehole.siteid")
         return former[0] == config.site and bool(former[1]) and rollback_guard.load(git_dir).published is not None
 
     def _was_away(self, state: GroupState) -> bool:
-        """Whether this site was made to leave: the group has not waited for it, so what its records said is over."""
+        """Whether this site was made to leave. Then the group has not waited for it, and its old progress no longer counts."""
         return state.site is not None and SiteRecord.parse(state.site.value).left
 
     def _config(self) -> Config:
@@ -113,7 +113,7 @@ class Installer:
         if former[0] not in ("", config.group):
             config = replace(config, group_id="", site_id="")
         elif former[1] not in ("", config.site):
-            # A copy of another site's repository, or one that changes its name: whose past it brings along is not its own.
+            # A copy of another site's repository, or a site that changes its name: its state file is not that of the new site.
             config = replace(config, site_id="")
             if "url" not in self._request.overrides and config.url == found.local("piehole.url"):
                 raise UsageError(
@@ -137,9 +137,9 @@ class Installer:
         return config
 
     def _group(self, replica: Replica, state: GroupState, known: bool) -> GroupRecord:
-        """The group's record, as it is or as it will be.
+        """The group's record: the one in etcd, or the one to create.
 
-        :param known: this repository has taken part in a group of this name
+        :param known: this repository was a site of a group of this name
         """
         config = replica.config
         if state.group is None:
@@ -174,7 +174,7 @@ class Installer:
             return config.site_id or str(uuid.uuid4())
         record = SiteRecord.parse(state.site.value)
         if self._request.replace and not record.left:
-            # Also where the id or the URL is the same: the machine before may be alive, and this one's disk a copy of its.
+            # Even if the id or the URL is the same: the former machine may be alive, and this disk a copy of its disk.
             return str(uuid.uuid4())
         # The same name and URL with no id of its own: the site was emptied and is installed anew.
         if config.site_id == record.id or (not config.site_id and record.url == config.url) or record.left:
@@ -210,7 +210,7 @@ class Installer:
             known = before.local(f"piehole.{name.lower()}") and before.narrowest(f"piehole.{name.lower()}")
             if wanted and known != wanted:
                 git_settings.write(git_dir, name, wanted)
-        # Last of all: by it a controller finds the repository, and would serve it half configured, with another prefix for one.
+        # Last: a controller finds the repository by this setting, and must not serve it half configured.
         if before.local("piehole.group") != config.group:
             git_settings.write(git_dir, "group", [config.group])
         changed = hook_files.write(git_dir)
@@ -222,7 +222,7 @@ class Installer:
         mode = shared_mode(shared)
         for folder in (git_dir / "piehole", git_dir / inflight.FOLDER):
             folder.mkdir(exist_ok=True)
-            # What lies beside the records is the owner's alone to write.
+            # Only the owner writes the other files there.
             folder.chmod(mode if folder.name != "piehole" else mode & ~0o022)
 
     def _found(self, replica: Replica, group: GroupRecord) -> None:
@@ -242,13 +242,13 @@ class Installer:
             record = replace(before, id=config.site_id, url=config.url, left=False)
             if self._request.replace and not before.left:
                 record = record.replacing(before, progress.now())
-            # A site that begins anew writes its record in any case: whoever reaps at this moment counted on its old progress.
+            # A new site writes its record in any case, so that a reaping that relied on its old progress fails.
             if record == before and not anew:
                 self._say(f"the site {config.site!r} is registered with the URL {config.url}")
                 return
         found = state.site.mod_revision if state.site else 0
-        # The fence is no ref, but all controllers hear of it and look again: those that wait for objects which only this site has
-        # (its old URL was dead, it has just come back) ask it now, and not when their next retry is due.
+        # All controllers watch the fence. Those that wait for objects which only this site has (its old URL was wrong, or it was
+        # down) retry now, and not when their next retry is due.
         heard = PushRecord(str(uuid.uuid4()), config.site, self._request.pusher, progress.now(), {"kind": "registered"})
         news = [Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or state.site else []
         if not replica.etcd.txn(

@@ -1,4 +1,4 @@
-"""Who moved what, when, at which site: etcd's history joined with the push records, and with this site's local log."""
+"""Who moved which ref, when and at which site: etcd's history joined with the push records and with this site's ref log."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class LoggedMove:
         return {**asdict(self.entry), "kind": self.kind}
 
 
-def merge(told: Iterable[LoggedMove], kept: Iterable[LogEntry]) -> list[LoggedMove]:
-    """All changes, newest first, one for each (revision, ref): what etcd tells counts, the local log fills in what it forgot."""
+def merge(from_history: Iterable[LoggedMove], kept: Iterable[LogEntry]) -> list[LoggedMove]:
+    """All changes, newest first, one for each (revision, ref). etcd's history wins; the ref log adds what etcd has compacted away."""
     found: dict[tuple[int, str], LoggedMove] = {}
     for entry in kept:
         found[entry.revision, entry.ref] = LoggedMove(entry, PUSH if entry.site else HAND)
-    for change in told:
+    for change in from_history:
         entry, before = change.entry, found.get((change.entry.revision, change.entry.ref))
         if before is not None and change.kind == FORGOTTEN:
             continue
@@ -54,7 +54,7 @@ def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
     :raises EtcdError: etcd could not be used
     """
     k, group = replica.keyspace, replica.config.group
-    changes = list(_told(replica, replica.etcd.history(k.group_refs(group), deadline=deadline)))
+    changes = list(_from_history(replica, replica.etcd.history(k.group_refs(group), deadline=deadline)))
     known = {(change.entry.revision, change.entry.ref) for change in changes}
     now = replica.reader.list_group(deadline)
     push = now.entries.get(keys.PUSH)
@@ -72,11 +72,11 @@ def from_disk(replica: Replica) -> list[LogEntry]:
 
 
 def concerns(change: LoggedMove, ref: str) -> bool:
-    """Whether this is a change of the ref that a person means by ``main``, ``heads/main`` or ``refs/heads/main``."""
+    """Whether this is a change of the ref that an administrator means by ``main``, ``heads/main`` or ``refs/heads/main``."""
     return change.entry.ref in (ref, f"refs/{ref}", f"refs/heads/{ref}", f"refs/tags/{ref}")
 
 
-def _told(replica: Replica, events: Iterable[Event]) -> Iterator[LoggedMove]:
+def _from_history(replica: Replica, events: Iterable[Event]) -> Iterator[LoggedMove]:
     none = zero(replica.config.object_format)
     values: dict[str, str] = {}
     for _, together in groupby(events, key=lambda event: event.kv.mod_revision):

@@ -1,12 +1,12 @@
-"""``piehole rename``: a group gets another name, and no push that was accepted is lost on the way.
+"""``piehole rename``: give a group another name without losing an accepted push.
 
 The orders that must hold:
 
-* The old group is closed first. Every swap compares the group's record, so from that moment on no push under the old name comes true
-  at any site, whatever its controller or its hooks still believe.
-* What the new group begins with is the consensus of the old one, not what some site happens to have: a push that was accepted a
-  moment before may have reached no other disk yet. Tombstones come along, too: who has not seen a deletion yet shall.
-* The new group is opened last. Until then no site can join it, so none moves a ref towards half of it.
+* The old group is closed first. Every swap compares the group's record, so from then on no push under the old name succeeds
+  at any site, even if its controller or hooks have not noticed yet.
+* The new group begins with the consensus of the old one, not with the refs of some site: a push that was accepted a moment
+  before may have reached no other disk yet. Tombstones are copied, too, for sites that have not seen a deletion yet.
+* The new group is opened last. Until then no site can join it, so no site moves refs to a half-copied state.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _refuse_taken(name: str, old: KeyValue, new: KeyValue | None) -> None:
 
 
 def _close(replica: Replica, old: KeyValue, name: str) -> str:
-    """Close the group; returns the id of the new one, which is chosen once, however often this is begun."""
+    """Close the group; return the id of the new one, which is chosen once, even if this is run again."""
     record = GroupRecord.parse(old.value)
     known = record.extra.get("renamed_id")
     if record.renamed and isinstance(known, str):
@@ -103,7 +103,7 @@ def _write(replica: Replica, group: str, before: KeyValue | None, record: GroupR
 
 
 def _copy(replica: Replica, name: str, identity: str, pusher: str) -> int:
-    """Bring every key of the old group into the new one, HEAD, locks and tombstones too; returns the number of live refs."""
+    """Copy every key of the old group to the new one, HEAD, locks and tombstones too; return the number of live refs."""
     source = replica.reader.list_group(Deadline(_PATIENCE))
     new = Replica.of(replace(replica.config, group=name, group_id=identity), replica.etcd)
     target = new.reader.list_group(Deadline(_PATIENCE))

@@ -1,4 +1,4 @@
-"""How far every site of a group has come, and what holds this one up. Reads only."""
+"""How far each site of a group has replicated, and why this one is behind. Reads only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _POLL: Final = 0.2  # seconds
 
 @dataclass(frozen=True, slots=True)
 class SiteStatus:
-    """One site. ``behind``: how many refs have moved since its last word; ``since``: when the first of them did, if known."""
+    """One site. ``behind``: how many refs have moved since its progress record; ``since``: when the first of them moved, if known."""
 
     member: GroupSite
     state: str
@@ -41,7 +41,7 @@ class SiteStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One repository. ``trouble``: etcd could not be asked, so only what this disk tells is known."""
+    """One repository. ``trouble``: etcd could not be read, so only the state of this disk is known."""
 
     replica: Replica
     newest: int = 0
@@ -62,7 +62,7 @@ class Status:
 
     @property
     def converged(self) -> bool:
-        """Whether every site that has not left has."""
+        """Whether every site that has not left has every value of the group."""
         return self.in_step and all(one.state in (IN_STEP, LEFT) for one in self.sites)
 
     def as_json(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Status:
 
 
 def age(stamp: str) -> float | None:
-    """Seconds since a time in a record, by this machine's clock; None where it tells none."""
+    """Seconds since a time in a record, by this machine's clock; None if the text is no time."""
     try:
         then = datetime.datetime.fromisoformat(stamp)
     except ValueError:
@@ -115,7 +115,8 @@ def age(stamp: str) -> float | None:
 
 
 def status(replica: Replica, patience: float) -> Status:
-    """
+    """The status of one repository and of all sites of its group.
+
     :param patience: seconds to wait for etcd
     :raises GitError: git failed where it must not
     :raises EtcdRefused: etcd answered and said no
@@ -133,7 +134,7 @@ def status(replica: Replica, patience: float) -> Status:
     except EtcdError as error:
         return replace(now, trouble=error)
     pending = _pending(replica, seen)
-    # What the controller has tried in vain tells more than what can be seen from here.
+    # The controller knows why its last try failed, which cannot be seen from here.
     tried = {ref: why for ref, why in _stuck_by(now.controller or ()).items() if pending.pop(ref, None) is not None}
     now = replace(
         now,
@@ -161,7 +162,7 @@ def _stuck_by(lines: Sequence[str]) -> dict[str, str]:
 
 
 def _pending(replica: Replica, seen: DryRun) -> dict[str, str]:
-    """What a reconcile would still do here, and what it waits for."""
+    """The changes that a reconcile would still make here, and what it waits for."""
     moves = seen.planned.moves
     bases = [oid for ref, oid in seen.observed.refs.items() if ref.startswith("refs/heads/")][:64]
     lacking = connectivity.check_closures(replica.git_dir, [m.new for m in moves if not m.deletes], bases=bases).missing
@@ -190,7 +191,7 @@ def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: 
         if one.left:
             found.append(SiteStatus(one, LEFT))
         elif one.site == now.replica.config.site:
-            # Here the refs themselves tell, whether or not anybody has published it yet.
+            # This site is judged by its refs, whether or not its progress has been published.
             state = IN_STEP if now.in_step else BEHIND
             found.append(SiteStatus(one, state, 0 if now.in_step else len(now.pending) + len(now.stuck)))
         elif one.progress is None:

@@ -1,4 +1,4 @@
-"""``piehole uninstall``: hooks, configuration and records go; refs, reflogs and git's own settings stay."""
+"""``piehole uninstall``: remove hooks, configuration and records; refs, reflogs and git's own settings stay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from piehole.repository.git_settings import GitConfig
 from piehole.repository.repository import Repository
 
 _PATIENCE: Final = 5.0  # seconds for etcd, which is not needed
-_LETTING_GO: Final = 15.0  # seconds; a controller looks through its folders every five
+_CONTROLLER_PATIENCE: Final = 15.0  # seconds; a controller looks through its folders every five
 _LOOK_EVERY: Final = 0.1
 
 
@@ -35,7 +35,7 @@ def uninstall(
     """
     Repository(git_dir).check_owner()
     if record:
-        # First of all: from now on the hooks refuse, so no push slips in while they go.
+        # First: from now on the hooks refuse, so no push can pass while they are removed.
         _leave(git_dir, overrides, say)
     chained = [hook for hook in hook_files.HOOKS if hook_files.is_chained(git_dir / "hooks" / hook)]
     removed = hook_files.remove(git_dir)
@@ -58,16 +58,16 @@ def uninstall(
     else:
         say("configuration: there was no piehole.* in it")
     if (git_dir / "piehole").is_dir():
-        _wait_until_let_go(git_dir)
+        _wait_for_controller(git_dir)
         shutil.rmtree(git_dir / "piehole")
         say(f"removed {git_dir / 'piehole'}")
     kept = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(refname)", KEPT_REFS]).stdout)
     say(f"refs stay as they are{f', {len(kept)} kept tips below {KEPT_REFS} too' if kept else ''}")
 
 
-def _wait_until_let_go(git_dir: Path) -> None:
-    """A controller that still serves the repository would write its notes anew. It sees within seconds that the settings are gone."""
-    deadline = Deadline(_LETTING_GO)
+def _wait_for_controller(git_dir: Path) -> None:
+    """Wait until no controller serves the repository: it would write its files again. It notices within seconds that the settings are gone."""
+    deadline = Deadline(_CONTROLLER_PATIENCE)
     while not deadline.passed:
         try:
             controller_socket.ask(str(git_dir), ["status", f"repository {git_dir}"])

@@ -35,7 +35,7 @@ def history_of(repository: str | None) -> Path | None:
 def play(repository: str | None, say: Callable[[str], None], *, serve: bool) -> None:
     """Play all stories, or with ``serve`` keep the sites up until interrupted. Nothing is left running.
 
-    :raises PieholeError: a story did not end as told, or something could not be started
+    :raises PieholeError: a story did not end as expected, or something could not be started
     """
     history = history_of(repository)
     binary = find_etcd()
@@ -55,7 +55,7 @@ def play(repository: str | None, say: Callable[[str], None], *, serve: bool) -> 
         stories.play()
     within = "within" if stories.slowest <= BAR else "MISSED"
     say(
-        f"\nEvery story ended as told, in {time.monotonic() - started:.0f} s. "
+        f"\nEvery story ended as expected, in {time.monotonic() - started:.0f} s. "
         f"Slowest arrival {stories.slowest * 1000:.0f} ms: {within} the bar of {BAR * 1000:.0f} ms."
     )
 

@@ -1,4 +1,4 @@
-"""The stories that piehole is for. Each is played with real servers and real pushes, and checked to end as told."""
+"""The stories that piehole is for. Each is played with real servers and real pushes, and its end is checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stories:
 
     def play(self) -> None:
         """
-        :raises PieholeError: a story did not end as told
+        :raises PieholeError: a story did not end as expected
         """
         for number, (title, story) in enumerate(
             (
@@ -50,7 +50,7 @@ class Stories:
             self._say(f"\n{number}. {title[0].upper()}{title[1:]}")
             started = time.monotonic()
             story()
-            self._say(f"   as told, in {time.monotonic() - started:.1f} s")
+            self._say(f"   as expected, in {time.monotonic() - started:.1f} s")
 
     def history_arrives(self) -> None:
         bed = self._bed
@@ -212,4 +212,4 @@ class Stories:
 
     def _expect(self, held: bool, what: str, said: str = "") -> None:
         if not held:
-            raise PieholeError(f"this story did not end as told: not true that {what}. {said}".rstrip())
+            raise PieholeError(f"this story did not end as expected: it is not true that {what}. {said}".rstrip())

@@ -135,7 +135,7 @@ def test_a_foreign_or_missing_group_record_is_a_fault(pair: World) -> None:
     pair.raw.delete(pair.key("group", "g"))
     answer = check(pair)
     assert answer.status == 1
-    assert "piehole clobber" in answer.line("stands still (wrong-group)")
+    assert "piehole clobber" in answer.line("is halted (wrong-group)")
 
 
 def test_a_namespace_is_a_fault(pair: World, monkeypatch: pytest.MonkeyPatch) -> None:

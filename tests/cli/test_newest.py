@@ -122,7 +122,7 @@ def test_a_fork_is_listed_for_a_person_and_the_site_goes_on_standing_still(group
 
     answer = piehole("clobber", "--newest", "-C", group.site("a"), "--yes")
     assert answer.status == 1, answer
-    line = answer.line(f"{MAIN}: forked")
+    line = answer.line(f"{MAIN}: diverged")
     assert all(part in line for part in (f"a has {mine[:12]}", f"b has {theirs[:12]}", f"piehole clobber {MAIN}"))
     assert "1 of the refs above are for you to decide" in answer.out
     assert group.world.consensus(MAIN) == theirs
@@ -172,7 +172,7 @@ def test_a_site_that_cannot_be_asked_stops_it_unless_it_is_left_out(group: Resto
     shutil.move(group.site("b"), group.folder / "elsewhere")
     refused = piehole("clobber", "--newest", "-C", group.site("c"), "--yes")
     assert refused.status == 1, refused
-    assert "not every site can be asked what it has (b: " in refused.err
+    assert "not every site can be asked which refs it has (b: " in refused.err
     assert "--without b" in refused.err
     assert group.world.consensus(MAIN) == old
     assert piehole("clobber", "--newest", "--without", "b", "-C", group.site("c"), "--yes").status == 0

@@ -1,4 +1,4 @@
-"""``piehole check``: is this installation sound? Each module looks at one side, and each fault names its mend."""
+"""``piehole check``: check the installation and say how to fix each problem. Each module checks one subject."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Checkup", "Fault", "examine"]
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """What was found. ``answered``: whether any endpoint of etcd did; without, the group could not be looked at."""
+    """The faults and warnings that were found. ``answered``: whether any etcd endpoint answered; if none did, the group was not checked."""
 
     found: tuple[Fault, ...]
     answered: bool
@@ -29,14 +29,18 @@ class Checkup:
 
 
 def examine(replica: Replica) -> Checkup:
-    """Look at everything that can be looked at without changing anything.
+    """Check everything that can be checked without changing anything.
 
     :raises GitError: git cannot even read the configuration
     """
     links = etcd_links.links(replica)
     found = [*faults(replica.git_dir), *disk.faults(replica), *chained_hooks.faults(replica.git_dir)]
     found += gitolite.faults(replica.git_dir)
-    found += [*credentials.faults(replica.config.credentials), *neighbours.twins(replica), *etcd_links.faults(links)]
+    found += [
+        *credentials.faults(replica.config.credentials),
+        *neighbours.duplicates(replica),
+        *etcd_links.faults(links),
+    ]
     answered = any(not link.error for link in links)
     if answered:
         found += _with_etcd(replica)

@@ -1,4 +1,4 @@
-"""Somebody else's hook that calls piehole's: does its status come through? Only what can be read off a plain shell script is told."""
+"""Whether another hook that calls piehole's passes its exit status on, as far as that can be read in a plain shell script."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def faults(git_dir: Path) -> Iterator[Fault]:
 
 
 def loses_status(script: str, name: str) -> bool:
-    """Whether a shell script plainly drops the status of the command line that names ``name``.
+    """Whether a shell script clearly drops the exit status of the command line that names ``name``.
 
-    False where it cannot be told: another language, the name in a variable, the call in a condition.
+    False if the script does not show it: another language, the name in a variable, the call in a condition.
     """
     lines = [line.strip() for line in script.splitlines()]
     if not lines or not _SHELL.match(lines[0]):

@@ -1,4 +1,4 @@
-"""The files that hold secrets: nobody but the account that needs them may read or replace them."""
+"""Files that hold secrets: only the account that needs them may read or replace them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from piehole.repository.fitness import Fault
 
 
 def faults(credentials: Credentials) -> Iterator[Fault]:
-    """Names each secret of etcd's that another account can read or write."""
+    """Report each etcd secret that another account can read or write."""
     for setting, name in (
         ("piehole.etcdPasswordFile", credentials.password_file),
         ("piehole.etcdKey", credentials.key),
@@ -22,7 +22,7 @@ def faults(credentials: Credentials) -> Iterator[Fault]:
             continue
         try:
             found = Path(name).stat()
-        except OSError:  # to be missing is a fault of the link to etcd, which is told there
+        except OSError:  # the check of the links to etcd reports a missing file
             continue
         who = _strangers(found.st_mode, found.st_uid, found.st_gid)
         if who:
@@ -33,7 +33,7 @@ def faults(credentials: Credentials) -> Iterator[Fault]:
 
 
 def _strangers(mode: int, uid: int, gid: int) -> str:
-    """Who else than the file's owner gets at it, in words; "" where nobody does. A group of the owner's alone is nobody."""
+    """Who can access the file besides its owner, in words; "" if nobody can. A group whose only member is the owner does not count."""
     if mode & (stat.S_IROTH | stat.S_IWOTH):
         return "every account of this server"
     if not mode & (stat.S_IRGRP | stat.S_IWGRP):

@@ -1,4 +1,4 @@
-"""This repository and this account: hooks, settings, ownership, locks, the way to the controller."""
+"""This repository and this account: hooks, settings, ownership, locks, and the connection to the controller."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _state(git_dir: Path) -> Iterator[Fault]:
     try:
         rollback_guard.load(git_dir)
     except PieholeError as error:
-        yield Fault(f"{git_dir}/piehole/state.json is damaged, so this site stands still", str(error))
+        yield Fault(f"{git_dir}/piehole/state.json is damaged, so this site is halted", str(error))
     folder = git_dir / inflight.FOLDER
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         yield Fault(f"{folder} is missing or cannot be written, so every push is refused", _INSTALL)

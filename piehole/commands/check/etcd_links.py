@@ -1,4 +1,4 @@
-"""Every link to etcd, and what is known of the versions that answer."""
+"""Every link to etcd, and known faults of the etcd versions that answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PATIENCE: Final = 5.0  # seconds
 _SLOW: Final = 0.5  # seconds for one linearizable read; every push waits for two
 _MANY: Final = 1000  # refs in one push; deploy/ sets --max-txn-ops to 8192
 
-# Where each line of etcd lost changes for the last time (its change logs): events after a compaction, deletions at a compaction.
+# The first patch release of each etcd line that loses no watch events around compactions (etcd's change logs).
 _FIXED: Final = {(3, 4): 36, (3, 5): 18}
 
 
@@ -70,7 +70,7 @@ def _version(link: EndpointStatus) -> Iterator[Fault]:
 
 
 def limits(replica: Replica) -> Iterator[Fault]:
-    """Whether one transaction takes many refs, tried with reads."""
+    """Whether etcd accepts transactions of many refs, tested with reads."""
     key = replica.keyspace.group(replica.config.group)
     try:
         replica.etcd.txn([], [Range(key, keys_only=True)] * _MANY, deadline=Deadline(_PATIENCE))

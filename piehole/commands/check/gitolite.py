@@ -1,4 +1,4 @@
-"""gitolite, where it guards the repository: does it ask piehole once its own rules have let a ref pass?"""
+"""Whether gitolite, if it guards the repository, asks piehole after its own rules have admitted a ref."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATIENCE: Final = 10.0  # seconds
 
 
 def faults(git_dir: Path) -> Iterator[Fault]:
-    """What keeps gitolite from asking piehole, which refuses every push: the gate hears of no ref that piehole let pass."""
+    """Why gitolite does not ask piehole. Then every push is refused, because `update` never announces a ref to the gate."""
     if not hook_files.is_gitolite(git_dir):
         return
     try:
@@ -43,7 +43,7 @@ def faults(git_dir: Path) -> Iterator[Fault]:
 def _configured(name: str) -> list[str]:
     """The lines of one setting of gitolite's rc file; empty where it is not set.
 
-    :raises PieholeError: gitolite cannot tell
+    :raises PieholeError: gitolite cannot read its settings
     """
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The group's records in etcd, and whether they and this repository know the same past."""
+"""The group's records in etcd, and whether etcd or this disk was restored from a backup."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def faults(replica: Replica) -> Iterator[Fault]:
 def _records(replica: Replica) -> Iterator[Fault]:
     config, deadline = replica.config, Deadline(_PATIENCE)
     state = replica.reader.list_group(deadline)
-    stands = halted(replica, state)
-    if stands is not None and stands.token == NO_ACCESS:
-        return  # this site's own notes are damaged, as piehole.commands.check.disk has said
-    if stands is not None:
-        yield Fault(f"this site stands still ({stands.token})", str(stands))
+    why_halted = halted(replica, state)
+    if why_halted is not None and why_halted.token == NO_ACCESS:
+        return  # this site's state file is damaged, which piehole.commands.check.disk reports
+    if why_halted is not None:
+        yield Fault(f"this site is halted ({why_halted.token})", str(why_halted))
         return
     if state.group is not None and GroupRecord.parse(state.group.value).object_format != config.object_format:
         yield Fault("the group has another object format than this repository", "make the repository anew")
@@ -48,7 +48,7 @@ def _records(replica: Replica) -> Iterator[Fault]:
     elif SiteRecord.parse(state.site.value).url != config.url:
         yield Fault(
             f"peers fetch from {SiteRecord.parse(state.site.value).url}, but piehole.url is {config.url}",
-            "run `piehole install` again, so that the record says the same",
+            "run `piehole install` again, which updates the record",
         )
     for one in list_sites(replica, deadline):
         if one.fault:
@@ -61,7 +61,7 @@ def _records(replica: Replica) -> Iterator[Fault]:
 
 
 def _url(replica: Replica) -> Iterator[Fault]:
-    """Whether peers can use the URL that this site gives them, as far as that can be told from here."""
+    """Whether peers can use this site's URL, as far as can be checked here."""
     config = replica.config
     try:
         own = parse_url(config.url, ("ssh", "https", "http", "git", "file"))

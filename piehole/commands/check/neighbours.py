@@ -1,4 +1,4 @@
-"""The other sites, as far as they can be fetched from; and other repositories on this machine that claim to be this site."""
+"""Whether the other sites can be fetched from, and whether other repositories on this machine claim to be this site."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AT_ONCE: Final = 8
 
 
 def peers(replica: Replica) -> Iterator[Fault]:
-    """Names the sites of the group that this one cannot fetch from."""
+    """Report the sites of the group that this one cannot fetch from."""
     try:
         everybody = list_sites(replica, Deadline(_PATIENCE))
     except EtcdError as error:
@@ -53,20 +53,20 @@ def _peer(replica: Replica, one: GroupSite) -> Fault | None:
     return None
 
 
-def twins(replica: Replica) -> Iterator[Fault]:
+def duplicates(replica: Replica) -> Iterator[Fault]:
     """Other repositories below piehole.root, or beside this one, that are the same site of the same group."""
     config = replica.config
     for git_dir in _nearby(replica):
         try:
             found = GitConfig(git_dir)
-        except PieholeError:  # another account's, or damaged: nothing of ours
+        except PieholeError:  # another account's repository, or a damaged one
             continue
         prefix = found.one("piehole.prefix", DEFAULT_PREFIX)
         same = (found.one("piehole.group"), found.one("piehole.site"), prefix)
         if same == (config.group, config.site, config.prefix):
             yield Fault(
                 f"{git_dir} is installed as the site {config.site!r} of the group {config.group!r}, too",
-                f"the two would fight: run `piehole uninstall --local {git_dir}` where that is the copy",
+                f"both would move its refs and publish its progress: run `piehole uninstall --local {git_dir}` where that is the copy",
             )
 
 
@@ -76,7 +76,7 @@ def _nearby(replica: Replica) -> Iterator[Path]:
     found = {path for root in roots for path in discovery.repositories(root)}
     try:
         beside = [Path(entry.path) for entry in os.scandir(own.parent) if entry.is_dir(follow_symlinks=False)]
-    except OSError:  # a folder that this account may not list holds nothing that it serves
+    except OSError:  # this account cannot serve repositories in a folder that it may not list
         beside = []
     found |= {path for path in beside if (path / "config").is_file() and discovery.has_group(path)}
     yield from sorted(path for path in found if path.resolve() != own)
