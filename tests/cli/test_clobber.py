@@ -3,187 +3,189 @@ from __future__ import annotations
 import json
 import os
 
-from tests.cli.world import Terminal, World, piehole
+from tests.cli.terminal import Terminal
+from tests.support.command_line import piehole
 from tests.support.git import ZERO_SHA1, git, rev_parse
+from tests.support.groups import Group
 
 
-def test_all_local_refs_and_head_become_the_groups(pair: World) -> None:
-    a = pair.folder / "a.git"
-    main = pair.tip("a")
+def test_all_local_refs_and_head_become_the_groups(pair: Group) -> None:
+    a = pair["a"].repository
+    main = pair["a"].at()
     git(a, "update-ref", "refs/heads/next", main)
     git(a, "symbolic-ref", "HEAD", "refs/heads/next")
     answer = piehole("clobber", "-C", a, "--yes")
     assert answer.status == 0, answer
-    assert pair.consensus("refs/heads/next") == main
-    assert pair.consensus("HEAD") == "ref: refs/heads/next"
+    assert pair.value("refs/heads/next") == main
+    assert pair.value("HEAD") == "ref: refs/heads/next"
     assert pair.reconcile("b").status == 0
-    assert pair.tip("b", "refs/heads/next") == main
-    assert git(pair.folder / "b.git", "symbolic-ref", "HEAD").stdout.strip() == "refs/heads/next"
+    assert pair["b"].at("refs/heads/next") == main
+    assert git(pair["b"].repository, "symbolic-ref", "HEAD").stdout.strip() == "refs/heads/next"
 
 
-def test_only_the_named_refs_change(pair: World) -> None:
-    a = pair.folder / "a.git"
+def test_only_the_named_refs_change(pair: Group) -> None:
+    a = pair["a"].repository
     for name in ("refs/heads/one", "refs/heads/two"):
-        git(a, "update-ref", name, pair.tip("a"))
+        git(a, "update-ref", name, pair["a"].at())
     assert piehole("clobber", "-C", a, "refs/heads/one", "--yes").status == 0
-    assert pair.consensus("refs/heads/one") == pair.tip("a")
-    assert pair.consensus("refs/heads/two") is None
+    assert pair.value("refs/heads/one") == pair["a"].at()
+    assert pair.value("refs/heads/two") is None
 
 
-def test_a_ref_can_be_taken_back(pair: World) -> None:
-    old = pair.tip("b")
+def test_a_ref_can_be_taken_back(pair: Group) -> None:
+    old = pair["b"].at()
     new = pair.commit("two")
     pair.push("a", "HEAD:refs/heads/main")
-    answer = piehole("clobber", "-C", pair.folder / "b.git", "refs/heads/main", "--yes")
+    answer = piehole("clobber", "-C", pair["b"].repository, "refs/heads/main", "--yes")
     assert answer.status == 0, answer
     assert "refs/heads/main" in answer.line(f"{new[:12]} -> {old[:12]}")
-    assert pair.consensus("refs/heads/main") == old
+    assert pair.value("refs/heads/main") == old
     assert pair.reconcile("a").status == 0
-    assert pair.tip("a") == old
-    assert pair.has("a", f"refs/piehole/kept/{new}")
+    assert pair["a"].at() == old
+    assert pair["a"].at(f"refs/piehole/kept/{new}")
 
 
-def test_what_is_missing_here_is_listed_and_left_alone_unless_told_to_delete(pair: World) -> None:
-    main = pair.tip("a")
-    a, b = pair.folder / "a.git", pair.folder / "b.git"
+def test_what_is_missing_here_is_listed_and_left_alone_unless_told_to_delete(pair: Group) -> None:
+    main = pair["a"].at()
+    a, b = pair["a"].repository, pair["b"].repository
     pair.push("a", "HEAD:refs/heads/extra", "HEAD:refs/heads/more")
     answer = piehole("clobber", "-C", b, "--yes")
     assert answer.status == 0, answer
     assert "left alone" in answer.line("refs/heads/extra: missing here")
-    assert pair.consensus("refs/heads/extra") == main
+    assert pair.value("refs/heads/extra") == main
     assert piehole("clobber", "-C", b, "refs/heads/extra", "--delete", "--yes").status == 0
-    assert (pair.consensus("refs/heads/extra"), pair.consensus("refs/heads/more")) == (ZERO_SHA1, main)
+    assert (pair.value("refs/heads/extra"), pair.value("refs/heads/more")) == (ZERO_SHA1, main)
     assert piehole("clobber", "-C", b, "--delete", "--yes").status == 0
-    assert pair.consensus("refs/heads/more") == ZERO_SHA1
+    assert pair.value("refs/heads/more") == ZERO_SHA1
     assert pair.reconcile("a").status == 0
     assert set(git(a, "for-each-ref", "--format=%(refname)", "refs/heads").stdout.split()) == {"refs/heads/main"}
 
 
-def test_a_named_ref_that_is_missing_and_not_deleted_is_not_done(pair: World) -> None:
-    assert piehole("clobber", "-C", pair.folder / "a.git", "refs/heads/nowhere", "--yes").status == 1
+def test_a_named_ref_that_is_missing_and_not_deleted_is_not_done(pair: Group) -> None:
+    assert piehole("clobber", "-C", pair["a"].repository, "refs/heads/nowhere", "--yes").status == 1
 
 
-def test_without_a_terminal_it_shows_the_change_and_refuses(pair: World) -> None:
-    git(pair.folder / "a.git", "update-ref", "refs/heads/next", pair.tip("a"))
-    answer = piehole("clobber", "-C", pair.folder / "a.git")
+def test_without_a_terminal_it_shows_the_change_and_refuses(pair: Group) -> None:
+    git(pair["a"].repository, "update-ref", "refs/heads/next", pair["a"].at())
+    answer = piehole("clobber", "-C", pair["a"].repository)
     assert answer.status == 1
     assert "refs/heads/next: no opinion -> " in answer.out
     assert "--yes" in answer.err
-    assert pair.consensus("refs/heads/next") is None
+    assert pair.value("refs/heads/next") is None
 
 
-def test_at_a_terminal_only_yes_means_yes(pair: World) -> None:
-    a = pair.folder / "a.git"
-    git(a, "update-ref", "refs/heads/next", pair.tip("a"))
+def test_at_a_terminal_only_yes_means_yes(pair: Group) -> None:
+    a = pair["a"].repository
+    git(a, "update-ref", "refs/heads/next", pair["a"].at())
     with Terminal("clobber", "-C", a) as terminal:
         terminal.sees("[y/N]")
         terminal.types("")
         assert terminal.end() == 1
-    assert pair.consensus("refs/heads/next") is None
+    assert pair.value("refs/heads/next") is None
     with Terminal("clobber", "-C", a) as terminal:
         terminal.sees("[y/N]")
         terminal.types("y")
         assert terminal.end() == 0
-    assert pair.consensus("refs/heads/next") == pair.tip("a")
+    assert pair.value("refs/heads/next") == pair["a"].at()
 
 
-def test_a_change_while_it_asks_is_shown_and_asked_about_again(pair: World) -> None:
-    a = pair.folder / "a.git"
-    git(a, "update-ref", "refs/heads/next", pair.tip("a"))
+def test_a_change_while_it_asks_is_shown_and_asked_about_again(pair: Group) -> None:
+    a = pair["a"].repository
+    git(a, "update-ref", "refs/heads/next", pair["a"].at())
     with Terminal("clobber", "-C", a) as terminal:
         terminal.sees("[y/N]")
-        pair.raw.put(pair.ref_key("refs/heads/next"), "somebody was here")
+        pair.etcd.put(pair.key("refs/heads/next"), "somebody was here")
         terminal.types("y")
         terminal.sees("refs/heads/next: somebody was")
         terminal.sees("[y/N]")
-        assert pair.consensus("refs/heads/next") == "somebody was here"
+        assert pair.value("refs/heads/next") == "somebody was here"
         terminal.types("y")
         assert terminal.end() == 0
-    assert pair.consensus("refs/heads/next") == pair.tip("a")
+    assert pair.value("refs/heads/next") == pair["a"].at()
 
 
-def test_it_unlocks_what_is_no_oid(pair: World) -> None:
-    pair.raw.put(pair.ref_key("refs/heads/main"), "closed for the release")
-    answer = piehole("clobber", "-C", pair.folder / "a.git", "--yes")
+def test_it_unlocks_what_is_no_oid(pair: Group) -> None:
+    pair.etcd.put(pair.key("refs/heads/main"), "closed for the release")
+    answer = piehole("clobber", "-C", pair["a"].repository, "--yes")
     assert answer.status == 0, answer
     assert "(was locked)" in answer.line("refs/heads/main")
-    assert pair.consensus("refs/heads/main") == pair.tip("a")
+    assert pair.value("refs/heads/main") == pair["a"].at()
 
 
-def test_a_vanished_group_record_is_restored_with_its_old_id(pair: World) -> None:
-    key = pair.key("group", "g")
-    before = json.loads(pair.raw.get(key) or "")
-    pair.raw.delete(key)
+def test_a_vanished_group_record_is_restored_with_its_old_id(pair: Group) -> None:
+    key = f"{pair.prefix}/group/g"
+    before = json.loads(pair.etcd.get(key) or "")
+    pair.etcd.delete(key)
     assert pair.reconcile("a").status == 1
-    answer = piehole("clobber", "-C", pair.folder / "a.git", "--yes")
+    answer = piehole("clobber", "-C", pair["a"].repository, "--yes")
     assert answer.status == 0, answer
-    assert json.loads(pair.raw.get(key) or "")["id"] == before["id"]
+    assert json.loads(pair.etcd.get(key) or "")["id"] == before["id"]
     assert pair.reconcile("a", "b").status == 0
 
 
-def test_an_emptied_etcd_is_filled_again_and_the_site_moves_on(pair: World) -> None:
-    main = pair.tip("a")
-    pair.raw.delete_prefix(f"{pair.prefix}/")
+def test_an_emptied_etcd_is_filled_again_and_the_site_moves_on(pair: Group) -> None:
+    main = pair["a"].at()
+    pair.etcd.delete_prefix(f"{pair.prefix}/")
     assert pair.reconcile("a", "b").status == 1
-    answer = piehole("clobber", "-C", pair.folder / "a.git", "--yes")
+    answer = piehole("clobber", "-C", pair["a"].repository, "--yes")
     assert answer.status == 0, answer
-    assert pair.consensus("refs/heads/main") == main
-    assert pair.raw.get(pair.key("site", "g", "a")) is not None
+    assert pair.value("refs/heads/main") == main
+    assert pair.etcd.get(f"{pair.prefix}/site/g/a") is not None
     assert pair.reconcile("a").status == 0
     # The other site has not been looked at by anybody.
     assert "went back" in pair.reconcile("b").err
-    assert piehole("accept", "-C", pair.folder / "b.git", "--yes").status == 0
+    assert piehole("accept", "-C", pair["b"].repository, "--yes").status == 0
     assert pair.reconcile("b").status == 0
 
 
-def test_a_group_of_another_id_is_never_written(pair: World) -> None:
-    record = json.loads(pair.raw.get(pair.key("group", "g")) or "")
-    pair.raw.put(pair.key("group", "g"), json.dumps({**record, "id": "another"}))
-    git(pair.folder / "a.git", "update-ref", "refs/heads/next", pair.tip("a"))
-    answer = piehole("clobber", "-C", pair.folder / "a.git", "--yes")
+def test_a_group_of_another_id_is_never_written(pair: Group) -> None:
+    record = json.loads(pair.etcd.get(f"{pair.prefix}/group/g") or "")
+    pair.etcd.put(f"{pair.prefix}/group/g", json.dumps({**record, "id": "another"}))
+    git(pair["a"].repository, "update-ref", "refs/heads/next", pair["a"].at())
+    answer = piehole("clobber", "-C", pair["a"].repository, "--yes")
     assert answer.status == 1
     assert "is another one" in answer.err
-    assert pair.consensus("refs/heads/next") is None
+    assert pair.value("refs/heads/next") is None
 
 
-def test_refs_whose_history_is_not_whole_here_are_refused_by_name(pair: World) -> None:
-    a = pair.folder / "a.git"
+def test_refs_whose_history_is_not_whole_here_are_refused_by_name(pair: Group) -> None:
+    a = pair["a"].repository
     pair.commit("two")
     pair.push("a", "HEAD:refs/heads/broken")
     blob = rev_parse(a, "refs/heads/broken:file.txt")
-    pair.raw.delete(pair.ref_key("refs/heads/broken"))
+    pair.etcd.delete(pair.key("refs/heads/broken"))
     git(a, "cat-file", "-e", blob)
     os.unlink(a / "objects" / blob[:2] / blob[2:])
     answer = piehole("clobber", "-C", a, "--yes")
     assert answer.status == 1
     assert "refs/heads/broken" in answer.err
     assert "refs/heads/main" not in answer.err
-    assert pair.consensus("refs/heads/broken") is None
+    assert pair.value("refs/heads/broken") is None
 
 
-def test_names_that_conflict_with_the_groups_are_refused(pair: World) -> None:
+def test_names_that_conflict_with_the_groups_are_refused(pair: Group) -> None:
     pair.push("a", "HEAD:refs/heads/x")
-    b = pair.folder / "b.git"
-    git(b, "update-ref", "refs/heads/x/y", pair.tip("b"))
+    b = pair["b"].repository
+    git(b, "update-ref", "refs/heads/x/y", pair["b"].at())
     answer = piehole("clobber", "-C", b, "refs/heads/x/y", "--yes")
     assert answer.status == 1
     assert "refs/heads/x," in answer.err
     assert piehole("clobber", "-C", b, "--delete", "--yes").status == 0
-    assert pair.consensus("refs/heads/x/y") == pair.tip("b")
+    assert pair.value("refs/heads/x/y") == pair["b"].at()
 
 
-def test_names_that_the_group_cannot_have_are_wrong_arguments(pair: World) -> None:
+def test_names_that_the_group_cannot_have_are_wrong_arguments(pair: Group) -> None:
     for name in ("main", "refs/piehole/kept/x", "refs/heads/../x"):
-        assert piehole("clobber", "-C", pair.folder / "a.git", name, "--yes").status == 2
+        assert piehole("clobber", "-C", pair["a"].repository, name, "--yes").status == 2
 
 
-def test_the_other_sites_fetch_from_the_one_that_clobbered(pair: World) -> None:
-    a = pair.folder / "a.git"
+def test_the_other_sites_fetch_from_the_one_that_clobbered(pair: Group) -> None:
+    a = pair["a"].repository
     new = pair.commit("past the hooks")
     git(pair.work, "push", "-q", str(a), "HEAD:refs/piehole-test", check=False)
     git(a, "fetch", "-q", str(pair.work), "HEAD")
     git(a, "update-ref", "refs/heads/other", new)
     assert piehole("clobber", "-C", a, "refs/heads/other", "--yes").status == 0
-    assert json.loads(pair.raw.get(pair.ref_key("@push")) or "")["site"] == "a"
+    assert json.loads(pair.etcd.get(pair.key("@push")) or "")["site"] == "a"
     assert pair.reconcile("b").status == 0
-    assert pair.tip("b", "refs/heads/other") == new
+    assert pair["b"].at("refs/heads/other") == new

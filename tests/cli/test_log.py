@@ -10,9 +10,10 @@ import pytest
 
 from piehole.group import ref_log
 from piehole.group.ref_log import LogEntry
-from tests.cli.world import World, piehole
+from tests.support.command_line import piehole
 from tests.support.etcd import EtcdProcess
 from tests.support.git import ZERO_SHA1
+from tests.support.groups import Group
 from tests.support.ports import free_ports
 
 
@@ -26,16 +27,16 @@ def entry(revision: int, ref: str = "refs/heads/main", new: str = "1" * 40) -> L
     return LogEntry(revision, ref, ZERO_SHA1, new, "a", "somebody", "2026-01-01T00:00:00+00:00")
 
 
-def test_it_tells_who_moved_what_when_and_where_newest_first(pair: World) -> None:
-    one = pair.tip("a")
+def test_it_tells_who_moved_what_when_and_where_newest_first(pair: Group) -> None:
+    one = pair["a"].at()
     topic = "refs/heads/topic"
     pair.push("a", f"HEAD:{topic}")
     two = pair.commit("two")
     pair.reconcile("b")
     pair.push("b", f"HEAD:{topic}")
-    pair.raw.put(pair.ref_key(topic), one)
+    pair.etcd.put(pair.key(topic), one)
     pair.push("a", f":{topic}", "HEAD:refs/heads/next")
-    changes = piehole("log", "-C", pair.folder / "a.git", topic, "--json").json["changes"]
+    changes = piehole("log", "-C", pair["a"].repository, topic, "--json").json["changes"]
     assert [(c["old"], c["new"], c["site"], c["kind"]) for c in changes] == [
         (one, ZERO_SHA1, "a", "push"),
         (two, one, "", "by hand"),
@@ -44,27 +45,27 @@ def test_it_tells_who_moved_what_when_and_where_newest_first(pair: World) -> Non
     ]
     assert changes[0]["revision"] > changes[-1]["revision"]
     assert changes[0]["pusher"] and changes[0]["time"]
-    text = piehole("log", "-C", pair.folder / "b.git", "next")
+    text = piehole("log", "-C", pair["b"].repository, "next")
     assert text.status == 0, text
     assert len(text.out.splitlines()) == 1
     assert f"refs/heads/next nothing -> {two[:12]} a " in text.out
-    assert len(piehole("log", "-C", pair.folder / "a.git", "-n", "2").out.splitlines()) == 2
+    assert len(piehole("log", "-C", pair["a"].repository, "-n", "2").out.splitlines()) == 2
 
 
-def test_refs_of_one_push_have_one_revision_and_one_pusher(pair: World) -> None:
+def test_refs_of_one_push_have_one_revision_and_one_pusher(pair: Group) -> None:
     pair.push("a", "--atomic", "HEAD:refs/heads/x", "HEAD:refs/heads/y")
-    changes = piehole("log", "-C", pair.folder / "a.git", "--json").json["changes"][:2]
+    changes = piehole("log", "-C", pair["a"].repository, "--json").json["changes"][:2]
     assert len({(c["revision"], c["site"], c["time"]) for c in changes}) == 1
     assert {c["ref"] for c in changes} == {"refs/heads/x", "refs/heads/y"}
 
 
-def test_after_a_compaction_the_local_log_tells_what_etcd_forgot(pair: World) -> None:
-    a = pair.folder / "a.git"
+def test_after_a_compaction_the_local_log_tells_what_etcd_forgot(pair: Group) -> None:
+    a = pair["a"].repository
     before = piehole("log", "-C", a, "--json").json["changes"]
     ref_log.append(a, [LogEntry(**{k: v for k, v in c.items() if k != "kind"}) for c in before if c["ref"] != "HEAD"])
     two = pair.commit("two")
     pair.push("a", "HEAD:refs/heads/main")
-    pair.raw.compact(pair.raw.revision())
+    pair.etcd.compact(pair.etcd.revision())
     after = piehole("log", "-C", a, "main", "--json").json["changes"]
     assert [(c["new"], c["kind"]) for c in after[1:]] == [(before[0]["new"], "push")]
     assert after[0]["new"] == two
@@ -72,8 +73,8 @@ def test_after_a_compaction_the_local_log_tells_what_etcd_forgot(pair: World) ->
     assert piehole("log", "-C", a, "HEAD").line("HEAD").endswith("? ? forgotten")
 
 
-def test_without_etcd_the_local_log_is_shown_and_the_status_is_three(pair: World) -> None:
-    a = pair.folder / "a.git"
+def test_without_etcd_the_local_log_is_shown_and_the_status_is_three(pair: Group) -> None:
+    a = pair["a"].repository
     ref_log.append(a, [entry(7)])
     answer = piehole("log", "-C", a, "--etcd", f"127.0.0.1:{free_ports(1)[0]}")
     assert answer.status == 3

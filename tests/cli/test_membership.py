@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import json
 
-from tests.cli.world import World, piehole
+from tests.support.command_line import piehole
 from tests.support.git import git, push, refs
+from tests.support.groups import Group
 from tests.support.ports import free_ports
 
 
-def test_sites_lists_everybody_and_marks_this_one(pair: World) -> None:
-    answer = piehole("sites", "-C", pair.folder / "b.git")
+def test_sites_lists_everybody_and_marks_this_one(pair: Group) -> None:
+    answer = piehole("sites", "-C", pair["b"].repository)
     assert answer.status == 0, answer
     assert answer.line(" a  ").startswith("  a  revision ")
     assert answer.line(" b  ").startswith("* b  ")
-    shown = piehole("sites", "-C", pair.folder / "b.git", "--json").json
+    shown = piehole("sites", "-C", pair["b"].repository, "--json").json
     assert [(one["site"], one["this"], one["left"], one["in_step"]) for one in shown["sites"]] == [
         ("a", False, False, True),
         ("b", True, False, True),
     ]
-    assert shown["sites"][0]["url"] == str(pair.folder / "a.git")
+    assert shown["sites"][0]["url"] == str(pair["a"].repository)
 
 
-def test_sites_of_a_nested_group_are_not_ours(pair: World) -> None:
-    pair.raw.put(pair.key("site", "g/inner", "x"), '{"id":"1","url":"/x"}')
-    assert len(piehole("sites", "-C", pair.folder / "a.git", "--json").json["sites"]) == 2
+def test_sites_of_a_nested_group_are_not_ours(pair: Group) -> None:
+    pair.etcd.put(f"{pair.prefix}/site/g/inner/x", '{"id":"1","url":"/x"}')
+    assert len(piehole("sites", "-C", pair["a"].repository, "--json").json["sites"]) == 2
 
 
-def test_sites_without_etcd_is_three(pair: World) -> None:
+def test_sites_without_etcd_is_three(pair: Group) -> None:
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
-    assert piehole("sites", "-C", pair.folder / "a.git", "--etcd", nobody).status == 3
+    assert piehole("sites", "-C", pair["a"].repository, "--etcd", nobody).status == 3
 
 
-def test_a_site_that_left_refuses_pushes_and_moves_nothing_until_it_is_installed_again(pair: World) -> None:
-    b = pair.folder / "b.git"
+def test_a_site_that_left_refuses_pushes_and_moves_nothing_until_it_is_installed_again(pair: Group) -> None:
+    b = pair["b"].repository
     assert piehole("leave", "-C", b).status == 0
-    assert json.loads(pair.raw.get(pair.key("site", "g", "b")) or "")["left"] is True
+    assert json.loads(pair.etcd.get(f"{pair.prefix}/site/g/b") or "")["left"] is True
     pair.commit("two")
     refused = push(pair.work, b, "HEAD:refs/heads/main")
     assert refused.returncode != 0
@@ -46,41 +47,41 @@ def test_a_site_that_left_refuses_pushes_and_moves_nothing_until_it_is_installed
     assert pair.reconcile("b").status == 0
 
 
-def test_a_lost_site_can_be_let_go_from_elsewhere(pair: World) -> None:
-    answer = piehole("leave", "-C", pair.folder / "a.git", "--site", "b")
+def test_a_lost_site_can_be_let_go_from_elsewhere(pair: Group) -> None:
+    answer = piehole("leave", "-C", pair["a"].repository, "--site", "b")
     assert answer.status == 0, answer
-    assert "left" in piehole("sites", "-C", pair.folder / "a.git").line(" b  ")
-    unknown = piehole("leave", "-C", pair.folder / "a.git", "--site", "nobody")
+    assert "left" in piehole("sites", "-C", pair["a"].repository).line(" b  ")
+    unknown = piehole("leave", "-C", pair["a"].repository, "--site", "nobody")
     assert unknown.status == 1
     assert "Its sites: a, b" in unknown.err
 
 
-def test_a_site_that_alone_holds_the_newest_state_leaves_only_with_yes(pair: World) -> None:
+def test_a_site_that_alone_holds_the_newest_state_leaves_only_with_yes(pair: Group) -> None:
     pair.commit("two")
     pair.push("a", "HEAD:refs/heads/main")
-    for leaving in (("-C", pair.folder / "a.git"), ("-C", pair.folder / "b.git", "--site", "a")):
+    for leaving in (("-C", pair["a"].repository), ("-C", pair["b"].repository, "--site", "a")):
         # Whether or not it has published that it has it: it made the push.
         answer = piehole("leave", *leaving)
         assert answer.status == 1, answer
         assert "only at a: refs/heads/main" in answer.out
         assert "--yes" in answer.err
         pair.reconcile("a")
-    assert piehole("leave", "-C", pair.folder / "b.git").status == 0, "the one that is behind may go"
-    assert "left" not in json.loads(pair.raw.get(pair.key("site", "g", "a")) or "")
-    assert piehole("leave", "-C", pair.folder / "a.git", "--yes").status == 0
+    assert piehole("leave", "-C", pair["b"].repository).status == 0, "the one that is behind may go"
+    assert "left" not in json.loads(pair.etcd.get(f"{pair.prefix}/site/g/a") or "")
+    assert piehole("leave", "-C", pair["a"].repository, "--yes").status == 0
 
 
-def test_a_repository_does_not_speak_for_another_machine_of_its_name(pair: World) -> None:
-    record = json.loads(pair.raw.get(pair.key("site", "g", "b")) or "")
-    pair.raw.put(pair.key("site", "g", "b"), json.dumps({**record, "id": "another machine"}))
-    assert piehole("leave", "-C", pair.folder / "b.git").status == 1
-    answer = piehole("uninstall", pair.folder / "b.git")
+def test_a_repository_does_not_speak_for_another_machine_of_its_name(pair: Group) -> None:
+    record = json.loads(pair.etcd.get(f"{pair.prefix}/site/g/b") or "")
+    pair.etcd.put(f"{pair.prefix}/site/g/b", json.dumps({**record, "id": "another machine"}))
+    assert piehole("leave", "-C", pair["b"].repository).status == 1
+    answer = piehole("uninstall", pair["b"].repository)
     assert answer.status == 0, answer
-    assert "left" not in json.loads(pair.raw.get(pair.key("site", "g", "b")) or "")
+    assert "left" not in json.loads(pair.etcd.get(f"{pair.prefix}/site/g/b") or "")
 
 
-def test_uninstall_removes_all_that_is_ours_and_no_ref(pair: World) -> None:
-    b = pair.folder / "b.git"
+def test_uninstall_removes_all_that_is_ours_and_no_ref(pair: Group) -> None:
+    b = pair["b"].repository
     before = refs(b)
     answer = piehole("uninstall", b)
     assert answer.status == 0, answer
@@ -89,30 +90,30 @@ def test_uninstall_removes_all_that_is_ours_and_no_ref(pair: World) -> None:
     assert not (b / "hooks" / "reference-transaction").exists()
     assert not (b / "piehole").exists()
     assert git(b, "config", "--local", "--get-regexp", r"^piehole\.", check=False).stdout == ""
-    assert json.loads(pair.raw.get(pair.key("site", "g", "b")) or "")["left"] is True
+    assert json.loads(pair.etcd.get(f"{pair.prefix}/site/g/b") or "")["left"] is True
     pair.commit("alone")
     assert push(pair.work, b, "HEAD:refs/heads/main").returncode == 0
     assert piehole("uninstall", b).status == 0
 
 
-def test_uninstall_without_etcd_says_what_remains_to_be_done(pair: World) -> None:
-    b = pair.folder / "b.git"
+def test_uninstall_without_etcd_says_what_remains_to_be_done(pair: Group) -> None:
+    b = pair["b"].repository
     answer = piehole("uninstall", "-C", b, "--etcd", f"127.0.0.1:{free_ports(1)[0]}")
     assert answer.status == 0, answer
     assert "piehole leave --site b" in answer.out
     assert not (b / "hooks" / "update").exists()
 
 
-def test_a_copy_is_uninstalled_without_its_original(pair: World) -> None:
+def test_a_copy_is_uninstalled_without_its_original(pair: Group) -> None:
     copy = pair.folder / "copy.git"
-    git(pair.folder, "clone", "-q", "--bare", str(pair.folder / "b.git"), str(copy))
-    (copy / "config").write_text((pair.folder / "b.git" / "config").read_text())
+    git(pair.folder, "clone", "-q", "--bare", str(pair["b"].repository), str(copy))
+    (copy / "config").write_text((pair["b"].repository / "config").read_text())
     assert piehole("uninstall", "--local", copy).status == 0
-    assert "left" not in json.loads(pair.raw.get(pair.key("site", "g", "b")) or "")
+    assert "left" not in json.loads(pair.etcd.get(f"{pair.prefix}/site/g/b") or "")
 
 
-def test_somebody_elses_hook_stays_and_its_call_is_named(pair: World) -> None:
-    b = pair.folder / "b.git"
+def test_somebody_elses_hook_stays_and_its_call_is_named(pair: Group) -> None:
+    b = pair["b"].repository
     (b / "hooks" / "update").rename(b / "hooks" / "update.piehole")
     chain = '#!/bin/sh\nexec "$(dirname "$0")/update.piehole" "$@"\n'
     (b / "hooks" / "update").write_text(chain)

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 from tests.support import git
-from tests.support.sites import MAIN, Group, accepted
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
+from tests.support.groups import Group
 
 
 def prepare(group: Group) -> tuple[str, str]:

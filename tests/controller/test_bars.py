@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, Pushed, Site, accepted
+from tests.support.assertions import Pushed, accepted
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
 
 # The bar is 60; `make test-all` plays a shorter one (PIEHOLE_TEST_SECONDS=60 plays it all).
 SECONDS = float(os.environ.get("PIEHOLE_TEST_SECONDS", "20"))
@@ -29,7 +32,7 @@ def test_150_pushes_in_a_row_none_refused_by_its_own_controller(make_group: Make
         pushed = git.push(work, "origin", "HEAD:main")
         assert pushed.returncode == 0, f"push {n}: {pushed.stderr}"
         oids.append(git.rev_parse(work))
-    group.everywhere(MAIN, oids[-1])
+    group.arrives(MAIN, oids[-1])
     assert group.history() == oids
 
 
@@ -110,7 +113,7 @@ def test_twelve_pushers_three_sites_controllers_killed(make_group: MakeGroup) ->
     group = make_group(3, settings={"piehole.catchUp": "1"})
     first = git.commit(work := group[0].clone(), "first")
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     ledger = Ledger()
     end = time.monotonic() + SECONDS
     pushers = [Pusher(group, number, ledger, end) for number in range(PUSHERS)]

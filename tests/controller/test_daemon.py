@@ -9,9 +9,12 @@ from pathlib import Path
 
 from tests.conftest import OwnEtcd
 from tests.support import git
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
 from tests.support.ports import free_ports
 from tests.support.process import descendants
-from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused
+from tests.support.sites import Site
 from tests.support.wait import until
 
 
@@ -65,7 +68,7 @@ def test_it_starts_without_etcd_keeps_running_and_recovers_when_it_comes(
     etcd.start()
     oid = git.rev_parse(work)
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     for site in group:
         assert site.running
         said = [event["error"] for event in site.events("etcd.trouble")]
@@ -84,7 +87,7 @@ def test_it_ends_promptly_while_etcd_hangs(make_group: MakeGroup, own_etcd: OwnE
 def test_repositories_that_come_and_go_are_served_and_left_while_it_runs(make_group: MakeGroup) -> None:
     group = make_group(2)
     first = pushed(group[0], "one")
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     other = Group(group.folder / "other", group.endpoints, group.prefix, name="h")
     try:
         sites = [other.add(site.name, root=site.root / "more") for site in group]
@@ -93,13 +96,13 @@ def test_repositories_that_come_and_go_are_served_and_left_while_it_runs(make_gr
         for site in sites:
             until(lambda site=site: (site.repository / "piehole" / "controller").exists(), 15, "the new one is served")  # type: ignore[misc]
         oid = pushed(sites[0], "in the new repository")
-        other.everywhere(MAIN, oid)
+        other.arrives(MAIN, oid)
     finally:
         other.end()
     git.git(sites[1].repository, "config", "--unset-all", "piehole.group")
     group[1].wait_event("repository.left", repository=str(sites[1].repository))
     assert not (sites[1].repository / "piehole" / "controller").exists()
-    group.everywhere(MAIN, pushed(group[1], "two"))
+    group.arrives(MAIN, pushed(group[1], "two"))
 
 
 def test_sighup_has_every_configuration_read_anew(make_group: MakeGroup) -> None:
@@ -162,7 +165,7 @@ def test_two_controllers_on_one_machine_do_not_collide(make_group: MakeGroup) ->
     assert len(sockets) == 2
     assert group[0].stop() == 0
     oid = pushed(group[1], "one")
-    group.everywhere(MAIN, oid, [group[1]])
+    group.arrives(MAIN, oid, [group[1]])
     assert group[1].log_text().count('"answer') == 0
 
 
@@ -170,8 +173,8 @@ def test_a_second_controller_of_the_same_folders_is_refused(make_group: MakeGrou
     group = make_group(1)
     site = group[0]
     second = group.piehole("controller", "--root", str(site.root), check=False)
-    assert second.returncode == 1
-    assert "another controller" in second.stderr
+    assert second.status == 1
+    assert "another controller" in second.err
     pushed(site, "the first one still answers")
     assert site.stop() == 0
 
@@ -182,13 +185,13 @@ def test_what_a_killed_controller_leaves_does_not_hinder_the_next(make_group: Ma
         site.kill()
     oid = pushed(group[0], "while both are dead")
     group.start()
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
 
 
 def test_a_wrong_folder_is_a_wrong_argument(make_group: MakeGroup) -> None:
     group = make_group(1, started=False)
-    assert group.piehole("controller", "--root", str(group.folder / "nowhere"), check=False).returncode == 2
-    assert group.piehole("controller", check=False).returncode == 2
+    assert group.piehole("controller", "--root", str(group.folder / "nowhere"), check=False).status == 2
+    assert group.piehole("controller", check=False).status == 2
 
 
 def test_an_etcd_on_the_command_line_counts_for_every_repository(make_group: MakeGroup) -> None:
@@ -200,4 +203,4 @@ def test_an_etcd_on_the_command_line_counts_for_every_repository(make_group: Mak
     work = a.clone()
     oid = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)

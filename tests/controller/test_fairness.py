@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 from tests.controller.crowd import at, crowd, prepare
 from tests.support import git
-from tests.support.sites import MAIN, MakeGroup, accepted
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
 from tests.support.wait import until
 
 
@@ -22,7 +24,7 @@ def test_two_hundred_repositories_catching_up_do_not_hold_up_a_fresh_push(make_g
     group.start()
     group[1].wait_event("controller.started", timeout=60)
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, fresh)
+    group.arrives(MAIN, fresh)
     waiting = sum(at(repository) != second for repository in backlog)
     assert waiting > 20, "the backlog was done before the fresh push: this shows nothing"
     until(lambda: all(at(repository) == second for repository in backlog), 90, "the backlog is done, too")
@@ -62,7 +64,7 @@ def test_more_hung_peers_than_there_are_workers_hold_up_nobody_else(make_group: 
         work = group[0].clone()
         fresh = git.commit(work, "fresh")
         accepted(git.push(work, "origin", "HEAD:main"))
-        group.everywhere(MAIN, fresh)
+        group.arrives(MAIN, fresh)
         second = git.rev_parse(work, "HEAD~1")
         until(lambda: all(at(one) == second for one in healthy), 20, "those with a healthy peer are done")
         assert group[1].stop() == 0  # and nothing of that holds up the end
@@ -79,7 +81,7 @@ def test_a_repository_with_ruined_objects_holds_up_nobody_and_recovers_when_mend
     work = group[0].clone()
     fresh = git.commit(work, "fresh")
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, fresh)
+    group.arrives(MAIN, fresh)
     objects.unlink()
     (ruined / "away").rename(objects)
     until(lambda: at(ruined) == second, 30, "the mended one catches up")
@@ -116,6 +118,6 @@ def test_a_repository_that_never_stops_receiving_pushes_converges_all_the_same(m
     finally:
         stop.set()
         thread.join(30)
-    group.everywhere(MAIN, git.rev_parse(work))
+    group.arrives(MAIN, git.rev_parse(work))
     # The newest value alone is chased: never more moves than pushes.
     assert len(group[1].events("reconcile")) <= pushes + 1

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from tests.conftest import OwnEtcd
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
 from tests.support.wait import until
 
 
@@ -26,7 +29,7 @@ def pushed(group: Group, work: Path, text: str) -> str:
     """A new commit that was pushed to the first site, and that all sites have."""
     oid = git.commit(work, text)
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     return oid
 
 
@@ -41,7 +44,7 @@ def went_back(group: Group, first: str, newest: str) -> None:
     """A person accepts at each site what etcd has: all go back to the first commit, and keep the newest one."""
     for site in group:
         site.piehole("accept", "--yes")
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     assert all(newest in site.kept() for site in group)
 
 
@@ -100,7 +103,7 @@ def test_a_backup_of_etcd_is_recognised_by_a_site_that_something_keeps_back(
     group.put("refs/heads/nowhere", "1" * 40)
     for site in group:
         until(
-            lambda site=site: "refs/heads/nowhere" in site.piehole("status", check=False).stdout,  # type: ignore[misc]
+            lambda site=site: "refs/heads/nowhere" in site.piehole("status", check=False).out,  # type: ignore[misc]
             what=f"a ref is stuck at {site.name}",
         )
     keys = [f"{group.prefix}/progress/{group.name}/{site.name}" for site in group]
@@ -172,7 +175,7 @@ def test_another_group_of_the_same_name(make_group: MakeGroup) -> None:
     assert group.value() == oid
     group.etcd.put(key, json.dumps(record))
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, git.rev_parse(work))
+    group.arrives(MAIN, git.rev_parse(work))
 
 
 def test_a_site_that_was_made_to_leave(make_group: MakeGroup) -> None:
@@ -186,7 +189,7 @@ def test_a_site_that_was_made_to_leave(make_group: MakeGroup) -> None:
     git.commit(work, "two")
     refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
     accepted(git.push(work, group[1].url, "HEAD:main"))
-    group.everywhere(MAIN, git.rev_parse(work), [group[1]])
+    group.arrives(MAIN, git.rev_parse(work), [group[1]])
     assert group[0].at() == oid
 
 
@@ -218,7 +221,7 @@ def test_a_twin_that_took_the_name(make_group: MakeGroup) -> None:
     twin.build(replace=True)
     git.commit(work, "two")
     accepted(git.push(work, group[1].url, "HEAD:main"))
-    group.everywhere(MAIN, git.rev_parse(work), [group[1]])
+    group.arrives(MAIN, git.rev_parse(work), [group[1]])
     halted = group[0].wait_event("site.halted")
     assert "another machine has the name" in halted["reason"]
     git.commit(work, "three")
@@ -241,7 +244,7 @@ def test_a_disk_that_came_back_from_a_backup(make_group: MakeGroup) -> None:
     assert group[1].at() == first
     refused(git.push(work, group[1].url, "HEAD:again"), "went-back")
     group[1].piehole("accept", "--yes")
-    group.everywhere(MAIN, newest)
+    group.arrives(MAIN, newest)
 
 
 def test_it_is_told_once_and_ends_by_itself_once_a_person_has_decided(make_group: MakeGroup) -> None:
@@ -263,4 +266,4 @@ def test_it_is_told_once_and_ends_by_itself_once_a_person_has_decided(make_group
     state.write_text(good)
     group.put("refs/heads/x", group.value() or "")
     site.wait_event("site.resumed")
-    group.everywhere("refs/heads/x", group.value() or "")
+    group.arrives("refs/heads/x", group.value() or "")

@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, accepted
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
 from tests.support.wait import until
 
 
@@ -25,12 +27,12 @@ def test_a_push_after_kill_9_works_at_once_and_is_replicated_when_it_is_back(mak
     group[0].kill()
     oid = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, oid)  # the other site's controller fetches it all the same
+    group.arrives(MAIN, oid)  # the other site's controller fetches it all the same
     group[1].kill()
     newer = git.commit(work, "two")
     accepted(git.push(work, "origin", "HEAD:main"))
     group.start()
-    group.everywhere(MAIN, newer)
+    group.arrives(MAIN, newer)
     assert group.value("@fence") == fence  # nobody had been asked, so nothing was uncertain
 
 
@@ -50,7 +52,7 @@ def test_a_push_beside_a_hung_controller_waits_for_it_once_and_is_settled_once(m
     # A second to find out, and not one for each ref (the factor is for what else this machine does).
     assert time.monotonic() - began < 2 * without + 3
     group[0].resume()
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     assert len(group.history()) == 2
     assert len(set(push_ids(group))) == 2
 
@@ -69,7 +71,7 @@ def test_a_controller_that_wakes_drops_what_its_hook_has_decided_without_it(
     third = git.commit(work, "three")
     accepted(git.push(work, "origin", "HEAD:main"))
     site.resume()
-    group.everywhere(MAIN, third)
+    group.arrives(MAIN, third)
     until(lambda: site.progress() >= group.etcd.look(group.key(MAIN)).mod_revision, 10, "it has settled down")  # type: ignore[union-attr]
     assert group.history()[1:] == [oid, third]
     assert len(set(push_ids(group))) == 3
@@ -85,7 +87,7 @@ def test_one_controller_killed_during_a_fetch_leaves_nothing_that_the_next_one_m
         accepted(git.push(work, "origin", "HEAD:main"))
         group[1].kill()
         group[1].start()
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     group[1].wait_event("reconcile")
     assert not list((group[1].repository / "objects").glob("tmp_objdir-piehole-*"))
     group[1].fsck()

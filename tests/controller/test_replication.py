@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from tests.support import git
-from tests.support.sites import MAIN, MakeGroup, accepted
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
 from tests.support.wait import until
 
 
@@ -13,7 +15,7 @@ def test_a_push_to_any_site_reaches_all_of_them(make_group: MakeGroup) -> None:
         work = site.clone()
         oid = git.commit(work, f"at {site.name}")
         accepted(git.push(work, "origin", "HEAD:main"))
-        group.everywhere(MAIN, oid)
+        group.arrives(MAIN, oid)
 
 
 def test_two_sites_of_a_group_below_one_root_are_served_by_one_controller(make_group: MakeGroup) -> None:
@@ -26,10 +28,10 @@ def test_two_sites_of_a_group_below_one_root_are_served_by_one_controller(make_g
     work = group[0].clone()
     oid = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     newer = git.commit(work, "two")
     accepted(git.push(work, inner.url, "HEAD:main"))
-    group.everywhere(MAIN, newer)
+    group.arrives(MAIN, newer)
 
 
 def test_a_nested_group_is_another_group(make_group: MakeGroup) -> None:
@@ -48,7 +50,7 @@ def test_the_default_branch_is_replicated(make_group: MakeGroup) -> None:
     work = group[0].clone()
     oid = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main", "HEAD:trunk"))
-    group.everywhere("refs/heads/trunk", oid)
+    group.arrives("refs/heads/trunk", oid)
     group.put("HEAD", "ref: refs/heads/trunk")
     for site in group:
         until(

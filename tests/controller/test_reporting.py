@@ -13,7 +13,9 @@ import time
 from piehole.group import ref_log
 from tests.controller.crowd import prepare
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, accepted
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
 from tests.support.wait import until
 
 
@@ -63,10 +65,10 @@ def test_a_tombstone_is_reaped_once_every_site_has_passed_it(make_group: MakeGro
     work = group[0].clone()
     oid = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main", "HEAD:topic"))
-    group.everywhere("refs/heads/topic", oid)
+    group.arrives("refs/heads/topic", oid)
     group[2].stop()
     accepted(git.push(work, "origin", ":topic"))
-    group.everywhere("refs/heads/topic", "", group.sites[:2])
+    group.arrives("refs/heads/topic", "", group.sites[:2])
     until(lambda: all(site.progress() >= _mod(group, "refs/heads/topic") for site in group.sites[:2]), 15)
     # One site has not heard of it: the tombstone must stay, whatever the others look at.
     time.sleep(4)
@@ -76,7 +78,7 @@ def test_a_tombstone_is_reaped_once_every_site_has_passed_it(make_group: MakeGro
     assert group[2].at("refs/heads/topic") == ""
     assert group.value("@fence") is not None
     accepted(git.push(work, "origin", "HEAD:topic"))
-    group.everywhere("refs/heads/topic", oid)
+    group.arrives("refs/heads/topic", oid)
 
 
 def _mod(group: Group, ref: str) -> int:
@@ -92,10 +94,10 @@ def test_every_site_notes_who_moved_what_where(make_group: MakeGroup) -> None:
     for n in range(3):
         oids.append(git.commit(work, f"n{n}"))
         accepted(git.push(work, "origin", "HEAD:main", env={"REMOTE_USER": f"user{n}"}))
-        group.everywhere(MAIN, oids[-1])
+        group.arrives(MAIN, oids[-1])
     told_up_to(group)
     by_hand = group.put("refs/tags/by-hand", oids[0])
-    group.everywhere("refs/tags/by-hand", oids[0])
+    group.arrives("refs/tags/by-hand", oids[0])
     none = "0" * 40
     for site in group:
         until(lambda site=site: len(ref_log.read(site.repository)) >= 4, 15, "the log is written")  # type: ignore[misc]
@@ -106,7 +108,7 @@ def test_every_site_notes_who_moved_what_where(make_group: MakeGroup) -> None:
         assert all(entry.time for entry in mains)
         (hand,) = [entry for entry in entries if entry.ref == "refs/tags/by-hand"]
         assert (hand.revision, hand.site, hand.pusher) == (by_hand, "", "")
-    assert "user1" in group[1].piehole("log").stdout
+    assert "user1" in group[1].piehole("log").out
 
 
 def test_what_a_site_missed_is_noted_when_it_is_back_and_nothing_twice(make_group: MakeGroup) -> None:
@@ -114,7 +116,7 @@ def test_what_a_site_missed_is_noted_when_it_is_back_and_nothing_twice(make_grou
     work = group[0].clone()
     first = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     until(lambda: ref_log.read(group[1].repository), 15, "the log is written")
     group[1].stop()
     second = git.commit(work, "two")
@@ -122,7 +124,7 @@ def test_what_a_site_missed_is_noted_when_it_is_back_and_nothing_twice(make_grou
     accepted(git.push(work, "origin", "HEAD:topic", env={"REMOTE_USER": "somebody else"}))
     for _ in range(2):
         group[1].start()
-        group.everywhere(MAIN, second)
+        group.arrives(MAIN, second)
         told_up_to(group, "refs/heads/topic")
         until(lambda: len(ref_log.read(group[1].repository)) >= 3, 15, "the log is written")
         group[1].stop()
@@ -155,7 +157,7 @@ def test_one_line_of_json_tells_all_of_one_reconcile(make_group: MakeGroup) -> N
     work = group[0].clone()
     oid = git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main"))
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     line = group[1].wait_event("reconcile", moved=1)
     assert line["repository"] == str(group[1].repository)
     assert line["revision"] >= _mod(group, MAIN)

@@ -11,8 +11,9 @@ import pytest
 
 from tests.conftest import OwnEtcd
 from tests.support import git
+from tests.support.assertions import accepted
 from tests.support.etcd import EtcdProcess
-from tests.support.sites import Group, MakeGroup, accepted
+from tests.support.groups import Group, MakeGroup
 from tests.support.wait import until
 
 

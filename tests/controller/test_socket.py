@@ -14,8 +14,10 @@ import pytest
 
 from piehole.fastpath import controller_socket
 from tests.support import git
-from tests.support.git import ZERO_SHA1
-from tests.support.sites import MAIN, MakeGroup, Site, accepted
+from tests.support.assertions import accepted
+from tests.support.git import MAIN, ZERO_SHA1
+from tests.support.groups import MakeGroup
+from tests.support.sites import Site
 from tests.support.wait import until
 
 # Another account may not be able to reach the interpreter of these tests.
@@ -130,8 +132,8 @@ def test_a_directory_that_others_can_write_is_not_used(make_group: MakeGroup, mo
     (group.runtime / "tmp" / f"piehole-{os.geteuid()}").mkdir(parents=True)
     (group.runtime / "tmp" / f"piehole-{os.geteuid()}").chmod(0o777)
     refused = group.piehole("controller", "--root", str(group[0].root), check=False)
-    assert refused.returncode == 1
-    assert "is not a directory that only this account can write" in refused.stderr
+    assert refused.status == 1
+    assert "is not a directory that only this account can write" in refused.err
 
 
 def test_nonsense_and_silence_on_the_socket_disturb_nobody(site: Site) -> None:

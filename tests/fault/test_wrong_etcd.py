@@ -11,8 +11,10 @@ import pytest
 
 from tests.conftest import OwnEtcd
 from tests.support import git
+from tests.support.assertions import accepted, refused
 from tests.support.etcd import EtcdProcess
-from tests.support.sites import MAIN, Group, MakeGroup, accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
 from tests.support.wait import until
 
 
@@ -76,11 +78,11 @@ def test_with_a_wrong_etcd_no_ref_goes_back_or_away_and_pushes_are_refused_with_
     work = group[0].clone()
     git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main", "HEAD:refs/heads/side"))
-    group.everywhere(MAIN, git.rev_parse(work))
+    group.arrives(MAIN, git.rev_parse(work))
     etcd.save_snapshot(tmp_path / "backup")
     newest = git.commit(work, "two")
     accepted(git.push(work, "origin", "HEAD:main", "HEAD:refs/heads/later"))
-    group.everywhere(MAIN, newest)
+    group.arrives(MAIN, newest)
     pushed = etcd.raw.look(group.key(MAIN))
     assert pushed is not None
     for site in group:

@@ -322,6 +322,6 @@ class Bed:
         start = f"{self.prefix}/group/"
         return {key.removeprefix(start) for key in self.etcd.get_prefix(start)}
 
-    def everywhere(self, name: str, oid: str, ref: str = MAIN) -> None:
+    def arrives(self, name: str, oid: str, ref: str = MAIN) -> None:
         for site in self.sites:
             until(lambda site=site: site.at(name, ref) == oid, 30, f"{ref} of {name} is at {oid[:12]} at {site.name}")  # type: ignore[misc]

@@ -41,10 +41,10 @@ def test_a_repository_from_gitolite_conf_founds_its_group_and_the_other_site_s_j
     done = oslo.push("alice", work, fresh, f"HEAD:{MAIN}")
     assert done.returncode == 0, done.stderr
     in_conf(lima, fresh)
-    bed.everywhere(fresh, tip)
+    bed.arrives(fresh, tip)
     second = commit(work)
     assert lima.push("alice", work, fresh, f"HEAD:{MAIN}").returncode == 0
-    bed.everywhere(fresh, second)
+    bed.arrives(fresh, second)
     assert set(bed.etcd.get_prefix(f"{bed.prefix}/site/{fresh}/")) == {
         f"{bed.prefix}/site/{fresh}/{name}" for name in ("oslo", "lima")
     }
@@ -72,7 +72,7 @@ def test_a_wild_repository_founds_its_group_and_its_owner_s_first_clone_elsewher
     assert git(lima.clone("alice", name), "rev-parse", MAIN.replace("heads", "remotes/origin")).stdout.strip() == tip
     second = commit(work)
     assert lima.push("alice", work, name, f"HEAD:{MAIN}").returncode == 0
-    bed.everywhere(name, second)
+    bed.arrives(name, second)
 
 
 def test_nobody_becomes_the_owner_elsewhere_of_what_somebody_has_made_here(
@@ -136,7 +136,7 @@ def test_two_sites_that_create_a_repository_at_once_are_one_group(
             assert f"{fresh} could not be installed" not in said
     tip = git(work, "rev-parse", "HEAD").stdout.strip()
     assert lima.push("alice", work, fresh, f"HEAD:{MAIN}").returncode == 0
-    bed.everywhere(fresh, tip)
+    bed.arrives(fresh, tip)
 
 
 def test_an_ordinary_repository_of_gitolite_is_adopted_when_it_is_no_longer_left_out(

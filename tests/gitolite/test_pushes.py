@@ -20,7 +20,7 @@ def test_a_push_that_gitolite_allows_is_agreed_and_logged_under_gitolites_name(
     assert done.returncode == 0, done.stderr
     assert "piehole: accepted: " in done.stderr
     assert bed.value("tools", ref) == tip
-    bed.everywhere("tools", tip, ref)
+    bed.arrives("tools", tip, ref)
     logged = json.loads(oslo.piehole("log", "-C", str(oslo.repository("tools")), ref, "--json").stdout)
     assert [(one["new"], one["pusher"], one["site"]) for one in logged["changes"]] == [(tip, "alice", "oslo")]
 
@@ -31,16 +31,16 @@ def test_the_other_site_takes_the_next_push_and_a_forced_one_and_a_deletion(
     ref = f"refs/heads/{branch}"
     first = commit(work, "first")
     assert oslo.push("alice", work, "tools", f"HEAD:{ref}").returncode == 0
-    bed.everywhere("tools", first, ref)
+    bed.arrives("tools", first, ref)
     second = commit(work, "second")
     assert lima.push("alice", work, "tools", f"HEAD:{ref}").returncode == 0
-    bed.everywhere("tools", second, ref)
+    bed.arrives("tools", second, ref)
     git(work, "reset", "--quiet", "--hard", first)
     other = commit(work, "other")
     assert oslo.push("alice", work, "tools", "--force", f"HEAD:{ref}").returncode == 0
-    bed.everywhere("tools", other, ref)
+    bed.arrives("tools", other, ref)
     assert lima.push("alice", work, "tools", f":{ref}").returncode == 0
-    bed.everywhere("tools", "", ref)
+    bed.arrives("tools", "", ref)
     # The tombstone goes once both sites have passed it.
     assert bed.etcd.history(bed.ref_key("tools", ref))[3].value == ZERO_SHA1
 
@@ -51,7 +51,7 @@ def test_a_stale_push_is_refused_in_piehole_s_words(
     ref = f"refs/heads/{branch}"
     base = commit(work, "base")
     assert oslo.push("alice", work, "tools", f"HEAD:{ref}").returncode == 0
-    bed.everywhere("tools", base, ref)
+    bed.arrives("tools", base, ref)
     commit(work, "theirs")
     theirs = git(work, "rev-parse", "HEAD").stdout.strip()
     assert bed.etcd.put(bed.ref_key("tools", ref), theirs)

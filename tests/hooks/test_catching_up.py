@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.hooks.world import MAIN, World, accepted, catching_up, records, refused
-from tests.support.git import commit, git, push, refs
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN, commit, git, push, refs
+from tests.support.groups import Group
+from tests.support.pushes import catching_up, records
 from tests.support.wait import until
 
 
-def diverged(world: World) -> tuple[Path, Path, Path, str]:
+def diverged(world: Group) -> tuple[Path, Path, Path, str]:
     """Sites a and b, a clone, and what was pushed at a; the clone has something else, and b knows nothing of either."""
     a, work, first = world.founded("a")
-    b = world.site("b")
-    world.reconcile(b)
+    b = world["b"].build().repository
+    assert world.reconcile(b).status == 0
     theirs = commit(work, "theirs")
     accepted(push(work, a, "HEAD:main"))
     git(work, "reset", "-q", "--hard", first)
@@ -21,7 +23,7 @@ def diverged(world: World) -> tuple[Path, Path, Path, str]:
     return a, b, work, theirs
 
 
-def test_after_a_stale_push_the_advised_pull_helps_without_a_controller(world: World) -> None:
+def test_after_a_stale_push_the_advised_pull_helps_without_a_controller(world: Group) -> None:
     _, b, work, theirs = diverged(world)
     refused(push(work, b, "HEAD:main"), "stale")
     assert refs(b)[MAIN] == theirs
@@ -30,13 +32,13 @@ def test_after_a_stale_push_the_advised_pull_helps_without_a_controller(world: W
     assert world.history()[-2:] == [theirs, refs(b)[MAIN]]
 
 
-def test_no_process_is_left_behind(world: World) -> None:
+def test_no_process_is_left_behind(world: Group) -> None:
     _, b, work, _ = diverged(world)
     refused(push(work, b, "HEAD:main"), "stale")
     until(lambda: not catching_up(b), 20)
 
 
-def test_a_site_that_cannot_catch_up_says_so(world: World) -> None:
+def test_a_site_that_cannot_catch_up_says_so(world: Group) -> None:
     a, b, work, _ = diverged(world)
     a.rename(a.with_name("lost.git"))
     git(b, "config", "piehole.catchUp", "0.5")
@@ -45,13 +47,13 @@ def test_a_site_that_cannot_catch_up_says_so(world: World) -> None:
     until(lambda: not catching_up(b), 30)
 
 
-def test_many_stale_refs_wait_once(world: World) -> None:
+def test_many_stale_refs_wait_once(world: Group) -> None:
     """The patience is the push's, not each ref's; the refs that follow are answered at once."""
     a, work, first = world.founded("a")
-    b = world.site("b", settings={"piehole.hookTimeout": "6", "piehole.catchUp": "6"})
+    b = world["b"].build(settings={"piehole.hookTimeout": "6", "piehole.catchUp": "6"}).repository
     names = [f"HEAD:refs/heads/b{n}" for n in range(4)]
     accepted(push(work, a, "--atomic", *names))
-    world.reconcile(b)
+    assert world.reconcile(b).status == 0
     theirs = commit(work, "theirs")
     accepted(push(work, a, "--atomic", *names))
     git(work, "reset", "-q", "--hard", first)

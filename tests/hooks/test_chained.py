@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hooks.world import (
-    MAIN,
-    ZERO,
-    World,
-    accepted,
-    chain,
-    finish,
-    piehole,
-    refused,
-    start_push,
-    write_hook,
-)
-from tests.support.git import commit, git, push, refs
+from tests.support.assertions import accepted, refused
+from tests.support.command_line import piehole
+from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
+from tests.support.groups import Group
+from tests.support.pushes import chain, finish, start_push, write_hook
 from tests.support.wait import until
 
 RUN = '"$piehole" "$@"'
@@ -29,7 +21,7 @@ exit $?
 
 
 @pytest.mark.parametrize("options", [(), ("--atomic",)], ids=["each", "atomic"])
-def test_what_a_foreign_update_refuses_never_reaches_the_consensus(world: World, options: tuple[str, ...]) -> None:
+def test_what_a_foreign_update_refuses_never_reaches_the_consensus(world: Group, options: tuple[str, ...]) -> None:
     site, work, _ = world.founded()
     chain(site, "update", f'case $1 in *secret*) echo "no $1 here" >&2; exit 1 ;; esac\nexec {RUN}')
     before, local = world.etcd.look_prefix(world.prefix), refs(site)
@@ -42,7 +34,7 @@ def test_what_a_foreign_update_refuses_never_reaches_the_consensus(world: World,
     assert world.value() == tip
 
 
-def test_a_foreign_update_that_reads_what_is_pushed(world: World) -> None:
+def test_a_foreign_update_that_reads_what_is_pushed(world: Group) -> None:
     site, work, first = world.founded()
     chain(
         site,
@@ -55,7 +47,7 @@ def test_a_foreign_update_that_reads_what_is_pushed(world: World) -> None:
     assert (site / "said").read_text().startswith("what is pushed\n")
 
 
-def test_a_foreign_update_may_run_longer_than_piehole_waits_for_etcd(world: World) -> None:
+def test_a_foreign_update_may_run_longer_than_piehole_waits_for_etcd(world: Group) -> None:
     site, work, first = world.founded()
     git(site, "config", "piehole.hookTimeout", "1")
     for hook in ("update", "reference-transaction"):
@@ -66,7 +58,7 @@ def test_a_foreign_update_may_run_longer_than_piehole_waits_for_etcd(world: Worl
 
 
 @pytest.mark.parametrize("hook", ["update", "post-receive"])
-def test_a_ref_that_a_foreign_hook_moves_itself_is_no_push(world: World, hook: str) -> None:
+def test_a_ref_that_a_foreign_hook_moves_itself_is_no_push(world: Group, hook: str) -> None:
     """It stays local, is not the group's, and does not hold up the push."""
     site, work, first = world.founded()
     move = f"git update-ref refs/heads/by-a-hook {first}"
@@ -78,23 +70,23 @@ def test_a_ref_that_a_foreign_hook_moves_itself_is_no_push(world: World, hook: s
     accepted(push(work, site, "HEAD:main"))
     assert world.refs() == {MAIN: tip}
     assert refs(site)["refs/heads/by-a-hook"] == first
-    world.reconcile(site)
+    assert world.reconcile(site).status == 0
     assert refs(site) == {MAIN: tip, "refs/heads/by-a-hook": first}
 
 
-def test_a_foreign_update_that_moves_the_pushed_ref_itself_ends_the_push_before_the_consensus(world: World) -> None:
+def test_a_foreign_update_that_moves_the_pushed_ref_itself_ends_the_push_before_the_consensus(world: Group) -> None:
     site, work, first = world.founded()
     chain(site, "update", f'git update-ref "$1" "$3" "$2" || exit 1\nexec {RUN}')
     commit(work)
     assert push(work, site, "HEAD:main").returncode != 0
     assert world.history() == [first]
-    world.reconcile(site)
+    assert world.reconcile(site).status == 0
     assert refs(site)[MAIN] == first
 
 
 @pytest.mark.parametrize("options", [(), ("--atomic",)], ids=["each", "atomic"])
 def test_a_foreign_reference_transaction_that_aborts_in_prepared_keeps_it_from_the_consensus(
-    world: World, options: tuple[str, ...]
+    world: Group, options: tuple[str, ...]
 ) -> None:
     site, work, first = world.founded()
     accepted(push(work, site, "HEAD:old"))
@@ -109,22 +101,22 @@ def test_a_foreign_reference_transaction_that_aborts_in_prepared_keeps_it_from_t
     assert world.value("refs/heads/new") is None
 
 
-def test_a_foreign_reference_transaction_that_reads_and_passes_on(world: World) -> None:
+def test_a_foreign_reference_transaction_that_reads_and_passes_on(world: Group) -> None:
     site, work, first = world.founded()
     chain(site, "reference-transaction", PASS_ON)
     tip = commit(work)
     accepted(push(work, site, "HEAD:main", "HEAD:side"))
     accepted(push(work, site, "--atomic", ":side", "HEAD:other"))
     assert world.history() == [first, tip]
-    assert world.history("refs/heads/side") == [tip, ZERO]
+    assert world.history("refs/heads/side") == [tip, ZERO_SHA1]
     assert refs(site) == {MAIN: tip, "refs/heads/other": tip, f"refs/piehole/kept/{tip}": tip}
     git(site, "gc", "--quiet", "--prune=now")
-    assert world.refs() == {MAIN: tip, "refs/heads/side": ZERO, "refs/heads/other": tip}
+    assert world.refs() == {MAIN: tip, "refs/heads/side": ZERO_SHA1, "refs/heads/other": tip}
 
 
 @pytest.mark.parametrize("deletion", [False, True], ids=["update", "deletion"])
 def test_a_foreign_reference_transaction_that_keeps_the_lines_to_itself_is_refused(
-    world: World, deletion: bool
+    world: Group, deletion: bool
 ) -> None:
     """Nothing on standard input is not nothing to agree on."""
     site, work, first = world.founded()
@@ -139,7 +131,7 @@ def test_a_foreign_reference_transaction_that_keeps_the_lines_to_itself_is_refus
     assert first
 
 
-def test_a_chain_that_swallows_the_refusal_of_update_is_stopped_by_the_gate(world: World) -> None:
+def test_a_chain_that_swallows_the_refusal_of_update_is_stopped_by_the_gate(world: Group) -> None:
     site, work, first = world.founded()
     chain(site, "update", f"{RUN}\nexit 0")
     world.etcd.put(world.key(MAIN), "locked by hand")
@@ -150,7 +142,7 @@ def test_a_chain_that_swallows_the_refusal_of_update_is_stopped_by_the_gate(worl
 
 
 def test_a_chain_that_swallows_the_refusal_of_reference_transaction_moves_this_site_only_until_it_looks_again(
-    world: World,
+    world: Group,
 ) -> None:
     """What docs/operations.md warns of: the group is not touched, and the site comes back to it, the tip kept."""
     site, work, first = world.founded()
@@ -167,14 +159,14 @@ def test_a_chain_that_swallows_the_refusal_of_reference_transaction_moves_this_s
     assert finish(pushing).returncode == 0, "what the hook drops, git cannot know"
     assert refs(site)[MAIN] == tip
     assert world.history() == [first, theirs]
-    world.reconcile(site)
+    assert world.reconcile(site).status == 0
     assert refs(site)[MAIN] == theirs
     assert any(
-        one.startswith("warning: ") and "exit status" in one for one in piehole("check", str(site)).stdout.splitlines()
+        one.startswith("warning: ") and "exit status" in one for one in piehole("check", str(site)).out.splitlines()
     )
 
 
-def test_other_hooks_run_as_they_always_did(world: World) -> None:
+def test_other_hooks_run_as_they_always_did(world: Group) -> None:
     site, work, first = world.founded()
     for hook in ("pre-receive", "post-receive"):
         write_hook(site, hook, f"#!/bin/sh\ncat >>{hook}.lines\n")
@@ -184,11 +176,11 @@ def test_other_hooks_run_as_they_always_did(world: World) -> None:
     for hook in ("pre-receive", "post-receive"):
         assert (site / f"{hook}.lines").read_text() == f"{first} {tip} {MAIN}\n"
     assert (site / "post-update.lines").read_text() == f"{MAIN}\n"
-    world.site("a", repository=site)  # installed again: they are still nobody's business
+    world["a"].build()  # installed again: they are still nobody's business
     assert "pre-receive.lines" in (site / "hooks" / "pre-receive").read_text()
 
 
-def test_what_a_foreign_pre_receive_refuses_never_reaches_the_consensus(world: World) -> None:
+def test_what_a_foreign_pre_receive_refuses_never_reaches_the_consensus(world: Group) -> None:
     site, work, _ = world.founded()
     write_hook(site, "pre-receive", "#!/bin/sh\necho not today >&2\nexit 1\n")
     before = world.etcd.look_prefix(world.prefix)
@@ -199,7 +191,7 @@ def test_what_a_foreign_pre_receive_refuses_never_reaches_the_consensus(world: W
     assert world.etcd.look_prefix(world.prefix) == before
 
 
-def test_a_post_receive_that_fails_changes_nothing_of_what_was_agreed(world: World) -> None:
+def test_a_post_receive_that_fails_changes_nothing_of_what_was_agreed(world: Group) -> None:
     site, work, first = world.founded()
     for hook in ("post-receive", "post-update"):
         write_hook(site, hook, "#!/bin/sh\nexit 1\n")

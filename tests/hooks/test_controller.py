@@ -16,8 +16,10 @@ from piehole.push.admission import Admission
 from piehole.push.consensus_source import LinearizableSource
 from piehole.repository.hook_files import HOOKS
 from tests.hooks.serving import Line, serving, stub
-from tests.hooks.world import MAIN, ZERO, World, accepted, records, refused, write_hook
-from tests.support.git import commit, git, push, refs
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
+from tests.support.groups import Group
+from tests.support.pushes import records, write_hook
 
 SNAPSHOT = "[1,1,1,0,[],1]"
 
@@ -32,7 +34,7 @@ def silent(line: Line) -> None:
     """Takes the question and never says a word."""
 
 
-def test_the_controller_s_answers_count(world: World) -> None:
+def test_the_controller_s_answers_count(world: Group) -> None:
     site, work, first = world.founded()
     with serving(site):
         git(
@@ -47,7 +49,7 @@ def test_the_controller_s_answers_count(world: World) -> None:
 
 
 @pytest.mark.parametrize("what", ["no socket", "a stale pointer", "a pointer to nothing that could be a socket"])
-def test_without_a_controller_the_hook_decides_itself(world: World, what: str, tmp_path: Path) -> None:
+def test_without_a_controller_the_hook_decides_itself(world: Group, what: str, tmp_path: Path) -> None:
     site, work, first = world.founded()
     pointers = {"no socket": str(tmp_path / "gone"), "a stale pointer": str(work / ".git" / "HEAD")}
     (site / controller_socket.POINTER).write_text(pointers.get(what, "x" * 300) + "\n")
@@ -56,7 +58,7 @@ def test_without_a_controller_the_hook_decides_itself(world: World, what: str, t
     assert world.history() == [first, second]
 
 
-def test_a_controller_that_does_not_say_here_within_a_second_is_not_waited_for(world: World) -> None:
+def test_a_controller_that_does_not_say_here_within_a_second_is_not_waited_for(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work)
     with stub(site, silent) as controller:
@@ -68,7 +70,7 @@ def test_a_controller_that_does_not_say_here_within_a_second_is_not_waited_for(w
     assert world.history() == [first, second]
 
 
-def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world: World) -> None:
+def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world: Group) -> None:
     site, work, first = world.founded()
     git(site, "config", "piehole.hookTimeout", "5")
     second = commit(work)
@@ -81,7 +83,7 @@ def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world
     assert world.history() == [first, second]
 
 
-def test_what_a_silent_controller_has_done_already_is_recognised(world: World) -> None:
+def test_what_a_silent_controller_has_done_already_is_recognised(world: Group) -> None:
     """It performed the swap, then nobody heard its answer: the hook finds the push's own id in the group."""
     site, work, first = world.founded()
     replica = Replica.open(site)
@@ -102,7 +104,7 @@ def test_what_a_silent_controller_has_done_already_is_recognised(world: World) -
     assert refs(site)[MAIN] == second
 
 
-def test_unknown_where_a_controller_took_the_proposal_and_the_hook_cannot_ask_itself(world: World) -> None:
+def test_unknown_where_a_controller_took_the_proposal_and_the_hook_cannot_ask_itself(world: Group) -> None:
     """Nobody may say "refused" while a controller that fell silent could still carry the proposal out."""
     site, work, _ = world.founded()
     git(site, "config", "piehole.etcdUser", "piehole")
@@ -113,7 +115,7 @@ def test_unknown_where_a_controller_took_the_proposal_and_the_hook_cannot_ask_it
     assert "look before pushing again" in said
 
 
-def test_what_the_controller_gets_is_what_was_waited(world: World) -> None:
+def test_what_the_controller_gets_is_what_was_waited(world: Group) -> None:
     site, work, _ = world.founded()
     commit(work)
 
@@ -129,7 +131,7 @@ def test_what_the_controller_gets_is_what_was_waited(world: World) -> None:
     assert 0.5 <= waited[1] < 0.5 + 2
 
 
-def test_a_question_tells_of_the_push_as_the_protocol_has_it(world: World) -> None:
+def test_a_question_tells_of_the_push_as_the_protocol_has_it(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work)
     with stub(site, agreeable) as controller:
@@ -144,10 +146,10 @@ def test_a_question_tells_of_the_push_as_the_protocol_has_it(world: World) -> No
     (foresee,) = (line.question for line in controller.foreseen)
     assert foresee[:2] == ["foresee", f"repository {site}"]
     assert foresee[2] == admit[2]
-    assert foresee[4:] == [f"command {MAIN} {first} {second}", f"command refs/heads/side {ZERO} {second}"]
+    assert foresee[4:] == [f"command {MAIN} {first} {second}", f"command refs/heads/side {ZERO_SHA1} {second}"]
 
 
-def test_a_record_that_vanished_after_the_swap_is_no_veto(world: World) -> None:
+def test_a_record_that_vanished_after_the_swap_is_no_veto(world: Group) -> None:
     """What is noted after the group has taken a push is for people."""
     site, work, _ = world.founded()
 
@@ -163,7 +165,7 @@ def test_a_record_that_vanished_after_the_swap_is_no_veto(world: World) -> None:
     assert refs(site)[MAIN] == tip
 
 
-def test_an_answer_that_makes_no_sense_moves_nothing(world: World) -> None:
+def test_an_answer_that_makes_no_sense_moves_nothing(world: Group) -> None:
     site, work, first = world.founded()
 
     def raving(line: Line) -> None:
@@ -177,7 +179,7 @@ def test_an_answer_that_makes_no_sense_moves_nothing(world: World) -> None:
     assert refs(site)[MAIN] == first
 
 
-def test_another_account_s_controller_is_not_believed(world: World) -> None:
+def test_another_account_s_controller_is_not_believed(world: Group) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can give a repository to another account")
     site, work, first = world.founded()
@@ -205,7 +207,7 @@ HEAVY = (
 )
 
 
-def test_the_fast_path_imports_nothing_heavy_while_a_controller_answers(world: World, tmp_path: Path) -> None:
+def test_the_fast_path_imports_nothing_heavy_while_a_controller_answers(world: Group, tmp_path: Path) -> None:
     site, work, _ = world.founded()
     for name in HOOKS:
         path = site / "hooks" / name

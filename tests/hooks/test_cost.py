@@ -9,15 +9,16 @@ from time import monotonic
 import pytest
 
 from tests.hooks.serving import serving
-from tests.hooks.world import World, accepted
+from tests.support.assertions import accepted
 from tests.support.git import commit, make_bare, push
+from tests.support.groups import Group
 
 ROUNDS = 15
 
 
 @pytest.mark.bench
 @pytest.mark.parametrize("how", ["no hooks", "no controller", "a controller"])
-def test_the_cost_of_a_push_of_one_commit(world: World, how: str) -> None:
+def test_the_cost_of_a_push_of_one_commit(world: Group, how: str) -> None:
     site, work, _ = world.founded()
     if how == "no hooks":
         site = make_bare(world.folder / "plain.git")

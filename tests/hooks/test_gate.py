@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.hooks.world import MAIN, World, accepted, chain, records, refused, write_hook
-from tests.support.git import ZERO_SHA1, commit, git, push, refs
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
+from tests.support.groups import Group
 from tests.support.ports import free_ports
+from tests.support.pushes import chain, records, write_hook
 
 MAINTENANCE = (
     ("gc", "--quiet"),
@@ -27,7 +29,7 @@ def far_from_etcd(site: Path) -> None:
     git(site, "config", "piehole.hookTimeout", "1")
 
 
-def test_maintenance_is_not_deletion(world: World) -> None:
+def test_maintenance_is_not_deletion(world: Group) -> None:
     """Maintenance neither reaches the consensus nor is it refused, and pushes go on as before."""
     site, work, _ = world.founded()
     accepted(push(work, site, "HEAD:a", "HEAD:b/c", "HEAD:refs/tags/v1"))
@@ -47,7 +49,7 @@ def test_maintenance_is_not_deletion(world: World) -> None:
     assert "refs/heads/a" not in refs(site)
 
 
-def test_disk_ahead(world: World) -> None:
+def test_disk_ahead(world: Group) -> None:
     """An administrator's update-ref passes the gate and stays local; the consensus wins, and the tip is kept."""
     site, work, first = world.founded()
     before = world.etcd.look_prefix(world.prefix)
@@ -56,14 +58,14 @@ def test_disk_ahead(world: World) -> None:
     git(site, "update-ref", MAIN, stray)
     git(site, "branch", "by-hand", stray)
     assert world.etcd.look_prefix(world.prefix) == before
-    world.reconcile(site)
+    assert world.reconcile(site).status == 0
     assert refs(site)[MAIN] == first
     assert refs(site)[f"refs/piehole/kept/{stray}"] == stray
     assert refs(site)["refs/heads/by-hand"] == stray
 
 
 @pytest.mark.parametrize("hook", ["update", "reference-transaction"])
-def test_a_hook_that_chains_to_piehole_s_works(world: World, hook: str) -> None:
+def test_a_hook_that_chains_to_piehole_s_works(world: Group, hook: str) -> None:
     site, work, first = world.founded()
     chain(site, hook, 'echo "$0" >>"$GIT_DIR/chained"\n"$piehole" "$@"\nstatus=$?\nexit $status')
     second = commit(work)
@@ -75,7 +77,7 @@ def test_a_hook_that_chains_to_piehole_s_works(world: World, hook: str) -> None:
     refused(push(work, site, "HEAD:main"), "locked")
 
 
-def test_a_wrapper_of_git_s_name_does_not_open_the_gate(world: World) -> None:
+def test_a_wrapper_of_git_s_name_does_not_open_the_gate(world: Group) -> None:
     """Hook managers are called git-hooks; they are no git that moves refs."""
     site, work, first = world.founded()
     name = "reference-transaction"
@@ -89,7 +91,7 @@ def test_a_wrapper_of_git_s_name_does_not_open_the_gate(world: World) -> None:
     assert world.history() == [first, second]
 
 
-def test_a_line_that_update_did_not_announce_is_refused(world: World) -> None:
+def test_a_line_that_update_did_not_announce_is_refused(world: Group) -> None:
     site, work, first = world.founded()
     write_hook(site, "update", "#!/bin/sh\nexit 0\n")
     commit(work)
@@ -100,7 +102,7 @@ def test_a_line_that_update_did_not_announce_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize("claim", ["a reused pid", "another boot", "another ref", "another value"])
-def test_a_record_that_is_not_of_this_push_opens_nothing(world: World, claim: str) -> None:
+def test_a_record_that_is_not_of_this_push_opens_nothing(world: Group, claim: str) -> None:
     """The record of a dead process whose pid came back, and a record that announced something else."""
     site, work, first = world.founded()
     real = '"$boot.$namespace.$PPID.$started"'
@@ -126,7 +128,7 @@ printf 'piehole 1 0123456789abcdef\\nwant %s %s\\n' "{announced.get(claim, "$1 $
     assert refs(site)[MAIN] == first
 
 
-def test_a_veto_of_somebody_s_own_update_hook_moves_nothing(world: World) -> None:
+def test_a_veto_of_somebody_s_own_update_hook_moves_nothing(world: Group) -> None:
     site, work, first = world.founded()
     chain(site, "update", '"$piehole" "$@" && exit 1')
     commit(work)
@@ -134,7 +136,7 @@ def test_a_veto_of_somebody_s_own_update_hook_moves_nothing(world: World) -> Non
     assert world.refs() == {MAIN: first}
 
 
-def test_git_gc_after_a_push_by_the_receive_pack_itself_is_let_pass(world: World) -> None:
+def test_git_gc_after_a_push_by_the_receive_pack_itself_is_let_pass(world: Group) -> None:
     site, work, _ = world.founded()
     git(site, "config", "receive.autoGC", "true")
     git(site, "config", "gc.auto", "1")
@@ -146,7 +148,7 @@ def test_git_gc_after_a_push_by_the_receive_pack_itself_is_let_pass(world: World
     assert world.value() == tip == refs(site)[MAIN]
 
 
-def test_nothing_in_the_pusher_s_environment_changes_what_the_hooks_do(world: World, tmp_path: Path) -> None:
+def test_nothing_in_the_pusher_s_environment_changes_what_the_hooks_do(world: Group, tmp_path: Path) -> None:
     """Neither Python's variables, nor git's, nor names of our own, nor what lies in the working directory."""
     site, work, first = world.founded()
     evil = tmp_path / "evil"
@@ -179,7 +181,7 @@ def test_nothing_in_the_pusher_s_environment_changes_what_the_hooks_do(world: Wo
     refused(push(work, site, f"--receive-pack=env {assignments} git-receive-pack", "HEAD:main"), "locked")
 
 
-def test_a_client_that_has_gone_away_does_not_undo_what_the_group_has_taken(world: World) -> None:
+def test_a_client_that_has_gone_away_does_not_undo_what_the_group_has_taken(world: Group) -> None:
     """Nobody reads what the hook says any more: that is no veto."""
     site, work, first = world.founded()
     # The reading end of the pipe is closed at once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,22 +13,11 @@ from hooks import helper
 from piehole.fastpath import controller_socket, inflight, processes
 from piehole.refs import KEPT_REFS
 from tests.hooks.serving import Line, serving, stub
-from tests.hooks.world import (
-    MAIN,
-    ZERO,
-    World,
-    accepted,
-    chain,
-    finish,
-    kill,
-    receive_pack,
-    records,
-    refused,
-    start_push,
-    write_hook,
-)
-from tests.support.git import commit, git, push, refs
-from tests.support.pushes import deciding
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
+from tests.support.groups import Group
+from tests.support.process import send_signal
+from tests.support.pushes import chain, deciding, finish, receive_pack, records, start_push, write_hook
 from tests.support.wait import until
 
 
@@ -58,7 +48,7 @@ def forget_records(site: Path) -> None:
 
 @pytest.mark.parametrize("with_controller", [True, False])
 @pytest.mark.parametrize("options", [[], ["--atomic"]])
-def test_one_python_serves_all_hooks_of_a_push(world: World, with_controller: bool, options: list[str]) -> None:
+def test_one_python_serves_all_hooks_of_a_push(world: Group, with_controller: bool, options: list[str]) -> None:
     site, work, first = world.founded()
     without_python(site)
     second = commit(work, "second")
@@ -71,13 +61,13 @@ def test_one_python_serves_all_hooks_of_a_push(world: World, with_controller: bo
         accepted(push(work, site, *options, *refspecs))
         accepted(push(work, site, *options, ":side0", ":side1", f"+{first}:side2"))
     assert world.history() == [first, second]
-    live = {ref: oid for ref, oid in world.refs().items() if oid != ZERO}
+    live = {ref: oid for ref, oid in world.refs().items() if oid != ZERO_SHA1}
     assert live == {ref: oid for ref, oid in refs(site).items() if not ref.startswith(KEPT_REFS)}
     assert "refs/heads/side0" not in live
     assert refs(site)["refs/heads/side2"] == first
 
 
-def test_the_helper_ends_with_its_receive_pack(world: World) -> None:
+def test_the_helper_ends_with_its_receive_pack(world: Group) -> None:
     site, work, _ = world.founded()
     forget_records(site)
     commit(work)
@@ -86,7 +76,7 @@ def test_the_helper_ends_with_its_receive_pack(world: World) -> None:
     until(lambda: processes.start_time(pid) is None, 20)
 
 
-def test_each_ref_is_refused_by_itself(world: World) -> None:
+def test_each_ref_is_refused_by_itself(world: Group) -> None:
     site, work, first = world.founded()
     with serving(site):
         commit(work, "second")
@@ -96,7 +86,7 @@ def test_each_ref_is_refused_by_itself(world: World) -> None:
     assert refs(site)[MAIN] == first
 
 
-def test_without_pre_receive_the_hooks_decide_themselves(world: World) -> None:
+def test_without_pre_receive_the_hooks_decide_themselves(world: Group) -> None:
     site, work, first = world.founded()
     write_hook(site, "pre-receive", "#!/bin/sh\ncat >/dev/null\n")
     second = commit(work, "second")
@@ -107,7 +97,7 @@ def test_without_pre_receive_the_hooks_decide_themselves(world: World) -> None:
     assert world.history() == [first, second, third]
 
 
-def test_a_helper_that_was_killed_before_it_was_asked_is_not_missed(world: World) -> None:
+def test_a_helper_that_was_killed_before_it_was_asked_is_not_missed(world: Group) -> None:
     site, work, first = world.founded()
     forget_records(site)
     chain(site, "update", 'until [ -e go ]; do sleep 0.02; done\nexec "$piehole" "$@"')
@@ -115,14 +105,14 @@ def test_a_helper_that_was_killed_before_it_was_asked_is_not_missed(world: World
     pushing = start_push(work, site, "HEAD:main")
     until(lambda: records(site), 20)
     pid = until(lambda: helper_of(site) if len(records(site)[0].read_text().splitlines()) > 1 else 0, 20)
-    kill(pid)
+    send_signal(pid, signal.SIGKILL)
     until(lambda: processes.start_time(pid) is None, 20)
     (site / "go").touch()
     accepted(finish(pushing))
     assert world.history() == [first, second]
 
 
-def test_unknown_where_the_helper_dies_while_it_decides(world: World) -> None:
+def test_unknown_where_the_helper_dies_while_it_decides(world: Group) -> None:
     """It may have sent the swap; nobody can say "refused"."""
     site, work, first = world.founded()
     forget_records(site)
@@ -136,13 +126,13 @@ def test_unknown_where_the_helper_dies_while_it_decides(world: World) -> None:
     with stub(site, holds) as controller:
         pushing = start_push(work, site, "HEAD:main")
         controller.wait_for("propose")
-        kill(helper_of(site))
+        send_signal(helper_of(site), signal.SIGKILL)
         refused(finish(pushing), "unknown")
     assert world.history() == [first]
     assert refs(site)[MAIN] == first
 
 
-def test_nothing_is_proposed_for_a_hook_that_is_gone(world: World) -> None:
+def test_nothing_is_proposed_for_a_hook_that_is_gone(world: Group) -> None:
     """git takes it for a veto and lets go of the locks; the helper lives."""
     site, work, first = world.founded()
     forget_records(site)
@@ -161,7 +151,7 @@ def test_nothing_is_proposed_for_a_hook_that_is_gone(world: World) -> None:
         (site / "go").touch()
         until(lambda: b"reference-transaction.piehole" in Path(f"/proc/{shim}/cmdline").read_bytes(), 20)
         until(lambda: "pipe_read" in Path(f"/proc/{shim}/wchan").read_text(), 20)
-        kill(shim)
+        send_signal(shim, signal.SIGKILL)
         until(lambda: processes.start_time(shim) is None, 20)
         os.kill(pid, 18)
         assert finish(pushing).returncode != 0
@@ -170,7 +160,7 @@ def test_nothing_is_proposed_for_a_hook_that_is_gone(world: World) -> None:
     assert refs(site)[MAIN] == first
 
 
-def test_an_answer_that_nobody_read_is_not_taken_for_the_next(world: World) -> None:
+def test_an_answer_that_nobody_read_is_not_taken_for_the_next(world: Group) -> None:
     """An `update` that was killed leaves its answer in the pipe."""
     site, work, _ = world.founded()
     forget_records(site)
@@ -187,7 +177,7 @@ def test_an_answer_that_nobody_read_is_not_taken_for_the_next(world: World) -> N
     assert set(refs(site)) == {MAIN, "refs/heads/c"}
 
 
-def test_a_controller_that_went_away_during_the_push_is_looked_for_anew(world: World) -> None:
+def test_a_controller_that_went_away_during_the_push_is_looked_for_anew(world: Group) -> None:
     site, work, first = world.founded()
     forget_records(site)
     chain(site, "update", 'touch asked; until [ -e go ]; do sleep 0.02; done\nexec "$piehole" "$@"')
@@ -202,7 +192,7 @@ def test_a_controller_that_went_away_during_the_push_is_looked_for_anew(world: W
     assert world.history() == [first, second]
 
 
-def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_question(world: World) -> None:
+def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_question(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
     forget_records(site)
@@ -215,7 +205,7 @@ def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_q
     assert record.waited >= controller_socket.AT_HOME
 
 
-def test_somebody_else_s_record_names_no_helper(world: World) -> None:
+def test_somebody_else_s_record_names_no_helper(world: Group) -> None:
     """In a shared repository others can write the folder of the records."""
     if os.geteuid() != 0:
         pytest.skip("only root can give a file to another account")
@@ -232,7 +222,7 @@ def test_somebody_else_s_record_names_no_helper(world: World) -> None:
     assert world.history() == [first, second]
 
 
-def test_no_other_account_can_ask_the_helper(world: World) -> None:
+def test_no_other_account_can_ask_the_helper(world: Group) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can act as another account")
     site, work, _ = world.founded()
@@ -249,7 +239,7 @@ def test_no_other_account_can_ask_the_helper(world: World) -> None:
     accepted(finish(pushing))
 
 
-def test_processes_of_a_push_are_found(world: World) -> None:
+def test_processes_of_a_push_are_found(world: Group) -> None:
     """What the other tests kill is there."""
     site, work, _ = world.founded()
     forget_records(site)
@@ -279,7 +269,7 @@ def decided(site: Path) -> bool:
     return looks and (process / "stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def test_pre_receive_does_not_wait_for_what_is_foreseen(world: World) -> None:
+def test_pre_receive_does_not_wait_for_what_is_foreseen(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
     forget_records(site)
@@ -298,7 +288,7 @@ def test_pre_receive_does_not_wait_for_what_is_foreseen(world: World) -> None:
     assert world.history() == [first, second]
 
 
-def test_as_many_answers_as_there_are_questions_are_believed(world: World) -> None:
+def test_as_many_answers_as_there_are_questions_are_believed(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
 
@@ -312,7 +302,7 @@ def test_as_many_answers_as_there_are_questions_are_believed(world: World) -> No
     assert world.history() == [first, second]
 
 
-def test_update_asks_nothing_where_all_commands_have_passed(world: World) -> None:
+def test_update_asks_nothing_where_all_commands_have_passed(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
     with serving(site):
@@ -327,7 +317,7 @@ def test_update_asks_nothing_where_all_commands_have_passed(world: World) -> Non
     assert refs(site) == {MAIN: second, "refs/heads/side": second}
 
 
-def test_what_passed_too_long_ago_has_to_ask_and_is_refused_by_itself(world: World) -> None:
+def test_what_passed_too_long_ago_has_to_ask_and_is_refused_by_itself(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
     with serving(site):
@@ -340,7 +330,7 @@ def test_what_passed_too_long_ago_has_to_ask_and_is_refused_by_itself(world: Wor
     assert refs(site) == {MAIN: first, "refs/heads/side": second}
 
 
-def test_nothing_passes_where_one_command_may_not(world: World) -> None:
+def test_nothing_passes_where_one_command_may_not(world: Group) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
     world.etcd.put(world.key(MAIN), "frozen")
@@ -354,7 +344,7 @@ def test_nothing_passes_where_one_command_may_not(world: World) -> None:
 
 
 @pytest.mark.parametrize("chained", [False, True])
-def test_nothing_passes_where_somebody_else_s_hook_has_the_gate(world: World, chained: bool) -> None:
+def test_nothing_passes_where_somebody_else_s_hook_has_the_gate(world: Group, chained: bool) -> None:
     site, work, first = world.founded()
     second = commit(work, "second")
     if chained:
@@ -376,7 +366,7 @@ def test_nothing_passes_where_somebody_else_s_hook_has_the_gate(world: World, ch
         assert world.history() == [first]
 
 
-def test_nothing_passes_a_gate_that_is_gone(world: World) -> None:
+def test_nothing_passes_a_gate_that_is_gone(world: Group) -> None:
     site, work, first = world.founded()
     commit(work, "second")
     with serving(site):

@@ -9,10 +9,12 @@ from time import monotonic
 import pytest
 
 from tests.hooks.tamper import Tamper, tampering
-from tests.hooks.world import MAIN, World, accepted, finish, refused, start_push
+from tests.support.assertions import accepted, refused
 from tests.support.etcd import EtcdProcess
-from tests.support.git import commit, git, push, refs
+from tests.support.git import MAIN, commit, git, push, refs
+from tests.support.groups import Group
 from tests.support.ports import LOOPBACK, free_ports
+from tests.support.pushes import finish, start_push
 
 
 @pytest.fixture
@@ -22,10 +24,10 @@ def tamper(etcd: EtcdProcess) -> Iterator[Tamper]:
 
 
 @pytest.fixture
-def scene(world: World, tamper: Tamper) -> tuple[Path, Path, str]:
+def scene(world: Group, tamper: Tamper) -> tuple[Path, Path, str]:
     """A site that reaches etcd through the tamperer only, a clone, and the first commit."""
-    site = world.site("a", endpoints=[tamper.endpoint], settings={"piehole.hookTimeout": "6"})
-    work = world.user(site)
+    site = world["a"].build(endpoints=[tamper.endpoint], settings={"piehole.hookTimeout": "6"}).repository
+    work = world.clone(site)
     first = commit(work, "first")
     accepted(push(work, site, "HEAD:main"))
     return site, work, first
@@ -33,7 +35,7 @@ def scene(world: World, tamper: Tamper) -> tuple[Path, Path, str]:
 
 @pytest.mark.parametrize("how", ["lose answer", "hang answer"])
 def test_a_swap_whose_answer_is_lost_is_reported_as_accepted(
-    world: World, tamper: Tamper, scene: tuple[Path, Path, str], how: str
+    world: Group, tamper: Tamper, scene: tuple[Path, Path, str], how: str
 ) -> None:
     site, work, first = scene
     second = commit(work, "second")
@@ -44,7 +46,7 @@ def test_a_swap_whose_answer_is_lost_is_reported_as_accepted(
 
 
 def test_a_creation_whose_answer_is_lost_is_reported_as_accepted(
-    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+    world: Group, tamper: Tamper, scene: tuple[Path, Path, str]
 ) -> None:
     site, work, first = scene
     tamper.once("swap", "lose answer")
@@ -53,10 +55,10 @@ def test_a_creation_whose_answer_is_lost_is_reported_as_accepted(
 
 
 def test_a_swap_whose_answer_is_lost_is_accepted_even_where_others_have_moved_the_ref_since(
-    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+    world: Group, tamper: Tamper, scene: tuple[Path, Path, str]
 ) -> None:
     site, work, first = scene
-    b = world.site("b")
+    b = world["b"].build().repository
     second = commit(work, "second")
     tamper.once("swap", "hang answer")
     before = tamper.seen.count("swap")
@@ -70,7 +72,7 @@ def test_a_swap_whose_answer_is_lost_is_accepted_even_where_others_have_moved_th
 
 @pytest.mark.parametrize("how", ["lose request", "hold request"])
 def test_a_swap_that_never_arrived_is_fenced_and_proposed_again(
-    world: World, tamper: Tamper, scene: tuple[Path, Path, str], how: str
+    world: Group, tamper: Tamper, scene: tuple[Path, Path, str], how: str
 ) -> None:
     site, work, first = scene
     second = commit(work, "second")
@@ -80,11 +82,11 @@ def test_a_swap_that_never_arrived_is_fenced_and_proposed_again(
     assert world.history() == [first, second]
 
 
-def test_late_proposal(world: World, tamper: Tamper, scene: tuple[Path, Path, str]) -> None:
+def test_late_proposal(world: Group, tamper: Tamper, scene: tuple[Path, Path, str]) -> None:
     """A swap that arrives after its push was decided otherwise takes no effect."""
     site, work, first = scene
     git(site, "config", "piehole.hookTimeout", "40")  # far more than the push at b takes
-    b = world.site("b")
+    b = world["b"].build().repository
     commit(work, "ours")
     tamper.once("swap", "hold request")
     before = tamper.seen.count("swap")
@@ -101,7 +103,7 @@ def test_late_proposal(world: World, tamper: Tamper, scene: tuple[Path, Path, st
 
 
 def test_late_proposal_of_a_push_that_went_through_by_another_one_takes_no_effect(
-    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+    world: Group, tamper: Tamper, scene: tuple[Path, Path, str]
 ) -> None:
     site, work, first = scene
     second = commit(work, "second")
@@ -115,7 +117,7 @@ def test_late_proposal_of_a_push_that_went_through_by_another_one_takes_no_effec
 
 @pytest.mark.parametrize("arrives", [True, False], ids=["and the swap arrived", "and the swap did not"])
 def test_unknown_within_the_deadline_where_etcd_falls_silent_for_good(
-    world: World, tamper: Tamper, scene: tuple[Path, Path, str], arrives: bool
+    world: Group, tamper: Tamper, scene: tuple[Path, Path, str], arrives: bool
 ) -> None:
     site, work, first = scene
     second = commit(work, "second")
@@ -127,12 +129,12 @@ def test_unknown_within_the_deadline_where_etcd_falls_silent_for_good(
     assert f"the group may still take {second}; look before pushing again" in said
     assert world.history() == ([first, second] if arrives else [first])
     tamper.always("pass", "swap", "fence", "watch")
-    world.reconcile(site)
+    assert world.reconcile(site).status == 0
     assert refs(site)[MAIN] == (second if arrives else first)
 
 
 def test_the_same_push_again_after_unknown_is_accepted(
-    world: World, tamper: Tamper, scene: tuple[Path, Path, str]
+    world: Group, tamper: Tamper, scene: tuple[Path, Path, str]
 ) -> None:
     site, work, first = scene
     second = commit(work, "second")
@@ -145,11 +147,11 @@ def test_the_same_push_again_after_unknown_is_accepted(
     assert refs(site)[MAIN] == second
 
 
-def test_a_dead_endpoint_and_a_hanging_one_are_passed_over(world: World, tamper: Tamper) -> None:
+def test_a_dead_endpoint_and_a_hanging_one_are_passed_over(world: Group, tamper: Tamper) -> None:
     (dead,) = free_ports(1)
-    endpoints = [f"http://{LOOPBACK}:{dead}", tamper.endpoint, world.endpoint]
-    site = world.site("a", endpoints=endpoints, settings={"piehole.hookTimeout": "20"})
-    work = world.user(site)
+    endpoints = [f"http://{LOOPBACK}:{dead}", tamper.endpoint, world.etcd.endpoint]
+    site = world["a"].build(endpoints=endpoints, settings={"piehole.hookTimeout": "20"}).repository
+    work = world.clone(site)
     tamper.always("hold request", "swap", "fence", "read", "watch")
     for _ in range(4):  # each hook begins at an endpoint of its own choice
         tip = commit(work)

@@ -8,22 +8,23 @@ import pytest
 
 from tests.conftest import OwnEtcd
 from tests.hooks.serving import serving
-from tests.hooks.world import MAIN, ZERO, World, accepted, refused
+from tests.support.assertions import accepted, refused
 from tests.support.etcd import EtcdOptions
-from tests.support.git import clone, commit, git, push, refs, rev_parse
+from tests.support.git import MAIN, ZERO_SHA1, clone, commit, git, push, refs, rev_parse
+from tests.support.groups import Group
 
 
-def agree(world: World, site: Path) -> None:
+def agree(world: Group, site: Path) -> None:
     live = {ref: value for ref, value in world.refs().items() if value.strip("0")}
     assert live == {ref: oid for ref, oid in refs(site).items() if not ref.startswith("refs/piehole/")}
 
 
-def test_half_atomic(world: World) -> None:
+def test_half_atomic(world: Group) -> None:
     """`git push --atomic` with one stale ref changes nothing anywhere."""
     a, work, first = world.founded("a")
-    b = world.site("b")
+    b = world["b"].build().repository
     accepted(push(work, a, "HEAD:other"))
-    world.reconcile(b)
+    assert world.reconcile(b).status == 0
     theirs = commit(work, "theirs")
     accepted(push(work, a, "HEAD:main"))
     git(work, "reset", "-q", "--hard", first)
@@ -35,7 +36,7 @@ def test_half_atomic(world: World) -> None:
     assert refs(b)[MAIN] in (first, theirs)  # the site may have caught up, as the refusal has it
 
 
-def test_an_atomic_push_is_one_revision_of_the_group(world: World) -> None:
+def test_an_atomic_push_is_one_revision_of_the_group(world: Group) -> None:
     site, work, _ = world.founded()
     accepted(push(work, site, "HEAD:gone"))
     commit(work)
@@ -46,7 +47,7 @@ def test_an_atomic_push_is_one_revision_of_the_group(world: World) -> None:
     agree(world, site)
 
 
-def test_the_refs_of_a_push_that_is_not_atomic_stand_for_themselves(world: World) -> None:
+def test_the_refs_of_a_push_that_is_not_atomic_stand_for_themselves(world: Group) -> None:
     site, work, first = world.founded()
     world.etcd.put(world.key("refs/heads/locked"), "frozen")
     refused(push(work, site, "HEAD:locked", "HEAD:free"), "locked")
@@ -55,18 +56,18 @@ def test_the_refs_of_a_push_that_is_not_atomic_stand_for_themselves(world: World
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
-def test_a_deletion_becomes_a_tombstone(world: World, packed: bool) -> None:
+def test_a_deletion_becomes_a_tombstone(world: Group, packed: bool) -> None:
     site, work, first = world.founded()
     accepted(push(work, site, "HEAD:gone", "HEAD:stays"))
     if packed:
         git(site, "pack-refs", "--all", "--prune")
     accepted(push(work, site, ":gone"))
-    assert world.history("refs/heads/gone") == [first, ZERO]
+    assert world.history("refs/heads/gone") == [first, ZERO_SHA1]
     assert world.value("refs/heads/stays") == first
     agree(world, site)
 
 
-def test_a_deletion_of_what_does_not_exist_is_accepted_and_changes_nothing(world: World) -> None:
+def test_a_deletion_of_what_does_not_exist_is_accepted_and_changes_nothing(world: Group) -> None:
     site, work, _ = world.founded()
     before = world.refs()
     accepted(push(work, site, ":refs/heads/never-was"))
@@ -74,21 +75,21 @@ def test_a_deletion_of_what_does_not_exist_is_accepted_and_changes_nothing(world
 
 
 @pytest.mark.parametrize("deletion", [False, True], ids=["forced", "deleted"])
-def test_a_tip_that_a_push_leaves_behind_is_kept_and_hidden(world: World, deletion: bool, tmp_path: Path) -> None:
+def test_a_tip_that_a_push_leaves_behind_is_kept_and_hidden(world: Group, deletion: bool, tmp_path: Path) -> None:
     site, work, first = world.founded()
     tip = commit(work, "left behind")
     accepted(push(work, site, "HEAD:side"))
     git(work, "reset", "-q", "--hard", first)
     other = commit(work, "instead")
     accepted(push(work, site, ":side") if deletion else push(work, site, "--force", "HEAD:side"))
-    assert world.value("refs/heads/side") == (ZERO if deletion else other)
+    assert world.value("refs/heads/side") == (ZERO_SHA1 if deletion else other)
     assert refs(site)[f"refs/piehole/kept/{tip}"] == tip
     assert "piehole" not in git(work, "ls-remote", str(site)).stdout
     assert "piehole" not in "".join(refs(clone(site, tmp_path / "mirror", "--mirror")))
     assert git(site, "log", "-g", "--format=%gs", f"refs/piehole/kept/{tip}").stdout.strip() == "piehole: kept"
 
 
-def test_a_fast_forward_keeps_nothing(world: World) -> None:
+def test_a_fast_forward_keeps_nothing(world: Group) -> None:
     site, work, _ = world.founded()
     for _ in range(2):
         commit(work)
@@ -96,7 +97,7 @@ def test_a_fast_forward_keeps_nothing(world: World) -> None:
     assert not [ref for ref in refs(site) if ref.startswith("refs/piehole/")]
 
 
-def test_the_server_s_own_configuration_decides_about_forced_pushes_and_deletions(world: World) -> None:
+def test_the_server_s_own_configuration_decides_about_forced_pushes_and_deletions(world: Group) -> None:
     site, work, first = world.founded()
     git(site, "config", "receive.denyNonFastForwards", "true")
     git(site, "config", "receive.denyDeletes", "true")
@@ -109,7 +110,7 @@ def test_the_server_s_own_configuration_decides_about_forced_pushes_and_deletion
     assert refs(site)[MAIN] == first
 
 
-def test_tags_notes_and_names_of_any_bytes_are_replicated(world: World) -> None:
+def test_tags_notes_and_names_of_any_bytes_are_replicated(world: Group) -> None:
     site, work, _ = world.founded()
     git(work, "tag", "-a", "v1", "-m", "one")
     git(work, "notes", "add", "-m", "a note")
@@ -120,9 +121,9 @@ def test_tags_notes_and_names_of_any_bytes_are_replicated(world: World) -> None:
     agree(world, site)
 
 
-def test_a_first_push_to_an_empty_group_creates_everything(world: World) -> None:
-    site = world.site("a")
-    work = world.user(site)
+def test_a_first_push_to_an_empty_group_creates_everything(world: Group) -> None:
+    site = world["a"].build().repository
+    work = world.clone(site)
     first = commit(work, "first")
     git(work, "branch", "dev")
     git(work, "tag", "v1")
@@ -137,7 +138,7 @@ def test_a_first_push_to_an_empty_group_creates_everything(world: World) -> None
 def test_a_hundred_refs_in_one_push_fit_the_default_etcd(
     own_etcd: OwnEtcd, prefix: str, tmp_path: Path, atomic: bool
 ) -> None:
-    world = World(tmp_path, own_etcd(options=EtcdOptions(max_txn_ops=128)).endpoint, prefix)
+    world = Group(tmp_path, [own_etcd(options=EtcdOptions(max_txn_ops=128)).endpoint], prefix)
     site, work, first = world.founded()
     wanted = [f"HEAD:refs/heads/b{n}" for n in range(100)]
     with serving(site):
@@ -149,7 +150,7 @@ def test_a_hundred_refs_in_one_push_fit_the_default_etcd(
     agree(world, site)
 
 
-def test_excluded_refs_pass_and_never_reach_the_group(world: World) -> None:
+def test_excluded_refs_pass_and_never_reach_the_group(world: Group) -> None:
     site, work, first = world.founded()
     git(site, "config", "piehole.exclude", "refs/ci/*")
     git(site, "config", "--add", "piehole.exclude", "refs/heads/tmp/*")
@@ -163,7 +164,7 @@ def test_excluded_refs_pass_and_never_reach_the_group(world: World) -> None:
     assert set(world.refs()) == {MAIN}
 
 
-def test_pushing_to_the_branch_that_head_names_leaves_head_alone(world: World) -> None:
+def test_pushing_to_the_branch_that_head_names_leaves_head_alone(world: Group) -> None:
     site, work, _ = world.founded()
     git(site, "symbolic-ref", "HEAD", "refs/heads/dev")
     tip = commit(work)
@@ -172,13 +173,10 @@ def test_pushing_to_the_branch_that_head_names_leaves_head_alone(world: World) -
     assert world.etcd.get(world.key("HEAD")) == f"ref: {MAIN}"
 
 
-def test_a_sha256_repository_is_served_alike(world: World) -> None:
-    site = world.folder / "a.git"
-    git(world.folder, "init", "-q", "--bare", "--object-format=sha256", "-b", "main", str(site))
-    world.site("a", repository=site)
-    work = world.folder / "work"
-    git(world.folder, "init", "-q", "--object-format=sha256", str(work))
-    first = commit(work, "first")
+def test_a_sha256_repository_is_served_alike(world: Group) -> None:
+    world.object_format = "sha256"
+    site = world["a"].build().repository
+    first, work = world.commit("first"), world.work
     accepted(push(work, site, "HEAD:main", "HEAD:side"))
     accepted(push(work, site, ":side"))
     assert len(first) == 64

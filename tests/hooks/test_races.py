@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.hooks.serving import serving
-from tests.hooks.world import MAIN, World, accepted, finish, refused, start_push
-from tests.support.git import commit, git, push, refs, rev_parse
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN, commit, git, push, refs, rev_parse
+from tests.support.groups import Group
+from tests.support.pushes import finish, start_push
 
 PUSHES = 20  # of each of the two
 
 
-def test_of_two_pushes_to_one_ref_at_two_sites_exactly_one_wins_and_the_other_follows(world: World) -> None:
+def test_of_two_pushes_to_one_ref_at_two_sites_exactly_one_wins_and_the_other_follows(world: Group) -> None:
     a, work, first = world.founded("a")
-    b = world.site("b")
-    world.reconcile(b)
-    other = world.user(b)
+    b = world["b"].build().repository
+    assert world.reconcile(b).status == 0
+    other = world.clone(b)
     tips = {a: commit(work, "at a", file="a.txt"), b: commit(other, "at b", file="b.txt")}
     at_once = [(site, who, start_push(who, site, "HEAD:main")) for site, who in ((a, work), (b, other))]
     done = [(site, who, finish(pushing)) for site, who, pushing in at_once]
@@ -26,18 +28,18 @@ def test_of_two_pushes_to_one_ref_at_two_sites_exactly_one_wins_and_the_other_fo
     ((loser, who, result),) = [one for one in done if one[2].returncode != 0]
     refused(result, "stale")
     assert world.history() == [first, tips[winner]]
-    world.reconcile(loser)
+    assert world.reconcile(loser).status == 0
     git(who, "pull", "-q", "--rebase", str(loser), "main")
     accepted(push(who, loser, "HEAD:main"))
-    world.reconcile(winner)
+    assert world.reconcile(winner).status == 0
     assert world.history() == [first, tips[winner], rev_parse(who)]
     assert refs(a)[MAIN] == refs(b)[MAIN] == rev_parse(who)
 
 
-def test_df_conflict(world: World) -> None:
+def test_df_conflict(world: Group) -> None:
     """A directory and a file of one name, created at two sites at once: one of them exists, everywhere."""
     a, work, first = world.founded("a")
-    b = world.site("b")
+    b = world["b"].build().repository
     at_once = [start_push(work, a, "HEAD:topic"), start_push(work, b, "HEAD:topic/one")]
     done = [finish(pushing) for pushing in at_once]
     (loser,) = [result for result in done if result.returncode]
@@ -45,18 +47,18 @@ def test_df_conflict(world: World) -> None:
     ((name, value),) = [(ref, value) for ref, value in world.refs().items() if ref != MAIN]
     assert value == first
     for site in (a, b):
-        world.reconcile(site)
+        assert world.reconcile(site).status == 0
         assert set(refs(site)) == {MAIN, name}
 
 
 class Pusher(threading.Thread):
     """Pushes one commit after the other to one site after the other, and starts anew from the group's tip where it is told to."""
 
-    def __init__(self, world: World, name: str, sites: list[Path]) -> None:
+    def __init__(self, world: Group, name: str, sites: list[Path]) -> None:
         super().__init__(name=name)
         self._world = world
         self._sites = sites
-        self._work = world.user(sites[0])
+        self._work = world.clone(sites[0])
         self.acknowledged: list[str] = []
         self.refusals = 0
         self.fault: BaseException | None = None
@@ -85,12 +87,12 @@ class Pusher(threading.Thread):
 
 
 @pytest.mark.timeout(300)
-def test_every_acknowledged_push_is_in_the_group_s_history_exactly_once(world: World) -> None:
+def test_every_acknowledged_push_is_in_the_group_s_history_exactly_once(world: Group) -> None:
     a, _, first = world.founded("a")
-    sites = [a, world.site("b"), world.site("c")]
+    sites = [a, world["b"].build().repository, world["c"].build().repository]
     for site in sites:
         git(site, "config", "piehole.catchUp", "1")
-        world.reconcile(site)
+        assert world.reconcile(site).status == 0
     people = [Pusher(world, name, sites) for name in ("ann", "bob")]
     with serving(sites[0]), serving(sites[1]):  # and at the third the hooks decide for themselves
         for person in people:
@@ -106,6 +108,6 @@ def test_every_acknowledged_push_is_in_the_group_s_history_exactly_once(world: W
     assert sorted(history[1:], key=str) == said
     world.end()
     for site in sites:
-        world.reconcile(site)
+        assert world.reconcile(site).status == 0
         assert refs(site)[MAIN] == history[-1]
     assert git(a, "rev-list", "--count", MAIN).stdout.strip() == str(1 + 2 * PUSHES)

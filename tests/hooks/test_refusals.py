@@ -11,16 +11,18 @@ import pytest
 
 from piehole.repository.hook_files import HOOKS
 from tests.conftest import OwnEtcd
-from tests.hooks.world import GROUP, MAIN, World, accepted, refused, write_hook
+from tests.support.assertions import accepted, refused
 from tests.support.etcd import EtcdOptions
-from tests.support.git import commit, git, push, refs
+from tests.support.git import MAIN, commit, git, push, refs
+from tests.support.groups import Group
 from tests.support.httpd import HttpServer
+from tests.support.pushes import write_hook
 from tests.support.sshd import SshServer
 
 ROOT = os.getuid() == 0
 
 
-def unchanged(world: World, site: Path, work: Path, token: str) -> str:
+def unchanged(world: Group, site: Path, work: Path, token: str) -> str:
     """Push one further commit, which must be refused with this token and leave group and site as they are."""
     commit(work)
     before = world.refs(), refs(site)
@@ -31,7 +33,7 @@ def unchanged(world: World, site: Path, work: Path, token: str) -> str:
 
 def test_no_quorum_where_etcd_is_stopped(own_etcd: OwnEtcd, prefix: str, tmp_path: Path) -> None:
     etcd = own_etcd()
-    world = World(tmp_path, etcd.endpoint, prefix)
+    world = Group(tmp_path, [etcd.endpoint], prefix)
     site, work, first = world.founded()
     git(site, "config", "piehole.hookTimeout", "1")
     etcd.kill()
@@ -45,7 +47,7 @@ def test_no_quorum_where_etcd_is_stopped(own_etcd: OwnEtcd, prefix: str, tmp_pat
 
 def test_no_quorum_within_the_hooks_timeout_where_etcd_hangs(own_etcd: OwnEtcd, prefix: str, tmp_path: Path) -> None:
     etcd = own_etcd()
-    world = World(tmp_path, etcd.endpoint, prefix)
+    world = Group(tmp_path, [etcd.endpoint], prefix)
     site, work, _ = world.founded()
     git(site, "config", "piehole.hookTimeout", "2")
     commit(work)
@@ -57,7 +59,7 @@ def test_no_quorum_within_the_hooks_timeout_where_etcd_hangs(own_etcd: OwnEtcd, 
 
 def test_the_deadline_is_the_push_s_and_not_each_ref_s(own_etcd: OwnEtcd, prefix: str, tmp_path: Path) -> None:
     etcd = own_etcd()
-    world = World(tmp_path, etcd.endpoint, prefix)
+    world = Group(tmp_path, [etcd.endpoint], prefix)
     site, work, _ = world.founded()
     git(site, "config", "piehole.hookTimeout", "6")
     etcd.pause()
@@ -66,51 +68,51 @@ def test_the_deadline_is_the_push_s_and_not_each_ref_s(own_etcd: OwnEtcd, prefix
     assert monotonic() - began < 5 * 6 * 0.7
 
 
-def test_wrong_group_where_the_group_s_record_is_missing(world: World) -> None:
+def test_wrong_group_where_the_group_s_record_is_missing(world: Group) -> None:
     site, work, _ = world.founded()
-    world.etcd.delete(f"{world.prefix}/group/{GROUP}")
+    world.etcd.delete(f"{world.prefix}/group/{world.name}")
     unchanged(world, site, work, "wrong-group")
 
 
-def test_wrong_group_where_the_group_has_another_id(world: World) -> None:
+def test_wrong_group_where_the_group_has_another_id(world: Group) -> None:
     site, work, _ = world.founded()
-    key = f"{world.prefix}/group/{GROUP}"
+    key = f"{world.prefix}/group/{world.name}"
     world.etcd.put(key, json.dumps({**json.loads(world.etcd.get(key) or ""), "id": "another"}))
     unchanged(world, site, work, "wrong-group")
 
 
-def test_wrong_group_where_the_site_was_made_to_leave(world: World) -> None:
+def test_wrong_group_where_the_site_was_made_to_leave(world: Group) -> None:
     site, work, _ = world.founded()
-    key = f"{world.prefix}/site/{GROUP}/a"
+    key = f"{world.prefix}/site/{world.name}/a"
     world.etcd.put(key, json.dumps({**json.loads(world.etcd.get(key) or ""), "left": True}))
     unchanged(world, site, work, "wrong-group")
 
 
-def test_went_back_where_etcd_holds_an_older_progress_record(world: World) -> None:
+def test_went_back_where_etcd_holds_an_older_progress_record(world: Group) -> None:
     site, work, _ = world.founded()
-    key = f"{world.prefix}/progress/{GROUP}/a"
+    key = f"{world.prefix}/progress/{world.name}/a"
     older = world.etcd.get(key) or ""
-    world.reconcile(site)
+    assert world.reconcile(site).status == 0
     assert world.etcd.get(key) != older
     world.etcd.put(key, older)
     said = unchanged(world, site, work, "went-back")
     assert "piehole accept" in said
 
 
-def test_went_back_where_etcd_lost_the_progress_record(world: World) -> None:
+def test_went_back_where_etcd_lost_the_progress_record(world: Group) -> None:
     site, work, _ = world.founded()
-    world.etcd.delete(f"{world.prefix}/progress/{GROUP}/a")
+    world.etcd.delete(f"{world.prefix}/progress/{world.name}/a")
     unchanged(world, site, work, "went-back")
 
 
 @pytest.mark.parametrize("value", ["frozen until Monday", "ABCDEF" + "0" * 34, "abc123", "0" * 64, ""])
-def test_locked_where_the_group_s_value_is_no_oid(world: World, value: str) -> None:
+def test_locked_where_the_group_s_value_is_no_oid(world: Group, value: str) -> None:
     site, work, _ = world.founded()
     world.etcd.put(world.key(MAIN), value)
     unchanged(world, site, work, "locked")
 
 
-def test_reserved_is_every_name_below_refs_piehole(world: World) -> None:
+def test_reserved_is_every_name_below_refs_piehole(world: Group) -> None:
     site, work, _ = world.founded()
     before = refs(site)
     refused(push(work, site, "HEAD:refs/piehole/x"), "reserved")
@@ -118,14 +120,14 @@ def test_reserved_is_every_name_below_refs_piehole(world: World) -> None:
     assert not [name for name in world.refs() if "piehole" in name]
 
 
-def test_reserved_are_names_below_refs_piehole_even_where_they_are_excluded(world: World) -> None:
+def test_reserved_are_names_below_refs_piehole_even_where_they_are_excluded(world: Group) -> None:
     site, work, _ = world.founded()
     git(site, "config", "piehole.exclude", "refs/*")
     refused(push(work, site, "HEAD:refs/piehole/x"), "reserved")
 
 
 @pytest.mark.parametrize("exclude", ["", "refs/alias/*"], ids=["managed", "excluded"])
-def test_symref_flip(world: World, exclude: str) -> None:
+def test_symref_flip(world: Group, exclude: str) -> None:
     """A push to a symbolic ref below refs/ is refused and moves nothing, wherever it points."""
     site, work, first = world.founded()
     git(site, "symbolic-ref", "refs/alias/main", MAIN)
@@ -137,7 +139,7 @@ def test_symref_flip(world: World, exclude: str) -> None:
     assert refs(site)[MAIN] == first
 
 
-def test_reserved_is_a_push_into_a_namespace(world: World) -> None:
+def test_reserved_is_a_push_into_a_namespace(world: Group) -> None:
     site, work, first = world.founded()
     commit(work)
     done = push(work, site, "--receive-pack=env GIT_NAMESPACE=tenant git-receive-pack", "HEAD:main")
@@ -150,7 +152,7 @@ def test_too_many_refs_for_one_transaction_of_etcd_change_nothing(
     own_etcd: OwnEtcd, prefix: str, tmp_path: Path
 ) -> None:
     etcd = own_etcd(options=EtcdOptions(max_txn_ops=12))
-    world = World(tmp_path, etcd.endpoint, prefix)
+    world = Group(tmp_path, [etcd.endpoint], prefix)
     site, work, first = world.founded()
     before = refs(site)
     said = refused(push(work, site, "--atomic", *(f"HEAD:refs/heads/b{n}" for n in range(12))), "too-many")
@@ -159,9 +161,9 @@ def test_too_many_refs_for_one_transaction_of_etcd_change_nothing(
     assert refs(site) == before
 
 
-def test_conflict_where_the_group_has_a_ref_above_the_name(world: World) -> None:
+def test_conflict_where_the_group_has_a_ref_above_the_name(world: Group) -> None:
     a, work, _ = world.founded("a")
-    b = world.site("b")
+    b = world["b"].build().repository
     accepted(push(work, a, "HEAD:refs/heads/topic"))
     said = refused(push(work, b, "HEAD:refs/heads/topic/one"), "conflict")
     assert "refs/heads/topic" in said
@@ -169,15 +171,15 @@ def test_conflict_where_the_group_has_a_ref_above_the_name(world: World) -> None
     assert "refs/heads/topic/one" not in refs(b)
 
 
-def test_conflict_where_the_group_has_a_ref_below_the_name(world: World) -> None:
+def test_conflict_where_the_group_has_a_ref_below_the_name(world: Group) -> None:
     a, work, _ = world.founded("a")
-    b = world.site("b")
+    b = world["b"].build().repository
     accepted(push(work, a, "HEAD:refs/heads/topic/one"))
     said = refused(push(work, b, "HEAD:refs/heads/topic"), "conflict")
     assert "refs/heads/topic/one" in said
 
 
-def test_a_deleted_ref_makes_room_for_names_below_it(world: World) -> None:
+def test_a_deleted_ref_makes_room_for_names_below_it(world: Group) -> None:
     a, work, first = world.founded("a")
     accepted(push(work, a, "HEAD:refs/heads/topic"))
     accepted(push(work, a, ":refs/heads/topic"))
@@ -185,14 +187,14 @@ def test_a_deleted_ref_makes_room_for_names_below_it(world: World) -> None:
     assert world.value("refs/heads/topic/one") == first
 
 
-def test_names_that_only_begin_alike_do_not_conflict(world: World) -> None:
+def test_names_that_only_begin_alike_do_not_conflict(world: Group) -> None:
     a, work, first = world.founded("a")
     accepted(push(work, a, "HEAD:refs/heads/topic-1", "HEAD:refs/heads/topic.2", "HEAD:refs/heads/topical"))
     accepted(push(work, a, "HEAD:refs/heads/topic"))
     assert world.value("refs/heads/topic") == first
 
 
-def test_no_access_where_the_password_cannot_be_read(world: World, tmp_path: Path) -> None:
+def test_no_access_where_the_password_cannot_be_read(world: Group, tmp_path: Path) -> None:
     site, work, _ = world.founded()
     git(site, "config", "piehole.etcdUser", "piehole")
     git(site, "config", "piehole.etcdPasswordFile", str(tmp_path / "absent"))
@@ -201,7 +203,7 @@ def test_no_access_where_the_password_cannot_be_read(world: World, tmp_path: Pat
     assert "controller" in said
 
 
-def test_no_access_where_the_interpreter_has_moved_away(world: World) -> None:
+def test_no_access_where_the_interpreter_has_moved_away(world: Group) -> None:
     site, work, _ = world.founded()
     for name in HOOKS:
         path = site / "hooks" / name
@@ -210,7 +212,7 @@ def test_no_access_where_the_interpreter_has_moved_away(world: World) -> None:
     assert "piehole install" in said
 
 
-def test_no_access_where_the_package_has_moved_away(world: World) -> None:
+def test_no_access_where_the_package_has_moved_away(world: Group) -> None:
     site, work, _ = world.founded()
     for name in HOOKS:
         path = site / "hooks" / name
@@ -219,7 +221,7 @@ def test_no_access_where_the_package_has_moved_away(world: World) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "not executable", "somebody else's"])
-def test_no_access_where_the_gate_is(world: World, fault: str) -> None:
+def test_no_access_where_the_gate_is(world: Group, fault: str) -> None:
     site, work, _ = world.founded()
     gate = site / "hooks" / "reference-transaction"
     if fault == "missing":
@@ -232,7 +234,7 @@ def test_no_access_where_the_gate_is(world: World, fault: str) -> None:
     assert "reference-transaction" in said
 
 
-def test_no_access_where_no_record_can_be_written(world: World) -> None:
+def test_no_access_where_no_record_can_be_written(world: Group) -> None:
     site, work, _ = world.founded()
     folder = site / "piehole" / "inflight"
     for record in folder.iterdir():
@@ -244,7 +246,7 @@ def test_no_access_where_no_record_can_be_written(world: World) -> None:
     folder.unlink()
 
 
-def test_no_access_where_a_reflog_cannot_be_written(world: World) -> None:
+def test_no_access_where_a_reflog_cannot_be_written(world: Group) -> None:
     """What git could not do after the swap is found before it."""
     site, work, _ = world.founded()
     (site / "logs" / "refs" / "heads" / "topic").write_text("")  # a leftover of a branch of this name
@@ -255,7 +257,7 @@ def test_no_access_where_a_reflog_cannot_be_written(world: World) -> None:
     assert world.refs() == before
 
 
-def test_a_deletion_of_a_ref_whose_object_is_missing_is_refused(world: World) -> None:
+def test_a_deletion_of_a_ref_whose_object_is_missing_is_refused(world: Group) -> None:
     site, work, _ = world.founded()
     tip = commit(work)
     accepted(push(work, site, "HEAD:side"))
@@ -271,7 +273,7 @@ def refs_without_objects(site: Path) -> dict[str, str]:
     return {"refs/heads/side": (site / "refs/heads/side").read_text().strip()}
 
 
-def test_refusals_reach_a_client_over_ssh(world: World, sshd: SshServer) -> None:
+def test_refusals_reach_a_client_over_ssh(world: Group, sshd: SshServer) -> None:
     site, work, _ = world.founded()
     world.etcd.put(world.key(MAIN), "frozen")
     commit(work)
@@ -280,7 +282,7 @@ def test_refusals_reach_a_client_over_ssh(world: World, sshd: SshServer) -> None
 
 
 def test_refusals_reach_a_client_over_http_and_the_pusher_s_name_reaches_the_record(
-    world: World, httpd: HttpServer
+    world: Group, httpd: HttpServer
 ) -> None:
     site, work, _ = world.founded()
     git(site, "config", "http.receivepack", "true")
@@ -292,7 +294,7 @@ def test_refusals_reach_a_client_over_http_and_the_pusher_s_name_reaches_the_rec
     refused(push(work, httpd.url_for(site), "HEAD:main"), "locked")
 
 
-def test_a_client_s_false_word_about_the_old_value_deletes_nothing(world: World) -> None:
+def test_a_client_s_false_word_about_the_old_value_deletes_nothing(world: Group) -> None:
     """A client may claim that it deletes a ref which does not exist: then git compares no old value."""
     site, _, first = world.founded()
     git(site, "update-ref", "refs/heads/only-here", first)

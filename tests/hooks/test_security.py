@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from piehole.repository import hook_files
-from tests.hooks.world import MAIN, Pushed, World, accepted, refused
-from tests.support.git import commit, git, has_object, make_bare, push, refs
-from tests.support.sites import MakeGroup
+from tests.support.assertions import Pushed, accepted, refused
+from tests.support.git import MAIN, commit, git, has_object, make_bare, push, refs
+from tests.support.groups import Group, MakeGroup
 
 _MODULES = ("json", "socket", "os", "pwd", "re", "ssl", "sitecustomize", "usercustomize", "piehole", "hooks", "etcd3gw")
 _PROGRAMS = ("git", "python", "python3", "sh", "env", "ssh", "cat")
@@ -139,7 +139,7 @@ def _push(work: Path, site: Path, receive_pack: str) -> Pushed:
     return push(work, site, f"--receive-pack={receive_pack}", "HEAD:main")
 
 
-def _frozen(world: World, evil: Evil, variables: Mapping[str, str]) -> tuple[Path, Path, str, str]:
+def _frozen(world: Group, evil: Evil, variables: Mapping[str, str]) -> tuple[Path, Path, str, str]:
     """A push under these variables, of a ref that the group has locked: nothing moves."""
     site, work, first = world.founded()
     world.etcd.put(world.key(MAIN), "frozen")
@@ -152,7 +152,7 @@ def _frozen(world: World, evil: Evil, variables: Mapping[str, str]) -> tuple[Pat
 
 @pytest.mark.parametrize("name", _ACCEPTED)
 def test_a_variable_of_the_pushers_changes_nothing_of_what_the_group_decides(
-    world: World, evil: Evil, name: str
+    world: Group, evil: Evil, name: str
 ) -> None:
     """Without a controller: the hook decides itself, with all that it inherits."""
     site, work, _, second = _frozen(world, evil, _ACCEPTED[name])
@@ -163,7 +163,7 @@ def test_a_variable_of_the_pushers_changes_nothing_of_what_the_group_decides(
 
 
 @pytest.mark.parametrize("name", _REFUSED)
-def test_a_variable_that_leads_git_astray_has_the_push_refused(world: World, evil: Evil, name: str) -> None:
+def test_a_variable_that_leads_git_astray_has_the_push_refused(world: Group, evil: Evil, name: str) -> None:
     site, work, first, _ = _frozen(world, evil, _REFUSED[name])
     assert _push(work, site, _filled(_REFUSED[name], evil, site)).returncode != 0
     assert refs(site)[MAIN] == world.value() == first
@@ -200,12 +200,12 @@ def test_who_gets_git_to_run_no_hook_has_pushed_nothing_to_the_group(make_group:
     assert group.history() == [first]
     site.stop()
     site.start()
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     assert site.kept() == {stray}
     assert group.history() == [first]
 
 
-def test_a_receive_pack_that_calls_itself_something_else_is_refused(world: World) -> None:
+def test_a_receive_pack_that_calls_itself_something_else_is_refused(world: Group) -> None:
     """The gate lets `git pack-refs` pass; `update` has refused before."""
     site, work, first = world.founded()
     commit(work)
@@ -213,7 +213,7 @@ def test_a_receive_pack_that_calls_itself_something_else_is_refused(world: World
     assert refs(site)[MAIN] == world.value() == first
 
 
-def test_push_options_are_no_business_of_the_hooks(world: World) -> None:
+def test_push_options_are_no_business_of_the_hooks(world: Group) -> None:
     site, work, first = world.founded()
     git(site, "config", "receive.advertisePushOptions", "true")
     world.etcd.put(world.key(MAIN), "frozen")
@@ -228,7 +228,7 @@ def test_push_options_are_no_business_of_the_hooks(world: World) -> None:
 @pytest.mark.parametrize("name", ["BASH_ENV", "a shell's functions", "IFS"])
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
 def test_where_sh_is_bash_nothing_in_its_environment_opens_the_gate(
-    world: World, evil: Evil, tmp_path: Path, name: str
+    world: Group, evil: Evil, tmp_path: Path, name: str
 ) -> None:
     shell = tmp_path / "sh"
     shell.symlink_to(str(shutil.which("bash")))

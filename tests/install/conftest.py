@@ -13,4 +13,4 @@ from tests.support.etcd import EtcdProcess
 @pytest.fixture
 def bed(tmp_path: Path, etcd: EtcdProcess, prefix: str) -> InstallBed:
     """One group, no site yet."""
-    return InstallBed(tmp_path, etcd.endpoint, prefix)
+    return InstallBed(tmp_path, [etcd.endpoint], prefix)

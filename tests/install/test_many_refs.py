@@ -19,17 +19,17 @@ from tests.support.git import git
 @pytest.fixture
 def small(own_etcd: OwnEtcd, tmp_path: Path, prefix: str) -> InstallBed:
     """A bed whose etcd has the default --max-txn-ops."""
-    return InstallBed(tmp_path, own_etcd(options=EtcdOptions(max_txn_ops=128)).endpoint, prefix)
+    return InstallBed(tmp_path, [own_etcd(options=EtcdOptions(max_txn_ops=128)).endpoint], prefix)
 
 
 def with_refs(bed: InstallBed, site: str, count: int) -> dict[str, str]:
     """A repository with so many refs, to three commits; returns them."""
     tips = [bed.commit(str(number)) for number in range(3)]
-    bed.bare(site)
-    git(bed.path(site), "fetch", "-q", str(bed.work), "HEAD")
+    bed[site].make()
+    git(bed[site].repository, "fetch", "-q", str(bed.work), "HEAD")
     names = {f"refs/heads/{number % 20}/{number}": tips[number % 3] for number in range(count)}
     lines = "".join(f"{oid} {name}\n" for name, oid in sorted(names.items()))
-    (bed.path(site) / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{lines}")
+    (bed[site].repository / "packed-refs").write_text(f"# pack-refs with: peeled fully-peeled sorted \n{lines}")
     return names
 
 
@@ -49,19 +49,25 @@ def test_thousands_of_refs_are_adopted_and_reach_the_next_site(small: InstallBed
     assert answer.status == 0, answer
     assert "adopted 2000 refs of this repository" in answer.out
     assert of_the_group(small) == wanted
-    small.bare("b")
+    small["b"].make()
     assert "not adopted" not in small.run("b").out
     assert small.reconcile("b").status == 0
-    assert small.refs("b") == wanted
+    assert small["b"].refs() == wanted
 
 
 def test_a_founding_that_is_killed_in_the_middle_is_gone_on_with(small: InstallBed) -> None:
     wanted = with_refs(small, "a", 4000)
-    options = {"group": "g", "site": "a", "url": str(small.path("a")), "etcd": small.endpoint, "prefix": small.prefix}
+    options = {
+        "group": "g",
+        "site": "a",
+        "url": str(small["a"].repository),
+        "etcd": small.etcd.endpoint,
+        "prefix": small.prefix,
+    }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     first = small.key(min(wanted))
     with subprocess.Popen(
-        [sys.executable, "-m", "piehole.cli", "install", str(small.path("a")), *words], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "piehole.cli", "install", str(small["a"].repository), *words], stdout=subprocess.DEVNULL
     ) as install:
         while install.poll() is None and small.etcd.get(first) is None:
             pass  # a sleep might miss the middle
@@ -69,10 +75,10 @@ def test_a_founding_that_is_killed_in_the_middle_is_gone_on_with(small: InstallB
     adopted = of_the_group(small)
     assert 0 < len(adopted) < len(wanted)
     assert record_of_the_group(small)["adopting"] == "a"
-    small.bare("b")
+    small["b"].make()
     assert small.run("b").status == 0, "others may join meanwhile"
     assert small.reconcile("b").status == 0
-    assert small.refs("b").items() >= adopted.items()
+    assert small["b"].refs().items() >= adopted.items()
     answer = small.run("a")
     assert answer.status == 0, answer
     told = re.search(r"adopted (\d+) refs of this repository", answer.out)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.install.bed import InstallBed
-from tests.reconcile.bed import piehole
+from tests.support.command_line import piehole_in_process
 from tests.support.git import clone, git
 
 FOREIGN = '#!/bin/sh\nexec /usr/bin/somebody-elses-hook "$@"\n'
@@ -28,20 +28,20 @@ def refused(bed: InstallBed, *words: str, status: int = 1, **changes: str | None
 
 
 def test_what_is_no_bare_repository(bed: InstallBed, tmp_path: Path) -> None:
-    assert piehole("install", tmp_path / "nothing").status == 1
+    assert piehole_in_process("install", tmp_path / "nothing").status == 1
     (tmp_path / "plain").mkdir()
-    answer = piehole("install", tmp_path / "plain")
+    answer = piehole_in_process("install", tmp_path / "plain")
     assert answer.status == 1
     assert "no git repository" in answer.err
     git(tmp_path, "init", "-q", "tree")
-    answer = piehole("install", tmp_path / "tree")
+    answer = piehole_in_process("install", tmp_path / "tree")
     assert answer.status == 1
     assert "not a bare repository" in answer.err
 
 
 @pytest.mark.parametrize("setting", ["group", "site", "url", "etcd"])
 def test_a_setting_that_is_missing(bed: InstallBed, setting: str) -> None:
-    bed.bare("a")
+    bed["a"].make()
     refused(bed, f"piehole.{setting} is not set", status=2, **{setting: None})
 
 
@@ -53,7 +53,7 @@ def test_a_setting_that_is_missing(bed: InstallBed, setting: str) -> None:
     ],
 )  # fmt: skip
 def test_a_setting_that_makes_no_sense(bed: InstallBed, setting: str, value: str) -> None:
-    bed.bare("a")
+    bed["a"].make()
     refused(bed, status=2, **{setting: value})
 
 
@@ -62,8 +62,8 @@ def test_a_setting_that_makes_no_sense(bed: InstallBed, setting: str, value: str
 def test_a_foreign_hook_is_left_alone_and_the_way_to_chain_is_named(
     bed: InstallBed, hook: str, executable: bool
 ) -> None:
-    bed.bare("a")
-    path = bed.path("a") / "hooks" / hook
+    bed["a"].make()
+    path = bed["a"].repository / "hooks" / hook
     path.parent.mkdir(exist_ok=True)
     path.write_text(FOREIGN)
     path.chmod(0o755 if executable else 0o644)
@@ -72,8 +72,8 @@ def test_a_foreign_hook_is_left_alone_and_the_way_to_chain_is_named(
 
 
 def test_a_foreign_hook_that_chains_is_welcome(bed: InstallBed) -> None:
-    bed.bare("a")
-    path = bed.path("a") / "hooks" / "update"
+    bed["a"].make()
+    path = bed["a"].repository / "hooks" / "update"
     path.parent.mkdir(exist_ok=True)
     text = '#!/bin/sh\nexec "$(dirname "$0")/update.piehole" "$@"\n'
     path.write_text(text)
@@ -82,19 +82,19 @@ def test_a_foreign_hook_that_chains_is_welcome(bed: InstallBed) -> None:
     assert path.read_text() == text
     bed.commit()
     bed.push("a")
-    assert bed.value() == bed.tip("a")
+    assert bed.value() == bed["a"].at()
 
 
 def test_hooks_that_git_looks_for_elsewhere(bed: InstallBed) -> None:
-    bed.bare("a")
-    git(bed.path("a"), "config", "--global", "core.hooksPath", "/etc/hooks")
+    bed["a"].make()
+    git(bed["a"].repository, "config", "--global", "core.hooksPath", "/etc/hooks")
     refused(bed, "core.hooksPath")
-    git(bed.path("a"), "config", "core.hooksPath", "hooks")
+    git(bed["a"].repository, "config", "core.hooksPath", "hooks")
     assert bed.run("a").status == 0
 
 
 def test_a_git_that_is_too_old(bed: InstallBed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bed.bare("a")
+    bed["a"].make()
     real = shutil.which("git")
     (tmp_path / "bin").mkdir()
     fake = tmp_path / "bin" / "git"
@@ -105,38 +105,38 @@ def test_a_git_that_is_too_old(bed: InstallBed, tmp_path: Path, monkeypatch: pyt
 
 
 def test_another_object_format_than_the_groups(bed: InstallBed) -> None:
-    bed.bare("b")
+    bed["b"].make()
     assert bed.run("b").status == 0
     bed.object_format = "sha256"
-    bed.bare("a")
+    bed["a"].make()
     refused(bed, "--object-format=sha1")
 
 
 def test_history_that_is_cut(bed: InstallBed, tmp_path: Path) -> None:
     bed.commit("one")
     bed.commit("two")
-    clone(f"file://{bed.work}", bed.path("a"), "--bare", "--depth=1")
+    clone(f"file://{bed.work}", bed["a"].repository, "--bare", "--depth=1")
     refused(bed, "shallow")
 
 
 def test_a_partial_clone(bed: InstallBed) -> None:
     bed.commit("one")
     git(bed.work, "config", "uploadpack.allowFilter", "true")
-    clone(f"file://{bed.work}", bed.path("a"), "--bare", "--filter=blob:none")
+    clone(f"file://{bed.work}", bed["a"].repository, "--bare", "--filter=blob:none")
     refused(bed, "partial clone")
 
 
 def test_grafts(bed: InstallBed) -> None:
-    bed.bare("a")
-    (bed.path("a") / "info").mkdir(exist_ok=True)
-    (bed.path("a") / "info" / "grafts").write_text("")
+    bed["a"].make()
+    (bed["a"].repository / "info").mkdir(exist_ok=True)
+    (bed["a"].repository / "info" / "grafts").write_text("")
     refused(bed, "grafts")
 
 
 def test_large_files_and_borrowed_objects_are_warned_of(bed: InstallBed) -> None:
     bed.commit("one")
-    clone(bed.work, bed.path("a"), "--bare", "--shared")
-    (bed.path("a") / "lfs").mkdir()
+    clone(bed.work, bed["a"].repository, "--bare", "--shared")
+    (bed["a"].repository / "lfs").mkdir()
     answer = bed.run("a")
     assert answer.status == 0, answer
     assert "warning: objects are borrowed" in answer.out
@@ -144,19 +144,19 @@ def test_large_files_and_borrowed_objects_are_warned_of(bed: InstallBed) -> None
 
 
 def test_a_ref_without_its_object(bed: InstallBed) -> None:
-    bed.bare("a")
-    (bed.path("a") / "refs" / "heads" / "broken").write_text("12" * 20 + "\n")
+    bed["a"].make()
+    (bed["a"].repository / "refs" / "heads" / "broken").write_text("12" * 20 + "\n")
     refused(bed, "refs/heads/broken", "git fsck")
 
 
 def test_etcd_that_cannot_be_reached(bed: InstallBed) -> None:
-    bed.bare("a")
+    bed["a"].make()
     refused(bed, "127.0.0.1:1", status=3, etcd="127.0.0.1:1")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository away")
 def test_root_in_another_accounts_repository(bed: InstallBed) -> None:
-    bed.bare("a")
-    for path in (bed.path("a"), *bed.path("a").rglob("*")):
+    bed["a"].make()
+    for path in (bed["a"].repository, *bed["a"].repository.rglob("*")):
         shutil.chown(path, 12345, 12345)
     refused(bed, "uid 12345")

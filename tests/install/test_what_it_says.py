@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from piehole.repository import git_settings
 from piehole.repository.hook_files import HOOKS
-from tests.hooks.world import refused
 from tests.install.bed import InstallBed
-from tests.reconcile.bed import piehole
+from tests.support.assertions import refused
+from tests.support.command_line import piehole_in_process
 from tests.support.git import git, push
 
 
 def test_it_says_all_that_it_sets_and_why_and_the_second_time_nothing(bed: InstallBed) -> None:
-    bed.bare("a")
+    bed["a"].make()
     said = bed.run("a").out.splitlines()
     for setting in git_settings.SETTINGS:
         assert f"set {setting.name} = {setting.value} ({setting.why})" in said
-        values = git(bed.path("a"), "config", "--local", "--get-all", setting.name).stdout.split()
+        values = git(bed["a"].repository, "config", "--local", "--get-all", setting.name).stdout.split()
         assert values == [setting.value]
     assert "hooks: wrote pre-receive, update, reference-transaction" in said
     assert "founded the group 'g'" in said
-    assert f"registered the site 'a' with the URL {bed.path('a')}" in said
-    assert said[-1] == f"{bed.path('a')} is the site 'a' of the group 'g'"
+    assert f"registered the site 'a' with the URL {bed['a'].repository}" in said
+    assert said[-1] == f"{bed['a'].repository} is the site 'a' of the group 'g'"
     again = bed.run("a").out
     assert "set " not in again
     assert "hooks: as they should be" in again
@@ -28,11 +28,11 @@ def test_it_says_all_that_it_sets_and_why_and_the_second_time_nothing(bed: Insta
 
 
 def test_a_setting_that_lists_keeps_what_somebody_has_put_there(bed: InstallBed) -> None:
-    bed.bare("a")
-    git(bed.path("a"), "config", "transfer.hideRefs", "refs/internal")
+    bed["a"].make()
+    git(bed["a"].repository, "config", "transfer.hideRefs", "refs/internal")
     for _ in range(2):
         assert bed.run("a").status == 0
-        hidden = git(bed.path("a"), "config", "--get-all", "transfer.hideRefs").stdout.split()
+        hidden = git(bed["a"].repository, "config", "--get-all", "transfer.hideRefs").stdout.split()
         assert hidden == ["refs/internal", "refs/piehole/kept"]
 
 
@@ -43,14 +43,14 @@ def test_after_the_interpreter_has_moved_pushes_are_refused_in_words_until_insta
     bed.commit("one")
     bed.push("a")
     for hook in HOOKS:
-        path = bed.path("a") / "hooks" / hook
+        path = bed["a"].repository / "hooks" / hook
         lines = path.read_text().splitlines(keepends=True)
         path.write_text("".join("python=/nowhere/bin/python\n" if one.startswith("python=") else one for one in lines))
     newer = bed.commit("two")
-    said = refused(push(bed.work, bed.path("a"), "HEAD:main"), "no-access")
+    said = refused(push(bed.work, bed["a"].repository, "HEAD:main"), "no-access")
     assert "/nowhere/bin/python" in said
     assert "piehole install" in said
-    checked = piehole("check", "-C", bed.path("a"))
+    checked = piehole_in_process("check", "-C", bed["a"].repository)
     assert checked.status == 1
     assert "was written by another version or for another interpreter" in checked.out
     assert "hooks: wrote pre-receive, update, reference-transaction" in bed.run("a").out
@@ -61,20 +61,20 @@ def test_after_the_interpreter_has_moved_pushes_are_refused_in_words_until_insta
 def test_a_site_that_comes_back_under_another_url_is_found_there(bed: InstallBed) -> None:
     bed.install("a", "b")
     moved = bed.folder / "elsewhere.git"
-    bed.path("b").rename(moved)
-    answer = piehole("install", moved, "--url", str(moved))
+    bed["b"].repository.rename(moved)
+    answer = piehole_in_process("install", moved, "--url", str(moved))
     assert answer.status == 0, answer
     assert f"registered the site 'b' with the URL {moved}" in answer.out
     tip = bed.commit("one")
     done = push(bed.work, moved, "HEAD:main")
     assert done.returncode == 0, done.stderr
     assert bed.reconcile("a").status == 0
-    assert bed.tip("a") == tip
+    assert bed["a"].at() == tip
 
 
 def test_protocols_that_peers_do_not_allow_by_themselves_are_noted(bed: InstallBed) -> None:
-    bed.bare("a")
-    git(bed.path("a"), "config", "--unset-all", "piehole.allowProtocol")
+    bed["a"].make()
+    git(bed["a"].repository, "config", "--unset-all", "piehole.allowProtocol")
     said = bed.run("a", url="http://example.org/a.git").out
     assert "note: peers fetch over http only where piehole.allowProtocol has it" in said
     assert "note:" not in bed.run("a", url="ssh://git@example.org/a.git").out

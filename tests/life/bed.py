@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fault.modes.steps import git_that
 from tests.life.page import Administrator
 from tests.support import git
-from tests.support.sites import Group, MakeGroup, Site, accepted
+from tests.support.assertions import accepted
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
 from tests.support.wait import until
 
 SITES = ("oslo", "lima", "kyoto")
@@ -149,7 +150,7 @@ def held_fetches(group: Group, folder: Path, repository: str, *, after: int = 60
     exit
     ;;
 esac"""
-    with git_that(group, folder / "git", "upload-pack", script) as seen:
+    with group.git_that(folder / "git", "upload-pack", script) as seen:
         held = Held(gate, seen)
         try:
             yield held

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.support.groups import Group
 from tests.support.process import ManagedProcess
-from tests.support.sites import Group, Site
+from tests.support.sites import Site
 
 PAGE = Path(__file__).parents[2] / "docs" / "life-of-a-group.md"
 _DEPLOY = PAGE.parents[1] / "deploy"

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.modes.steps import PATIENCE, stuck, told
 from tests.life.bed import Life, begun, live, move_host, named
 from tests.life.page import commands
 from tests.support import git
-from tests.support.sites import MAIN, MakeGroup, accepted, refused
-from tests.support.wait import until
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
+from tests.support.wait import PATIENCE, until
 
 REPLACED = "A machine is replaced"
 
 
 def _sites(life: Life, at: str = "oslo") -> dict[str, str]:
     """The lines of `piehole sites` at one site, by the names in them."""
-    lines = life[at].piehole("sites").stdout.splitlines()
+    lines = life[at].piehole("sites").out.splitlines()
     return {line[2:].split("  ")[0]: line for line in lines}
 
 
@@ -33,13 +34,13 @@ def test_a_site_leaves_refuses_pushes_and_comes_back(make_group: MakeGroup, tmp_
     life = live(make_group, tmp_path)
     kyoto = life["kyoto"]
     work = begun(life)
-    told(life.group)
+    life.group.published()
     life.admin.run(kyoto, commands("A site leaves"))
     assert "made to leave" in kyoto.wait_event("site.halted", PATIENCE)["reason"]
     second = git.commit(work, "without kyoto")
     refused(git.push(work, kyoto.repository, "HEAD:main"), "wrong-group")
     accepted(git.push(work, life["oslo"].repository, "HEAD:main", "HEAD:side"))
-    life.group.everywhere(MAIN, second, [life["oslo"], life["lima"]])
+    life.group.arrives(MAIN, second, [life["oslo"], life["lima"]])
     assert _sites(life)["kyoto"].startswith("  kyoto  left  ")
     assert kyoto.at() != second
     accepted(git.push(work, life["oslo"].repository, ":side"))
@@ -48,14 +49,14 @@ def test_a_site_leaves_refuses_pushes_and_comes_back(make_group: MakeGroup, tmp_
     life.group.in_step(timeout=PATIENCE)
     third = git.commit(work, "with kyoto")
     accepted(git.push(work, kyoto.repository, "HEAD:main"))
-    life.group.everywhere(MAIN, third)
+    life.group.arrives(MAIN, third)
 
 
 def test_an_uninstalled_site_is_an_ordinary_repository_and_can_come_back(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path)
     kyoto = life["kyoto"]
     work = begun(life)
-    told(life.group)
+    life.group.published()
     life.admin.run(kyoto, commands("A site leaves", 1))
     until(lambda: kyoto.events("repository.left"), PATIENCE, "its controller lets go of it")
     own = git.commit(work, "to the ordinary repository")
@@ -65,7 +66,7 @@ def test_an_uninstalled_site_is_an_ordinary_repository_and_can_come_back(make_gr
     accepted(git.push(work, life["oslo"].repository, "HEAD:main"))
     said = life.admin.run(kyoto, commands("A site comes back", 1)).stdout
     assert "not adopted: refs/heads/own" in said
-    life.group.everywhere(MAIN, newest, timeout=PATIENCE)
+    life.group.arrives(MAIN, newest, timeout=PATIENCE)
     assert own in kyoto.kept()
     assert life.group.value("refs/heads/own") is None
 
@@ -75,12 +76,12 @@ def test_a_site_that_is_lost_for_good_is_let_go_by_another_one(make_group: MakeG
     work = begun(life, 2)
     accepted(git.push(work, life["oslo"].repository, "HEAD:side"))
     life.group.in_step()
-    told(life.group, "refs/heads/side")
+    life.group.published("refs/heads/side")
     life["kyoto"].kill()
     shutil.rmtree(life["kyoto"].root)
     oid = git.commit(work, "kyoto is gone")
     accepted(git.push(work, life["oslo"].repository, "HEAD:main", ":side"))
-    life.group.everywhere(MAIN, oid, [life["oslo"], life["lima"]])
+    life.group.arrives(MAIN, oid, [life["oslo"], life["lima"]])
     assert life.group.value("refs/heads/side") is not None, "the tombstone waits for kyoto"
     life.admin.run(life["lima"], commands("A site is lost for good"))
     assert "  left  " in _sites(life)["kyoto"]
@@ -95,7 +96,7 @@ def test_a_machine_is_replaced_and_the_old_one_refuses_from_then_on(
     life = live(make_group, tmp_path)
     old = life["kyoto"]
     work = begun(life)
-    told(life.group)
+    life.group.published()
     before = _record(life, "kyoto")
     life.group.sites.remove(old)
     new = named(life.group, "kyoto", disk="new-kyoto")
@@ -116,15 +117,15 @@ def test_a_machine_is_replaced_and_the_old_one_refuses_from_then_on(
         git.commit(work, "to the old machine")
         assert "another machine has the name" in refused(git.push(work, old.repository, "HEAD:main"), "wrong-group")
         new.start()
-        life.group.everywhere(MAIN, git.rev_parse(work, "HEAD~1"), [new], timeout=PATIENCE)
+        life.group.arrives(MAIN, git.rev_parse(work, "HEAD~1"), [new], timeout=PATIENCE)
         git.git(work, "reset", "--hard", "--quiet", "HEAD~1")
         oid = git.commit(work, "to the new machine")
         accepted(git.push(work, new.repository, "HEAD:main"))
-        life.group.everywhere(MAIN, oid, timeout=PATIENCE)
+        life.group.arrives(MAIN, oid, timeout=PATIENCE)
         assert old.at() != oid
         assert "  (replaced 2" in _sites(life)["kyoto"]
         assert _sites(life)["kyoto"].startswith("  kyoto  ")
-        at_the_old_one = old.piehole("sites").stdout.splitlines()[0]
+        at_the_old_one = old.piehole("sites").out.splitlines()[0]
         assert at_the_old_one.startswith("  kyoto  ")
         assert at_the_old_one.endswith("(another machine than this one has the name)")
     finally:
@@ -153,10 +154,10 @@ def test_a_url_changes_and_those_that_wait_for_this_site_ask_at_the_new_one_at_o
     move_host(life.group, "oslo", None)
     oid = git.commit(work, "nobody can fetch this")
     accepted(git.push(work, oslo.repository, "HEAD:main"))
-    stuck(lima, MAIN)
+    lima.stuck(MAIN)
     move_host(life.group, "new", oslo.root)
     life.admin.run(oslo, commands("A URL changes"))
-    life.group.everywhere(MAIN, oid, timeout=10.0)
+    life.group.arrives(MAIN, oid, timeout=10.0)
     after = _record(life, "oslo")
     assert after == {**before, "url": str(life.group.folder / "new" / "tools.git")}
     assert str(after["url"]) in _sites(life, "lima")["oslo"]
@@ -169,20 +170,20 @@ def test_a_url_changes_and_those_that_wait_for_this_site_ask_at_the_new_one_at_o
 def test_sites_tells_who_joins_who_was_never_seen_and_who_is_behind(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path)
     work = begun(life)
-    told(life.group)
+    life.group.published()
     life.group.etcd.put(f"{life.group.prefix}/site/tools/nemo", '{"id": "x", "url": "/nowhere"}')
     quito = life.site("quito")
     life.admin.run(quito, commands("A site joins"))
     life["kyoto"].kill()
     oid = git.commit(work, "kyoto is down")
     accepted(git.push(work, life["oslo"].repository, "HEAD:main"))
-    life.group.everywhere(MAIN, oid, [life["oslo"], life["lima"]])
+    life.group.arrives(MAIN, oid, [life["oslo"], life["lima"]])
     until(lambda: "in step" in _sites(life)["oslo"], PATIENCE, "oslo has told")
     lines = _sites(life)
     assert lines["oslo"].startswith("* oslo  revision ")
     assert ", behind  " in lines["kyoto"]
     assert lines["nemo"].startswith("  nemo  never seen  /nowhere  x")
     assert lines["quito"].startswith("  quito  joining  ")
-    shown = {one["site"]: one for one in json.loads(life["oslo"].piehole("sites", "--json").stdout)["sites"]}
+    shown = {one["site"]: one for one in json.loads(life["oslo"].piehole("sites", "--json").out)["sites"]}
     assert [shown[name]["in_step"] for name in ("oslo", "kyoto", "nemo", "quito")] == [True, False, False, False]
     assert {one["replaced"] for one in shown.values()} == {None}

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnCluster
-from tests.fault.modes.steps import PATIENCE
 from tests.life.bed import Life, begun, live
 from tests.life.page import commands
 from tests.support import git
+from tests.support.assertions import accepted
 from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess, find_etcdctl
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
 from tests.support.ports import LOOPBACK, free_ports
-from tests.support.sites import MAIN, MakeGroup, accepted
-from tests.support.wait import until
+from tests.support.wait import PATIENCE, until
 
 MORE = "More members of etcd"
 _SITES = ("oslo", "lima")
@@ -31,7 +32,7 @@ def _push(life: Life, work: Path, message: str) -> None:
     for site in life.group:
         oid = git.commit(work, f"{message}, to {site.name}")
         accepted(git.push(work, site.repository, "HEAD:main"))
-        life.group.everywhere(MAIN, oid, timeout=PATIENCE)
+        life.group.arrives(MAIN, oid, timeout=PATIENCE)
 
 
 def _added(life: Life, words: dict[str, str]) -> None:
@@ -76,7 +77,7 @@ def test_a_member_whose_disk_was_lost_is_replaced_and_piehole_needs_nothing(
         _push(life, work, "it is replaced")
         living[0].kill()  # now the new one is needed for a majority
         _push(life, work, "another one is gone")
-        checked = life["oslo"].piehole("check", check=False).stdout
+        checked = life["oslo"].piehole("check", check=False).out
         assert living[0].endpoint in checked, "the endpoint that does not answer is named"
     finally:
         new.kill()

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.fault.modes.steps import PATIENCE, meanwhile
 from tests.life.bed import Life, begun, bytes_fetched, held_fetches, history, live, named
 from tests.life.page import commands
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted
-from tests.support.wait import until
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
+from tests.support.wait import PATIENCE, meanwhile, until
 
 _COMMITS = 1500  # three objects each
 
@@ -71,15 +73,15 @@ def test_a_first_clone_holds_up_neither_the_group_nor_the_other_repositories_of_
             )
             oid = git.commit(work, "while quito clones")
             accepted(git.push(work, life["lima"].repository, "HEAD:main"))
-            life.group.everywhere(MAIN, oid, others)
+            life.group.arrives(MAIN, oid, others)
 
             for here, there in ((paper_quito, paper_oslo), (paper_oslo, paper_quito)):
                 page = git.commit(letter, f"to {here.name}")
                 accepted(git.push(letter, here.repository, "HEAD:main"))
-                paper.everywhere(MAIN, page, [here, there])
+                paper.arrives(MAIN, page, [here, there])
 
             accepted(git.push(work, quito.repository, "HEAD:from-quito"))
-            life.group.everywhere("refs/heads/from-quito", oid, [*others, quito])
+            life.group.arrives("refs/heads/from-quito", oid, [*others, quito])
             assert quito.at() == "", "the clone has not ended meanwhile"
     life.group.in_step(timeout=PATIENCE)
     until(lambda: "in step" in _line(life, "quito"), PATIENCE, "quito has told that it is in step")
@@ -89,7 +91,7 @@ def test_a_first_clone_holds_up_neither_the_group_nor_the_other_repositories_of_
 
 
 def _line(life: Life, name: str) -> str:
-    listed = life["oslo"].piehole("sites").stdout.splitlines()
+    listed = life["oslo"].piehole("sites").out.splitlines()
     return next(line for line in listed if line[2:].startswith(f"{name} "))
 
 
@@ -166,8 +168,8 @@ def test_install_run_twice_at_once_makes_one_site(make_group: MakeGroup, tmp_pat
     life.admin.run(quito, commands("A site comes back"))
     quito.start()
     life.group.in_step()
-    assert quito.piehole("check", check=False).stdout.count("is missing") == 0
+    assert quito.piehole("check", check=False).out.count("is missing") == 0
     work = quito.clone()
     oid = git.commit(work, "to the new site")
     accepted(git.push(work, quito.repository, "HEAD:main"))
-    life.group.everywhere(MAIN, oid)
+    life.group.arrives(MAIN, oid)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.conftest import OwnEtcd
-from tests.fault.modes.steps import PATIENCE
 from tests.life.bed import live, named
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused
-from tests.support.wait import until
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
+from tests.support.wait import PATIENCE, until
 
 NAMES = ("tools", "tools/x", "tools-extra")
 
@@ -49,18 +51,18 @@ def test_groups_whose_names_begin_alike_have_nothing_to_do_with_each_other(
         others = [one for one in groups if one is not group]
         before = _states(others)
         oid = _pushed(group[1], "HEAD:x/refs")  # as like to the others' keys as can be
-        group.everywhere("refs/heads/x/refs", oid)
+        group.arrives("refs/heads/x/refs", oid)
         accepted(git.push(group[0].clone(group[0].repository.stem), group[0].repository, ":side"))
-        group.everywhere("refs/heads/side", "")
+        group.arrives("refs/heads/side", "")
         until(lambda group=group: group.value("refs/heads/side") is None, PATIENCE, "its tombstone is reaped")  # type: ignore[misc]
         assert _states(others) == before
-        listed = group.piehole("sites", "-C", str(group[0].repository)).stdout
+        listed = group.piehole("sites", "-C", str(group[0].repository)).out
         assert len(listed.splitlines()) == 2
     group, *others = groups
     group[1].piehole("leave", "--yes")
     refused(git.push(group[1].clone(group[1].repository.stem), group[1].repository, "HEAD:new"), "wrong-group")
     for other in others:
-        other.everywhere("refs/heads/new", _pushed(other[1], "HEAD:new"))
+        other.arrives("refs/heads/new", _pushed(other[1], "HEAD:new"))
     assert group[0].at("refs/heads/new") == ""
 
 
@@ -72,13 +74,13 @@ def test_two_groups_with_different_etcds_are_served_by_one_controller_and_one_et
     other = _beside(life.group, "paper", endpoint=elsewhere.endpoint)
     life.group.start()
     for group in (life.group, other):
-        group.everywhere(MAIN, _pushed(group[0]), timeout=PATIENCE)
+        group.arrives(MAIN, _pushed(group[0]), timeout=PATIENCE)
     elsewhere.kill()
     work = other[0].clone("letter")
     git.commit(work, "its etcd is away")
     refused(git.push(work, other[0].repository, "HEAD:main"), "no-quorum")
     for site in life.group:
-        life.group.everywhere(MAIN, _pushed(site))
+        life.group.arrives(MAIN, _pushed(site))
     elsewhere.start()
     until(lambda: git.push(work, other[0].repository, "HEAD:main").returncode == 0, PATIENCE, "it is back")
-    other.everywhere(MAIN, git.rev_parse(work), timeout=PATIENCE)
+    other.arrives(MAIN, git.rev_parse(work), timeout=PATIENCE)

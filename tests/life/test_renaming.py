@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.modes.steps import PATIENCE, meanwhile, told
 from tests.life.bed import SITES, Life, begun, live, named
 from tests.life.page import commands
 from tests.support import git
+from tests.support.assertions import accepted, refused
 from tests.support.etcd import EtcdProcess, find_etcdctl
-from tests.support.sites import MAIN, Group, MakeGroup, accepted, refused
-from tests.support.wait import until
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.wait import PATIENCE, meanwhile, until
 
 RENAMED = "A group is renamed"
 REMOVED = "A group is removed"
@@ -47,15 +48,15 @@ def test_a_group_is_renamed_with_a_push_at_each_step(make_group: MakeGroup, tmp_
     life.group.name = "workshop"
     for number, name in enumerate(SITES):
         _join_the_new_one(life, name)
-        life.group.everywhere(MAIN, oid, [life[name]], timeout=PATIENCE)
+        life.group.arrives(MAIN, oid, [life[name]], timeout=PATIENCE)
         oid = git.commit(work, f"{name} has joined")
         accepted(git.push(work, life[name].repository, "HEAD:main"))
-        life.group.everywhere(MAIN, oid, [life[one] for one in SITES[: number + 1]], timeout=PATIENCE)
+        life.group.arrives(MAIN, oid, [life[one] for one in SITES[: number + 1]], timeout=PATIENCE)
         for waiting in SITES[number + 1 :]:
             refused(git.push(work, life[waiting].repository, "HEAD:main"), "wrong-group")
     life.group.in_step()
     assert git.git(work, "merge-base", "--is-ancestor", accepted_before, oid, check=False).returncode == 0
-    assert len(life["oslo"].piehole("sites").stdout.splitlines()) == 3
+    assert len(life["oslo"].piehole("sites").out.splitlines()) == 3
 
 
 @pytest.mark.slow
@@ -98,7 +99,7 @@ def test_what_had_reached_one_site_only_is_part_of_the_renamed_group(make_group:
     work = begun(life)
     accepted(git.push(work, life["oslo"].repository, "HEAD:deleted", "HEAD:locked"))
     life.group.in_step()
-    told(life.group, "refs/heads/locked")
+    life.group.published("refs/heads/locked")
     life.group.put("refs/heads/locked", "closed for today")
     for name in ("oslo", "lima"):
         life[name].stop()
@@ -109,10 +110,10 @@ def test_what_had_reached_one_site_only_is_part_of_the_renamed_group(make_group:
     for name in ("oslo", "lima"):
         life.admin.run(life[name], commands(RENAMED, 1))
         life[name].start()
-    life.group.everywhere("refs/heads/deleted", "", [life["oslo"], life["lima"]], timeout=PATIENCE)
+    life.group.arrives("refs/heads/deleted", "", [life["oslo"], life["lima"]], timeout=PATIENCE)
     assert life["oslo"].at() != oid, "nobody has its objects yet"
     life.admin.run(life["kyoto"], commands(RENAMED, 1))
-    life.group.everywhere(MAIN, oid, timeout=PATIENCE)
+    life.group.arrives(MAIN, oid, timeout=PATIENCE)
     assert life.group.value("refs/heads/locked") == "closed for today"
 
 
@@ -180,7 +181,7 @@ def test_a_group_is_removed_and_one_whose_name_begins_in_the_same_way_is_not(
         clone = git.clone(sites[0].repository, life.group.fresh("neighbour"))
         git.commit(clone, name)
         accepted(git.push(clone, sites[0].repository, "HEAD:main"))
-        group.everywhere(MAIN, git.rev_parse(clone), sites)
+        group.arrives(MAIN, git.rev_parse(clone), sites)
     prefix = life.group.prefix
 
     def theirs() -> dict[str, str]:
@@ -204,6 +205,6 @@ def test_a_group_is_removed_and_one_whose_name_begins_in_the_same_way_is_not(
         clone = git.clone(sites[1].repository, life.group.fresh("neighbour"))
         oid = git.commit(clone, "still here")
         accepted(git.push(clone, sites[1].repository, "HEAD:main"))
-        group.everywhere(MAIN, oid, sites)
+        group.arrives(MAIN, oid, sites)
         for site in sites:
-            assert "revision" in group.piehole("sites", "-C", str(site.repository)).stdout
+            assert "revision" in group.piehole("sites", "-C", str(site.repository)).out

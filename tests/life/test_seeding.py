@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.fault.modes.steps import PATIENCE
 from tests.life.bed import Life, begun, bytes_fetched, history, live
 from tests.life.page import commands
 from tests.support import git
-from tests.support.sites import MAIN, MakeGroup, Site, accepted, refused
-from tests.support.wait import until
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
+from tests.support.sites import Site
+from tests.support.wait import PATIENCE, until
 
 _COMMITS = 1500
 _SMALL = 40_000  # bytes: more than what is missing takes, and a tenth of what is not
@@ -44,8 +46,8 @@ def _joined(life: Life, quito: Site, wanted: dict[str, str], old: str, said: str
     quito.start()
     life["lima"].start()
     for ref, oid in wanted.items():
-        life.group.everywhere(ref, oid, timeout=PATIENCE)
-    life.group.everywhere("refs/heads/seen-gone", "", timeout=PATIENCE)
+        life.group.arrives(ref, oid, timeout=PATIENCE)
+    life.group.arrives("refs/heads/seen-gone", "", timeout=PATIENCE)
     assert 0 < bytes_fetched(quito) < _SMALL
     assert quito.at("refs/heads/gone") == old, (
         "what the group has forgotten is no part of it, and not piehole's to delete"
@@ -59,7 +61,7 @@ def _joined(life: Life, quito: Site, wanted: dict[str, str], old: str, said: str
     clone = quito.clone()
     oid = git.commit(clone, "to the seeded site")
     accepted(git.push(clone, quito.repository, "HEAD:main"))
-    life.group.everywhere(MAIN, oid)
+    life.group.arrives(MAIN, oid)
     assert git.push(clone, quito.repository, "HEAD:gone").returncode == 0, "the name is free again"
 
 
@@ -162,7 +164,7 @@ def test_a_controller_that_finds_an_image_before_it_is_installed_is_noticed(
     _image(life, quito.repository)
     newest = git.commit(work, "after the image")
     accepted(git.push(work, life["lima"].repository, "HEAD:main"))
-    life.group.everywhere(MAIN, newest, [life["oslo"], life["lima"]])
+    life.group.arrives(MAIN, newest, [life["oslo"], life["lima"]])
     until(lambda: life["oslo"].progress() >= life.group.etcd.look(life.group.key(MAIN)).mod_revision, PATIENCE)  # type: ignore[union-attr]
     quito.start()
     assert "same site's name" in quito.wait_event("site.halted", PATIENCE)["reason"]

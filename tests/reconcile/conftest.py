@@ -1,16 +1,11 @@
-"""The bed of most tests here."""
-
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
-from tests.reconcile.bed import Bed
-from tests.support.etcd import EtcdProcess
+from tests.support.groups import Group, MakeGroup
 
 
 @pytest.fixture
-def bed(tmp_path: Path, etcd: EtcdProcess, prefix: str) -> Bed:
-    """One group, no site yet."""
-    return Bed(tmp_path, etcd.endpoint, prefix)
+def bed(make_group: MakeGroup) -> Group:
+    """A group without a site yet."""
+    return make_group(0)

@@ -24,8 +24,8 @@ from piehole.replicate.incremental import FEW
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.plan import Value
 from piehole.replicate.reconcile import Reconciler, Report
-from tests.reconcile.bed import MAIN, ZERO, Bed
-from tests.support.git import git
+from tests.support.git import MAIN, ZERO_SHA1, git
+from tests.support.groups import Group
 from tests.support.process import descendants
 
 SIDE = "refs/heads/side"
@@ -34,12 +34,12 @@ SIDE = "refs/heads/side"
 class Follower:
     """The site ``b``, which has settled, and whose ``side`` was then moved by hand."""
 
-    def __init__(self, bed: Bed) -> None:
+    def __init__(self, bed: Group) -> None:
         self.bed = bed
         bed.install("a", "b")
         self.first = bed.commit("one")
         bed.push("a", "HEAD:main", f"HEAD:{SIDE}", "HEAD:refs/heads/far/away")
-        self.replica = bed.replica("b")
+        self.replica = bed["b"].replica()
         config = self.replica.config
         self.cluster = EtcdView(EtcdAddress.of(config), lambda *_: None, lambda: None, lambda _: None)
         self.cluster.start()
@@ -53,18 +53,18 @@ class Follower:
         )
         assert self.look().full
         self.stray = bed.commit("by hand")
-        git(bed.path("b"), "fetch", "-q", str(bed.work), f"+HEAD:{SIDE}")
+        git(bed["b"].repository, "fetch", "-q", str(bed.work), f"+HEAD:{SIDE}")
 
     def look(self) -> Report:
         assert self.cluster.informer.wait_for(self.bed.etcd.revision(), Deadline(10))
         return self.reconciler.run()
 
     def strayed(self) -> bool:
-        return self.bed.at("b", SIDE) == self.stray
+        return self.bed["b"].at(SIDE) == self.stray
 
 
 @pytest.fixture
-def follower(bed: Bed) -> Iterator[Follower]:
+def follower(bed: Group) -> Iterator[Follower]:
     one = Follower(bed)
     yield one
     one.cluster.stop()
@@ -80,12 +80,12 @@ def test_only_what_has_changed_is_looked_at_and_everything_once_nothing_has(foll
     assert report.converged
     assert set(report.moved) == {MAIN, "refs/heads/new", "refs/heads/far/away"}
     assert report.revision == report.newest == bed.etcd.revision()
-    assert bed.refs("b") == {MAIN: new, "refs/heads/new": new, SIDE: follower.stray}
+    assert bed["b"].refs() == {MAIN: new, "refs/heads/new": new, SIDE: follower.stray}
     report = follower.look()
     assert report.full
-    assert bed.refs("b") == {MAIN: new, "refs/heads/new": new, SIDE: follower.first}
-    assert bed.kept("b") == {follower.stray, follower.first}
-    assert bed.complete("b")
+    assert bed["b"].refs() == {MAIN: new, "refs/heads/new": new, SIDE: follower.first}
+    assert bed["b"].kept() == {follower.stray, follower.first}
+    bed["b"].fsck()
 
 
 def test_a_push_that_went_through_here_leaves_nothing_to_do(follower: Follower) -> None:
@@ -100,24 +100,24 @@ def test_a_push_that_went_through_here_leaves_nothing_to_do(follower: Follower) 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_ref_that_is_not_where_it_was_is_a_matter_for_a_whole_look(follower: Follower, packed: bool) -> None:
     bed = follower.bed
-    bed.move("b", MAIN, follower.stray)
+    bed["b"].move(MAIN, follower.stray)
     if packed:
-        git(bed.path("b"), "pack-refs", "--all")
+        git(bed["b"].repository, "pack-refs", "--all")
     new = bed.commit("two", onto=follower.first)
     bed.push("a")
     # (Of a packed one git has to tell.)
     assert [follower.look().full, follower.look().full][packed]
-    assert bed.refs("b") == {MAIN: new, SIDE: follower.first, "refs/heads/far/away": follower.first}
-    assert follower.stray in bed.kept("b")
+    assert bed["b"].refs() == {MAIN: new, SIDE: follower.first, "refs/heads/far/away": follower.first}
+    assert follower.stray in bed["b"].kept()
 
 
 def test_a_ref_that_is_packed_is_followed(follower: Follower) -> None:
     bed = follower.bed
-    git(bed.path("b"), "pack-refs", "--all")
+    git(bed["b"].repository, "pack-refs", "--all")
     new = bed.commit("two", onto=follower.first)
     bed.push("a")
     assert not follower.look().full
-    assert bed.tip("b") == new
+    assert bed["b"].at() == new
 
 
 @pytest.mark.parametrize("what", ["a pipe", "a folder", "a symbolic link"])
@@ -125,7 +125,7 @@ def test_what_is_no_ref_in_a_ref_s_place_holds_nothing_up(follower: Follower, wh
     bed = follower.bed
     bed.push("a", f"{follower.first}:refs/heads/odd")
     follower.look()
-    path = bed.path("b") / "refs/heads/odd"
+    path = bed["b"].repository / "refs/heads/odd"
     path.unlink()
     if what == "a pipe":
         os.mkfifo(path)
@@ -140,11 +140,11 @@ def test_what_is_no_ref_in_a_ref_s_place_holds_nothing_up(follower: Follower, wh
     bed.push("a", "HEAD:main", "HEAD:refs/heads/odd")
     for _ in range(2):
         report = follower.look()
-    assert bed.tip("b") == new
+    assert bed["b"].at() == new
     if what == "a symbolic link":
         assert set(report.stuck) == {"refs/heads/odd"}
     else:
-        assert bed.at("b", "refs/heads/odd") == new
+        assert bed["b"].at("refs/heads/odd") == new
 
 
 def test_what_was_replaced_by_force_is_kept(follower: Follower) -> None:
@@ -156,20 +156,20 @@ def test_what_was_replaced_by_force_is_kept(follower: Follower) -> None:
     bed.push("a", "+HEAD:main")
     report = follower.look()
     assert not report.full
-    assert bed.tip("b") == new
-    assert bed.kept("b") >= {old}
+    assert bed["b"].at() == new
+    assert bed["b"].kept() >= {old}
 
 
 def test_a_name_that_stands_in_the_way_is_a_matter_for_a_whole_look(follower: Follower) -> None:
     bed = follower.bed
-    git(bed.path("b"), "update-ref", "refs/heads/here", follower.first)  # the group has no opinion
+    git(bed["b"].repository, "update-ref", "refs/heads/here", follower.first)  # the group has no opinion
     bed.push("a", f"{follower.first}:refs/heads/here/below")
     for _ in range(2):
         report = follower.look()
     assert report.full
     assert report.converged
-    assert bed.at("b", "refs/heads/here/below") == follower.first
-    assert bed.at("b", "refs/heads/here") == ""
+    assert bed["b"].at("refs/heads/here/below") == follower.first
+    assert bed["b"].at("refs/heads/here") == ""
 
 
 @pytest.mark.parametrize("name", [HEAD, MAIN])
@@ -179,7 +179,7 @@ def test_what_an_administrator_writes_is_a_matter_for_a_whole_look(follower: Fol
     report = follower.look()
     assert report.full
     assert not follower.strayed()
-    assert bed.head("b") == (SIDE if name == HEAD else MAIN)
+    assert bed["b"].head() == (SIDE if name == HEAD else MAIN)
 
 
 @pytest.mark.parametrize("removed", [False, True])
@@ -205,7 +205,7 @@ def test_a_value_put_by_hand_is_followed_with_no_push_behind_it(follower: Follow
     bed.put(MAIN, follower.first)
     report = follower.look()
     assert not report.full
-    assert bed.tip("b") == follower.first
+    assert bed["b"].at() == follower.first
     assert report.newest == bed.etcd.revision()
 
 
@@ -222,7 +222,7 @@ def test_a_ref_in_the_hands_of_a_push_is_left_to_it_and_looked_at_again(follower
     bed = follower.bed
     new = bed.commit("two", onto=follower.first)
     bed.push("a")
-    record = inflight.Record(str(bed.path("b")), processes.identity(os.getpid()) or "").open()
+    record = inflight.Record(str(bed["b"].repository), processes.identity(os.getpid()) or "").open()
     record.announce(inflight.Announcement(MAIN, follower.first, "1" * 40, "[1,0,1,0,0,[0],1]", managed=True))
     report = follower.look()
     assert (report.deferred, report.converged) == ((MAIN,), False)
@@ -231,7 +231,7 @@ def test_a_ref_in_the_hands_of_a_push_is_left_to_it_and_looked_at_again(follower
     report = follower.look()
     assert report.full
     assert report.converged
-    assert bed.tip("b") == bed.at("b", "refs/heads/later") == new
+    assert bed["b"].at() == bed["b"].at("refs/heads/later") == new
 
 
 def test_what_no_peer_has_is_looked_for_everywhere_and_the_rest_moves(follower: Follower) -> None:
@@ -242,10 +242,10 @@ def test_what_no_peer_has_is_looked_for_everywhere_and_the_rest_moves(follower: 
     report = follower.look()
     assert report.full
     assert set(report.stuck) == {"refs/heads/lost"}
-    assert bed.tip("b") == new
+    assert bed["b"].at() == new
     assert MAIN in report.moved
     assert not report.converged
-    bed.put("refs/heads/lost", ZERO)
+    bed.put("refs/heads/lost", ZERO_SHA1)
     assert follower.look().converged
 
 
@@ -275,15 +275,15 @@ def test_nothing_is_claimed_of_a_ref_that_has_no_file_where_no_move_would_tell(f
     bed = follower.bed
     ref = "refs/heads/far/away" if how == "created again" else "refs/heads/topic"
     if how == "unadopted":
-        git(bed.path("b"), "update-ref", ref, follower.first)
-        git(bed.path("b"), "pack-refs", "--all")
+        git(bed["b"].repository, "update-ref", ref, follower.first)
+        git(bed["b"].repository, "pack-refs", "--all")
         follower.reconciler.forget()
         assert ref in follower.look().unadopted
-        bed.put(ref, ZERO)
+        bed.put(ref, ZERO_SHA1)
     elif how == "created here":
         bed.commit("here", onto=follower.first)
         bed.push("b", f"HEAD:{ref}")
-        git(bed.path("b"), "pack-refs", "--all")
+        git(bed["b"].repository, "pack-refs", "--all")
         bed.reconcile("a")
         bed.push("a", f":{ref}")
     else:
@@ -293,7 +293,7 @@ def test_nothing_is_claimed_of_a_ref_that_has_no_file_where_no_move_would_tell(f
     report = follower.look()
     assert report.full
     assert report.converged
-    assert bed.at("b", ref) == (follower.first if how == "created again" else "")
+    assert bed["b"].at(ref) == (follower.first if how == "created again" else "")
 
 
 def test_changes_that_come_all_the_time_do_not_put_off_the_look_at_everything(
@@ -339,7 +339,7 @@ def test_a_git_that_was_started_early_and_moves_nothing_is_no_hindrance(
     assert report.full
     assert report.converged is (how == "killed")
     assert follower.look().converged
-    assert bed.tip("b") == new
+    assert bed["b"].at() == new
 
 
 def command_line(pid: int) -> bytes:
@@ -368,8 +368,8 @@ def test_an_origin_that_is_gone_is_no_hindrance(follower: Follower) -> None:
     new = bed.commit("three")
     bed.push("c")
     assert bed.reconcile("a").status == 0
-    bed.path("c").rename(bed.path("gone"))
+    bed["c"].repository.rename(bed.folder / "gone")
     report = follower.look()
     assert report.converged
     assert report.peers == ("a",)
-    assert bed.tip("b") == new
+    assert bed["b"].at() == new

@@ -10,8 +10,8 @@ import pytest
 
 from piehole.deadline import Deadline
 from piehole.etcd.model import Put
-from tests.reconcile.bed import Bed
 from tests.support.git import git
+from tests.support.groups import Group
 
 _MANY = 600
 
@@ -28,27 +28,27 @@ def told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_many_changed_refs_are_one_fetch_and_one_transaction(
-    bed: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bed: Group, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bed.bare("a")
+    bed["a"].make()
     first = bed.commit()
-    git(bed.work, "push", "-q", str(bed.path("a")), "HEAD:refs/heads/main")
+    git(bed.work, "push", "-q", str(bed["a"].repository), "HEAD:refs/heads/main")
     names = [f"refs/heads/b-{number:04}" for number in range(_MANY)]
-    _update(bed.path("a"), "".join(f"create {name} {first}\n" for name in names))
+    _update(bed["a"].repository, "".join(f"create {name} {first}\n" for name in names))
     bed.install("a", "b")
     assert bed.reconcile("a", "b").status == 0
-    tips = _one_commit_each(bed.path("a"), first)
-    _update(bed.path("a"), "".join(f"update {name} {tip}\n" for name, tip in zip(names, tips, strict=True)))
+    tips = _one_commit_each(bed["a"].repository, first)
+    _update(bed["a"].repository, "".join(f"update {name} {tip}\n" for name, tip in zip(names, tips, strict=True)))
     puts = [Put(bed.key(name).encode(), tip.encode()) for name, tip in zip(names, tips, strict=True)]
-    bed.replica("a").etcd.txn([], puts, deadline=Deadline(10))
+    bed["a"].replica().etcd.txn([], puts, deadline=Deadline(10))
 
     log = told(tmp_path, monkeypatch)
     assert bed.reconcile("b").status == 0
-    assert bed.refs("b") == bed.refs("a")
+    assert bed["b"].refs() == bed["a"].refs()
     lines = log.read_text().splitlines()
     assert sum("upload-pack" in line for line in lines) == 1, lines
     assert sum("update-ref" in line for line in lines) == 1, lines
-    assert bed.kept("b") == set()
+    assert bed["b"].kept() == set()
 
 
 def _update(git_dir: Path, lines: str) -> None:

@@ -26,8 +26,8 @@ from piehole.repository import ref_transaction, stale_locks
 from piehole.repository.ref_moves import RefMover
 from piehole.repository.repository import Repository
 from tests.conftest import OwnEtcd
-from tests.reconcile.bed import MAIN, ZERO, Bed
-from tests.support.git import git, make_bare
+from tests.support.git import MAIN, ZERO_SHA1, git, make_bare
+from tests.support.groups import Group
 from tests.support.process import descendants
 from tests.support.wait import until
 
@@ -66,38 +66,38 @@ def forgotten(repository: Path) -> bool:
     return not list(inflight.records(str(repository)))
 
 
-def values(bed: Bed, site: str, ref: str) -> list[str]:
+def values(bed: Group, site: str, ref: str) -> list[str]:
     """What a ref has been, the newest first; for as long as there was a reflog."""
-    return git(bed.path(site), "log", "-g", "--format=%H", ref, "--").stdout.split()
+    return git(bed[site].repository, "log", "-g", "--format=%H", ref, "--").stdout.split()
 
 
-def test_a_ref_that_went_there_and_back_during_a_fetch_stays(bed: Bed) -> None:
+def test_a_ref_that_went_there_and_back_during_a_fetch_stays(bed: Group) -> None:
     bed.install("a", "b")
     first = bed.commit("one")
     bed.push("a")
     bed.reconcile("a", "b")
-    git(bed.path("a"), "config", "core.logAllRefUpdates", "true")
+    git(bed["a"].repository, "config", "core.logAllRefUpdates", "true")
     second = bed.commit("two")
     bed.push("b")
 
     def there_and_back() -> None:
         bed.push("a", f"{second}:{MAIN}")
-        assert bed.at("a") == second
+        assert bed["a"].at() == second
         bed.push("a", f"+{first}:{MAIN}")
         # Both are over, and forgotten: what is on record would keep the reconcile away from the ref.
-        until(lambda: forgotten(bed.path("a")), what="both pushes have ended")
+        until(lambda: forgotten(bed["a"].repository), what="both pushes have ended")
 
-    report = run(bed.replica("a"), there_and_back)
-    assert (bed.value(), bed.at("a")) == (first, first)
+    report = run(bed["a"].replica(), there_and_back)
+    assert (bed.value(), bed["a"].at()) == (first, first)
     assert values(bed, "a", MAIN)[:2] == [first, second], "only the pushes have moved it"
     assert values(bed, "a", MAIN).count(second) == 1
     assert (report.moved, report.deferred, report.stuck) == ({}, (MAIN,), {})
     assert not report.converged
     assert bed.reconcile("a").status == 0
-    assert bed.at("a") == first
+    assert bed["a"].at() == first
 
 
-def test_a_ref_that_is_pushed_to_all_the_time_elsewhere_moves_all_the_same(bed: Bed) -> None:
+def test_a_ref_that_is_pushed_to_all_the_time_elsewhere_moves_all_the_same(bed: Group) -> None:
     bed.install("a", "b")
     bed.commit("one")
     bed.push("a")
@@ -109,12 +109,12 @@ def test_a_ref_that_is_pushed_to_all_the_time_elsewhere_moves_all_the_same(bed: 
         bed.commit("three")
         bed.push("b")
 
-    report = run(bed.replica("a"), on_it_goes)
+    report = run(bed["a"].replica(), on_it_goes)
     assert set(report.moved) == {MAIN}
-    assert bed.at("a") == second
+    assert bed["a"].at() == second
 
 
-def test_a_ref_that_a_push_here_may_have_moved_is_not_moved_to_what_the_group_has_left_behind(bed: Bed) -> None:
+def test_a_ref_that_a_push_here_may_have_moved_is_not_moved_to_what_the_group_has_left_behind(bed: Group) -> None:
     bed.install("a", "b")
     first = bed.commit("one")
     bed.push("a")
@@ -129,12 +129,12 @@ def test_a_ref_that_a_push_here_may_have_moved_is_not_moved_to_what_the_group_ha
         bed.push("b", f"+HEAD:{MAIN}")
 
     bed.reconcile("b")
-    report = run(bed.replica("a"), there_and_back_and_on)
+    report = run(bed["a"].replica(), there_and_back_and_on)
     assert report.moved == {}
-    assert bed.at("a") == first
+    assert bed["a"].at() == first
 
 
-def test_what_is_still_wanted_moves_and_the_rest_is_looked_at_again(bed: Bed) -> None:
+def test_what_is_still_wanted_moves_and_the_rest_is_looked_at_again(bed: Group) -> None:
     bed.install("a", "b")
     first = bed.commit("one")
     bed.push("a", "HEAD:main", "HEAD:one", "HEAD:two", "HEAD:gone")
@@ -146,48 +146,48 @@ def test_what_is_still_wanted_moves_and_the_rest_is_looked_at_again(bed: Bed) ->
         bed.put("refs/heads/two", first)
         bed.put("refs/heads/gone", first)
 
-    report = run(bed.replica("a"), happens)
+    report = run(bed["a"].replica(), happens)
     assert set(report.moved) == {"refs/heads/one", "refs/heads/new"}
     assert (report.deferred, report.stuck) == (("refs/heads/gone", "refs/heads/two"), {})
     now = dict.fromkeys((MAIN, "refs/heads/two", "refs/heads/gone"), first)
-    assert bed.refs("a") == now | dict.fromkeys(("refs/heads/one", "refs/heads/new"), second)
-    assert locks(bed.path("a")) == []
+    assert bed["a"].refs() == now | dict.fromkeys(("refs/heads/one", "refs/heads/new"), second)
+    assert locks(bed["a"].repository) == []
 
 
-def in_the_way(bed: Bed) -> str:
+def in_the_way(bed: Group) -> str:
     """x, which the group knows nothing of, is where its x/y shall be; the oid of both."""
     bed.install("a", "b")
     tip = bed.commit()
     bed.push("a")
     bed.reconcile("a", "b")
-    bed.move("a", "refs/heads/x", tip)
+    bed["a"].move("refs/heads/x", tip)
     bed.push("b", "HEAD:x/y")
     return tip
 
 
-def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Bed) -> None:
+def test_nothing_makes_room_for_a_ref_that_is_no_longer_wanted(bed: Group) -> None:
     tip = in_the_way(bed)
-    report = run(bed.replica("a"), lambda: bed.put("refs/heads/x/y", ZERO))
-    assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
+    report = run(bed["a"].replica(), lambda: bed.put("refs/heads/x/y", ZERO_SHA1))
+    assert bed["a"].refs() == {MAIN: tip, "refs/heads/x": tip}
     assert report.stuck == {}
     assert bed.reconcile("a").status == 0
-    assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
+    assert bed["a"].refs() == {MAIN: tip, "refs/heads/x": tip}
 
 
-def test_a_ref_whose_room_is_wanted_by_now_is_not_stuck(bed: Bed) -> None:
+def test_a_ref_whose_room_is_wanted_by_now_is_not_stuck(bed: Group) -> None:
     tip = in_the_way(bed)
-    report = run(bed.replica("a"), lambda: bed.put("refs/heads/x", tip))
-    assert bed.refs("a") == {MAIN: tip, "refs/heads/x": tip}
+    report = run(bed["a"].replica(), lambda: bed.put("refs/heads/x", tip))
+    assert bed["a"].refs() == {MAIN: tip, "refs/heads/x": tip}
     assert (report.deferred, report.stuck) == (("refs/heads/x", "refs/heads/x/y"), {})
 
 
-def test_ten_thousand_refs_move_at_once_but_for_those_that_have_changed(bed: Bed) -> None:
+def test_ten_thousand_refs_move_at_once_but_for_those_that_have_changed(bed: Group) -> None:
     bed.install("a")
     first = bed.commit("one")
     second = bed.commit("two")
     bed.push("a")
     bed.reconcile("a")
-    replica = bed.replica("a")
+    replica = bed["a"].replica()
     names = [f"refs/heads/n{n:05}" for n in range(10_000)]
     for start in range(0, len(names), 100):
         puts = [Put(bed.key(name).encode(), second.encode()) for name in names[start : start + 100]]
@@ -198,13 +198,13 @@ def test_ten_thousand_refs_move_at_once_but_for_those_that_have_changed(bed: Bed
     assert time.monotonic() - began < 60
     assert report.deferred == tuple(changed)
     assert set(report.moved) == set(names) - set(changed)
-    assert bed.refs("a") == {MAIN: second} | dict.fromkeys(report.moved, second)
-    assert locks(bed.path("a")) == []
+    assert bed["a"].refs() == {MAIN: second} | dict.fromkeys(report.moved, second)
+    assert locks(bed["a"].repository) == []
 
 
 def test_an_etcd_that_is_silent_under_the_locks_moves_nothing(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
     etcd = own_etcd()
-    bed = Bed(tmp_path, etcd.endpoint, prefix)
+    bed = Group(tmp_path, [etcd.endpoint], prefix)
     bed.install("a", "b")
     first = bed.commit("one")
     bed.push("a")
@@ -219,14 +219,14 @@ def test_an_etcd_that_is_silent_under_the_locks_moves_nothing(tmp_path: Path, ow
 
     try:
         with pytest.raises(EtcdError):
-            run(bed.replica("a"), silence)
+            run(bed["a"].replica(), silence)
         assert time.monotonic() - began[0] < 5
-        assert bed.at("a") == first
-        assert locks(bed.path("a")) == []
+        assert bed["a"].at() == first
+        assert locks(bed["a"].repository) == []
     finally:
         etcd.resume()
     assert bed.reconcile("a").status == 0
-    assert bed.at("a") != first
+    assert bed["a"].at() != first
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def moves(tmp_path: Path) -> tuple[Repository, Sequence[Command]]:
     path = make_bare(tmp_path / "r.git")
     tree = git(path, "hash-object", "-t", "tree", "-w", "--stdin").stdout.strip()
     tip = git(path, "-c", "user.name=a", "-c", "user.email=a@b", "commit-tree", tree, "-m", "one").stdout.strip()
-    return Repository(path), [Command("refs/heads/one", ZERO, tip), Command("refs/heads/two", ZERO, tip)]
+    return Repository(path), [Command("refs/heads/one", ZERO_SHA1, tip), Command("refs/heads/two", ZERO_SHA1, tip)]
 
 
 def signals(number: int) -> Callable[[Sequence[Command]], Collection[str]]:

@@ -17,8 +17,8 @@ from piehole.repository.ref_moves import RefMover, Unmoved
 from piehole.repository.ref_transaction import RefTransaction
 from piehole.repository.repository import Repository
 from piehole.repository.stale_locks import clear
-from tests.reconcile.bed import ZERO, Bed
-from tests.support.git import git, make_bare, refs
+from tests.support.git import ZERO_SHA1, git, make_bare, refs
+from tests.support.groups import Group
 from tests.support.process import descendants
 
 _MANY = 1200
@@ -38,8 +38,8 @@ class Source:
         self.tag = git(self.git_dir, "rev-parse", "v1").stdout.strip()
         git(self.git_dir, "tag", "-d", "v1")  # which leaves a file of packed refs that has a header alone
         self.repository = Repository(self.git_dir)
-        self.moves = [Command(f"refs/heads/d{n % 7}/b-{n:04}", ZERO, self.commit) for n in range(_MANY)]
-        self.moves += [Command("refs/heads/é", ZERO, self.other), Command("refs/tags/v1", ZERO, self.tag)]
+        self.moves = [Command(f"refs/heads/d{n % 7}/b-{n:04}", ZERO_SHA1, self.commit) for n in range(_MANY)]
+        self.moves += [Command("refs/heads/é", ZERO_SHA1, self.other), Command("refs/tags/v1", ZERO_SHA1, self.tag)]
         self.wanted = {move.ref: move.new for move in self.moves}
 
     def loose(self) -> list[Path]:
@@ -197,23 +197,23 @@ def test_a_repository_that_many_accounts_share_gets_a_file_that_all_may_read(sou
 
 
 @pytest.mark.parametrize("object_format", ["sha1", "sha256"])
-def test_a_new_site_gets_all_refs_of_the_group_and_goes_on_from_there(bed: Bed, object_format: str) -> None:
+def test_a_new_site_gets_all_refs_of_the_group_and_goes_on_from_there(bed: Group, object_format: str) -> None:
     bed.object_format = object_format
-    bed.bare("a")
+    bed["a"].make()
     tip = bed.commit()
     branches = [f"refs/heads/many/b-{n:04}" for n in range(_MANY)]
     lines = "".join(f"create {name} {tip}\n" for name in ("refs/heads/main", *branches))
-    git(bed.work, "push", "-q", str(bed.path("a")), "HEAD:refs/heads/main")
+    git(bed.work, "push", "-q", str(bed["a"].repository), "HEAD:refs/heads/main")
     subprocess.run(
-        ["git", "update-ref", "--stdin"], cwd=bed.path("a"), input=lines.partition("\n")[2], text=True, check=True
+        ["git", "update-ref", "--stdin"], cwd=bed["a"].repository, input=lines.partition("\n")[2], text=True, check=True
     )
     bed.install("a", "b")
     assert bed.reconcile("a", "b").status == 0
-    assert bed.refs("b") == bed.refs("a")
-    assert (bed.path("b") / "packed-refs").exists()
+    assert bed["b"].refs() == bed["a"].refs()
+    assert (bed["b"].repository / "packed-refs").exists()
     newer = bed.commit("newer")
     bed.push("a", f"HEAD:{branches[0]}", f":{branches[1]}")
     assert bed.reconcile("b").status == 0
-    assert bed.at("b", branches[0]) == newer
-    assert bed.at("b", branches[1]) == ""
-    assert bed.complete("b")
+    assert bed["b"].at(branches[0]) == newer
+    assert bed["b"].at(branches[1]) == ""
+    bed["b"].fsck()

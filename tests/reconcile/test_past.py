@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnEtcd
-from tests.reconcile.bed import MAIN, Bed
 from tests.support.etcd import EtcdProcess
-from tests.support.git import git
+from tests.support.git import MAIN, git
+from tests.support.groups import Group
 
 
 def back_up(etcd: EtcdProcess, backup: Path) -> None:
@@ -27,9 +27,9 @@ def put_back(etcd: EtcdProcess, backup: Path) -> None:
     etcd.start()
 
 
-def in_step(folder: Path, etcd: EtcdProcess, prefix: str) -> Bed:
+def in_step(folder: Path, etcd: EtcdProcess, prefix: str) -> Group:
     """Two sites with one commit, both in step."""
-    bed = Bed(folder, etcd.endpoint, prefix)
+    bed = Group(folder, [etcd.endpoint], prefix)
     bed.install("a", "b")
     bed.commit("one")
     bed.push("a", "HEAD:main")
@@ -40,7 +40,7 @@ def in_step(folder: Path, etcd: EtcdProcess, prefix: str) -> Bed:
 def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
     """An older data directory comes back: no ref goes back, none is deleted, also after its revision was overtaken."""
     etcd = own_etcd()
-    bed = Bed(tmp_path, etcd.endpoint, prefix)
+    bed = Group(tmp_path, [etcd.endpoint], prefix)
     bed.install("a", "b")
     bed.commit("one")
     bed.push("a", "HEAD:main", "HEAD:side")
@@ -49,7 +49,7 @@ def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
     new = bed.commit("two")
     bed.push("a", "HEAD:main", "HEAD:later")
     assert bed.reconcile("a", "b").status == 0
-    before = bed.refs("a")
+    before = bed["a"].refs()
     assert before[MAIN] == new
     put_back(etcd, tmp_path / "backup")
     for _ in range(2):
@@ -58,7 +58,7 @@ def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
             assert answer.status == 1
             assert "went back" in answer.err
             assert "piehole accept" in answer.err
-            assert bed.refs(site) == before
+            assert bed[site].refs() == before
         for n in range(40):
             bed.etcd.put(f"{prefix}-elsewhere", str(n))
 
@@ -79,7 +79,7 @@ def test_a_backup_of_etcd_from_before_a_push_that_no_controller_told_of(
     answer = bed.reconcile("a")
     assert answer.status == 1
     assert "went back" in answer.err
-    assert bed.tip("a") == new
+    assert bed["a"].at() == new
 
 
 @pytest.mark.parametrize("overtaken", [False, True])
@@ -93,7 +93,7 @@ def test_a_backup_of_etcd_from_before_moves_of_a_site_that_something_keeps_back(
     new = bed.commit("two")
     bed.push("a", "HEAD:main")
     assert bed.reconcile("b").status == 1, "one ref is stuck"
-    assert bed.tip("b") == new
+    assert bed["b"].at() == new
     put_back(etcd, tmp_path / "backup")
     if overtaken:
         for number in range(20):
@@ -101,24 +101,24 @@ def test_a_backup_of_etcd_from_before_moves_of_a_site_that_something_keeps_back(
     answer = bed.reconcile("b")
     assert answer.status == 1
     assert "Nothing moves" in answer.err
-    assert bed.tip("b") == new
+    assert bed["b"].at() == new
 
 
-def test_an_emptied_etcd_halts_and_moves_nothing(bed: Bed) -> None:
+def test_an_emptied_etcd_halts_and_moves_nothing(bed: Group) -> None:
     bed.install("a", "b")
     bed.commit()
     bed.push("a", "HEAD:main", "HEAD:side")
     bed.reconcile("a", "b")
-    before = bed.refs("b")
+    before = bed["b"].refs()
     bed.etcd.delete_prefix(bed.prefix)
     answer = bed.reconcile("b")
     assert answer.status == 1
     assert "no record of the group" in answer.err
-    assert bed.refs("b") == before
+    assert bed["b"].refs() == before
     assert bed.etcd.get_prefix(bed.prefix) == {}, "nothing was written either"
 
 
-def test_another_group_of_the_same_name_halts(bed: Bed) -> None:
+def test_another_group_of_the_same_name_halts(bed: Group) -> None:
     bed.install("a")
     tip = bed.commit()
     bed.push("a")
@@ -128,34 +128,34 @@ def test_another_group_of_the_same_name_halts(bed: Bed) -> None:
     answer = bed.reconcile("a")
     assert answer.status == 1
     assert "another one" in answer.err
-    assert bed.tip("a") == tip
+    assert bed["a"].at() == tip
 
 
-def test_disk_restored(bed: Bed, tmp_path: Path) -> None:
+def test_disk_restored(bed: Group, tmp_path: Path) -> None:
     """A repository that comes back from a backup is noticed, and takes part again only when a person says so."""
     bed.install("a", "b")
     bed.commit("one")
     bed.push("a", "HEAD:main", "HEAD:side")
     bed.reconcile("a", "b")
-    shutil.copytree(bed.path("b"), tmp_path / "backup", symlinks=True)
+    shutil.copytree(bed["b"].repository, tmp_path / "backup", symlinks=True)
     bed.commit("two")
     bed.push("a", "HEAD:main", ":side")
     bed.reconcile("a", "b")
-    shutil.rmtree(bed.path("b"))
-    shutil.copytree(tmp_path / "backup", bed.path("b"), symlinks=True)
-    before = bed.refs("b")
+    shutil.rmtree(bed["b"].repository)
+    shutil.copytree(tmp_path / "backup", bed["b"].repository, symlinks=True)
+    before = bed["b"].refs()
     answer = bed.reconcile("b")
     assert answer.status == 1
     assert "restored from a backup" in answer.err
-    assert bed.refs("b") == before
+    assert bed["b"].refs() == before
 
 
-def test_a_twin_of_the_same_site_is_noticed(bed: Bed) -> None:
+def test_a_twin_of_the_same_site_is_noticed(bed: Group) -> None:
     bed.install("a", "b")
     bed.commit()
     bed.push("a")
     bed.reconcile("a")
-    shutil.copytree(bed.path("a"), bed.path("twin"), symlinks=True)
+    shutil.copytree(bed["a"].repository, bed["twin"].repository, symlinks=True)
     bed.commit("two")
     bed.push("b")
     assert bed.reconcile("twin").status == 0
@@ -164,7 +164,7 @@ def test_a_twin_of_the_same_site_is_noticed(bed: Bed) -> None:
     assert "another machine uses the same site's name" in answer.err
 
 
-def test_identity_clash(bed: Bed) -> None:
+def test_identity_clash(bed: Group) -> None:
     """Somebody took this site's name over: the former one stops."""
     bed.install("a", "b")
     tip = bed.commit()
@@ -176,10 +176,10 @@ def test_identity_clash(bed: Bed) -> None:
     answer = bed.reconcile("b")
     assert answer.status == 1
     assert "ssh://else.example.org/x.git" in answer.err
-    assert bed.tip("b") == tip
+    assert bed["b"].at() == tip
 
 
-def test_a_site_whose_record_vanished_registers_itself_again(bed: Bed) -> None:
+def test_a_site_whose_record_vanished_registers_itself_again(bed: Group) -> None:
     bed.install("a")
     key = f"{bed.prefix}/site/g/a"
     before = bed.etcd.get(key)
@@ -188,7 +188,7 @@ def test_a_site_whose_record_vanished_registers_itself_again(bed: Bed) -> None:
     assert bed.etcd.get(key) == before
 
 
-def test_a_site_that_was_made_to_leave_stays_away(bed: Bed) -> None:
+def test_a_site_that_was_made_to_leave_stays_away(bed: Group) -> None:
     bed.install("a", "b")
     record = bed.etcd.get(f"{bed.prefix}/site/g/b")
     assert record is not None
@@ -198,16 +198,16 @@ def test_a_site_that_was_made_to_leave_stays_away(bed: Bed) -> None:
     answer = bed.reconcile("b")
     assert answer.status == 1
     assert "made to leave" in answer.err
-    assert bed.refs("b") == {}
+    assert bed["b"].refs() == {}
 
 
-def test_a_record_whose_answer_was_lost_is_remembered(bed: Bed) -> None:
+def test_a_record_whose_answer_was_lost_is_remembered(bed: Group) -> None:
     """The id is on disk before it is in etcd, so either outcome of a write that was cut off is known here."""
     bed.install("a")
     bed.commit()
     bed.push("a")
     bed.reconcile("a")
-    state = bed.path("a") / "piehole" / "state.json"
+    state = bed["a"].repository / "piehole" / "state.json"
     before = state.read_bytes()
     bed.commit("two")
     bed.push("a")
@@ -217,4 +217,4 @@ def test_a_record_whose_answer_was_lost_is_remembered(bed: Bed) -> None:
     known, sent = json.loads(before), json.loads(after)
     state.write_text(json.dumps({"published": known["published"], "pending": [sent["published"]]}))
     assert bed.reconcile("a").status == 0
-    git(bed.path("a"), "fsck")
+    git(bed["a"].repository, "fsck")

@@ -7,13 +7,13 @@ import pytest
 from piehole.replicate import fetch_objects, once
 from piehole.transfer import fetch as transfer_fetch
 from piehole.transfer.fetch import Fetched
-from tests.reconcile.bed import Bed
+from tests.support.groups import Group
 
 SITES = ("a", "b", "c")
 EACH = 4
 
 
-def test_never_quiet_each_site_is_asked_for_what_it_took_itself(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_never_quiet_each_site_is_asked_for_what_it_took_itself(bed: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     """One question to each that fails, one to each that succeeds; else a busy group of several sites falls behind more and more."""
     bed.install(*SITES, "d")
     first = bed.commit("first")
@@ -31,6 +31,6 @@ def test_never_quiet_each_site_is_asked_for_what_it_took_itself(bed: Bed, monkey
     fetch = transfer_fetch.fetch
     monkeypatch.setattr(fetch_objects, "fetch", counted)
     # In this process, so that what it asks can be counted.
-    once.reconcile_once(bed.replica("d"))
-    assert bed.refs("d") == wanted
+    once.reconcile_once(bed["d"].replica())
+    assert bed["d"].refs() == wanted
     assert len(asked) <= 2 * len(SITES), asked

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 
 from tests.servers.bed.hosts import Done, Host
-from tests.servers.bed.three import MAIN, REPOSITORY, Server, ThreeServers
+from tests.servers.bed.three import REPOSITORY, Server, ThreeServers
+from tests.support.git import MAIN
 
 # Says the lines to the socket and prints what comes back. PACK is replaced by the name of the process above, so that with a
 # parent that calls itself git-receive-pack this is all that a hook of piehole could say.

@@ -17,7 +17,8 @@ from types import FrameType
 from tests.servers.bed.hosts import Done, python
 from tests.servers.bed.links import Links
 from tests.servers.bed.missing import what_is_missing
-from tests.servers.bed.three import MAIN, REPOSITORY, Server, ThreeServers
+from tests.servers.bed.three import REPOSITORY, Server, ThreeServers
+from tests.support.git import MAIN
 
 _PUSHES = 5
 _FAR_PUSHES = 3
@@ -81,7 +82,7 @@ class Stories:
                     began = time.monotonic()
                     self._accepted(self._push(server, protocol))
                     pushes.append(time.monotonic() - began)
-                    self._bed.everywhere(MAIN, oid)
+                    self._bed.arrives(MAIN, oid)
                     lags.append(time.monotonic() - began - pushes[-1])
                 self._tell(
                     f"over {protocol} to {server.site}: {_ms(pushes)} a push (median of {_PUSHES}), at all three {_ms(lags)} later"
@@ -120,7 +121,7 @@ class Stories:
                 began = time.monotonic()
                 self._accepted(self._push(server, "ssh"))
                 pushes.append(time.monotonic() - began)
-                self._bed.everywhere(MAIN, oid)
+                self._bed.arrives(MAIN, oid)
                 lags.append(time.monotonic() - began - pushes[-1])
             write = server.host.run(python(), "-c", _WRITES, REPOSITORY, str(_FAR_PUSHES), user="git").stdout.strip()
             self._tell(
@@ -134,21 +135,21 @@ class Stories:
         self._links.isolate(self._kyoto.host, self._oslo.host, self._lima.host)
         oid = self._laptop.commit(self._clone, "Kyoto cannot hear this")
         self._accepted(self._push(self._oslo, "https"))
-        self._bed.everywhere(MAIN, oid, [self._oslo, self._lima])
+        self._bed.arrives(MAIN, oid, [self._oslo, self._lima])
         self._expect(self._kyoto.at() != oid, "kyoto has not heard of it")
         self._tell("a push to oslo was accepted and reached lima; kyoto serves reads, at the commit before")
         time.sleep(3)
         self._links.heal(self._kyoto.host, self._oslo.host)
         self._links.heal(self._kyoto.host, self._lima.host)
         began = time.monotonic()
-        self._bed.everywhere(MAIN, oid, [self._kyoto])
+        self._bed.arrives(MAIN, oid, [self._kyoto])
         self._tell(f"the links were mended: kyoto was in step {time.monotonic() - began:.1f} s later")
 
     def members_stop(self) -> None:
         self._kyoto.host.systemctl("stop", "etcd")
         oid = self._laptop.commit(self._clone, "With two members of three")
         self._accepted(self._push(self._kyoto, "ssh"))
-        self._bed.everywhere(MAIN, oid)
+        self._bed.arrives(MAIN, oid)
         self._tell("without kyoto's member, a push to kyoto was accepted and arrived everywhere")
         self._lima.host.systemctl("stop", "etcd")
         self._oslo.wait_leaderless()
@@ -159,7 +160,7 @@ class Stories:
         for server in (self._lima, self._kyoto):
             server.host.systemctl("start", "etcd")
         self._accepted(self._push(self._oslo, "ssh"))
-        self._bed.everywhere(MAIN, oid)
+        self._bed.arrives(MAIN, oid)
         self._bed.mend()
         self._tell("both were started again, and so was the push: accepted")
 
@@ -176,11 +177,11 @@ class Stories:
             "alice pushed to oslo; oslo burned down, its disk and its member of etcd with it, before others had it"
         )
         self._accepted(self._push(self._lima, "https"))
-        self._bed.everywhere(MAIN, oid, others)
+        self._bed.arrives(MAIN, oid, others)
         self._tell("she pushed the same commit to lima: accepted at the first try, and kyoto has it")
         began = time.monotonic()
         self._bed.rebuild(self._oslo)
-        self._bed.everywhere(MAIN, oid)
+        self._bed.arrives(MAIN, oid)
         self._tell(f"the same script set oslo up anew in {time.monotonic() - began:.0f} s, and it caught up")
 
     def _push(self, server: Server, protocol: str) -> Done:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.servers.bed.hosts import CHECKOUT
-from tests.servers.bed.three import MAIN, REPOSITORY, Server, ThreeServers
+from tests.servers.bed.three import REPOSITORY, Server, ThreeServers
 from tests.servers.conftest import TOKEN_SECONDS
-from tests.servers.said import accepted, refused
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
 from tests.support.wait import until
 
 pytestmark = pytest.mark.servers
@@ -36,7 +37,7 @@ def test_one_member_down_keeps_pushes_working_at_every_server(bed: ThreeServers,
     for server in bed:
         oid = bed.laptop.commit(clone, f"one member is down, to {server.site}")
         accepted(bed.laptop.push(clone, server.ssh))
-        bed.everywhere(MAIN, oid)
+        bed.arrives(MAIN, oid)
 
 
 def test_two_members_down_refuse_pushes_in_words_until_one_is_back(bed: ThreeServers, clone: str) -> None:
@@ -50,14 +51,14 @@ def test_two_members_down_refuse_pushes_in_words_until_one_is_back(bed: ThreeSer
     assert MAIN in bed.laptop.git(clone, "ls-remote", lima.https).stdout
     lima.host.systemctl("start", "etcd")
     accepted(bed.laptop.push(clone, oslo.ssh))
-    bed.everywhere(MAIN, oid)
+    bed.arrives(MAIN, oid)
 
 
 def test_a_login_that_has_expired_is_renewed_without_a_word(bed: ThreeServers, clone: str) -> None:
     oslo = bed.servers[0]
     oid = bed.laptop.commit(clone, "with a fresh login")
     accepted(bed.laptop.push(clone, oslo.ssh))
-    bed.everywhere(MAIN, oid)
+    bed.arrives(MAIN, oid)
     deleted = '"deleted a simple token","user-name":"oslo"'
     before = sum(server.host.log_of("etcd").count(deleted) for server in bed)
     time.sleep(TOKEN_SECONDS)
@@ -68,7 +69,7 @@ def test_a_login_that_has_expired_is_renewed_without_a_word(bed: ThreeServers, c
     until(expired, 4 * TOKEN_SECONDS, "oslo's login expires")
     oid = bed.laptop.commit(clone, "the login has expired")
     accepted(bed.laptop.push(clone, oslo.ssh))
-    bed.everywhere(MAIN, oid)
+    bed.arrives(MAIN, oid)
 
 
 def test_a_wrong_authority_is_said_with_its_mend(bed: ThreeServers, tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from tests.servers.bed.links import Links
-from tests.servers.bed.three import MAIN, ThreeServers
-from tests.servers.said import accepted, refused
+from tests.servers.bed.three import ThreeServers
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
 
 pytestmark = pytest.mark.servers
 
@@ -24,8 +25,8 @@ def test_a_cut_link_to_one_peer_does_not_delay_fetching_from_another(
     for number in range(2):  # the second time kyoto knows, and asks oslo last
         oid = bed.laptop.commit(clone, f"kyoto cannot reach oslo, {number}")
         accepted(bed.laptop.push(clone, oslo.https))
-        bed.everywhere(MAIN, oid, [lima])
-        bed.everywhere(MAIN, oid, [kyoto], timeout=_PATIENCE)
+        bed.arrives(MAIN, oid, [lima])
+        bed.arrives(MAIN, oid, [kyoto], timeout=_PATIENCE)
 
 
 def test_a_healed_link_is_used_again_within_seconds(bed: ThreeServers, links: Links, clone: str) -> None:
@@ -33,15 +34,15 @@ def test_a_healed_link_is_used_again_within_seconds(bed: ThreeServers, links: Li
     links.isolate(kyoto.host, oslo.host, lima.host)
     oid = bed.laptop.commit(clone, "kyoto is cut off")
     accepted(bed.laptop.push(clone, oslo.https))
-    bed.everywhere(MAIN, oid, [oslo, lima])
+    bed.arrives(MAIN, oid, [oslo, lima])
     time.sleep(5)  # long enough for every patience to end: what is measured is the way back
     assert kyoto.at() != oid
     links.heal(kyoto.host, oslo.host)
     links.heal(kyoto.host, lima.host)
-    bed.everywhere(MAIN, oid, [kyoto], timeout=15)
+    bed.arrives(MAIN, oid, [kyoto], timeout=15)
     back = bed.laptop.commit(clone, "kyoto is back")
     accepted(bed.laptop.push(clone, kyoto.https))
-    bed.everywhere(MAIN, back)
+    bed.arrives(MAIN, back)
 
 
 def test_a_cut_off_server_refuses_pushes_and_serves_reads(bed: ThreeServers, links: Links, clone: str) -> None:
@@ -63,4 +64,4 @@ def test_far_away_and_lossy_links_delay_pushes_and_break_nothing(bed: ThreeServe
     for server in bed:
         oid = bed.laptop.commit(clone, f"over bad links, to {server.site}")
         accepted(bed.laptop.push(clone, server.ssh))
-        bed.everywhere(MAIN, oid, timeout=30)
+        bed.arrives(MAIN, oid, timeout=30)

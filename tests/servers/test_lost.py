@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.servers.bed.three import MAIN, ThreeServers
-from tests.servers.said import accepted
+from tests.servers.bed.three import ThreeServers
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
 
 pytestmark = pytest.mark.servers
 
@@ -22,11 +23,11 @@ def test_a_lost_server_holds_nobody_up_and_is_set_up_anew_by_the_same_script(bed
         server.host.systemctl("kill", "--signal=SIGCONT", "piehole-controller")
     try:
         accepted(bed.laptop.push(clone, lima.https))
-        bed.everywhere(MAIN, oid, [lima, kyoto])
+        bed.arrives(MAIN, oid, [lima, kyoto])
     finally:
         bed.laptop.host.sh("rm -f ~/.ssh/known_hosts", user="alice")  # the new machine has a new host key
         bed.rebuild(oslo)
-    bed.everywhere(MAIN, oid)
+    bed.arrives(MAIN, oid)
     newer = bed.laptop.commit(clone, "the new oslo is as good as the old one")
     accepted(bed.laptop.push(clone, oslo.ssh))
-    bed.everywhere(MAIN, newer)
+    bed.arrives(MAIN, newer)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.servers.bed.three import MAIN, ThreeServers
-from tests.servers.said import accepted
+from tests.servers.bed.three import ThreeServers
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
 
 pytestmark = pytest.mark.servers
 
@@ -16,7 +17,7 @@ def test_a_push_to_any_server_arrives_at_all(bed: ThreeServers, clone: str, prot
         oid = bed.laptop.commit(clone, f"over {protocol} to {server.site}")
         accepted(bed.laptop.push(clone, server.url(protocol)))
         assert server.at() == oid
-        bed.everywhere(MAIN, oid)
+        bed.arrives(MAIN, oid)
 
 
 @pytest.mark.parametrize("protocol", ["ssh", "https"])

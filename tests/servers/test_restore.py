@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.servers.bed.three import MAIN, REPOSITORY, Server, ThreeServers
-from tests.servers.said import accepted, refused
+from tests.servers.bed.three import REPOSITORY, Server, ThreeServers
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
 from tests.support.wait import until
 
 pytestmark = pytest.mark.servers
@@ -26,11 +27,11 @@ def test_etcd_is_put_back_line_by_line_and_nothing_moves_back(own_bed: ThreeServ
     clone = bed.laptop.clone(oslo.https)
     old = bed.laptop.commit(clone, "before the backup")
     accepted(bed.laptop.push(clone, oslo.https))
-    bed.everywhere(MAIN, old)
+    bed.arrives(MAIN, old)
     oslo.etcdctl("snapshot", "save", "/root/etcd.db", root=True)
     new = bed.laptop.commit(clone, "after the backup")
     accepted(bed.laptop.push(clone, lima.https))
-    bed.everywhere(MAIN, new)
+    bed.arrives(MAIN, new)
     newest = json.loads(oslo.etcdctl("get", "-w", "json", f"/piehole/ref/project/{MAIN}").stdout)["kvs"][0]
     for server in bed:
         until(lambda server=server: _told(server, newest["mod_revision"]), what=f"{server.site} has told of it")  # type: ignore[misc]
@@ -65,4 +66,4 @@ def test_etcd_is_put_back_line_by_line_and_nothing_moves_back(own_bed: ThreeServ
     for server in bed:
         until(lambda server=server: not halted(server), 60, f"{server.site} follows again")  # type: ignore[misc]
     accepted(bed.laptop.push(clone, kyoto.https))
-    bed.everywhere(MAIN, latest)
+    bed.arrives(MAIN, latest)

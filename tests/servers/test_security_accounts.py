@@ -13,9 +13,9 @@ import pytest
 from controller.hook_permissions import AT_ONCE
 from tests.servers.accounts import Account, account, admit, propose, socket_of, status
 from tests.servers.bed.hosts import CHECKOUT
-from tests.servers.bed.three import MAIN, REPOSITORY, Server, ThreeServers
-from tests.servers.said import accepted, refused
-from tests.support.git import ZERO_SHA1
+from tests.servers.bed.three import REPOSITORY, Server, ThreeServers
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN, ZERO_SHA1
 from tests.support.wait import until
 
 pytestmark = pytest.mark.servers
@@ -104,7 +104,7 @@ def test_a_pusher_needs_no_credential_and_pushes_through_the_controller(
 ) -> None:
     oid = bed.laptop.commit(clone, "by an account of its own")
     accepted(bed.laptop.push(clone, pusher.url))
-    bed.everywhere(MAIN, oid)
+    bed.arrives(MAIN, oid)
 
 
 def test_without_a_controller_such_a_push_is_refused_in_words(
@@ -125,7 +125,7 @@ def test_without_a_controller_the_git_account_itself_still_pushes(bed: ThreeServ
     oslo.host.systemctl("stop", "piehole-controller")
     oid = bed.laptop.commit(clone, "the hook decides itself")
     accepted(bed.laptop.push(clone, oslo.ssh))
-    bed.everywhere(MAIN, oid)
+    bed.arrives(MAIN, oid)
 
 
 def test_a_pusher_moves_no_ref_of_a_repository_that_it_may_only_read(
@@ -160,7 +160,7 @@ def test_a_users_key_brings_no_variable_and_no_other_receive_pack_along(
         assert pushed.returncode != 0, other
         assert oslo.at() != oid
     accepted(laptop.git(clone, "-c", f"core.sshCommand={ssh}", "push", oslo.ssh, f"HEAD:{MAIN}", check=False))
-    bed.everywhere(MAIN, oid)
+    bed.arrives(MAIN, oid)
     told = next(line for line in oslo.piehole("log", "-C", REPOSITORY).stdout.splitlines() if oid[:8] in line)
     assert "alice" in told and "mallory" not in told
 
@@ -313,7 +313,7 @@ def test_a_pipe_in_the_place_of_a_configuration_holds_up_nobody(
         )
         oid = bed.laptop.commit(clone, "past the pipe")
         accepted(bed.laptop.push(clone, pusher.url))
-        bed.everywhere(MAIN, oid)
+        bed.arrives(MAIN, oid)
     finally:
         oslo.host.run("rm", "-r", folder)
 
@@ -379,7 +379,7 @@ print(len(open_now), cut)
         time.sleep(1)  # it is in full flood
         oid = bed.laptop.commit(clone, "in the middle of a flood")
         accepted(bed.laptop.push(clone, pusher.url))
-        bed.everywhere(MAIN, oid)
+        bed.arrives(MAIN, oid)
         done = flooding.result()
     held, cut = map(int, done.stdout.split())
     assert held <= AT_ONCE, done
@@ -403,9 +403,9 @@ def test_pushers_of_one_group_push_one_after_the_other_whatever_the_controllers_
             for url in (pusher.url, lima.ssh, carol.url, oslo.ssh):
                 oid = laptop.commit(clone, f"round {number}, to {url}")
                 accepted(laptop.push(clone, url, f"HEAD:{MAIN}", f"HEAD:refs/heads/of/{oid[:8]}"))
-                bed.everywhere(MAIN, oid)
+                bed.arrives(MAIN, oid)
         accepted(laptop.push(clone, lima.ssh, f":refs/heads/of/{oid[:8]}"))
-        bed.everywhere(f"refs/heads/of/{oid[:8]}", "")
+        bed.arrives(f"refs/heads/of/{oid[:8]}", "")
         accepted(laptop.push(clone, carol.url, f"HEAD:refs/heads/of/{oid[:8]}"))
         oslo.host.run("git", f"--git-dir={REPOSITORY}", "gc", "--quiet", user="git")
         listed = laptop.git(clone, "ls-remote", oslo.ssh, "refs/heads/of/*").stdout.split()[1::2]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.servers.bed.hosts import CHECKOUT
-from tests.servers.bed.three import MAIN, PASSWORD, REPOSITORY, Server, ThreeServers
-from tests.servers.said import accepted
+from tests.servers.bed.three import PASSWORD, REPOSITORY, Server, ThreeServers
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
 from tests.support.wait import until
 
 pytestmark = pytest.mark.servers
@@ -77,7 +78,7 @@ def test_a_key_that_may_only_fetch_is_enough_for_replication(
 ) -> None:
     oslo = bed.servers[0]
     oid = _only_lima_has(bed, clone, "over a restricted key")
-    bed.everywhere(MAIN, oid, [oslo], timeout=_PATIENCE)
+    bed.arrives(MAIN, oid, [oslo], timeout=_PATIENCE)
     assert _events(oslo, "reconcile", peer="lima")
     oslo.piehole("check", REPOSITORY)
 
@@ -112,7 +113,7 @@ def test_a_host_key_that_has_changed_is_not_believed_and_another_peer_is_used(
     _know(oslo, f"{lima.host.name} {_host_key(kyoto).partition(' ')[2]}")
     oid = bed.laptop.commit(clone, "lima seems to be somebody else")
     accepted(bed.laptop.push(clone, lima.https))
-    bed.everywhere(MAIN, oid, [oslo, kyoto], timeout=_PATIENCE)
+    bed.arrives(MAIN, oid, [oslo, kyoto], timeout=_PATIENCE)
     failed = until(lambda: _events(oslo, "peer.failed", peer="lima"), 20, "oslo says why it does not ask lima")[-1]
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in failed["reason"]
     assert "ssh-keygen -R" in failed["reason"]
@@ -131,7 +132,7 @@ def test_a_host_key_that_has_changed_is_not_believed_and_another_peer_is_used(
     until(told, 20, "piehole status names the reason and the mend")
     assert oslo.at() == before
     _know(oslo, _host_key(lima))
-    bed.everywhere(MAIN, newer, [oslo], timeout=_PATIENCE)
+    bed.arrives(MAIN, newer, [oslo], timeout=_PATIENCE)
 
 
 def test_a_host_key_that_is_not_known_is_not_taken_over(bed: ThreeServers, lima_by_ssh: Server, clone: str) -> None:
@@ -143,7 +144,7 @@ def test_a_host_key_that_is_not_known_is_not_taken_over(bed: ThreeServers, lima_
     assert oslo.at() == before
     assert oslo.host.path(_KNOWN).read_text() == ""
     _know(oslo, _host_key(lima))
-    bed.everywhere(MAIN, oid, [oslo], timeout=_PATIENCE)
+    bed.arrives(MAIN, oid, [oslo], timeout=_PATIENCE)
 
 
 # ---- https
@@ -176,7 +177,7 @@ def test_a_password_comes_from_gits_own_credential_helper_and_stays_out_of_the_l
     oslo, lima, _ = bed.servers
     _store(oslo, lima, PASSWORD)
     oid = _only_lima_has(bed, clone, "with a password")
-    bed.everywhere(MAIN, oid, [oslo], timeout=_PATIENCE)
+    bed.arrives(MAIN, oid, [oslo], timeout=_PATIENCE)
     assert _events(oslo, "reconcile", peer="lima")
     said = oslo.host.log_of("piehole-controller") + oslo.piehole("status", "-C", REPOSITORY, check=False).stdout
     assert PASSWORD not in said and PASSWORD.replace(" ", "%20") not in said
@@ -198,4 +199,4 @@ def test_a_wrong_password_is_told_in_words_and_nobody_waits_at_a_prompt(
     assert wrong not in oslo.host.log_of("piehole-controller") + shown
     assert oslo.at() == before
     _store(oslo, lima, PASSWORD)
-    bed.everywhere(MAIN, oid, [oslo], timeout=_PATIENCE)
+    bed.arrives(MAIN, oid, [oslo], timeout=_PATIENCE)

@@ -10,9 +10,12 @@ import pytest
 
 from piehole.errors import PieholeError
 from tests.support import git
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
 from tests.support.gitdaemon import GitDaemon
+from tests.support.groups import Group, MakeGroup
 from tests.support.httpd import HttpServer
-from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused
+from tests.support.sites import Site
 from tests.support.sshd import SshServer
 from tests.support.wait import until
 
@@ -30,7 +33,7 @@ def founded(group: Group) -> tuple[Path, str]:
     """A clone of the first site, and the first commit, which all sites have."""
     work = group[0].clone()
     oid = pushed(group[0], work, "first")
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     return work, oid
 
 
@@ -39,16 +42,16 @@ def test_basics_over_three_repositories(make_group: MakeGroup) -> None:
     a, b, c = group
     work, first = founded(group)
     second = pushed(b, work, "second")
-    group.everywhere(MAIN, second)
+    group.arrives(MAIN, second)
     accepted(git.push(work, c.url, f"{first}:refs/heads/topic"))
-    group.everywhere("refs/heads/topic", first)
+    group.arrives("refs/heads/topic", first)
     git.git(work, "reset", "-q", "--hard", first)
     rewritten = git.commit(work, "second, said better")
     assert git.push(work, a.url, "HEAD:main").returncode != 0, "no fast-forward, so git itself refuses"
     accepted(git.push(work, a.url, "--force", "HEAD:main"))
-    group.everywhere(MAIN, rewritten)
+    group.arrives(MAIN, rewritten)
     accepted(git.push(work, b.url, ":topic"))
-    group.everywhere("refs/heads/topic", "")
+    group.arrives("refs/heads/topic", "")
     assert group.in_step() == {MAIN: rewritten}
     for site in group:
         site.fsck()
@@ -65,14 +68,14 @@ def test_tag_replication(make_group: MakeGroup) -> None:
     git.git(work, "tag", "of-a-tree", "HEAD^{tree}")
     accepted(git.push(work, a.url, "--tags"))
     for name in ("light", "v1", "nested", "of-a-tree"):
-        group.everywhere(f"refs/tags/{name}", git.rev_parse(work, f"refs/tags/{name}"))
+        group.arrives(f"refs/tags/{name}", git.rev_parse(work, f"refs/tags/{name}"))
     assert b.at("refs/tags/nested^{commit}") == first
     git.commit(work, "later")
     git.git(work, "tag", "-f", "-a", "-m", "again", "v1")
     accepted(git.push(work, b.url, "--force", "refs/tags/v1"))
-    group.everywhere("refs/tags/v1", git.rev_parse(work, "refs/tags/v1"))
+    group.arrives("refs/tags/v1", git.rev_parse(work, "refs/tags/v1"))
     accepted(git.push(work, b.url, ":refs/tags/light"))
-    group.everywhere("refs/tags/light", "")
+    group.arrives("refs/tags/light", "")
     for site in group:
         site.fsck()
 
@@ -96,9 +99,9 @@ def test_existing_hook_left_alone(make_group: MakeGroup) -> None:
     chained = f'{foreign}exec "$(dirname "$0")/update.piehole" "$@"\n'
     hook.write_text(chained)
     site.build().start()
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     second = pushed(site, work, "second")
-    group.everywhere(MAIN, second)
+    group.arrives(MAIN, second)
     assert (hook.read_text(), after.read_text()) == (chained, foreign)
     assert ran.read_text() == f"{MAIN}\n\n", "both of them ran, once for the push and never for the replication"
 
@@ -124,9 +127,9 @@ def test_bad_hook_permissions(make_group: MakeGroup, hooks: tuple[str, ...]) -> 
     assert site.at() == first
     assert group.value() == first
     checked = site.piehole("check", check=False)
-    assert checked.returncode == 1
+    assert checked.status == 1
     for hook in hooks:
-        assert f"{site.repository / 'hooks' / hook} is not executable: run `piehole install` again" in checked.stdout
+        assert f"{site.repository / 'hooks' / hook} is not executable: run `piehole install` again" in checked.out
     site.install()
     accepted(git.push(work, site.url, "HEAD:main"))
     assert group.value() == second
@@ -134,14 +137,14 @@ def test_bad_hook_permissions(make_group: MakeGroup, hooks: tuple[str, ...]) -> 
 
 def test_reflog_off_is_a_fault_that_check_names(make_group: MakeGroup) -> None:
     site = make_group(1, started=False)[0]
-    assert site.piehole("check").returncode == 0
+    assert site.piehole("check").status == 0
     git.git(site.repository, "config", "core.logAllRefUpdates", "false")
     checked = site.piehole("check", check=False)
-    assert checked.returncode == 1
-    assert "fault: core.logAllRefUpdates is false, not always" in checked.stdout
-    assert "run `piehole install` again" in checked.stdout
+    assert checked.status == 1
+    assert "fault: core.logAllRefUpdates is false, not always" in checked.out
+    assert "run `piehole install` again" in checked.out
     site.install()
-    assert site.piehole("check").returncode == 0
+    assert site.piehole("check").status == 0
 
 
 def test_daemon_down(make_group: MakeGroup) -> None:
@@ -150,12 +153,12 @@ def test_daemon_down(make_group: MakeGroup) -> None:
     work, first = founded(group)
     assert a.stop() == 0
     second = pushed(a, work, "while the daemon of this site is down")
-    group.everywhere(MAIN, second)
+    group.arrives(MAIN, second)
     assert b.stop() == 0
     third = pushed(b, work, "while both are down")
     assert (a.at(), b.at(), group.value()) == (second, third, third)
     a.start()
-    group.everywhere(MAIN, third)
+    group.arrives(MAIN, third)
     del first
 
 
@@ -166,10 +169,10 @@ def test_site_dropped_from_the_records_registers_itself_again(make_group: MakeGr
     before = json.loads(group.etcd.get(key) or "")
     group.etcd.delete(key)
     oid = pushed(group[0], work, "while one site is unknown")
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     until(lambda: group.etcd.get(key), 20, "the site registers itself again")
     assert json.loads(group.etcd.get(key) or "") == before
-    group.everywhere(MAIN, pushed(group[1], work, "through the one that was forgotten"))
+    group.arrives(MAIN, pushed(group[1], work, "through the one that was forgotten"))
 
 
 def test_site_emptied_and_installed_anew_catches_up(make_group: MakeGroup) -> None:
@@ -185,7 +188,7 @@ def test_site_emptied_and_installed_anew_catches_up(make_group: MakeGroup) -> No
     assert group.in_step() == wanted
     assert b.at() == newest
     b.fsck()
-    group.everywhere(MAIN, pushed(b, work, "through the one that was emptied"))
+    group.arrives(MAIN, pushed(b, work, "through the one that was emptied"))
 
 
 def test_consensus_rewound_to_an_earlier_known_commit_and_caught_up(make_group: MakeGroup) -> None:
@@ -193,16 +196,16 @@ def test_consensus_rewound_to_an_earlier_known_commit_and_caught_up(make_group: 
     a, b, _ = group
     work, first = founded(group)
     newest = pushed(a, work, "second")
-    group.everywhere(MAIN, newest)
+    group.arrives(MAIN, newest)
     group.put(MAIN, f"{first}\n")
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     assert all(newest in site.kept() for site in group)
     assert accepted(git.push(work, b.url, "HEAD:main")), "what the administrator took back can be pushed again"
-    group.everywhere(MAIN, newest)
+    group.arrives(MAIN, newest)
     group.put(MAIN, first)
-    group.everywhere(MAIN, first)
+    group.arrives(MAIN, first)
     group.put(MAIN, newest)
-    group.everywhere(MAIN, newest)
+    group.arrives(MAIN, newest)
 
 
 @pytest.mark.parametrize("impossible", ["locked by the administrator", "f" * 40], ids=["no oid", "of no commit"])
@@ -216,10 +219,10 @@ def test_lockout_by_an_impossible_consensus_ref(make_group: MakeGroup, impossibl
         assert impossible[:12] in said
         assert git.git(work, "ls-remote", site.url, MAIN).stdout.split() == [first, MAIN], "reading goes on"
     accepted(git.push(work, group[0].url, "HEAD:refs/heads/another"))
-    group.everywhere("refs/heads/another", second)
+    group.arrives("refs/heads/another", second)
     group.put(MAIN, first)
     accepted(git.push(work, group[1].url, "HEAD:main"))
-    group.everywhere(MAIN, second)
+    group.arrives(MAIN, second)
 
 
 def test_clobber_unsticks(make_group: MakeGroup) -> None:
@@ -228,15 +231,15 @@ def test_clobber_unsticks(make_group: MakeGroup) -> None:
     work, first = founded(group)
     group.put(MAIN, "e" * 40)
     stuck = a.piehole("reconcile", "--once", check=False)
-    assert stuck.returncode == 1
-    assert MAIN in stuck.stdout + stuck.stderr
+    assert stuck.status == 1
+    assert MAIN in stuck.out + stuck.err
     second = git.commit(work, "afterwards")
     refused(git.push(work, a.url, "HEAD:main"), "stale")
     b.piehole("clobber", "--yes", MAIN)
     assert group.value() == first
     accepted(git.push(work, a.url, "HEAD:main"))
-    group.everywhere(MAIN, second)
-    assert a.piehole("reconcile", "--once").returncode == 0
+    group.arrives(MAIN, second)
+    assert a.piehole("reconcile", "--once").status == 0
 
 
 # ---- pushes and peers over each way that git has
@@ -246,7 +249,7 @@ def reachable(group: Group) -> None:
     """A push to each site arrives at the other, first and later, and the other way round."""
     for site in (*group, group[0]):
         work = site.clone()
-        group.everywhere(MAIN, pushed(site, work, f"at {site.name}"))
+        group.arrives(MAIN, pushed(site, work, f"at {site.name}"))
     for site, other in zip(group, reversed(group.sites), strict=True):
         site.wait_event("reconcile", peer=other.name)
         site.fsck()

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from tests.support import git
-from tests.support.git import commit, push
-from tests.support.sites import MAIN, Group, MakeGroup
+from tests.support.git import MAIN, commit, push
+from tests.support.groups import Group, MakeGroup
 
 _STRANGERS = 40
 
@@ -30,7 +30,7 @@ def test_the_site_that_pushed_is_asked_first_however_many_others_there_are(
     work = last.clone()
     oid = commit(work)
     assert push(work, last.url, f"HEAD:{MAIN}").returncode == 0
-    group.everywhere(MAIN, oid)
+    group.arrives(MAIN, oid)
     assert group[0].wait_event("reconcile", moved=1)["peer"] == "zz"
     assert group[0].events("peer.failed") == []
 
@@ -46,10 +46,10 @@ def test_whoever_has_the_objects_is_found_where_the_site_that_pushed_is_gone(
     work = last.clone()
     oid = commit(work)
     assert push(work, last.url, f"HEAD:{MAIN}").returncode == 0
-    group.everywhere(MAIN, oid, [holder])
+    group.arrives(MAIN, oid, [holder])
     last.kill()
     shutil.rmtree(last.repository)
     group[0].start()
-    group.everywhere(MAIN, oid, [group[0]], timeout=60)
+    group.arrives(MAIN, oid, [group[0]], timeout=60)
     assert group[0].wait_event("reconcile", moved=1)["peer"] == "yy"
     git.git(group[0].repository, "fsck", "--full")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 ZERO_SHA1: Final = "0" * 40
+MAIN: Final = "refs/heads/main"
 
 # safe.directory and protocol.file.allow, as servers of several accounts and local peers need them; maintenance
 # never runs behind a test's back.

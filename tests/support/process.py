@@ -45,7 +45,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def send_signal(pid: int, number: signal.Signals) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -102,7 +102,7 @@ class ManagedProcess:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this process alone; nothing happens where it has ended."""
         if self.alive:
-            _send(self.pid, number)
+            send_signal(self.pid, number)
 
     def pause(self) -> None:
         """SIGSTOP: it hangs, its sockets stay open and nothing is answered. Returns once it has truly stopped."""
@@ -122,7 +122,7 @@ class ManagedProcess:
         self.signal(signal.SIGSTOP)  # what is stopped starts no further children while they are counted
         below = descendants(self.pid)
         for pid in (self.pid, *below):
-            _send(pid, signal.SIGKILL)
+            send_signal(pid, signal.SIGKILL)
         self._process.wait()
 
     def tail(self, lines: int = 30) -> str:

@@ -1,12 +1,15 @@
-"""Waiting for a condition instead of sleeping."""
+"""Waiting for a condition instead of sleeping, and doing something meanwhile."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+PATIENCE = 40.0  # seconds for what takes a fraction of one on an idle machine
 _POLL_SECONDS = 0.02
 
 
@@ -26,3 +29,27 @@ def until(condition: Callable[[], T | None], timeout: float = 10.0, what: str = 
             name = what or getattr(condition, "__name__", "the condition")
             raise AssertionError(f"waited {timeout:g} s in vain: {name} (last value: {value!r})")
         time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], None]) -> Iterator[threading.Thread]:
+    """Do ``work`` again and again beside the test, until the block ends; what it raises, the test raises."""
+    ending = threading.Event()
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            while not ending.is_set():
+                work()
+        except BaseException as fault:  # noqa: BLE001 -- raised by the test
+            faults.append(fault)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        ending.set()
+        thread.join()
+        if faults:
+            raise faults[0]

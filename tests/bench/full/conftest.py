@@ -12,9 +12,6 @@ import structlog
 
 from tests.bench.full.kit import careful_etcd
 from tests.support.etcd import EtcdProcess
-from tests.support.sites import make_group
-
-__all__ = ["fsync_etcd", "make_group"]
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from piehole.etcd.model import Put
 from tests.bench.full.kit import MAIN, write_history
 from tests.support.etcd import EtcdProcess
 from tests.support.git import git, make_bare
-from tests.support.sites import Group
+from tests.support.groups import Group
 
 _PUTS: Final = 1000  # in one transaction
 _PATIENCE: Final = 30.0

@@ -28,7 +28,7 @@ from tests.bench.full.meter import Meter, calls, metrics
 from tests.bench.report import Report, Row
 from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess
 from tests.support.git import git, make_bare
-from tests.support.sites import Group, MakeGroup
+from tests.support.groups import Group, MakeGroup
 from tests.support.wait import until
 
 _SITES: Final = (2, 3, 5, 9)

@@ -31,7 +31,8 @@ from tests.bench.full.kit import MAIN, arrival, machine, push, save, timed, writ
 from tests.bench.report import Report, Row
 from tests.support.etcd import EtcdProcess
 from tests.support.git import git, make_bare
-from tests.support.sites import Group, MakeGroup, Site
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
 
 _REFS: Final = (1, 10, 100, 1_000, 10_000, 100_000)
 _HISTORY: Final = (1, 10, 100, 1_000, 10_000, 50_000)

@@ -17,7 +17,7 @@ from tests.bench.full.kit import FSYNC, MAIN, arrival, machine, push, save, time
 from tests.bench.report import Report, Row
 from tests.support.etcd import EtcdProcess
 from tests.support.git import git, make_bare
-from tests.support.sites import MakeGroup
+from tests.support.groups import MakeGroup
 
 _COMMITS: Final = 62_500  # of four objects each
 _REFS: Final = 16_000

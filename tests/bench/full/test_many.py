@@ -22,8 +22,8 @@ from tests.bench.full.crowd import Crowd, Pair
 from tests.bench.full.kit import MAIN, Usage, arrival, machine, push, save, shows
 from tests.bench.report import Report, Row, Target
 from tests.support.etcd import EtcdProcess
+from tests.support.groups import Group
 from tests.support.process import ManagedProcess
-from tests.support.sites import Group
 from tests.support.wait import until
 
 _STEPS: Final = (10, 500, 2000)

@@ -17,7 +17,7 @@ from tests.bench.full.kit import FSYNC, MAIN, arrival, disk, loose, machine, pac
 from tests.bench.report import Report, Row, Target
 from tests.support.etcd import EtcdProcess
 from tests.support.git import git, make_bare
-from tests.support.sites import MakeGroup
+from tests.support.groups import MakeGroup
 
 _COMMITS: Final = 1000
 _BEFORE: Final = 2000  # commits that were there before, in one pack

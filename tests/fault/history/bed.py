@@ -24,7 +24,7 @@ from tests.fault.history.recorder import Recorder
 from tests.fault.history.relay import Relays
 from tests.support import git
 from tests.support.etcd import EtcdCluster
-from tests.support.sites import Group
+from tests.support.groups import Group
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 _WRITE_HOOKS: Final = (

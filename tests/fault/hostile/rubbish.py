@@ -5,8 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Final
 
-from tests.support import forked
-from tests.support.sites import Group, Pushed, Site
+from tests.support.command_line import Answer
+from tests.support.groups import Group
+from tests.support.sites import Site
 
 ONE: Final = "1" * 40
 VALUES: Final = (
@@ -76,12 +77,11 @@ def put(group: Group, key: str | bytes, value: bytes) -> None:
     group.etcd.call("/kv/put", {"key": b64encode(whole).decode(), "value": b64encode(value).decode()})
 
 
-def says(site: Site, *command: str) -> Pushed:
+def says(site: Site, *command: str) -> Answer:
     """Run one command, which must end in words: no traceback, nothing that a terminal obeys, and no flood."""
-    arguments = (command[0], "-C", str(site.repository), *command[1:])
-    done = forked.run(*arguments, env=site.group.environment, timeout=100)
-    said = done.stdout + done.stderr
-    assert done.returncode in (0, 1, 2, 3), (command, said[-2000:])
+    done = site.piehole(*command, check=False)
+    said = done.out + done.err
+    assert done.status in (0, 1, 2, 3), (command, said[-2000:])
     assert "Traceback" not in said, (command, said[-3000:])
     obeyed = {c for c in said if ord(c) < 32 or 0x7F <= ord(c) < 0xA0} - {"\n"}
     assert not obeyed, (command, obeyed, [line for line in said.splitlines() if obeyed & set(line)][:3])

@@ -10,9 +10,9 @@ import pytest
 from piehole.fastpath.inflight import FOLDER, Record, records
 from tests.fault.hostile.bombs import BLOB, delta_bomb, pack, plain
 from tests.fault.hostile.test_rubbish import sound
-from tests.fault.modes.steps import stuck
-from tests.reconcile.bed import piehole
-from tests.support.sites import MAIN, MakeGroup
+from tests.support.command_line import piehole_in_process
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
 from tests.transfer.liar import Talk, lying_peer, says_nothing, sends_for_ever, sends_pack
 
 BASE = bytes(1 << 16)
@@ -37,7 +37,7 @@ def test_the_limit_of_a_fetch_is_what_the_controller_was_told(make_group: MakeGr
         b = group.add("b").build()
         group.put(MAIN, "12" * 20)
         b.start(option, value)
-        assert words in stuck(b, MAIN)
+        assert words in b.stuck(MAIN)
         assert b.at() == ""
         sound([b])
         b.stop()  # it tries again and again
@@ -47,7 +47,7 @@ def test_the_limit_of_a_fetch_is_what_the_controller_was_told(make_group: MakeGr
 @pytest.mark.parametrize("option", LIMITS)
 @pytest.mark.parametrize("value", ["0", "-1", "much", "nan", ""])
 def test_a_limit_that_is_none_is_a_wrong_argument(option: str, value: str) -> None:
-    ended = piehole("controller", "--root", "/nonexistent", f"{option}={value}")
+    ended = piehole_in_process("controller", "--root", "/nonexistent", f"{option}={value}")
     assert ended.status == 2
     assert option in ended.err
 

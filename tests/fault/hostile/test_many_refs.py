@@ -11,9 +11,9 @@ import pytest
 
 from tests.fault.hostile.memory import largest
 from tests.fault.hostile.test_rubbish import goes_on, sound
-from tests.fault.modes.steps import begun
 from tests.support import git
-from tests.support.sites import Group, MakeGroup, refused
+from tests.support.assertions import refused
+from tests.support.groups import Group, MakeGroup
 
 ROOT = Path(__file__).parents[3]
 # A hook of somebody's own that runs before ours, and leaves what so many `update`s would have left.
@@ -38,7 +38,7 @@ def test_a_push_of_more_refs_than_any_etcd_takes_ends_before_etcd_is_asked_about
     make_group: MakeGroup,
 ) -> None:
     group = make_group(1)
-    work, first = begun(group)
+    work, first = group.begun()
     git.commit(work, "more")
     hook = announcing(group[0].repository, 8192)
     said = refused(git.push(work, group[0].repository, "HEAD:main"), "too-many")
@@ -65,7 +65,7 @@ def many(group: Group, work: Path, count: int) -> None:
 def test_a_push_of_thousands_of_refs_is_refused_and_moves_nothing(make_group: MakeGroup, count: int) -> None:
     """The time goes into 8,192 runs of `update`: some five minutes where nothing else runs, however many refs there are."""
     group = make_group(2)
-    work, _ = begun(group)
+    work, _ = group.begun()
     many(group, work, count)
     started = time.monotonic()
     done = subprocess.run(

@@ -9,9 +9,10 @@ import pytest
 
 from tests.fault.hostile.memory import largest
 from tests.fault.hostile.test_rubbish import sound
-from tests.fault.modes.steps import begun
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, accepted
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
 
 MB = 1_000_000
 PART = 20 * MB
@@ -27,7 +28,7 @@ def brought(group: Group, work: Path, size: int) -> tuple[int, int]:
     git.git(work, "commit", "-q", "-m", "large")
     accepted(git.push(work, group[0].repository, "HEAD:main"))
     group[1].resume()
-    group.everywhere(MAIN, git.rev_parse(work), timeout=600)
+    group.arrives(MAIN, git.rev_parse(work), timeout=600)
     return before, largest(group[1])
 
 
@@ -40,7 +41,7 @@ def quick_packing(group: Group, work: Path) -> None:
 
 def stays_small(make_group: MakeGroup, size: int) -> None:
     group = make_group(2)
-    work, _ = begun(group)
+    work, _ = group.begun()
     quick_packing(group, work)
     before, after = brought(group, work, size)
     print(f"a transfer of {size // MB} MB: the controller had {before} MB before it, {after} MB at most")  # noqa: T201

@@ -12,10 +12,10 @@ import pytest
 from tests.fault.hostile.bombs import pack
 from tests.fault.hostile.rubbish import put, says
 from tests.fault.hostile.test_rubbish import goes_on, sound
-from tests.fault.modes.steps import PATIENCE, begun
 from tests.support import git
-from tests.support.sites import Group, MakeGroup, Site
-from tests.support.wait import until
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
+from tests.support.wait import PATIENCE, until
 
 DEEP = b"refs/heads/" + b"/".join([b"d"] * 4_000)
 FITS = b"refs/heads/" + b"/".join([b"f"] * 1_500)
@@ -108,7 +108,7 @@ def everywhere(group: Group, names: tuple[bytes, ...], oid: bytes) -> None:
 
 def test_every_name_that_git_allows_arrives_as_it_is(make_group: MakeGroup) -> None:
     group = make_group(2)
-    work, first = begun(group)
+    work, first = group.begun()
     done = pushed(work, group[0], *FINE)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     everywhere(group, FINE, first.encode())
@@ -129,7 +129,7 @@ def test_every_name_that_git_allows_arrives_as_it_is(make_group: MakeGroup) -> N
 
 def test_names_that_no_disk_takes_are_refused_in_words_and_harm_no_other_ref(make_group: MakeGroup) -> None:
     group = make_group(2)
-    work, _ = begun(group)
+    work, _ = group.begun()
     for name in (*TOO_LONG, DEEP, FITS):  # (the last has more folders than etcd compares at once)
         done = pushed(work, group[0], name)
         assert done.returncode != 0
@@ -153,14 +153,14 @@ def test_a_key_of_four_thousand_components_is_told_and_harms_no_other_ref(make_g
 
 def odd_keys(make_group: MakeGroup, too_long: tuple[bytes, ...], fine: tuple[bytes, ...] = FINE) -> None:
     group = make_group(2)
-    work, first = begun(group)
+    work, first = group.begun()
     for name in (*fine, *SHORT, *too_long, *BAD):
         put(group, b"ref/g/" + name, first.encode())
     everywhere(group, (*fine, *SHORT), first.encode())
     goes_on(group, work, "beside odd names")
     for site in group:
         assert set(refs_of(site)) == {*fine, *SHORT, b"refs/heads/main"}
-    told = says(group[0], "status").stdout
+    told = says(group[0], "status").out
     for name in (b"refs/heads/a..b", *too_long):
         assert name.decode() in told
     sound(group)

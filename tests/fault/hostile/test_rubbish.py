@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.fault.hostile.rubbish import COMMANDS, NAMES, ONE, VALUES, crashes, put, says
-from tests.fault.modes.steps import PATIENCE, begun
 from tests.support import git
-from tests.support.sites import MAIN, Group, MakeGroup, Site, accepted, refused
-from tests.support.wait import until
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
+from tests.support.wait import PATIENCE, until
 
 
 def bystander(group: Group) -> tuple[Group, Path]:
@@ -27,7 +29,7 @@ def goes_on(group: Group, work: Path, message: str) -> None:
     """A push at the first site reaches the others."""
     tip = git.commit(work, message)
     accepted(git.push(work, group[0].repository, "HEAD:main"))
-    group.everywhere(MAIN, tip, timeout=PATIENCE)
+    group.arrives(MAIN, tip, timeout=PATIENCE)
 
 
 def sound(sites: Iterable[Site]) -> None:
@@ -43,7 +45,7 @@ def test_rubbish_in_every_kind_of_record_is_told_and_hinders_nobody(make_group: 
     other, elsewhere = bystander(group)
     try:
         group.start()
-        work, _ = begun(group)
+        work, _ = group.begun()
         goes_on(other, elsewhere, "before")
         for number, value in enumerate(VALUES):
             put(group, f"site/g/evil-{number}", value)
@@ -61,8 +63,8 @@ def test_rubbish_in_every_kind_of_record_is_told_and_hinders_nobody(make_group: 
         goes_on(other, elsewhere, "elsewhere")
         for command in COMMANDS:
             says(group[0], *command)
-        assert "evil-0" in says(group[0], "sites").stdout
-        told = says(group[0], "status").stdout
+        assert "evil-0" in says(group[0], "sites").out
+        told = says(group[0], "status").out
         for number, value in enumerate(VALUES):
             assert f"refs/heads/locked-{number}" in told, value[:60]
         assert "refs/heads/a..b" in told
@@ -89,7 +91,7 @@ def test_rubbish_in_the_group_s_own_record_is_told_and_refuses_pushes(make_group
 def rubbish_in(make_group: MakeGroup, record: str, values: tuple[bytes, ...]) -> None:
     """Pushes are accepted or refused in words while it stands there, and all goes on once the right record is back."""
     group = make_group(2)
-    work, tip = begun(group)
+    work, tip = group.begun()
     until(lambda: group.etcd.get(f"{group.prefix}/progress/g/a"), PATIENCE, "a has told how far it is")
     for number, value in enumerate(values):
         before = group.etcd.get(f"{group.prefix}/{record}")
@@ -111,7 +113,7 @@ def rubbish_in(make_group: MakeGroup, record: str, values: tuple[bytes, ...]) ->
         says(group[0], "accept", "--yes")
     tip = git.commit(work, "after")
     until(lambda: git.push(work, group[0].repository, "HEAD:main").returncode == 0, PATIENCE, "pushes are taken again")
-    group.everywhere(MAIN, tip, timeout=PATIENCE)
+    group.arrives(MAIN, tip, timeout=PATIENCE)
     assert not touched(group)
 
 
@@ -162,11 +164,11 @@ def test_urls_that_would_be_options_or_commands_are_never_run_and_are_told(make_
     group.etcd.delete(group.key("@push"))
     group.put(MAIN, tip)
     b.start()
-    group.everywhere(MAIN, tip, [b], timeout=60)
+    group.arrives(MAIN, tip, [b], timeout=60)
     failed = {event["peer"]: event for event in b.events("peer.failed")}
     for number, url in enumerate(URLS):
         assert f"Evil-{number}" in failed, url
-    told = says(a, "check").stdout + says(a, "sites").stdout
+    told = says(a, "check").out + says(a, "sites").out
     assert "Evil-0" in told
     assert not touched(group)
     assert not Path("PWNED").exists()

@@ -19,7 +19,8 @@ import pytest
 
 from tests.fault.long.samples import Sample, plot, sample, table
 from tests.support import git
-from tests.support.sites import Group, MakeGroup, Site
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import Site
 from tests.support.wait import until
 
 _PUSHERS: Final = 5

@@ -1,4 +1,4 @@
-"""The beds of the tests here: sites with controllers (``make_group``), and sites whose hooks decide alone (``world``)."""
+"""``world`` as in tests/hooks, and what stands between a site and etcd."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import pytest
 from tests.hooks.conftest import world
 from tests.hooks.tamper import Tamper, tampering
 from tests.support.etcd import EtcdProcess
-from tests.support.sites import make_group
 
-__all__ = ["make_group", "tamper", "world"]
+__all__ = ["tamper", "world"]
 
 
 @pytest.fixture

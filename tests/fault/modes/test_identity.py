@@ -11,25 +11,27 @@ import pytest
 
 from piehole.errors import PieholeError
 from tests.conftest import OwnEtcd
-from tests.fault.modes.steps import PATIENCE, begun, told
 from tests.support import git
-from tests.support.sites import MAIN, MakeGroup, Site, accepted, refused
-from tests.support.wait import until
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
+from tests.support.sites import Site
+from tests.support.wait import PATIENCE, until
 
 
 def test_etcd_went_back(make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path) -> None:
     """Restored from an old backup, then emptied, then another one: no ref moves, nothing is written, a person is told."""
     etcd = own_etcd()
     group = make_group(2, etcd=etcd)
-    work, first = begun(group, "side")
-    told(group)
+    work, first = group.begun("side")
+    group.published()
     etcd.terminate()
     etcd.copy_data(tmp_path / "backup")
     etcd.start()
     second = git.commit(work, "second")
     accepted(git.push(work, group[0].repository, "HEAD:main", ":side", "HEAD:later"))
     group.in_step()
-    told(group)
+    group.published()
     everything = {MAIN: second, "refs/heads/later": second}
 
     etcd.kill()
@@ -62,15 +64,15 @@ def test_disk_restored(make_group: MakeGroup, tmp_path: Path) -> None:
     """A disk from a backup halts until a person decides; meanwhile it serves reads and takes nothing."""
     group = make_group(2)
     a, b = group
-    work, first = begun(group, "side")
-    told(group)
+    work, first = group.begun("side")
+    group.published()
     b.stop()
     shutil.copytree(b.repository, tmp_path / "backup", symlinks=True)
     b.start()
     second = git.commit(work, "second")
     accepted(git.push(work, a.repository, "HEAD:main", ":side"))
     group.in_step()
-    told(group)
+    group.published()
     b.stop()
     shutil.rmtree(b.repository)
     shutil.copytree(tmp_path / "backup", b.repository, symlinks=True)
@@ -81,8 +83,8 @@ def test_disk_restored(make_group: MakeGroup, tmp_path: Path) -> None:
     assert git.rev_parse(b.clone()) == first
     assert group.value() == second
     b.piehole("accept", "--yes")
-    group.everywhere(MAIN, second)
-    group.everywhere("refs/heads/side", "")
+    group.arrives(MAIN, second)
+    group.arrives("refs/heads/side", "")
     assert first in b.kept()
 
 
@@ -90,7 +92,7 @@ def test_disk_restored_an_old_copy_brings_no_deleted_branch_back(make_group: Mak
     """A site is seeded from a copy that still has what the group has deleted since: that is listed, and stays local."""
     group = make_group(2)
     a, b = group
-    work, first = begun(group, "gone")
+    work, first = group.begun("gone")
     copy = Site(group, "c", "")
     git.git(group.folder, "clone", "-q", "--mirror", str(a.repository), str(copy.repository))
     accepted(git.push(work, a.repository, ":gone"))
@@ -102,9 +104,9 @@ def test_disk_restored_an_old_copy_brings_no_deleted_branch_back(make_group: Mak
         *("install", str(copy.repository), "--group", "g", "--site", "c", "--url", str(copy.repository)),
         *("--etcd", group.endpoints[0], "--prefix", group.prefix),
     )
-    assert "not adopted: refs/heads/gone" in joined.stdout
+    assert "not adopted: refs/heads/gone" in joined.out
     group.sites.append(copy.start())
-    group.everywhere(MAIN, second)
+    group.arrives(MAIN, second)
     assert group.value("refs/heads/gone") is None
     assert [site.at("refs/heads/gone") for site in group] == ["", "", first]
     refused(git.push(copy.clone(), copy.repository, ":gone"), "unadopted")
@@ -115,8 +117,8 @@ def test_disk_restored_two_machines_under_one_name(make_group: MakeGroup) -> Non
     """A copied disk runs beside its original: they cannot both be the site, and the one that comes second stops."""
     group = make_group(2)
     a, b = group
-    work, first = begun(group)
-    told(group)
+    work, first = group.begun()
+    group.published()
     twin = Site(group, "b", b.url, root=group.folder / "twin")
     twin.log = group.folder / "twin.log"
     b.stop()
@@ -125,7 +127,7 @@ def test_disk_restored_two_machines_under_one_name(make_group: MakeGroup) -> Non
     twin.start()
     second = git.commit(work, "second")
     accepted(git.push(work, a.repository, "HEAD:main"))
-    group.everywhere(MAIN, second, [twin])
+    group.arrives(MAIN, second, [twin])
     until(lambda: twin.progress() >= group.etcd.look(group.key(MAIN)).mod_revision, PATIENCE)  # type: ignore[union-attr]
     b.start()
     assert "same site's name" in b.wait_event("site.halted", PATIENCE)["reason"]
@@ -137,7 +139,7 @@ def test_identity_clash(make_group: MakeGroup) -> None:
     """A name that is taken is refused, or taken over on purpose, and then its former owner stops."""
     group = make_group(2)
     a, b = group
-    work, _ = begun(group)
+    work, _ = group.begun()
     twin = Site(group, "a", "", root=group.folder / "twin")
     before = group.etcd.get_prefix(group.prefix)
     with pytest.raises(PieholeError, match="is taken"):
@@ -146,7 +148,7 @@ def test_identity_clash(make_group: MakeGroup) -> None:
     twin.build(replace=True)
     second = git.commit(work, "second")
     accepted(git.push(work, b.repository, "HEAD:main"))
-    group.everywhere(MAIN, second, [b])
+    group.arrives(MAIN, second, [b])
     assert "another machine has the name" in a.wait_event("site.halted", PATIENCE)["reason"]
     git.commit(work, "third")
     refused(git.push(work, a.repository, "HEAD:main"), "wrong-group")
@@ -157,7 +159,7 @@ def test_identity_clash_of_two_repositories_on_one_server(make_group: MakeGroup)
     """The same repository twice below one root: one is served, and the other named."""
     group = make_group(1)
     (a,) = group
-    begun(group)
+    group.begun()
     copy = a.root / "second.git"
     shutil.copytree(a.repository, copy, symlinks=True)
     a.signal(signal.SIGHUP)
@@ -169,8 +171,8 @@ def test_identity_clash_of_two_repositories_on_one_server(make_group: MakeGroup)
 def test_identity_clash_a_site_that_leaves_and_comes_back_begins_anew(make_group: MakeGroup) -> None:
     group = make_group(2)
     a, b = group
-    work, first = begun(group, "side")
-    told(group)
+    work, first = group.begun("side")
+    group.published()
     b.stop()
     b.piehole("leave", "--yes")
     record = f"{group.prefix}/site/{group.name}/b"
@@ -182,7 +184,7 @@ def test_identity_clash_a_site_that_leaves_and_comes_back_begins_anew(make_group
     assert b.refs() == {MAIN: first, "refs/heads/side": first}
     until(lambda: group.value("refs/heads/side") is None, PATIENCE, "nobody waits for a site that left")
     b.install()
-    group.everywhere(MAIN, second, timeout=PATIENCE)
+    group.arrives(MAIN, second, timeout=PATIENCE)
     assert "left" not in json.loads(group.etcd.get(record) or "")
     assert b.at("refs/heads/side") == first  # it cannot know what was deleted while it was no site, so it stays local
     assert group.value("refs/heads/side") is None

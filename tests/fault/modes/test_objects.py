@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from piehole.errors import PieholeError
-from tests.fault.modes.steps import PATIENCE, begun, git_that, meanwhile, stuck
-from tests.hooks.world import World, catching_up, records
 from tests.support import git
-from tests.support.sites import MAIN, MakeGroup, Site, accepted, refused
-from tests.support.wait import until
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.pushes import catching_up, records
+from tests.support.sites import Site
+from tests.support.wait import PATIENCE, meanwhile, until
 from tests.transfer.liar import Talk, falls_silent_in_the_pack, lying_peer, sends_for_ever, sends_pack
 from tests.transfer.test_lying_peers import closure, pack_of
 
@@ -28,7 +30,7 @@ def test_ref_before_objects(make_group: MakeGroup) -> None:
     """A tip whose closure is missing is here, and no ref moves to it; nor is a ref ever seen before the rest of its objects."""
     group = make_group(2)
     a, b = group
-    work, first = begun(group)
+    work, first = group.begun()
     b.pause()
     second = git.commit(work, "second", content="x" * 100_000)
     accepted(git.push(work, a.repository, "HEAD:main", *(f"HEAD:copy{n}" for n in range(10))))
@@ -39,7 +41,7 @@ def test_ref_before_objects(make_group: MakeGroup) -> None:
     a.kill()
     a.repository.rename(away)
     b.resume()
-    stuck(b, "refs/heads/copy0")
+    b.stuck("refs/heads/copy0")
     assert b.refs() == {MAIN: first}
     away.rename(a.repository)
     a.start()
@@ -68,15 +70,15 @@ for oid in $doomed; do
 done
 [ -z "$doomed" ] || touch $seen
 exit $status"""
-    with git_that(group, tmp_path / "bin", "update-ref", races) as pruned:
+    with group.git_that(tmp_path / "bin", "update-ref", races) as pruned:
         b.start()
-    work, first = begun(group)
+    work, first = group.begun()
     assert not pruned.exists()
     second = git.commit(work, "second")
     # Everything that B needs is there already, loose and held by nothing.
     git.git(b.repository, "-c", "fetch.unpackLimit=1000", "fetch", "-q", str(work), second)
     accepted(git.push(work, a.repository, "HEAD:main"))
-    group.everywhere(MAIN, second, timeout=PATIENCE)
+    group.arrives(MAIN, second, timeout=PATIENCE)
     until(pruned.exists, PATIENCE, "objects were pruned, else this shows nothing")
     assert is_whole(b.repository, second)
     b.fsck()
@@ -87,7 +89,7 @@ exit $status"""
 def test_maintenance_is_not_deletion(make_group: MakeGroup) -> None:
     """gc, pack-refs, repack and maintenance at both sites, in the middle of pushes: nothing is deleted, every push goes through."""
     group = make_group(2)
-    work, first = begun(group, "a", "b/c", "refs/tags/v1")
+    work, first = group.begun("a", "b/c", "refs/tags/v1")
 
     def maintain() -> None:
         for site in group:
@@ -108,14 +110,14 @@ def test_maintenance_is_not_deletion(make_group: MakeGroup) -> None:
         for number in range(6):
             tips.append(git.commit(work, str(number)))
             accepted(git.push(work, group[number % 2].repository, "HEAD:main"))
-            group.everywhere(MAIN, tips[-1], timeout=PATIENCE)
+            group.arrives(MAIN, tips[-1], timeout=PATIENCE)
     assert group.history() == tips
     refs = {"refs/heads/a": first, "refs/heads/b/c": first, "refs/tags/v1": first, MAIN: tips[-1]}
     assert group.in_step() == refs
     for site in group:
         site.fsck()
     accepted(git.push(work, group[0].repository, ":a"))  # and a deletion is one
-    group.everywhere("refs/heads/a", "")
+    group.arrives("refs/heads/a", "")
 
 
 def serves(repository: Path) -> Talk:
@@ -148,8 +150,8 @@ def test_lying_peer(make_group: MakeGroup) -> None:
         a.url = url
         a.build()
         b = group.add("b").build().start("--fetch-stall", "0.5", "--fetch-max-bytes", "300000")
-        work, first = begun(group)
-        group.everywhere(MAIN, first, [b], timeout=PATIENCE)
+        work, first = group.begun()
+        group.arrives(MAIN, first, [b], timeout=PATIENCE)
         for lie in LIES:
             tip = git.commit(work, lie, content=os.urandom(10_000).hex())
             pack = pack_of(work, *closure(work, tip))
@@ -166,11 +168,11 @@ def test_lying_peer(make_group: MakeGroup) -> None:
             )
             ref = f"refs/heads/{lie.replace(' ', '-')}"
             accepted(git.push(work, a.repository, f"HEAD:{ref}"))
-            stuck(b, ref)
+            b.stuck(ref)
             assert b.at(ref) == ""
             assert not git.has_object(b.repository, tip), lie
             talks.append(serves(a.repository))
-            group.everywhere(ref, tip, [b], timeout=PATIENCE)
+            group.arrives(ref, tip, [b], timeout=PATIENCE)
         assert list(b.repository.glob("objects/piehole-quarantine-*")) == []
         b.fsck()
 
@@ -188,7 +190,7 @@ def test_lying_peer_is_passed_over(make_group: MakeGroup) -> None:
         accepted(git.push(work, liar.repository, "HEAD:main"))  # it is the last that told of having it
         b.start()
         began = time.monotonic()
-        group.everywhere(MAIN, tip, [b], timeout=PATIENCE)
+        group.arrives(MAIN, tip, [b], timeout=PATIENCE)
         assert time.monotonic() - began < PATIENCE, "a stall is a minute"
 
 
@@ -196,7 +198,7 @@ def test_lying_peer_a_malformed_tree_is_refused_where_it_is_pushed(make_group: M
     """And is no reason to stand still at the sites that hear of it: what one site admitted, all can have."""
     group = make_group(2)
     a = group[0]
-    work, first = begun(group)
+    work, first = group.begun()
     blob = git.rev_parse(work, f"{first}:file.txt")
     entry = b"100644 .git\0" + bytes.fromhex(blob)
     made = subprocess.run(
@@ -212,14 +214,14 @@ def test_lying_peer_a_malformed_tree_is_refused_where_it_is_pushed(make_group: M
     assert group.value() == first
     git.git(a.repository, "config", "receive.fsckObjects", "false")
     accepted(git.push(work, a.repository, f"{evil}:{MAIN}"))
-    group.everywhere(MAIN, evil)
+    group.arrives(MAIN, evil)
 
 
 def test_disk_trouble(make_group: MakeGroup) -> None:
     """A disk that takes no more bytes: a push is refused before the swap, a fetch leaves nothing, and both go on after it."""
     group = make_group(2)
     a, b = group
-    work, first = begun(group)
+    work, first = group.begun()
     second = git.commit(work, "large", content=os.urandom(300_000).hex())
     # 50 KiB a file; what a full disk says to a write, a limit on the size of files says, too.
     full = "--receive-pack=ulimit -f 100; git-receive-pack"
@@ -228,11 +230,11 @@ def test_disk_trouble(make_group: MakeGroup) -> None:
     assert b.controller is not None
     soft, hard = limit_of_file_size(b.controller.pid, (50 << 10, -1))
     accepted(git.push(work, a.repository, "HEAD:main"))
-    stuck(b, MAIN)
+    b.stuck(MAIN)
     assert b.at() == first
     assert list(b.repository.glob("objects/piehole-quarantine-*")) == []
     limit_of_file_size(b.controller.pid, (soft, hard))
-    group.everywhere(MAIN, second, timeout=PATIENCE)
+    group.arrives(MAIN, second, timeout=PATIENCE)
     b.fsck()
 
 
@@ -247,7 +249,7 @@ def test_disk_trouble_a_lock_in_the_way(make_group: MakeGroup) -> None:
     """Before the swap at the site of the push; at another one that ref alone is stuck, with git's own words."""
     group = make_group(2)
     a, b = group
-    work, first = begun(group, "side")
+    work, first = group.begun("side")
     for site in group:
         for record in records(site.repository):
             record.unlink(missing_ok=True)  # of a push that is over: else the lock might be its leftover
@@ -259,18 +261,18 @@ def test_disk_trouble_a_lock_in_the_way(make_group: MakeGroup) -> None:
     assert group.value() == first
     (a.repository / f"{MAIN}.lock").unlink()
     accepted(git.push(work, a.repository, "HEAD:main", "HEAD:side"))
-    group.everywhere("refs/heads/side", second)
-    assert "main.lock" in stuck(b, MAIN)
+    group.arrives("refs/heads/side", second)
+    assert "main.lock" in b.stuck(MAIN)
     assert b.at() == first
     (b.repository / f"{MAIN}.lock").unlink()
-    group.everywhere(MAIN, second, timeout=PATIENCE)
+    group.arrives(MAIN, second, timeout=PATIENCE)
 
 
-def test_replaced_history(world: World) -> None:
+def test_replaced_history(world: Group) -> None:
     """Replacements and grafts let git see a fast-forward where the group sees none."""
     a, work, first = world.founded("a")
-    b = world.site("b", settings={"piehole.catchUp": "0.2"})
-    world.reconcile(b)
+    b = world["b"].build(settings={"piehole.catchUp": "0.2"}).repository
+    assert world.reconcile(b).status == 0
     theirs = git.commit(work, "theirs")
     accepted(git.push(work, a, "HEAD:main"))
     git.git(work, "reset", "-q", "--hard", first)
@@ -302,7 +304,7 @@ def test_replaced_history(world: World) -> None:
 def test_replaced_history_such_repositories_are_not_installed(make_group: MakeGroup) -> None:
     group = make_group(1)
     (a,) = group
-    begun(group)
+    group.begun()
     for fault in ("shallow", "partial", "grafts"):
         site = Site(group, fault, "")
         git.make_bare(site.repository)
@@ -315,5 +317,5 @@ def test_replaced_history_such_repositories_are_not_installed(make_group: MakeGr
         assert group.etcd.get(f"{group.prefix}/site/{group.name}/{fault}") is None
     (a.repository / "info" / "grafts").write_text("")
     checked = a.piehole("check", check=False)
-    assert checked.returncode == 1
-    assert "grafts" in checked.stdout + checked.stderr
+    assert checked.status == 1
+    assert "grafts" in checked.out + checked.err

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnCluster, OwnEtcd
-from tests.fault.modes.steps import PATIENCE, begun, git_that, meanwhile, stuck, told
-from tests.hooks.world import ZERO, chain, records, write_hook
 from tests.support import git
+from tests.support.assertions import accepted, refused
+from tests.support.git import MAIN, ZERO_SHA1
+from tests.support.groups import Group, MakeGroup
 from tests.support.process import ManagedProcess
-from tests.support.sites import MAIN, Group, MakeGroup, accepted, refused
-from tests.support.wait import until
+from tests.support.pushes import chain, records, write_hook
+from tests.support.wait import PATIENCE, meanwhile, until
 from tests.transfer.liar import falls_silent_in_the_pack, lying_peer, says_nothing
 
 SIDE = "refs/heads/side"
@@ -30,7 +31,7 @@ def test_never_quiet(make_group: MakeGroup) -> None:
     """A repository that never stops being pushed to converges all the same: the newest value is chased, not each on the way."""
     group = make_group(2)
     a, b = group
-    work, first = begun(group)
+    work, first = group.begun()
     tips = [first]
 
     def pushes() -> None:
@@ -45,7 +46,7 @@ def test_never_quiet(make_group: MakeGroup) -> None:
             behind = tips[-2]
             until(lambda behind=behind: git.has_object(b.repository, behind), PATIENCE, "B follows")  # type: ignore[misc]
         assert pusher.is_alive()
-    group.everywhere(MAIN, tips[-1], timeout=PATIENCE)
+    group.arrives(MAIN, tips[-1], timeout=PATIENCE)
     seen = git.git(b.repository, "reflog", "show", "--format=%H", MAIN).stdout.split()
     assert not set(tips[1:5]) & set(seen), "it went through every value on the way"
     assert group.history() == tips
@@ -63,11 +64,11 @@ def test_backlog_first(make_group: MakeGroup) -> None:
                 other.etcd.put(f"{group.prefix}/site/{other.name}/x", json.dumps({"format": 1, "id": "x", "url": url}))
                 other.put(MAIN, "12" * 20)
             group.start()
-            work, _ = begun(group)
+            work, _ = group.begun()
             for number in range(3):
                 fresh = git.commit(work, str(number))
                 accepted(git.push(work, a.repository, "HEAD:main"))
-                group.everywhere(MAIN, fresh, timeout=15.0)  # a stall would be a minute
+                group.arrives(MAIN, fresh, timeout=15.0)  # a stall would be a minute
             assert not [event for event in b.events("reconcile") if event["group"] != group.name], (
                 "the backlog still hangs"
             )
@@ -82,7 +83,7 @@ def test_kill_anywhere(make_group: MakeGroup, step: str) -> None:
     """kill -9 of the hook and its receive-pack: afterwards all agree on the old value, or on the new one."""
     group = make_group(2)
     a, _ = group
-    work, first = begun(group)
+    work, first = group.begun()
     swaps = '"$piehole" "$@"; status=$?\n'
     chain(
         a.repository,
@@ -99,11 +100,11 @@ def test_kill_anywhere(make_group: MakeGroup, step: str) -> None:
     assert git.push(work, a.repository, "HEAD:main").returncode != 0
     agreed = first if step == "before the swap" else second
     assert group.value() == agreed
-    group.everywhere(MAIN, agreed, timeout=PATIENCE)
+    group.arrives(MAIN, agreed, timeout=PATIENCE)
     # Nothing is left in the next push's way, though nothing that happened in etcd told of it.
     until(lambda: no_locks(a.repository), PATIENCE, "no lock is left")
     accepted(git.push(work, a.repository, "HEAD:main"))
-    group.everywhere(MAIN, second, timeout=PATIENCE)
+    group.arrives(MAIN, second, timeout=PATIENCE)
     assert group.history() == [first, second]
 
 
@@ -112,18 +113,18 @@ def test_kill_anywhere_the_controller(make_group: MakeGroup, tmp_path: Path, ste
     group = make_group(2, started=False)
     a, b = group
     a.start()
-    _, first = begun(group)
+    _, first = group.begun()
     dies = (
         "touch $seen; kill -9 $PPID; exit 1" if step.startswith("before") else '"$git" "$@"; touch $seen; kill -9 $PPID'
     )
-    with git_that(group, tmp_path / "bin", "update-ref", dies) as killed:
+    with group.git_that(tmp_path / "bin", "update-ref", dies) as killed:
         b.launch()
         until(killed.exists, PATIENCE)
     until(lambda: not b.running, PATIENCE)
     assert b.at() == ("" if step.startswith("before") else first)
     b.start()
-    group.everywhere(MAIN, first, timeout=PATIENCE)
-    told(group)
+    group.arrives(MAIN, first, timeout=PATIENCE)
+    group.published()
     assert list((b.repository / "objects" / "pack").glob("*.keep")) == []
     b.fsck()
 
@@ -142,7 +143,7 @@ def test_kill_anywhere_during_a_fetch(make_group: MakeGroup) -> None:
     a.url = str(a.repository)
     a.install()
     b.start()
-    group.everywhere(MAIN, tip, timeout=PATIENCE)
+    group.arrives(MAIN, tip, timeout=PATIENCE)
     until(lambda: not list(b.repository.glob("objects/piehole-quarantine-*")), PATIENCE)
     b.fsck()
 
@@ -151,7 +152,7 @@ def test_leftover_lock(make_group: MakeGroup) -> None:
     """What a killed receive-pack has locked is free again by itself; what is somebody else's is reported."""
     group = make_group(2)
     a, b = group
-    work, _ = begun(group, "side")
+    work, _ = group.begun("side")
     git.git(a.repository, "pack-refs", "--all", "--prune")
     chain(
         a.repository,
@@ -161,23 +162,23 @@ def test_leftover_lock(make_group: MakeGroup) -> None:
     (a.repository / "armed").touch()
     second = git.commit(work, "second")
     assert git.push(work, a.repository, "HEAD:main").returncode != 0
-    group.everywhere(MAIN, second, timeout=PATIENCE)
+    group.arrives(MAIN, second, timeout=PATIENCE)
     until(lambda: no_locks(a.repository) and not records(a.repository), PATIENCE, "locks and record are gone")
     # A lock that no record tells of is not ours to judge.
     foreign = b.repository / f"{SIDE}.lock"
     foreign.touch()
     accepted(git.push(work, a.repository, "HEAD:side"))
-    assert "side.lock" in stuck(b, SIDE)
+    assert "side.lock" in b.stuck(SIDE)
     assert foreign.exists()
     foreign.unlink()
-    group.everywhere(SIDE, second, timeout=PATIENCE)
+    group.arrives(SIDE, second, timeout=PATIENCE)
 
 
 def test_leftover_lock_files_of_another_account(make_group: MakeGroup) -> None:
     """Git could not write the reflog after the swap: the push is refused before it. And nobody but the owner works here."""
     group = make_group(1)
     (a,) = group
-    work, _ = begun(group)
+    work, _ = group.begun()
     in_the_way = a.repository / "logs" / "refs" / "heads" / "topic"
     in_the_way.write_text("")  # root, too, fails to make a folder here
     refused(git.push(work, a.repository, "HEAD:topic/one"), "no-access")
@@ -188,8 +189,8 @@ def test_leftover_lock_files_of_another_account(make_group: MakeGroup) -> None:
         a.stop()
         os.chown(a.repository, 65534, -1)
         done = group.piehole("reconcile", "--once", str(a.repository), check=False)
-        assert done.returncode == 1
-        assert "owner" in done.stderr
+        assert done.status == 1
+        assert "owner" in done.err
 
 
 @pytest.mark.parametrize(
@@ -200,7 +201,7 @@ def test_gate_bypass(make_group: MakeGroup, way: str) -> None:
     group = make_group(1)
     (a,) = group
     site = a.repository
-    work, first = begun(group, "side")
+    work, first = group.begun("side")
     second = git.commit(work, "second")
     if way == "wrapper":
         chain(site, "reference-transaction", 'sh -c "\\"\\$0\\" \\"\\$@\\"; exit \\$?" "$piehole" "$@"\nexit $?')
@@ -227,7 +228,7 @@ def test_gate_bypass(make_group: MakeGroup, way: str) -> None:
     elif way == "aborted":
         # A loose ref is deleted: git says `aborted 0 0 REF` before `prepared`.
         accepted(git.push(work, site, ":side"))
-        assert group.history(SIDE)[:2] == [first, ZERO]
+        assert group.history(SIDE)[:2] == [first, ZERO_SHA1]
         assert a.refs() == {MAIN: first}
         return
     else:
@@ -256,7 +257,7 @@ def test_etcd_trouble(make_group: MakeGroup, own_cluster: OwnCluster) -> None:
     cluster = own_cluster(3)
     group = make_group(2, endpoints=cluster.endpoints, settings={"piehole.hookTimeout": "4"})
     a, b = group
-    work, first = begun(group)
+    work, first = group.begun()
     tips = [first]
 
     def push_through(site: int) -> None:
@@ -264,7 +265,7 @@ def test_etcd_trouble(make_group: MakeGroup, own_cluster: OwnCluster) -> None:
         until(
             lambda: git.push(work, group[site].repository, "HEAD:main").returncode == 0, PATIENCE, "a push goes through"
         )
-        group.everywhere(MAIN, tips[-1], timeout=PATIENCE)
+        group.arrives(MAIN, tips[-1], timeout=PATIENCE)
 
     leader = cluster.leader()
     leader.kill()
@@ -284,7 +285,7 @@ def test_etcd_trouble(make_group: MakeGroup, own_cluster: OwnCluster) -> None:
     hung.resume()
     tips.append(git.rev_parse(work))
     until(lambda: git.push(work, b.repository, "HEAD:main").returncode == 0, PATIENCE, "the quorum is back")
-    group.everywhere(MAIN, tips[-1], timeout=PATIENCE)
+    group.arrives(MAIN, tips[-1], timeout=PATIENCE)
     values = next(m for m in cluster.members if m.alive).raw.history(group.key(MAIN))
     assert [change.value for change in values] == tips
 
@@ -294,8 +295,8 @@ def test_etcd_trouble_history_is_compacted_while_a_site_is_away(make_group: Make
     etcd = own_etcd()
     group = make_group(2, etcd=etcd)
     a, b = group
-    work, first = begun(group, "side")
-    told(group)
+    work, first = group.begun("side")
+    group.published()
     b.pause()
     etcd.restart()  # else what is compacted below would reach B on its old connection
     second = git.commit(work, "second")
@@ -306,7 +307,7 @@ def test_etcd_trouble_history_is_compacted_while_a_site_is_away(make_group: Make
     assert group.in_step() == {MAIN: second, "refs/heads/new": second}
     third = git.commit(work, "third")
     accepted(git.push(work, b.repository, "HEAD:main"))
-    group.everywhere(MAIN, third, timeout=PATIENCE)
+    group.arrives(MAIN, third, timeout=PATIENCE)
     assert first in b.kept()
 
 
@@ -335,23 +336,23 @@ def test_clock_wrong(make_group: MakeGroup) -> None:
             env=group.environment,
         )
         site.wait_served()
-    work, first = begun(group, "side")
+    work, first = group.begun("side")
     # The one whose clock is behind speaks last, and people's clocks are wrong, too.
     second = dated(work, "second", "2040-01-01T00:00:00Z")
     accepted(git.push(work, a.repository, "HEAD:main"))
     third = dated(work, "third", "2001-01-01T00:00:00Z")
-    group.everywhere(MAIN, second)
+    group.arrives(MAIN, second)
     accepted(git.push(work, b.repository, "HEAD:main", ":side"))
-    group.everywhere(MAIN, third)
+    group.arrives(MAIN, third)
     accepted(git.push(work, a.repository, "--force", f"{second}:{MAIN}"))
     assert group.in_step() == {MAIN: second}
     assert group.history() == [first, second, third, second]
     until(lambda: group.value(SIDE) is None, PATIENCE, "the tombstone is reaped")
-    told(group)
+    group.published()
     times = [json.loads(change.value or "{}")["time"] for change in group.etcd.history(group.key("@push"))]
     assert times != sorted(times), "the clocks were right, so this shows nothing"
     shown = a.piehole("status")
-    assert "behind" not in shown.stdout
+    assert "behind" not in shown.out
 
 
 def dated(work: Path, message: str, date: str) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.fault.tree import Tree
 from tests.support import git
+from tests.support.assertions import accepted
 from tests.support.etcd import EtcdProcess
-from tests.support.process import ManagedProcess
-from tests.support.sites import Group, Site, accepted
+from tests.support.groups import Group
+from tests.support.sites import Site
 from tests.support.wait import until
 
 Plant = Callable[[Tree], object]
@@ -23,7 +22,7 @@ class Faulty(Site):
     """A site whose program obeys orders: its controller, its hooks and what is run by hand there."""
 
     def __init__(self, group: Group, name: str, plant: Plant) -> None:
-        super().__init__(group, name, "")
+        super().__init__(group, name)
         self.tree = Tree(group.folder / f"tree-{name}").append(
             "piehole/fastpath/failpoints.py", _INSTRUMENT.read_text()
         )
@@ -64,39 +63,17 @@ class Faulty(Site):
     def environment(self) -> dict[str, str]:
         return self.tree.environment(self.group.environment)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The command line of this site's copy."""
-        return subprocess.run(
-            [sys.executable, "-m", "piehole.cli", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=self.environment,
-            cwd="/",
-            check=False,
-        )
-
-    def install(self, *, adopt: tuple[str, ...] | None = None, replace: bool = False) -> None:  # noqa: ARG002 -- all join empty
+    def install(self, **_: object) -> None:
+        """By its copy's own command line; all join empty."""
         settings = ["--group", self.group.name, "--site", self.name, "--url", self.url, "--prefix", self.group.prefix]
         etcd = ["--etcd", ",".join(self.group.endpoints)]
-        done = self.run("install", str(self.repository), *settings, *etcd)
-        assert done.returncode == 0, done.stdout + done.stderr
+        self.piehole("install", *settings, *etcd)
         shim = (self.repository / "hooks" / "update").read_text()
         assert str(self.tree.folder) in shim, f"the hooks of {self.name} are not those of its copy:\n{shim}"
 
-    def launch(self, *options: str) -> Site:
-        assert not self.running
-        (self.repository / "piehole" / "controller").unlink(missing_ok=True)
-        command = ["-m", "piehole.cli", "controller", "--root", str(self.root), "--log-format", "json"]
-        self.controller = ManagedProcess(
-            [sys.executable, *command, *options], self.log, env=self.environment, cwd=Path("/")
-        )
-        return self
-
-    def reconcile(self) -> subprocess.CompletedProcess[str]:
+    def reconcile(self) -> None:
         """``piehole reconcile --once``, by hand."""
-        return self.run("reconcile", "--once", str(self.repository))
+        self.piehole("reconcile", "--once", check=False)
 
 
 class Bed:
@@ -125,7 +102,7 @@ class Bed:
         self.work = git.clone(self.sites[0].repository, folder / "work")
         self.base = git.commit(self.work, "first")
         accepted(git.push(self.work, self.sites[0].repository, "HEAD:main"))
-        self.group.everywhere("refs/heads/main", self.base)
+        self.group.arrives("refs/heads/main", self.base)
         self.spoilt = False
         self.runs = 0
         self._pushes = 0
@@ -144,21 +121,19 @@ class Bed:
             site.launch()
         for site in dead:
             # One that is told to die at its first reconcile dies here, once more.
-            until(lambda site=site: _serves(site) or not site.running, 30, f"{site.name} serves or has died again")  # type: ignore[misc]
+            until(lambda site=site: site.is_served or not site.running, 30, f"{site.name} serves or has died again")  # type: ignore[misc]
         if any(not site.running for site in dead):
             self.mend(without=without)
 
     def look_around(self) -> None:
         """Have every controller look now for what dead pushes left; it does so every few seconds anyway."""
         for site in self.sites:
-            if site.running and _serves(site):
+            if site.running and site.is_served:
                 site.signal(signal.SIGHUP)
 
     def stop_controller(self, site: Faulty) -> None:
         if site.running:
-            site.signal(signal.SIGTERM)
-            assert site.controller is not None
-            site.controller.wait(30)
+            site.stop()
 
     def next_push(self) -> int:
         self._pushes += 1
@@ -169,10 +144,6 @@ class Bed:
         tree = git.git(self.work, "mktree", stdin=_blob_line(self.work, message)).stdout.strip()
         parents = ["-p", parent] if parent else []
         return git.git(self.work, "commit-tree", tree, *parents, "-m", message).stdout.strip()
-
-
-def _serves(site: Faulty) -> bool:
-    return (site.repository / "piehole" / "controller").exists()
 
 
 def _blob_line(work: Path, text: str) -> str:

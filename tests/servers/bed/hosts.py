@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.etcd import find_etcdctl, find_etcds
@@ -16,6 +15,7 @@ from tests.support.wait import until
 
 CHECKOUT = Path(__file__).parents[3]
 _HERE = Path(__file__).parent
+Done = subprocess.CompletedProcess[str]
 NETWORK = "10.77.0"  # used in these namespaces only; no route leads into them or out
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What programs below /usr expect to find in /etc. Links lead into /usr, the rest is copied.
@@ -83,15 +83,6 @@ class Wire:
 
     def end(self) -> None:
         self._process.end()
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a command on a host said, and its exit status."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 class Host:
@@ -183,7 +174,7 @@ class Host:
         if check and done.returncode:
             said = f"{done.stdout[-4000:]}{done.stderr[-4000:]}"
             raise CommandFailed(f"{user}@{self.name}: {' '.join(argv)[:400]} gave {done.returncode}:\n{said}")
-        return Done(done.returncode, done.stdout, done.stderr)
+        return done
 
     def command(self, *argv: str, user: str = "root", env: Mapping[str, str] | None = None) -> list[str]:
         """The command line, on this machine, that runs ``argv`` there."""

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.servers.bed.hosts import CHECKOUT, NETWORK, Done, Host, Wire
+from tests.support.assertions import arrives
+from tests.support.git import MAIN
 from tests.support.wait import until
 
 SITES = ("oslo", "lima", "kyoto")
 REPOSITORY = "/srv/git/project.git"
-MAIN = "refs/heads/main"
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of an account that exists in a namespace
 _NUMBERS = {"oslo": 11, "lima": 12, "kyoto": 13, "laptop": 21}
 _READY = 40.0  # seconds
@@ -86,6 +87,9 @@ class Server:
     def __init__(self, host: Host, site: str) -> None:
         self.host = host
         self.site = site
+
+    def __str__(self) -> str:
+        return self.site
 
     @property
     def ssh(self) -> str:
@@ -248,13 +252,8 @@ class ThreeServers:
 
         until(same, timeout, "all three servers have the same refs")
 
-    def everywhere(self, ref: str, oid: str, servers: Sequence[Server] | None = None, timeout: float = 20.0) -> None:
-        for server in self.servers if servers is None else servers:
-
-            def there(server: Server = server) -> bool:
-                return server.at(ref) == oid
-
-            until(there, timeout, f"{ref} is at {oid[:12] or 'nothing'} at {server.site}")
+    def arrives(self, ref: str, oid: str, servers: Sequence[Server] | None = None, timeout: float = 20.0) -> None:
+        arrives(self.servers if servers is None else servers, ref, oid, timeout)
 
     def _make_list_and_keys(self) -> None:
         lines = [f"{site} {_name(site)} {NETWORK}.{_NUMBERS[site]}\n" for site in SITES]

@@ -1,3 +1,0 @@
-from tests.support.sites import make_group
-
-__all__ = ["make_group"]
