@@ -1,6 +1,6 @@
 """Git's objects, read from a loose file or found in a pack, and what a commit names. Imports nothing heavy.
 
-Content may come from a peer or from a damaged disk, so nothing is inflated beyond a budget, and whatever is large, odd or
+Content may come from a peer or from a damaged disk. So nothing is inflated beyond a budget, and whatever is large, unusual or
 damaged raises ``LeaveToGit``.
 
 Why not dulwich, measured on one machine in one run (medians of processor time): its readers of loose objects inflate a file
