@@ -134,14 +134,7 @@ def changes(before: Mapping[str, KeyValue], now: GroupState, since: int, none: s
 
 def _by(push: KeyValue | None, entry: LogEntry) -> tuple[LogEntry, bool]:
     """The entry with who pushed it, and whether that is known."""
-    return (entry, False) if push is None else (_signed(entry, _record(push.value)), True)
-
-
-def _record(raw: bytes) -> PushRecord | None:
-    try:
-        return PushRecord.parse(raw)
-    except PieholeError:  # somebody wrote something else there: then nobody knows
-        return None
+    return (entry, False) if push is None else (_signed(entry, PushRecord.of(push)), True)
 
 
 def _signed(entry: LogEntry, push: PushRecord | None) -> LogEntry:

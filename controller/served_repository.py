@@ -20,7 +20,7 @@ from piehole.etcd.model import KeyValue
 from piehole.group import keys, progress, rollback_guard
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
-from piehole.group.records import PushRecord, RecordError
+from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.push.admission import Admission
 from piehole.push.consensus_source import CachedSource
@@ -160,11 +160,8 @@ class ServedRepository:
         """Seconds for which the group's newest change can wait. One that was pushed here moves its ref here itself, so what is left is
         to publish that; meanwhile the other sites fetch from this one. Called from an informer's thread.
         """
-        push = self.cluster.newest_push(self.config.group)
-        try:
-            return _OWN if push is not None and PushRecord.parse(push.value).site == self.config.site else 0.0
-        except RecordError:
-            return 0.0
+        push = PushRecord.of(self.cluster.newest_push(self.config.group))
+        return _OWN if push is not None and push.site == self.config.site else 0.0
 
     def _chronicle_see(self) -> None:
         self._guarded("log.failed", lambda: self._chronicle.see(self.cluster.view(self.config.group)))
@@ -255,9 +252,7 @@ class ServedRepository:
         return NextTurn(then=0.0)
 
     def _push_at(self, revision: int) -> PushRecord | None:
-        key = self.replica.keyspace.ref(self.config.group, keys.PUSH)
-        found = self.replica.etcd.range(key, revision=revision, deadline=Deadline(_PATIENCE)).kvs
-        return PushRecord.parse(found[0].value) if found and found[0].mod_revision == revision else None
+        return self.replica.reader.push_at(revision, Deadline(_PATIENCE))
 
     # ---- the third lane
 

@@ -30,7 +30,7 @@ def held_alone(
     reached = max((one.revision for one in everybody if one.site == site), default=-1)
     newer = {name: mod for name, mod in sites.ref_revisions(state).items() if mod > others}
     unsure = sorted({mod for mod in newer.values() if mod > reached}, reverse=True)[:_LOOKED_UP]
-    pushes = {mod: sites.push_at(replica, mod, deadline) for mod in unsure}
+    pushes = {mod: sites.push_if_known(replica, mod, deadline) for mod in unsure}
     made = {mod for mod, push in pushes.items() if push is not None and push.site == site}
     return sorted(name for name, mod in newer.items() if mod <= reached or mod in made)
 

@@ -10,7 +10,7 @@ from typing import Any
 from piehole.deadline import Deadline
 from piehole.etcd.model import Event, KeyValue
 from piehole.group import keys, ref_log
-from piehole.group.records import PushRecord, RecordError
+from piehole.group.records import PushRecord
 from piehole.group.ref_log import LogEntry
 from piehole.group.replica import Replica
 from piehole.refs import zero
@@ -59,7 +59,7 @@ def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
     now = replica.reader.list_group(deadline)
     push = now.entries.get(keys.PUSH)
     older = [
-        _change(name, kv, "", push if push is not None and push.mod_revision == kv.mod_revision else None, FORGOTTEN)
+        _change(name, kv, "", push, FORGOTTEN)
         for name, kv in now.entries.items()
         if name not in (keys.PUSH, keys.FENCE) and (kv.mod_revision, name) not in known
     ]
@@ -101,10 +101,7 @@ def _from_history(replica: Replica, events: Iterable[Event]) -> Iterator[LoggedM
 def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise: str) -> LoggedMove:
     """:param otherwise: the kind, where no push record has the change's revision"""
     new = ref_log.value_text(kv.value)
-    try:
-        record = PushRecord.parse(push.value) if push is not None else None
-    except RecordError:
-        record = None
+    record = PushRecord.of(push, kv.mod_revision)
     if record is None:
         return LoggedMove(LogEntry(kv.mod_revision, name, old, new, "", "", ""), otherwise)
     kind = str(record.extra.get("kind", PUSH))

@@ -14,7 +14,7 @@ from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import controller_says
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite, list_sites, push_at, ref_revisions
+from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisions
 from piehole.refs import short
 from piehole.replicate.dry_run import DryRun, dry_run
 from piehole.repository.stale_locks import old_locks
@@ -181,7 +181,7 @@ def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: 
 
     def since(revision: int) -> str:
         if revision not in times:
-            push = push_at(now.replica, revision, deadline)
+            push = push_if_known(now.replica, revision, deadline)
             times[revision] = push.time if push else ""
         return times[revision]
 

@@ -15,6 +15,7 @@ from piehole.etcd.client import Etcd
 from piehole.etcd.model import KeyValue, Range, Snapshot
 from piehole.group import keys
 from piehole.group.keys import Keyspace
+from piehole.group.records import PushRecord
 from piehole.refs import Command, parents
 
 
@@ -145,6 +146,15 @@ class GroupReader:
         # The records are read after the listing: a group record that is newer than the refs only makes a swap fail.
         result = self._etcd.txn([], query.fixed(), deadline=deadline)
         return query.answer(listing.revision, [*result.ranges, listing])
+
+    def push_at(self, revision: int, deadline: Deadline) -> PushRecord | None:
+        """Read which push made the change at this revision; None where the change was made by hand.
+
+        :raises Compacted: etcd no longer has the history
+        :raises EtcdError: etcd gave no answer, or refused
+        """
+        found = self._etcd.range(self._keyspace.ref(self._group, keys.PUSH), revision=revision, deadline=deadline).kvs
+        return PushRecord.of(found[0] if found else None, revision)
 
     def _query(self, commands: Sequence[Command]) -> StateQuery:
         return StateQuery(self._keyspace, self._group, self._site, commands)

@@ -13,9 +13,9 @@ from piehole.errors import Compacted, Halted, PieholeError
 from piehole.etcd.model import Compare, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.files import locked
-from piehole.group import keys, rollback_guard
+from piehole.group import rollback_guard
 from piehole.group.group_state import GroupState
-from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
+from piehole.group.records import Progress, SiteRecord
 from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
 
@@ -91,16 +91,11 @@ def forgotten(replica: Replica, disk: DiskState, deadline: Deadline) -> Halted |
     """
     if disk.pushed is None:
         return None
-    key = replica.keyspace.ref(replica.config.group, keys.PUSH)
     try:
-        found = replica.etcd.range(key, revision=disk.pushed.revision, deadline=deadline).kvs
+        push = replica.reader.push_at(disk.pushed.revision, deadline)
     except Compacted:  # history that is gone tells nothing
         return None
-    try:
-        known = bool(found) and PushRecord.parse(found[0].value).id == disk.pushed.id
-    except RecordError:
-        known = False
-    return None if known else rollback_guard.went_back(replica.config.site)
+    return None if push is not None and push.id == disk.pushed.id else rollback_guard.went_back(replica.config.site)
 
 
 def remember_push(replica: Replica, revision: int, push_id: str, *, wait: bool = True) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from piehole.errors import PieholeError
+from piehole.etcd.model import KeyValue
 from piehole.refs import encode
 
 FORMAT: Final = 1
@@ -154,6 +155,16 @@ class PushRecord:
         value = _parse("a push record", raw)
         site, pusher, time = (_text("a push record", value, name, "") for name in ("site", "pusher", "time"))
         return cls(_text("a push record", value, "id"), site, pusher, time, value)
+
+    @classmethod
+    def of(cls, kv: KeyValue | None, revision: int | None = None) -> PushRecord | None:
+        """The push record in this value of ``@push``; None where it is absent, unreadable, or not of the change at ``revision``."""
+        if kv is None or revision not in (None, kv.mod_revision):
+            return None
+        try:
+            return cls.parse(kv.value)
+        except RecordError:  # somebody wrote something else there
+            return None
 
     def dump(self) -> bytes:
         return dump(

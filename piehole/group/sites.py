@@ -100,16 +100,14 @@ def ref_revisions(state: GroupState) -> dict[str, int]:
     return {name: kv.mod_revision for name, kv in state.entries.items() if name not in (keys.PUSH, keys.FENCE)}
 
 
-def push_at(replica: Replica, revision: int, deadline: Deadline) -> PushRecord | None:
+def push_if_known(replica: Replica, revision: int, deadline: Deadline) -> PushRecord | None:
     """The push that made the change at this revision; None where it was made by hand, or the history is gone.
 
     :raises EtcdError: etcd could not be used
     """
-    key = replica.keyspace.ref(replica.config.group, keys.PUSH)
     try:
-        found = replica.etcd.range(key, revision=revision, deadline=deadline).kvs
-        return PushRecord.parse(found[0].value) if found and found[0].mod_revision == revision else None
-    except (Compacted, RecordError):
+        return replica.reader.push_at(revision, deadline)
+    except Compacted:
         return None
 
 

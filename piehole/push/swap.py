@@ -15,11 +15,11 @@ import tenacity
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdUnreachable
-from piehole.etcd.model import Compare, KeyValue, Put
+from piehole.etcd.model import Compare, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
 from piehole.group.group_state import GroupState
-from piehole.group.records import PushRecord, RecordError
+from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.refs import Command, encode, parents
 
@@ -224,29 +224,21 @@ class Swapper:
                 return Lost(now)
         for command, basis in proposal.written[:1]:
             held = now.entries.get(command.ref)
-            if held is not None and self._carries(now.entries.get(keys.PUSH), proposal.push, held):
+            if held is not None and _is_same(
+                PushRecord.of(now.entries.get(keys.PUSH), held.mod_revision), proposal.push
+            ):
                 return Accepted(held.mod_revision)  # nobody has moved it since, so no history is needed
             try:
                 # Up to basis.revision the ref's key was as the basis has it, so the first change after that one tells.
                 first = self._etcd.first_change(
                     self._key(command.ref), basis.revision, deadline=settle_by, companion=self._key(keys.PUSH)
                 )
-                if first is not None and self._is_of(proposal.push, first, settle_by):
+                if first is not None and _is_same(self._reader.push_at(first.mod_revision, settle_by), proposal.push):
                     return Accepted(first.mod_revision)
             except EtcdError as error:
                 return Unknown(str(error))
         return Lost(now)
 
-    def _is_of(self, push: PushRecord, change: KeyValue, deadline: Deadline) -> bool:
-        at = self._etcd.range(self._key(keys.PUSH), revision=change.mod_revision, deadline=deadline)
-        return self._carries(at.kvs[0] if at.kvs else None, push, change)
 
-    @staticmethod
-    def _carries(record: KeyValue | None, push: PushRecord, change: KeyValue) -> bool:
-        """Whether this value of ``@push`` says that ``push`` made the change."""
-        if record is None or record.mod_revision != change.mod_revision:
-            return False
-        try:
-            return PushRecord.parse(record.value).id == push.id
-        except RecordError:
-            return False
+def _is_same(found: PushRecord | None, push: PushRecord) -> bool:
+    return found is not None and found.id == push.id

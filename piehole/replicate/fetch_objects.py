@@ -13,7 +13,7 @@ from piehole.deadline import Deadline
 from piehole.errors import PieholeError, TransferError
 from piehole.etcd.model import KeyValue, Range
 from piehole.group import keys, sites
-from piehole.group.records import PushRecord, RecordError
+from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.replicate import peers
 from piehole.replicate.peers import FetchAttempt, HedgedFetch, HedgedOutcome, Peer, PeerHealth
@@ -184,15 +184,13 @@ class ObjectFetcher:
             site = self._pushed_at(revision, deadline)
             if site:
                 return site
-        try:
-            return PushRecord.parse(newest[0].value).site if newest else ""
-        except RecordError:
-            return ""
+        push = PushRecord.of(newest[0] if newest else None)
+        return push.site if push is not None else ""
 
     def _pushed_at(self, revision: int, deadline: Deadline) -> str:
         """The site whose push this revision is, ``""`` where that is not known."""
         try:
-            push = sites.push_at(self._replica, revision, deadline)
+            push = self._replica.reader.push_at(revision, deadline)
         except PieholeError:
             return ""
         return push.site if push is not None else ""

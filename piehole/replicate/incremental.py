@@ -16,7 +16,7 @@ from piehole.etcd.model import KeyValue
 from piehole.group import keys
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
-from piehole.group.records import PushRecord, RecordError
+from piehole.group.records import PushRecord
 from piehole.refs import HEAD, is_ref_name, value_of, zero
 from piehole.replicate.plan import DesiredState, desired_state
 from piehole.repository.repository import ObservedState, Repository
@@ -103,10 +103,5 @@ def compare(
 
 
 def _origin(state: GroupState, desired: DesiredState) -> str:
-    push = state.entries.get(keys.PUSH)
-    if push is None or push.mod_revision != desired.newest:
-        return ""
-    try:
-        return PushRecord.parse(push.value).site
-    except RecordError:
-        return ""
+    push = PushRecord.of(state.entries.get(keys.PUSH), desired.newest)
+    return push.site if push is not None else ""
