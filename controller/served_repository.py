@@ -242,7 +242,7 @@ class ServedRepository:
             publish = partial(once.publish, self.replica, converged)
         elif known is not None and last.newest > max(known.revision, self._vouched):
             # Something keeps the progress back, and pushes go on: a backup of etcd must be recognised all the same.
-            publish = partial(progress.vouch, self.replica, Deadline(_PATIENCE))
+            publish = partial(progress.republish, self.replica, Deadline(_PATIENCE))
         if publish is not None:
             self._published_at = self._clock()
             if not self._guarded("progress.failed", publish):

@@ -1,4 +1,4 @@
-"""Publishing how far a site has come, and taking part in a group at all: the site's own records."""
+"""Publishes how far this site has replicated, and checks whether this site may act on what etcd holds."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from piehole.group.records import Progress, SiteRecord
 from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
 
-_NOTE: Final = 1.0  # seconds that a push, which has succeeded, waits to write its note
+_NOTE: Final = 1.0  # seconds that a successful push waits for the lock to write its note
 
 
 @contextmanager
 def state_lock(git_dir: Path, patience: Deadline | None = None) -> Iterator[None]:
-    """Only one process at a time compares or writes the site's state: the daemon and `reconcile --once` may run together.
+    """Let only one process at a time compare or write the site's state: the daemon and `reconcile --once` may run together.
 
-    :raises TimeoutError: somebody else has held it for the whole ``patience``
+    :raises TimeoutError: another process held the lock for the whole ``patience``
     """
     with locked(git_dir / "piehole" / "state.lock", 0o600, patience) as obtained:
         if not obtained:
@@ -35,12 +35,12 @@ def state_lock(git_dir: Path, patience: Deadline | None = None) -> Iterator[None
 
 
 def now() -> str:
-    """This machine's time for people to read; nothing is decided by it."""
+    """This machine's time, for people to read. No decision depends on it."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def check(replica: Replica, deadline: Deadline, *, seen: int = 0) -> GroupState:
-    """Whether this site may act on what etcd holds; registers the site again where its record vanished.
+    """Check that this site may act on what etcd holds, and register the site again where its record vanished.
 
     :param seen: the newest revision that this process has acted on. Progress is published once a second, so a backup of etcd from
         the moment before that holds the newest record that the disk knows, and yet lacks pushes; the revision tells.
@@ -54,10 +54,10 @@ def check(replica: Replica, deadline: Deadline, *, seen: int = 0) -> GroupState:
 def _check(replica: Replica, deadline: Deadline, seen: int) -> GroupState:
     state = replica.reader.read([], deadline)
     if state.revision < seen:
-        # From now on the disk knows it, too, until a person decides.
-        rollback_guard.save(replica.git_dir, rollback_guard.witness(seen))
+        # The disk remembers it until an administrator decides.
+        rollback_guard.save(replica.git_dir, rollback_guard.state_at(seen))
     disk = rollback_guard.load(replica.git_dir)
-    halted = rollback_guard.check(replica.config, disk, state) or forgotten(replica, disk, deadline)
+    halted = rollback_guard.check(replica.config, disk, state) or _check_push(replica, disk, deadline)
     if halted is not None:
         raise halted
     if state.site is None:
@@ -81,11 +81,11 @@ def halted(replica: Replica, state: GroupState) -> Halted | None:
         state = replica.reader.read([], Deadline(2))
         disk = rollback_guard.load(replica.git_dir)
         found = rollback_guard.check(replica.config, disk, state)
-    return found or forgotten(replica, disk, Deadline(2))
+    return found or _check_push(replica, disk, Deadline(2))
 
 
-def forgotten(replica: Replica, disk: DiskState, deadline: Deadline) -> Halted | None:
-    """Whether etcd does not know the newest push that was taken here, though it may have come as far since.
+def _check_push(replica: Replica, disk: DiskState, deadline: Deadline) -> Halted | None:
+    """Check that etcd knows the newest push that this site accepted. The revision alone does not tell: etcd may have overtaken it since.
 
     :raises EtcdError: etcd could not be used
     """
@@ -93,33 +93,35 @@ def forgotten(replica: Replica, disk: DiskState, deadline: Deadline) -> Halted |
         return None
     try:
         push = replica.reader.push_at(disk.pushed.revision, deadline)
-    except Compacted:  # history that is gone tells nothing
+    except Compacted:  # compacted history proves nothing
         return None
     return None if push is not None and push.id == disk.pushed.id else rollback_guard.went_back(replica.config.site)
 
 
 def remember_push(replica: Replica, revision: int, push_id: str, *, wait: bool = True) -> bool:
-    """Write to disk that a push was taken here: nobody publishes it soon, and a backup of etcd may lack it.
+    """Write to disk that this site accepted a push: no controller publishes it soon, and a backup of etcd may lack it.
 
-    Where that fails, nothing is lost but this note: the push itself stands.
+    A failure loses only this note; the push stays accepted.
 
-    :param wait: for somebody who is writing the site's state
+    :param wait: wait for another process that is writing the site's state
     """
     try:
         with state_lock(replica.git_dir, Deadline(_NOTE if wait else 0)):
             reached(Step.NOTING)
-            rollback_guard.save(replica.git_dir, rollback_guard.load(replica.git_dir).took(Note(revision, push_id)))
+            rollback_guard.save(
+                replica.git_dir, rollback_guard.load(replica.git_dir).with_push(Note(revision, push_id))
+            )
     except (PieholeError, OSError):
         return False  # a full disk, a controller that hangs, an account that may not write here: `piehole check` names them
     return True
 
 
-def vouch(replica: Replica, deadline: Deadline) -> None:
-    """Publish the last progress record anew, under another id: what etcd held before this can be told from what it holds now.
+def republish(replica: Replica, deadline: Deadline) -> None:
+    """Publish the last progress record again, under another id, so that a backup of etcd from before this is recognised.
 
-    For a site that has followed the group although something keeps its progress back.
+    For a site that has replicated pushes while something holds its progress back.
 
-    :raises Halted: etcd and this disk do not remember the same past
+    :raises Halted: etcd and this disk disagree on what this site has published
     :raises EtcdError: etcd could not be used
     """
     known = rollback_guard.load(replica.git_dir).published
@@ -130,18 +132,18 @@ def vouch(replica: Replica, deadline: Deadline) -> None:
 def _register(replica: Replica, deadline: Deadline) -> None:
     key = replica.keyspace.site(replica.config.group, replica.config.site)
     record = SiteRecord(replica.config.site_id, replica.config.url)
-    # Lost against somebody else, it is seen and judged at the next check.
+    # Where another process writes the record first, the next check judges that record.
     replica.etcd.txn([Compare(key)], [Put(key, record.dump())], deadline=deadline)
 
 
 def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bool = False) -> None:
-    """Say in etcd that every managed ref here holds the value it had at ``revision`` or a later one.
+    """Publish in etcd that every managed ref here holds the value it had at ``revision`` or a later one.
 
-    The new record's id is on disk before it is sent, so whatever becomes of the sending, the disk knows the id that etcd holds.
+    The new record's id is on disk before it is sent, so the disk knows the id that etcd holds, whether or not the answer arrives.
 
-    :param takeover: write the record whatever etcd and this disk remember: a person has decided (install, accept, clobber)
-    :raises Halted: etcd and this disk do not remember the same past
-    :raises PieholeError: a record that was sent long ago came through at this very moment; the next time tells
+    :param takeover: write the record without comparing etcd and this disk: an administrator has decided (install, accept, clobber)
+    :raises Halted: etcd and this disk disagree on what this site has published
+    :raises PieholeError: a record that was sent long ago reached etcd at this very moment; publish again
     :raises EtcdError: etcd could not be used; the record may or may not have been written
     """
     key = replica.keyspace.progress(replica.config.group, replica.config.site)
@@ -153,19 +155,19 @@ def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bo
             state = _check(replica, deadline, revision)
             disk = rollback_guard.load(replica.git_dir)
             if state.progress is not None:
-                disk = disk.seen(Progress.parse(state.progress.value).id)
+                disk = disk.with_found(Progress.parse(state.progress.value).id)
         found = state.progress.mod_revision if state.progress else 0
-        disk = disk.announcing(revision)
+        disk = disk.with_pending(revision)
         rollback_guard.save(replica.git_dir, disk)
         reached(Step.PROGRESS_ANNOUNCED)
         record = Progress(revision, disk.pending[-1].id, now())
         result = replica.etcd.txn([Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=deadline)
         if not result.succeeded:
-            # No other process of this repository writes meanwhile: it is a twin, or this one's own write of a while ago.
+            # The state lock excludes other processes of this repository: it was another machine with this site's name, or an earlier write.
             _check(replica, deadline, revision)
             raise PieholeError(
-                f"the progress record of the site {replica.config.site!r} changed meanwhile; look again."
+                f"the progress record of the site {replica.config.site!r} changed at the same time. Try again."
             )
         reached(Step.PROGRESS_SENT)
-        rollback_guard.save(replica.git_dir, disk.confirmed())
+        rollback_guard.save(replica.git_dir, disk.with_confirmed())
         reached(Step.PROGRESS_CONFIRMED)

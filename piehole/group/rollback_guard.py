@@ -1,4 +1,4 @@
-"""Did etcd go back? Did this disk? Is this the group that the repository joined? Decided from two notes that must agree.
+"""Detects that etcd or this disk was restored from a backup, or that etcd holds another group: it compares two notes that must agree.
 
 A site's progress record carries a random id that is written to disk *before* it is written to etcd. So the id that etcd holds is
 one that the disk knows, unless one of the two was restored from a backup or another machine uses the same site's name. (The cluster's
@@ -22,7 +22,7 @@ from piehole.group.records import GroupRecord, Progress, RecordError, SiteRecord
 
 _FILE: Final = "piehole/state.json"
 _ADVICE: Final = (
-    "Nothing moves and pushes are refused until a person decides: `piehole accept` takes etcd as it is, `piehole clobber` makes this "
+    "Nothing moves and pushes are refused until an administrator decides: `piehole accept` takes etcd as it is, `piehole clobber` makes this "
     "repository's refs the group's, `piehole clobber --newest` the newest that any site has."
 )
 _PENDING: Final = 20  # records sent without an answer that are remembered; more would mean minutes of failing writes
@@ -38,10 +38,10 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class DiskState:
-    """``published`` is known to be in etcd; each of ``pending`` may be there, or may yet come (written here before it was sent).
+    """What this disk knows of etcd. ``published`` is in etcd; each of ``pending`` was written here before it was sent, and may be there.
 
-    ``pushed`` (its revision, and the id of its push record) is the newest push that was taken here since ``published``, as far as no
-    controller was there to publish: a backup of etcd may hold the record and lack the push.
+    ``pushed`` (its revision, and the id of its push record) is the newest push that this site accepted after ``published`` while no
+    controller ran to publish it: a backup of etcd may hold the progress record and lack the push.
     """
 
     published: Note | None = None
@@ -61,24 +61,24 @@ class DiskState:
         """The newest revision that this disk has known etcd to have."""
         return max((note.revision for note in (*self.notes, *((self.pushed,) if self.pushed else ()))), default=0)
 
-    def announcing(self, revision: int) -> DiskState:
+    def with_pending(self, revision: int) -> DiskState:
         """The state to write to disk before a new progress record is sent."""
         return replace(self, pending=(*self.pending[-_PENDING:], Note(revision, str(uuid.uuid4()))))
 
-    def seen(self, name: str) -> DiskState:
-        """The state once the record of this id was found in etcd: whatever else was sent before it, this one is remembered."""
+    def with_found(self, name: str) -> DiskState:
+        """The state after the record of this id was found in etcd. Records that were sent later stay pending."""
         note = next((note for note in self.pending if note.id == name), None)
         return self if note is None else DiskState(note, tuple(one for one in self.pending if one != note), self.pushed)
 
-    def confirmed(self) -> DiskState:
+    def with_confirmed(self) -> DiskState:
         """The newest pending record is in etcd; it was sent under a compare that no earlier one can pass any more.
 
         What has it has every push that this disk knew when it was sent.
         """
         return DiskState(self.pending[-1], ())
 
-    def took(self, push: Note) -> DiskState:
-        """The state once a push was taken here."""
+    def with_push(self, push: Note) -> DiskState:
+        """The state after this site accepted a push."""
         return self if self.pushed and self.pushed.revision > push.revision else replace(self, pushed=push)
 
 
@@ -111,13 +111,13 @@ def _note(value: dict[str, object]) -> Note:
     return Note(revision, name)
 
 
-def witness(revision: int) -> DiskState:
-    """The state of a disk that knows more than any progress record tells: etcd was seen at this revision."""
+def state_at(revision: int) -> DiskState:
+    """The state of a disk that knows only that etcd had reached this revision."""
     return DiskState(Note(revision, str(uuid.uuid4())))
 
 
 def stamp(git_dir: Path) -> int:
-    """A number that is another one after each :func:`save`; 0 where nothing was saved yet."""
+    """A number that changes with each :func:`save`; 0 where nothing was saved yet."""
     try:
         return (git_dir / _FILE).stat().st_mtime_ns
     except OSError:
@@ -138,7 +138,7 @@ def save(git_dir: Path, state: DiskState) -> None:
 
 
 def check_group(config: Config, raw: bytes | None) -> Halted | None:
-    """Whether the group's record is the one of the group that this repository joined."""
+    """Check that the group's record belongs to the group that this repository joined."""
     if raw is None:
         return Halted(
             WRONG_GROUP,
@@ -162,7 +162,7 @@ def check_group(config: Config, raw: bytes | None) -> Halted | None:
 
 
 def check_renamed(group: str, record: GroupRecord) -> Halted | None:
-    """Whether the group is closed because it has another name now, or not open yet because it is about to get this one."""
+    """Check that the group is open: it was not renamed to another name, and is not just being created by a rename."""
     if record.renamed:
         return Halted(
             WRONG_GROUP,
@@ -171,14 +171,14 @@ def check_renamed(group: str, record: GroupRecord) -> Halted | None:
     if record.copying:
         return Halted(
             WRONG_GROUP,
-            f"the group {record.copying!r} is being renamed to {group!r}, and that has not come to its end. "
+            f"the group {record.copying!r} is being renamed to {group!r}, and the rename is not complete. "
             f"Run `piehole rename {group}` again at a site of {record.copying!r}.",
         )
     return None
 
 
 def check_site(config: Config, raw: bytes | None) -> Halted | None:
-    """Whether the site's record is this repository's. A record that vanished is no fault: the site registers itself again."""
+    """Check that the site's record is this repository's. A missing record is no fault: the site registers itself again."""
     if raw is None:
         return None
     try:
@@ -200,14 +200,14 @@ def check_site(config: Config, raw: bytes | None) -> Halted | None:
 
 
 def check_progress(config: Config, disk: DiskState, found: bytes | None, revision: int) -> Halted | None:
-    """Whether etcd and this disk remember the same past.
+    """Check that etcd and this disk agree on what this site has published.
 
     :param found: the site's own progress record in etcd
     :param revision: etcd's revision when that was read
     """
     back = went_back(config.site)
     if found is None and disk.published is None:
-        return None  # nothing that was sent is known to have arrived
+        return None  # no record is known to have reached etcd
     if found is None or revision < disk.revision:
         return back
     try:
@@ -218,7 +218,7 @@ def check_progress(config: Config, disk: DiskState, found: bytes | None, revisio
         return None
     if progress.revision < disk.revision:
         return back
-    # Also where a record was published anew to vouch for more than its revision: then it may as well be etcd that went back.
+    # A record that was published again at the same revision ends here, too: then etcd may as well be what went back.
     return Halted(
         WENT_BACK,
         f"etcd holds a progress record of the site {config.site!r} that this disk has not written: the disk was restored from a backup, "
@@ -227,7 +227,7 @@ def check_progress(config: Config, disk: DiskState, found: bytes | None, revisio
 
 
 def went_back(site: str) -> Halted:
-    """What a site says that remembers more than etcd does."""
+    """The error of a site whose disk knows a newer state of etcd than etcd itself."""
     return Halted(
         WENT_BACK,
         f"etcd went back: it was restored from a backup that is older than this site ({site!r}) remembers. {_ADVICE}",
@@ -235,7 +235,7 @@ def went_back(site: str) -> Halted:
 
 
 def check(config: Config, disk: DiskState, state: GroupState) -> Halted | None:
-    """All of it, from one linearizable read. A site that knows nothing of the past yet (not installed to its end) is no fault."""
+    """Check group, site and progress from one linearizable read. A site that has published nothing yet is no fault."""
     return (
         check_group(config, state.group.value if state.group else None)
         or check_site(config, state.site.value if state.site else None)

@@ -51,7 +51,7 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
         publish(replica, report)
         reap(replica, Deadline(_PATIENCE), views[0].entries)
     elif report.moved:
-        site_progress.vouch(replica, Deadline(_PATIENCE))
+        site_progress.republish(replica, Deadline(_PATIENCE))
     kept_tips.expire(replica.repository)
     return report
 

@@ -33,18 +33,18 @@ def test_a_sound_site_never_halts_whenever_it_is_killed(steps: list[str]) -> Non
     for revision, step in enumerate(steps):
         assert not verdict(disk, etcd)
         if etcd is not None:
-            disk = disk.seen(etcd.id)
-        disk = disk.announcing(revision)
+            disk = disk.with_found(etcd.id)
+        disk = disk.with_pending(revision)
         if step in ("answer lost", "done"):
             etcd = Progress(revision, disk.pending[-1].id, "")
         if step == "done":
-            disk = disk.confirmed()
+            disk = disk.with_confirmed()
     assert not verdict(disk, etcd)
 
 
 def published(revision: int, disk: DiskState | None = None) -> tuple[DiskState, Progress]:
-    announced = (disk or DiskState()).announcing(revision)
-    return announced.confirmed(), Progress(revision, announced.pending[-1].id, "")
+    announced = (disk or DiskState()).with_pending(revision)
+    return announced.with_confirmed(), Progress(revision, announced.pending[-1].id, "")
 
 
 def test_an_etcd_that_went_back_halts_also_after_its_revision_was_overtaken() -> None:
@@ -58,14 +58,14 @@ def test_an_etcd_that_went_back_halts_also_after_its_revision_was_overtaken() ->
 
 def test_a_push_that_was_taken_here_is_remembered_until_a_record_vouches_for_it() -> None:
     disk, etcd = published(5)
-    disk = disk.took(Note(8, "push")).took(Note(7, "earlier"))
+    disk = disk.with_push(Note(8, "push")).with_push(Note(7, "earlier"))
     assert disk.pushed == Note(8, "push")
     assert verdict(disk, etcd, revision=7), "etcd has not come as far as the push"
     assert not verdict(disk, etcd, revision=8)
-    announced = disk.announcing(5)
-    assert announced.pushed == announced.seen(announced.pending[-1].id).pushed == Note(8, "push")
-    assert announced.confirmed().pushed is None
-    assert verdict(announced.confirmed(), etcd), (
+    announced = disk.with_pending(5)
+    assert announced.pushed == announced.with_found(announced.pending[-1].id).pushed == Note(8, "push")
+    assert announced.with_confirmed().pushed is None
+    assert verdict(announced.with_confirmed(), etcd), (
         "what etcd held before is told by the id, though the revision is the same"
     )
 
@@ -96,7 +96,7 @@ def test_the_groups_and_the_sites_records_must_be_this_ones() -> None:
 
 def test_the_state_comes_back_from_the_disk(tmp_path: Path) -> None:
     assert rollback_guard.load(tmp_path) == DiskState()
-    state = published(3)[0].announcing(4).took(Note(9, "push"))
+    state = published(3)[0].with_pending(4).with_push(Note(9, "push"))
     rollback_guard.save(tmp_path, state)
     assert rollback_guard.load(tmp_path) == state
     assert [path.name for path in (tmp_path / "piehole").iterdir()] == ["state.json"]
@@ -139,8 +139,8 @@ def test_a_damaged_state_is_refused_in_words(tmp_path: Path, text: str) -> None:
 
 def test_what_etcd_holds_is_never_forgotten_however_many_writes_fail() -> None:
     disk, _ = published(1)
-    disk = disk.announcing(2)
+    disk = disk.with_pending(2)
     etcd = Progress(2, disk.pending[-1].id, "")  # it arrived, and the answer was lost
     for revision in range(3, 60):
-        disk = disk.seen(etcd.id).announcing(revision)
+        disk = disk.with_found(etcd.id).with_pending(revision)
         assert not verdict(disk, etcd)
