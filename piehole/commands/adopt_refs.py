@@ -93,7 +93,7 @@ class Adoption:
             for change in bulk_write.changes(state, bulk_write.local_refs(self._replica))
             if change.before is None
         ]
-        refused = bulk_write.write(self._replica, bulk_write.beside(self._replica, state, wanted), self._pusher)
+        refused = bulk_write.write(self._replica, bulk_write.guarded(self._replica, state, wanted), self._pusher)
         if refused:
             raise PieholeError(
                 f"somebody else moved {', '.join(change.name for change in refused[:10])} in the group {self._replica.config.group!r} meanwhile. "
@@ -130,7 +130,7 @@ class Adoption:
                 ),
             ]
             refused = bulk_write.write(
-                self._replica, bulk_write.beside(self._replica, state, chosen), self._pusher, guards=guards
+                self._replica, bulk_write.guarded(self._replica, state, chosen), self._pusher, guards=guards
             )
             adopted += len(chosen) - len(refused)
             state = self._replica.reader.list_group(Deadline(_PATIENCE))

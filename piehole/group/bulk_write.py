@@ -1,4 +1,4 @@
-"""Writing many of a repository's refs into the consensus: adopting them, or making them the consensus."""
+"""Writes many keys of a group to etcd, in as few transactions as etcd takes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, encode, is_managed, is_zero, parents
 
-# Compares (and puts) in one transaction; the second where etcd has its default --max-txn-ops (128).
-_SIZES: Final = (4000, 120)
+LARGEST_BATCH: Final = 4000  # compares, and as many puts, in one transaction, where deploy/ has raised --max-txn-ops
+_SMALLEST_BATCH: Final = 120  # where etcd has its default --max-txn-ops, 128
 _BYTES: Final = 1_000_000  # in one transaction; etcd takes 1.5 MB by default (--max-request-bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class KeyWrite:
-    """One key of the consensus: what it holds (None: absent), under which mod_revision, and what it shall hold.
+    """The write of one key: the value that was read (None: absent) and its mod_revision, and the new value.
 
-    ``guards`` must hold for this change besides its mod_revision (see :func:`beside`).
+    ``guards``: what the transaction compares instead of the key's mod_revision (see :func:`guarded`).
     """
 
     name: str
@@ -46,28 +46,25 @@ def write(
     patience: float = 60.0,
     progress: Callable[[int], None] | None = None,
 ) -> list[KeyWrite]:
-    """Write these keys, each only if it is still as it was read; return those that somebody changed meanwhile.
+    """Write these keys in this order, each only if it is unchanged since it was read; return those that have changed.
 
-    In as few transactions as etcd takes, in this order. Each is compare-guarded as a swap is, and carries a push record, so
-    that the other sites know where the objects are.
+    Each transaction carries a push record, so that the other sites know where the objects are.
 
-    :param kind: what `piehole log` calls it
-    :param guards: compares of single keys that must hold as well; once one does not, nothing more is written
+    :param kind: the word that `piehole log` shows
+    :param guards: compares of single keys that must hold as well; when one fails, nothing more is written
     :param patience: seconds to wait for etcd, for each transaction
-    :raises EtcdError: etcd could not be used; what was written so far is written, and running it again continues
+    :raises EtcdError: etcd could not be used; earlier transactions stay written, and running it again continues
     """
     refused: list[KeyWrite] = []
-    size = _SIZES[0]
+    size = LARGEST_BATCH
     start = 0
-    most = len(changes)  # halved while a batch is refused, so that the key that has moved ends up alone
+    most = len(changes)  # halved while a batch is refused, so that the key that has changed ends up alone
     while start < len(changes):
         batch = _batch(replica, changes, start, min(size - len(guards), most), size - len(guards))
         try:
             result = _write_batch(replica, batch, _push(replica, pusher, kind), guards, Deadline(patience))
         except EtcdRefused as error:
-            if not error.too_many or size == _SIZES[-1]:
-                raise
-            size = _SIZES[-1]
+            size = smaller_batch(size, error)
             continue
         if not result.succeeded and not _hold(guards, result):
             return [*refused, *changes[start:]]
@@ -83,8 +80,18 @@ def write(
     return refused
 
 
+def smaller_batch(size: int, error: EtcdRefused) -> int:
+    """The size to try after etcd refused a transaction of ``size`` operations.
+
+    :raises EtcdRefused: it was not refused for its size, or the size is the smallest
+    """
+    if not error.too_many or size == _SMALLEST_BATCH:
+        raise error
+    return _SMALLEST_BATCH
+
+
 def _batch(replica: Replica, changes: Sequence[KeyWrite], start: int, most: int, compares: int) -> Sequence[KeyWrite]:
-    """The next changes that fit into one transaction: so many at most, with so many compares. At least one."""
+    """The next changes that fit into one transaction: at most ``most``, with at most ``compares`` compares, and at least one."""
     names: set[bytes] = set()
     used = 0
     for end in range(start, min(start + most, len(changes))):
@@ -112,25 +119,25 @@ def _write_batch(
             compares[Compare(k.ref(group, change.name), mod_revision=change.mod_revision)] = None
     puts = [Put(k.ref(group, change.name), encode(change.after)) for change in batch]
     puts.append(Put(k.ref(group, keys.PUSH), push.dump()))
-    looks = [Range(guard.key, keys_only=True) for guard in guards]
-    return replica.etcd.txn(list(compares), puts, looks, deadline=deadline)
+    held = [Range(guard.key, keys_only=True) for guard in guards]
+    return replica.etcd.txn(list(compares), puts, held, deadline=deadline)
 
 
 def _hold(guards: Sequence[Compare], result: TxnResult) -> bool:
-    """Whether it was not one of these that made the transaction fail."""
+    """Whether all guards held when the transaction failed."""
     found = [snapshot.kvs[0].mod_revision if snapshot.kvs else 0 for snapshot in result.ranges]
     return found == [guard.mod_revision for guard in guards]
 
 
-def beside(replica: Replica, state: GroupState, changes: Sequence[KeyWrite]) -> list[KeyWrite]:
-    """The same changes in the order of their names, guarded as a push's are: a new ref stays away from names that conflict.
+def guarded(replica: Replica, state: GroupState, changes: Sequence[KeyWrite]) -> list[KeyWrite]:
+    """These changes in the order of their names, guarded as those of a push: a new ref must not conflict with another name.
 
-    Nothing above its name nor below it may have changed since the state. (In this order the changes themselves do not
-    trip over each other: `main`, whose range of names holds `main-2`, is written first.)
+    No key above or below its name may have changed since the state was read. (In this order the changes do not make each other
+    fail: `main`, whose range of names holds `main-2`, is written first.)
     """
     k, group = replica.keyspace, replica.config.group
-    guarded: list[KeyWrite] = []
-    above: dict[str, Compare] = {}  # (most of 100,000 refs lie below the same few names)
+    found: list[KeyWrite] = []
+    above: dict[str, Compare] = {}  # (most of 100,000 refs are below the same few names)
     for change in sorted(changes, key=lambda one: encode(one.name)):
         creates = change.name != HEAD and not is_zero(change.after) and not live(state.entries.get(change.name))
         guards: list[Compare] = []
@@ -141,12 +148,12 @@ def beside(replica: Replica, state: GroupState, changes: Sequence[KeyWrite]) -> 
                 if name not in above:
                     above[name] = Compare(k.ref(group, name), mod_revision=state.mod(name))
                 guards.append(above[name])
-        guarded.append(replace(change, guards=tuple(guards)))
-    return guarded
+        found.append(replace(change, guards=tuple(guards)))
+    return found
 
 
 def changes(state: GroupState, wanted: Mapping[str, str]) -> list[KeyWrite]:
-    """The changes that bring these names to these values (oids, or ``ref: …`` for HEAD); those already there are left out."""
+    """The changes that give these names these values (oids, or ``ref: …`` for HEAD); names that have them already are left out."""
     found = []
     for name, value in wanted.items():
         held = state.value(name)
@@ -156,7 +163,7 @@ def changes(state: GroupState, wanted: Mapping[str, str]) -> list[KeyWrite]:
 
 
 def local_refs(replica: Replica) -> dict[str, str]:
-    """This repository's managed refs, and HEAD as ``ref: …``, as the consensus would hold them."""
+    """This repository's managed refs, and HEAD as ``ref: …``, with the values that their keys would have."""
     observed = replica.repository.observe()
     wanted = {ref: oid for ref, oid in observed.refs.items() if is_managed(ref, replica.config.exclude)}
     if observed.head:

@@ -1,41 +1,38 @@
-"""Reaping: a tombstone's key goes once every registered site has passed it. Then no disk holds the ref any more.
+"""Reaping: a tombstone's key is deleted when every registered site has passed it. Then no disk holds the ref any more.
 
-A key that is gone has mod_revision 0 again, as if it had never been. So each reaping writes ``@fence``, which every swap compares:
-a creation that was read before the deletion cannot come true after the reaping.
+A deleted key has mod_revision 0 again, as if it had never existed. So each reaping writes ``@fence``, which every swap compares:
+a creation that was judged before the deletion cannot succeed after the reaping.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
 from piehole.etcd.model import Compare, Delete, KeyValue, Put, prefix_end
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
+from piehole.group.bulk_write import LARGEST_BATCH, smaller_batch
 from piehole.group.group_state import live
 from piehole.group.progress import now
 from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
 from piehole.group.replica import Replica
 from piehole.refs import is_ref_name, is_zero, value_of
 
-# Keys in one transaction; the second where etcd has its default --max-txn-ops (128).
-_SIZES: Final = (4000, 120)
-
 
 def reap(replica: Replica, deadline: Deadline, entries: Mapping[str, KeyValue] | None = None) -> int:
-    """Reap what can be reaped now; returns how many tombstones went.
+    """Reap all tombstones that every site has passed; returns how many.
 
-    Anybody may do this at any time: each transaction compares all that it was decided on, so at worst it does nothing.
+    Any site may do this at any time: each transaction compares all that the decision was based on, so at worst it does nothing.
 
-    :param entries: the group's keys (names without the group), where they are at hand; they may be old
+    :param entries: the group's keys (names without the group), where the caller has them; they may be old
     :raises EtcdError: etcd could not be used; some may have been reaped
     """
     k, group = replica.keyspace, replica.config.group
     sites = replica.etcd.list_prefix(k.sites(group), deadline=deadline)
-    # The progress is read after the sites: it only grows, and a site that comes to be after this revision undoes the decision.
+    # The progress is read after the sites: it only grows, and the transaction fails where a site registers after this revision.
     progress = replica.etcd.list_prefix(k.all_progress(group), deadline=deadline)
     passed = passed_by_all(
         {name: kv for kv in sites.kvs if (name := k.split_site(k.sites(group), kv.key))},
@@ -48,25 +45,23 @@ def reap(replica: Replica, deadline: Deadline, entries: Mapping[str, KeyValue] |
     dead = tombstones(entries, replica.config.object_format, passed)
     unchanged = Compare(k.sites(group), prefix_end(k.sites(group)), "<", sites.revision + 1)
     reaped = 0
-    size = _SIZES[0]
+    size = LARGEST_BATCH
     while reaped < len(dead):
         batch = dead[reaped : reaped + size]
         try:
             if not _reap(replica, batch, unchanged, deadline):
-                return reaped  # something moved meanwhile: the next time tells
+                return reaped  # a key or a site changed meanwhile; the next run decides anew
         except EtcdRefused as error:
-            if not error.too_many or size == _SIZES[-1]:
-                raise
-            size = _SIZES[-1]
+            size = smaller_batch(size, error)
             continue
         reaped += len(batch)
     return reaped
 
 
 def passed_by_all(sites: Mapping[str, KeyValue], progress: Mapping[str, KeyValue]) -> int:
-    """The revision up to which every registered site has come; sites that left do not count. 0: reap nothing.
+    """The revision that every registered site has reached; sites that left do not count. 0: reap nothing.
 
-    A record that cannot be read may say anything, so it holds everything back.
+    A record that cannot be read makes the result 0.
     """
     revisions: list[int] = []
     for name, kv in sites.items():
@@ -80,11 +75,11 @@ def passed_by_all(sites: Mapping[str, KeyValue], progress: Mapping[str, KeyValue
 
 
 def tombstones(entries: Mapping[str, KeyValue], object_format: str, passed: int) -> list[tuple[str, int]]:
-    """The tombstones that have not changed since that revision, each with its mod_revision."""
+    """The tombstones that have not changed since the revision ``passed``, each with its mod_revision."""
     return [
         (name, kv.mod_revision)
         for name, kv in entries.items()
-        # (The cheapest question first: most keys hold an oid, and a group may have 100,000 of them.)
+        # (The cheapest test first: most keys hold an oid, and a group may have 100,000 of them.)
         if kv.mod_revision <= passed and not live(kv) and is_ref_name(name) and _is_tombstone(kv, object_format)
     ]
 
