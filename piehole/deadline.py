@@ -1,4 +1,4 @@
-"""A point on the monotonic clock after which nobody waits any longer."""
+"""A point on the monotonic clock at which waiting ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """``seconds`` from now. The clock is the monotonic one: a wrong wall clock changes nothing."""
+    """A deadline ``seconds`` from now, on the monotonic clock, so that a wrong wall clock changes nothing."""
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -8,14 +8,14 @@
     │   ├── EtcdUnreachable      exit status 3: no endpoint answered in time, or there is no quorum
     │   ├── EtcdRefused          etcd answered and said no (authentication, permission, bad request)
     │   │   └── NoAccess         this account cannot read the etcd credentials
-    │   └── Compacted            the history that was asked for is gone: list again
+    │   └── Compacted            the requested history was compacted: list again
     ├── GitError                 a git process failed where it must not
-    │   └── GitSilent            it gave no answer in time and was ended
+    │   └── GitSilent            a git process gave no answer in time and was killed
     ├── TransferError            a fetch from one peer failed: try the next one
     │   └── TransferRejected     the peer sent something that is corrupt, incomplete or too large
-    └── Halted                   the site must not move: etcd or this disk went back, wrong group, twin
+    └── Halted                   this site must not move refs: etcd or this disk went back, wrong group, name taken
 
-Every error's text is a sentence for the person who reads it: it names the thing and, where there is one, the mend.
+Every error's text is a sentence for people: it says what happened, to what, and the command that fixes it, if there is one.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class EtcdRefused(EtcdError):
 
 
 class NoAccess(EtcdRefused):
-    """This account cannot read what etcd asks for: the password file, a certificate or its key."""
+    """This account cannot read a credential for etcd: the password file, a certificate or its key."""
 
 
 class Compacted(EtcdError):
-    """The history that was asked for was compacted (or the cluster is another one): list again."""
+    """The requested history was compacted, or the cluster is another one: list again."""
 
 
 class GitError(PieholeError):
@@ -92,7 +92,7 @@ class GitError(PieholeError):
 
 
 class GitSilent(GitError):
-    """A git process gave no answer in time, and was ended: trying the same with less takes as long again."""
+    """A git process gave no answer in time and was killed. Trying the same with less input takes as long again."""
 
 
 class TransferError(PieholeError):
@@ -104,7 +104,7 @@ class TransferRejected(TransferError):
 
 
 class Halted(PieholeError):
-    """This site must not move refs until a person decides. ``token`` is the stable word of the reason."""
+    """This site must not move refs until an administrator decides. ``token`` is the stable word for the reason."""
 
     def __init__(self, token: str, message: str) -> None:
         super().__init__(message)

@@ -1,8 +1,8 @@
-"""Running git: one function, one environment.
+"""Runs git: one function, one environment.
 
 Every git process of piehole runs with ``GIT_NO_REPLACE_OBJECTS=1`` (a pushed ``refs/replace/`` otherwise fools the
 fast-forward rule), without grafts, in an environment that holds nothing a pusher could have set, in a process group of
-its own (a killed parent would otherwise leave ``git fetch`` running and its pack would land later).
+its own (a killed parent would otherwise leave ``git fetch`` running, and its pack would arrive later).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from piehole.errors import GitError
 
-# What git needs to find itself, its user and its locale, and nothing that redirects it.
+# What git needs to find its programs, its user and its locale; nothing that redirects it.
 _PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "USER", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK")
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
@@ -26,10 +26,10 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     env.setdefault("PATH", _PATH)
     env["GIT_NO_REPLACE_OBJECTS"] = "1"
     env["GIT_GRAFT_FILE"] = os.devnull
-    # Else git hints at each start that the graft file, which is named here to have none, is deprecated.
+    # Without this, git warns at each start that graft files are deprecated; the one named above is empty.
     env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "advice.graftFileDeprecated", "GIT_CONFIG_VALUE_0": "false"}
     env["GIT_TERMINAL_PROMPT"] = "0"
-    env["LC_ALL"] = "C.UTF-8"  # messages are matched nowhere, but shown to people and kept in logs
+    env["LC_ALL"] = "C.UTF-8"  # no code matches git's messages, but people and logs get them
     if extra:
         env.update(extra)
     return env
@@ -79,7 +79,7 @@ def run(
         said = err.decode(errors="replace").strip()
         where = f" in {os.fspath(git_dir)}" if git_dir is not None else ""
         raise GitError(
-            f"git {arguments[0]} failed{where} with status {process.returncode}: {said or 'it said nothing'}",
+            f"git {arguments[0]} failed{where} with status {process.returncode}: {said or 'git printed no message'}",
             returncode=process.returncode,
             stderr=said,
         )
@@ -103,12 +103,12 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def lines(output: bytes) -> list[str]:
     """Git's output as lines of text; names keep their bytes (surrogateescape)."""
-    # Not splitlines(): a ref name may hold U+2028 and others that it would split at.
+    # Not splitlines(): it also splits at U+2028 and others, which a ref name may contain.
     return output.decode("utf-8", "surrogateescape").split("\n")[:-1]
 
 
 def shared_mode(shared: str) -> int:
-    """The mode of a folder that everybody writes who may push, for a value of core.sharedRepository (git-config(1))."""
+    """The mode of a folder that every pusher must be able to write, for a value of core.sharedRepository (git-config(1))."""
     if shared in ("group", "true", "1"):
         return 0o2770
     if shared in ("all", "world", "everybody", "2"):
@@ -117,5 +117,5 @@ def shared_mode(shared: str) -> int:
         bits = int(shared, 8) & 0o666 if shared.startswith("0") else 0
     except ValueError:
         bits = 0
-    # Who may read and write files may enter the folder; for the group's sake new files get the folder's group.
+    # Whoever may read files may enter the folder; setgid gives new files the folder's group.
     return 0o700 | bits | (bits & 0o444) >> 2 | (0o2000 if bits & 0o060 else 0)

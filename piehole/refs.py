@@ -16,7 +16,7 @@ PIEHOLE_REFS: Final = "refs/piehole/"
 KEPT_REFS: Final = "refs/piehole/kept/"
 LENGTHS: Final = {"sha1": 40, "sha256": 64}
 _OID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-# git-check-ref-format(1), except that the name must lie below refs/ and hold no bytes etcd's JSON cannot carry as text.
+# git-check-ref-format(1), except that the name must be below refs/.
 _REF_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|\.$|/$")
 
 
@@ -36,7 +36,7 @@ def is_oid(text: str, object_format: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``ref`` shall move from ``old`` to ``new``, in a push or in this repository; the zero oid stands for "no ref"."""
+    """The move of ``ref`` from ``old`` to ``new``, in a push or in this repository; the zero oid stands for "no ref"."""
 
     ref: str
     old: str
@@ -54,7 +54,7 @@ class Command:
 def value_of(raw: bytes | None, object_format: str) -> str | None:
     """The consensus value as an oid: None where the key is absent; a trailing newline is forgiven.
 
-    :raises ValueError: the value is no oid of this format (an administrator locked the ref, or a slip)
+    :raises ValueError: the value is no oid of this format (an administrator locked the ref, or made a mistake)
     """
     if raw is None:
         return None
@@ -98,7 +98,7 @@ def parents(ref: str) -> list[str]:
 
 
 def short(value: str) -> str:
-    """A value as it is shown: an oid's first digits, ``nothing`` for the zero oid, another text cut."""
+    """A value for display: an oid's first 12 digits, ``nothing`` for the zero oid, any other text cut to 12 characters."""
     if value and not value.strip("0"):
         return "nothing"
     return value if value.startswith("ref: ") else value[:12]

@@ -1,0 +1,1 @@
+"""What etcd holds of a group, and whether this site may act on it."""

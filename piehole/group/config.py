@@ -1,4 +1,4 @@
-"""One repository's configuration, read from git's own: ``piehole.*`` (docs/configuration.md)."""
+"""The configuration of one repository, read from the ``piehole.*`` variables of git's (docs/configuration.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_PROTOCOLS: Final = ("ssh", "https")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a repository's git configuration says of piehole. Times are seconds; ``shared``: the value of core.sharedRepository."""
+    """The settings of piehole in a repository's git configuration. Times are seconds; ``shared`` is the value of core.sharedRepository."""
 
     git_dir: Path
     group: str
@@ -47,7 +47,7 @@ class Config:
 def seconds(name: str, text: str) -> float:
     """A time in the configuration: a number of seconds, as in ``10`` or ``2.5s``.
 
-    :raises UsageError: it is no such number
+    :raises UsageError: the text is no such number
     """
     try:
         value = float(text.removesuffix("s"))
@@ -61,7 +61,7 @@ def seconds(name: str, text: str) -> float:
 def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -> Config:
     """The configuration of one repository; ``overrides`` (lower-case variable -> value) come from the command line.
 
-    :raises UsageError: a required setting is missing or a value cannot be what it says
+    :raises UsageError: a required setting is missing, or a value is malformed
     """
     given = overrides or {}
 

@@ -1,7 +1,4 @@
-"""What etcd holds that a decision about some refs needs, read at one revision.
-
-A state is made from the controller's cached view or by one linearizable read; the decision does not know which.
-"""
+"""The state of a group: what etcd holds of it at one revision, from the controller's cached view or from a linearizable read."""
 
 from __future__ import annotations
 
@@ -28,8 +25,8 @@ def live(kv: KeyValue | None) -> bool:
 class GroupState:
     """The keys of one group at ``revision``; ``entries`` maps names (``refs/…``, ``HEAD``, ``@push``, ``@fence``) to them.
 
-    ``entries`` may be partial: it then holds all that a decision about the refs it was read for can ask. With ``from_view`` it
-    is the controller's view, which may lag and says nothing of ``progress`` and ``site``; otherwise it is a linearizable read.
+    ``entries`` may be partial: it then holds all keys that a decision about the requested refs needs. With ``from_view`` the state
+    is the controller's cached view, which may lag and has no ``progress``; otherwise it is a linearizable read.
     """
 
     revision: int
@@ -40,7 +37,7 @@ class GroupState:
     from_view: bool = False
 
     def mod(self, name: str) -> int:
-        """The mod_revision of a name, 0 where its key is absent: exactly what etcd compares."""
+        """The mod_revision of a name, 0 where its key is absent, as etcd compares it."""
         kv = self.entries.get(name)
         return 0 if kv is None else kv.mod_revision
 
@@ -53,7 +50,7 @@ class GroupState:
         return sorted(self.entries)
 
     def conflict(self, ref: str) -> str | None:
-        """A live ref that cannot stand beside ``ref``: one above its name, or one below it."""
+        """A live ref that excludes ``ref`` (directory/file conflict): its name is a parent of ``ref``, or below ``ref``."""
         for name in parents(ref):
             if live(self.entries.get(name)):
                 return name
@@ -68,10 +65,10 @@ class GroupState:
 
 @dataclass(frozen=True)
 class StateQuery:
-    """Which keys must be read to decide about some commands, and how the answers become a state.
+    """The keys that a decision about some commands needs; :meth:`answer` makes a state of what etcd returns.
 
-    ``etcd`` limits a transaction to ``--max-txn-ops`` operations, so a question about many refs does not fit
-    (:attr:`fits`); then the group is listed whole.
+    etcd limits a transaction to ``--max-txn-ops`` operations, so a query for many refs does not fit (:attr:`fits`); then the
+    whole group is listed.
     """
 
     keyspace: Keyspace
@@ -102,13 +99,13 @@ class StateQuery:
 
     @property
     def fits(self) -> bool:
-        return len(self.ranges) <= 120  # of 128, etcd's default, with room for the operations around them
+        return len(self.ranges) <= 120  # of 128, etcd's default, which leaves room for the other operations
 
     def fixed(self) -> list[Range]:
         return [Range(key) for key in self._fixed]
 
     def answer(self, revision: int, snapshots: Sequence[Snapshot]) -> GroupState:
-        """The state, from the answers to :attr:`ranges` (or to :meth:`fixed` and a list of the whole group)."""
+        """Make the state from the results of :attr:`ranges` (or of :meth:`fixed` and a listing of the whole group)."""
         found = {kv.key: kv for snapshot in snapshots for kv in snapshot.kvs}
         group, progress, site = (found.get(key) for key in self._fixed)
         start = self.keyspace.group_refs(self.group)
@@ -126,7 +123,7 @@ class GroupReader:
         self._site = site
 
     def read(self, commands: Sequence[Command], deadline: Deadline) -> GroupState:
-        """Read what the group holds now that a decision about these commands needs: one linearizable read.
+        """Read the keys that a decision about these commands needs, in one linearizable read.
 
         :raises EtcdError: etcd gave no answer, or refused
         """

@@ -22,12 +22,12 @@ _SITE: Final = re.compile(r"[A-Za-z0-9._-]+")
 def check_group(name: str) -> str:
     """The name of a group. It may contain ``/``.
 
-    :raises UsageError: it is empty, holds white space, or has a component that would be taken for something else
+    :raises UsageError: it is empty, holds white space, or has a component with another meaning in a key
     """
     for part in name.split("/"):
         if not part or part in ("refs", HEAD) or part[0] in "@." or re.search(r"[\x00-\x20\x7f]", part):
             raise UsageError(
-                f"{name!r} cannot be a group's name: no component may be empty, hold white space, be 'refs' or 'HEAD', "
+                f"{name!r} cannot be a group's name: no component may be empty, contain white space, be 'refs' or 'HEAD', "
                 "or start with '@' or '.'. Choose another, such as 'tools/compiler'."
             )
     return name

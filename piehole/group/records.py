@@ -22,7 +22,7 @@ class RecordError(PieholeError):
 def _parse(what: str, raw: bytes) -> dict[str, Any]:
     if len(raw) > _LARGEST:
         raise RecordError(
-            f"{what} in etcd holds {len(raw)} bytes, more than a record can: somebody wrote something else there."
+            f"{what} in etcd holds {len(raw)} bytes, more than any record of piehole: it was not written by piehole."
         )
     try:
         value = json.loads(raw)
@@ -55,7 +55,7 @@ def dump(fields: Mapping[str, Any]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """What makes a group this group. ``id`` is a UUID made once, so that a wrong etcd is noticed."""
+    """The identity of a group. ``id`` is a UUID made once, so that a wrong etcd is noticed."""
 
     id: str
     object_format: str
@@ -63,13 +63,13 @@ class GroupRecord:
 
     @property
     def renamed(self) -> str:
-        """The group that this one has become, ``""`` while it is open. Its refs do not move any more."""
+        """The new name of this group, ``""`` while it is open. The refs of a renamed group do not move any more."""
         name = self.extra.get("renamed")
         return name if isinstance(name, str) else ""
 
     @property
     def copying(self) -> str:
-        """The group whose refs are being brought into this one, ``""`` once they all are."""
+        """The group whose refs are being copied into this one, ``""`` when the copy is complete."""
         name = self.extra.get("copying")
         return name if isinstance(name, str) else ""
 
@@ -84,7 +84,7 @@ class GroupRecord:
 
 @dataclass(frozen=True, slots=True)
 class SiteRecord:
-    """One site of a group. ``id`` also lies in the repository's configuration; ``url`` is where peers fetch."""
+    """One site of a group. ``id`` is also in the repository's configuration; ``url`` is where peers fetch."""
 
     id: str
     url: str
@@ -109,12 +109,12 @@ class SiteRecord:
         return replace(self, left=True)
 
     def replacing(self, former: SiteRecord, time: str) -> SiteRecord:
-        """This record, with a note for people of whose name it has taken over and when."""
+        """This record, with a note for people: which machine had the name before, and until when."""
         return replace(self, extra={**self.extra, "replaced": {"id": former.id, "url": former.url, "time": time}})
 
     @property
     def replaced(self) -> str:
-        """When this machine took the name over from another one, ``""`` where it did not."""
+        """When this machine took over the name from another one, ``""`` where it did not."""
         note = self.extra.get("replaced")
         time = note.get("time") if isinstance(note, dict) else None
         return time if isinstance(time, str) else ""
@@ -142,7 +142,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class PushRecord:
-    """Who moved refs, where and when. A ref was moved by this push exactly if it has the same mod_revision."""
+    """Who moved refs, where and when. A push moved exactly the refs whose mod_revision equals that of its record."""
 
     id: str
     site: str
@@ -163,7 +163,7 @@ class PushRecord:
             return None
         try:
             return cls.parse(kv.value)
-        except RecordError:  # somebody wrote something else there
+        except RecordError:  # not written by piehole
             return None
 
     def dump(self) -> bytes:

@@ -1,7 +1,7 @@
-"""The local log: what this site has seen the group's refs do, one JSON object a line in ``<git_dir>/piehole/log``.
+"""The local log: each change of the group's refs that this site has seen, one JSON object a line in ``<git_dir>/piehole/log``.
 
-Controllers append what they see, so that ``piehole log`` reaches further back than etcd's last compaction. The file is only ever
-appended to; past a size it becomes ``log.1``, and an older ``log.1`` is forgotten.
+Controllers append what they see, so that ``piehole log`` reaches further back than etcd's last compaction. The file is only
+appended to. When it grows past a size it becomes ``log.1``, which replaces an older ``log.1``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LARGEST: Final = 8 << 20  # bytes, about 30,000 moves; two such files are kept
 class LogEntry:
     """One change of one ref (or of ``HEAD``) in the consensus.
 
-    ``old`` and ``new`` are the key's values as text; ``""`` is "not known" for ``old``, "the key was deleted" for ``new``. ``site``
-    and ``pusher`` are ``""`` where the change carried no push record. ``time`` is the pusher's site's clock, for people.
+    ``old`` and ``new`` are the key's values as text; ``""`` means "not known" for ``old``, "the key was deleted" for ``new``. ``site``
+    and ``pusher`` are ``""`` where the change has no push record. ``time`` is by the clock of the site that was pushed to, for people.
     """
 
     revision: int
@@ -40,7 +40,7 @@ class LogEntry:
 
 
 def value_text(raw: bytes) -> str:
-    """A key's value as the log has it: without its trailing newline, and cut where it is longer than any value of ours."""
+    """A key's value as the log holds it: without its trailing newline, and cut to 1024 bytes."""
     return decode(raw[:_VALUE].removesuffix(b"\n"))
 
 
@@ -57,7 +57,7 @@ def append(git_dir: Path, entries: Iterable[LogEntry]) -> None:
     handle = _opened(path)
     try:
         reached(Step.LOGGING)
-        # A line that was cut off (disk full, power) must not swallow the next one.
+        # An incomplete line (disk full, power failure) must not merge with the next one.
         if os.fstat(handle).st_size and os.pread(handle, 1, os.fstat(handle).st_size - 1) != b"\n":
             text = "\n" + text
         data = text.encode()
@@ -68,7 +68,7 @@ def append(git_dir: Path, entries: Iterable[LogEntry]) -> None:
 
 
 def read(git_dir: Path) -> list[LogEntry]:
-    """All entries, oldest file first, in the order they were appended; damaged lines are left out.
+    """All entries, in the order in which they were appended; damaged lines are left out.
 
     :raises OSError: the log is there and cannot be read
     """
@@ -81,7 +81,7 @@ def _older(path: Path) -> Path:
 
 
 def _opened(path: Path) -> int:
-    """The log, locked and in its place, rotated where it has grown too large."""
+    """Open the log, locked, after rotating it where it has grown too large."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         lock(handle)
@@ -93,7 +93,7 @@ def _opened(path: Path) -> int:
         if in_place and status.st_size <= LARGEST:
             return handle
         if in_place:
-            # Under the lock: whoever waits for it finds the file moved away, and opens the new one.
+            # Under the lock: a process that waits for it finds that the file was moved, and opens the new one.
             path.replace(_older(path))
         os.close(handle)
 

@@ -1,4 +1,4 @@
-"""One repository of one group at this site, with all that is needed to work on it."""
+"""One repository of a group at this site, with its configuration and its connection to etcd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from piehole.repository.repository import Repository
 
 @dataclass(frozen=True)
 class Replica:
-    """A repository that belongs to a group, its configuration, and the way to etcd."""
+    """A repository that belongs to a group, its configuration, and its clients of etcd."""
 
     config: Config
     repository: Repository

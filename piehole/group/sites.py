@@ -16,9 +16,9 @@ from piehole.group.replica import Replica
 
 @dataclass(frozen=True, slots=True)
 class GroupSite:
-    """One site. ``fault`` says why a record of it cannot be used; then it counts as a site that was never seen.
+    """One site. ``fault`` says why a record of it cannot be used; such a site counts as never seen.
 
-    ``replaced``: when another machine took this name over, ``""`` where none did.
+    ``replaced``: when another machine took over this name, ``""`` where none did.
     """
 
     site: str
@@ -31,7 +31,7 @@ class GroupSite:
 
     @property
     def revision(self) -> int:
-        """How far it has come; -1 where it never said so."""
+        """The revision up to which the site has replicated; -1 where it never published one."""
         return self.progress.revision if self.progress else -1
 
 
@@ -96,12 +96,12 @@ def _site(name: str, record: bytes, progress: bytes | None) -> GroupSite:
 
 
 def ref_revisions(state: GroupState) -> dict[str, int]:
-    """The mod_revision of every ref of the group and of HEAD: what a site's progress is measured by."""
+    """The mod_revision of every ref of the group and of HEAD. A site's progress is compared with them."""
     return {name: kv.mod_revision for name, kv in state.entries.items() if name not in (keys.PUSH, keys.FENCE)}
 
 
 def push_if_known(replica: Replica, revision: int, deadline: Deadline) -> PushRecord | None:
-    """The push that made the change at this revision; None where it was made by hand, or the history is gone.
+    """Read which push made the change at this revision; None where the change was made by hand, or the history is compacted.
 
     :raises EtcdError: etcd could not be used
     """
@@ -112,5 +112,5 @@ def push_if_known(replica: Replica, revision: int, deadline: Deadline) -> PushRe
 
 
 def is_ours(replica: Replica, everybody: Sequence[GroupSite]) -> bool:
-    """Whether the record of this site's name is this repository's, and not another machine's."""
+    """Whether the record under this site's name belongs to this repository, not to another machine."""
     return any(one.site == replica.config.site and one.id == replica.config.site_id for one in everybody)

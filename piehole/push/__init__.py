@@ -1,0 +1,1 @@
+"""May this push move these refs? Decides, and swaps them in etcd."""

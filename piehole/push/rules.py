@@ -1,4 +1,4 @@
-"""May this ref move? The five rules and every refusal, as one pure function of what is known.
+"""The five rules that decide whether a push may move a ref, as pure functions.
 
 The rules are numbered as in docs/architecture.md ("The rules"). C is the consensus value, O the repository's old value, N the pushed one.
 """
@@ -21,7 +21,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """The ref must not move. ``token`` is for scripts, ``sentence`` for the person; ``wants`` is the value to catch up to first."""
+    """The ref must not move. ``token`` is for scripts, ``sentence`` for people; ``wants`` is the value that this site should reach first."""
 
     token: str
     sentence: str
@@ -42,8 +42,8 @@ def judge(
     """Judge one command by the five rules.
 
     :param consensus: the value of the ref's key, None where it is absent
-    :param conflict: a live ref of the group above or below the name, which a new ref cannot stand beside
-    :param fast_forward: whether the second oid is a commit of this repository that descends from the first, also one
+    :param conflict: a live ref of the group whose name excludes a new ref (directory/file conflict), None where there is none
+    :param fast_forward: whether both oids are commits of this repository, and the second descends from the first
     """
     try:
         found = value_of(consensus, object_format)
@@ -86,7 +86,7 @@ def _creation(command: Command, conflict: str | None) -> Verdict:
 
 
 def out_of_bounds(ref: str, *, symbolic: bool, namespace: str) -> Refuse | None:
-    """Refuse what is no business of a push whatever the consensus says."""
+    """Refuse a ref that no push may move, whatever its consensus value."""
     if namespace:
         return Refuse(
             RESERVED,

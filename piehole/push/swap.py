@@ -1,9 +1,9 @@
-"""The swap: all refs of a push in one etcd transaction, and what became of it.
+"""The swap: all refs of a push in one etcd transaction, and its outcome.
 
-The outcome is one of three. *Accepted*: it is in etcd. *Lost*: it is not and never will be, and here is what etcd holds now.
-*Unknown*: the deadline ended before it could be told. A transaction whose answer was lost may take effect later, so nobody says
-"refused" before a *fence* was written: every swap compares the mod_revision of ``@fence``, so once that has moved, a swap that was
-read before it can never succeed. Then the refs tell by the push's random id whether the swap had come first.
+The outcome is one of three. *Accepted*: the swap is in etcd. *Lost*: it is not and never will be; the outcome holds the state after
+that was certain. *Unknown*: the deadline passed before the outcome was known. A transaction whose answer was lost may take effect
+later, so no push is refused before a *fence* was written: every swap compares the mod_revision of ``@fence``, so after the fence a
+swap that was judged before it can never succeed. Then the push's random id shows whether the swap came before the fence.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from piehole.refs import Command, encode, parents
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """The mod_revisions on which one ref was judged, and that its swap compares. Kept in the in-flight record.
+    """The mod_revisions on which one ref was judged, and which its swap compares. Kept in the in-flight record.
 
-    They are read once for a push and sent with every proposal of it, by whichever process; so a proposal that arrives late or
-    twice can do nothing that the first could not.
+    They are read once for a push and sent with every proposal of it, by whichever process. So a proposal that arrives late or
+    twice has no effect that the first could not have.
     """
 
     revision: int
@@ -53,7 +53,7 @@ class Basis:
         )
 
     def dump(self) -> str:
-        """One word, for the in-flight record. Parents go by their place: the ref's name tells the rest."""
+        """The basis as one word, for the in-flight record. Parents are listed by position: :meth:`parse` derives their names from the ref's."""
         return json.dumps(
             [
                 self.revision,
@@ -70,7 +70,7 @@ class Basis:
     @classmethod
     def parse(cls, ref: str, text: str) -> Basis:
         """
-        :raises ValueError: the in-flight record was damaged
+        :raises ValueError: the in-flight record is damaged
         """
         try:
             fields = json.loads(text)
@@ -88,7 +88,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a push asks of the consensus, and under which push record."""
+    """The moves of a push, each with its basis, and the push record to write with them."""
 
     push: PushRecord
     items: tuple[tuple[Command, Basis], ...]
@@ -109,7 +109,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The swap did not happen and never will; ``now`` is what etcd held after that was certain."""
+    """The swap did not happen and never will; ``now`` is the state after that was certain."""
 
     now: GroupState
 
@@ -123,7 +123,7 @@ Outcome = Accepted | Lost | Unknown
 
 
 class Swapper:
-    """Proposes swaps for the repositories of one group at one site."""
+    """Swaps refs of one group in etcd, for one site."""
 
     def __init__(self, replica: Replica) -> None:
         self._etcd = replica.etcd
@@ -133,17 +133,17 @@ class Swapper:
         self._reader = replica.reader
 
     def propose(self, proposal: Proposal, deadline: Deadline, settle_by: Deadline, *, earlier: bool = False) -> Outcome:
-        """Send the swap once, and settle what became of it.
+        """Send the swap once, and determine its outcome.
 
         :param deadline: when to stop waiting for the swap itself
-        :param settle_by: when to stop trying to find out
-        :param earlier: another process may have sent this very proposal before, and its outcome is not known
+        :param settle_by: when to stop determining the outcome
+        :param earlier: another process may have sent this same proposal before, and its outcome is not known
         :raises EtcdUnreachable: no endpoint was reached, so nothing was sent and nothing changed
         :raises EtcdRefused: etcd refused the transaction as such, nothing changed
         """
         try:
             reached(Step.PROPOSING)
-            # (Reading what there is instead, in the same transaction, would cost each push what only the few need that lose.)
+            # (Reading the keys in the same transaction would cost every push what only the few that lose need.)
             result = self._etcd.txn(self._compares(proposal), self._puts(proposal), deadline=deadline)
             reached(Step.SWAPPED)
         except EtcdUnreachable as error:
@@ -153,25 +153,25 @@ class Swapper:
         if result.succeeded:
             return Accepted(result.revision)
         if earlier:
-            return self._fence(proposal, settle_by, "An earlier proposal of this push is not settled.")
+            return self._fence(proposal, settle_by, "The outcome of an earlier proposal of this push is not known.")
         try:
             now = self._reader.read(proposal.commands, settle_by)
         except EtcdError as error:
-            return Unknown(f"The swap lost, and what there is could not be read. {error}")
+            return Unknown(f"The swap did not succeed, and the state of the group could not be read. {error}")
         return self._identify(proposal, now, settle_by)
 
     def _key(self, name: str) -> bytes:
         return self._keyspace.ref(self._group, name)
 
     def _compares(self, proposal: Proposal) -> list[Compare]:
-        # Of two bases that were read at different times the older one counts: if anything moved in between, the swap fails
-        # and everything is read anew.
+        # Of bases that were read at different times the oldest counts: if anything changed in between, the swap fails and
+        # everything is read again.
         fence = min(basis.fence for _, basis in proposal.items)
         group = min(basis.group for _, basis in proposal.items)
         site = min(basis.site for _, basis in proposal.items)
         compares = [
             Compare(self._keyspace.group(self._group), mod_revision=group),
-            # A site that was made to leave, or whose name another machine took over, swaps nothing from that moment on.
+            # From the moment a site has left, or another machine has taken over its name, it swaps nothing.
             Compare(self._keyspace.site(self._group, self._site), mod_revision=site),
             Compare(self._key(keys.FENCE), mod_revision=fence),
         ]
@@ -192,9 +192,9 @@ class Swapper:
         return [*puts, Put(self._key(keys.PUSH), proposal.push.dump())]
 
     def _fence(self, proposal: Proposal, settle_by: Deadline, why: str) -> Outcome:
-        """Make sure that the swap cannot succeed from now on, and read what there is after that.
+        """Make sure that the swap cannot succeed from now on, and read the state after that.
 
-        The fence is put without comparing anything: after it, the swap has happened before or never will.
+        The fence is put without a compare: after it, the swap either has happened already or never will.
         """
         fence = Put(self._key(keys.FENCE), proposal.push.dump())
         attempts = tenacity.Retrying(
@@ -217,9 +217,9 @@ class Swapper:
         return self._identify(proposal, now, settle_by)
 
     def _identify(self, proposal: Proposal, now: GroupState, settle_by: Deadline) -> Outcome:
-        """Whether the swap is what moved the refs: all of them move together, so any one tells."""
+        """Decide whether this swap moved the refs. All of them move together, so any one shows it."""
         for command, basis in proposal.written:
-            # (An absent key tells nothing: what was created may have been deleted and reaped since.)
+            # (An absent key proves nothing: the ref may have been created, deleted and reaped since.)
             if basis.ref and now.mod(command.ref) == basis.ref:
                 return Lost(now)
         for command, basis in proposal.written[:1]:
@@ -227,9 +227,9 @@ class Swapper:
             if held is not None and _is_same(
                 PushRecord.of(now.entries.get(keys.PUSH), held.mod_revision), proposal.push
             ):
-                return Accepted(held.mod_revision)  # nobody has moved it since, so no history is needed
+                return Accepted(held.mod_revision)  # it has not moved since, so no history is needed
             try:
-                # Up to basis.revision the ref's key was as the basis has it, so the first change after that one tells.
+                # Up to basis.revision the key was as in the basis, so the first change after that revision decides.
                 first = self._etcd.first_change(
                     self._key(command.ref), basis.revision, deadline=settle_by, companion=self._key(keys.PUSH)
                 )
