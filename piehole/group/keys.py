@@ -78,9 +78,6 @@ class Keyspace:
     def group(self, group: str) -> bytes:
         return encode(f"{self.prefix}/group/{group}")
 
-    def groups(self) -> bytes:
-        return encode(f"{self.prefix}/group/")
-
     def site(self, group: str, site: str) -> bytes:
         return encode(f"{self.prefix}/site/{group}/{site}")
 
