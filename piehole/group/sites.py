@@ -45,9 +45,10 @@ def list_sites(replica: Replica, deadline: Deadline) -> list[GroupSite]:
 
 @dataclass(frozen=True, slots=True)
 class GroupSites:
-    """Some or all sites of a group. ``cut``: there are more sites than were asked for. ``more``: what the other ranges hold."""
+    """Some or all sites of a group, as of ``revision``. ``cut``: the group has more sites. ``more``: what the other ranges hold."""
 
     sites: list[GroupSite]
+    revision: int
     cut: bool
     more: list[Snapshot]
 
@@ -61,8 +62,9 @@ def read_sites(replica: Replica, deadline: Deadline, *more: Range, limit: int = 
     k, group = replica.keyspace, replica.config.group
     prefixes = (k.sites(group), k.all_progress(group))
     ranges = [Range(prefix, prefix_end(prefix), limit=limit) for prefix in prefixes]
-    found = replica.etcd.txn([], [*ranges, *more], deadline=deadline).ranges
-    return GroupSites(_sites(replica, found[0].kvs, found[1].kvs), found[0].more, list(found[2:]))
+    result = replica.etcd.txn([], [*ranges, *more], deadline=deadline)
+    records, progress, *others = result.ranges
+    return GroupSites(_sites(replica, records.kvs, progress.kvs), result.revision, records.more, others)
 
 
 def find_site(replica: Replica, site: str, deadline: Deadline) -> list[GroupSite]:

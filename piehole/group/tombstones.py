@@ -17,8 +17,9 @@ from piehole.group import keys
 from piehole.group.bulk_write import LARGEST_BATCH, smaller_batch
 from piehole.group.group_state import live
 from piehole.group.progress import now
-from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
+from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
+from piehole.group.sites import GroupSite, read_sites
 from piehole.refs import is_ref_name, is_zero, value_of
 
 
@@ -31,18 +32,14 @@ def reap(replica: Replica, deadline: Deadline, entries: Mapping[str, KeyValue] |
     :raises EtcdError: etcd could not be used; some may have been reaped
     """
     k, group = replica.keyspace, replica.config.group
-    sites = replica.etcd.list_prefix(k.sites(group), deadline=deadline)
-    # The progress is read after the sites: it only grows, and the transaction fails where a site registers after this revision.
-    progress = replica.etcd.list_prefix(k.all_progress(group), deadline=deadline)
-    passed = passed_by_all(
-        {name: kv for kv in sites.kvs if (name := k.split_site(k.sites(group), kv.key))},
-        {name: kv for kv in progress.kvs if (name := k.split_site(k.all_progress(group), kv.key))},
-    )
+    sites = read_sites(replica, deadline)
+    passed = passed_by_all(sites.sites)
     if passed == 0:
         return 0
     if entries is None:
         entries = replica.reader.list_group(deadline).entries
     dead = tombstones(entries, replica.config.object_format, passed)
+    # The transaction fails where a site registers after the sites were read.
     unchanged = Compare(k.sites(group), prefix_end(k.sites(group)), "<", sites.revision + 1)
     reaped = 0
     size = LARGEST_BATCH
@@ -58,20 +55,12 @@ def reap(replica: Replica, deadline: Deadline, entries: Mapping[str, KeyValue] |
     return reaped
 
 
-def passed_by_all(sites: Mapping[str, KeyValue], progress: Mapping[str, KeyValue]) -> int:
+def passed_by_all(sites: Iterable[GroupSite]) -> int:
     """The revision that every registered site has reached; sites that left do not count. 0: reap nothing.
 
-    A record that cannot be read makes the result 0.
+    It is 0 where a record cannot be read.
     """
-    revisions: list[int] = []
-    for name, kv in sites.items():
-        try:
-            if SiteRecord.parse(kv.value).left:
-                continue
-            revisions.append(Progress.parse(progress[name].value).revision if name in progress else 0)
-        except RecordError:
-            return 0
-    return min(revisions, default=0)
+    return max(0, min((one.revision for one in sites if not one.left), default=0))
 
 
 def tombstones(entries: Mapping[str, KeyValue], object_format: str, passed: int) -> list[tuple[str, int]]:
