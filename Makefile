@@ -20,7 +20,7 @@ SOURCES := piehole controller hooks tests tools
 
 # Tests mostly wait for servers, so there are more of them at once than processors.
 PROCESSORS := $(shell nproc 2>/dev/null || echo 2)
-JOBS ?= $(shell n=$$(( $(PROCESSORS) + 1 )); [ $$n -gt 8 ] && n=8; echo $$n)
+JOBS ?= $(shell n=$$(( $(PROCESSORS) * 2 )); [ $$n -gt 8 ] && n=8; echo $$n)
 REPO ?=
 ARGS ?=
 ACCEPT ?=

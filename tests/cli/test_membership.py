@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.support.command_line import piehole
 from tests.support.git import git, push, refs
 from tests.support.groups import Group
@@ -28,6 +30,7 @@ def test_sites_of_a_nested_group_are_not_ours(pair: Group) -> None:
     assert len(piehole("sites", "-C", pair["a"].repository, "--json").json["sites"]) == 2
 
 
+@pytest.mark.slow
 def test_sites_without_etcd_is_three(pair: Group) -> None:
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
     assert piehole("sites", "-C", pair["a"].repository, "--etcd", nobody).status == 3

@@ -7,6 +7,8 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import OwnEtcd
 from tests.support import git
 from tests.support.assertions import accepted, refused
@@ -54,6 +56,7 @@ def test_many_signals_in_a_row_never_hang_it(make_group: MakeGroup) -> None:
     assert site.stop() == 0
 
 
+@pytest.mark.slow
 def test_it_starts_without_etcd_keeps_running_and_recovers_when_it_comes(
     make_group: MakeGroup, own_etcd: OwnEtcd
 ) -> None:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.controller.crowd import at, crowd, prepare
 from tests.support import git
 from tests.support.assertions import accepted
@@ -15,6 +17,7 @@ from tests.support.groups import MakeGroup
 from tests.support.wait import until
 
 
+@pytest.mark.slow
 def test_two_hundred_repositories_catching_up_do_not_hold_up_a_fresh_push(make_group: MakeGroup) -> None:
     group = make_group(2, started=False)
     _, second = prepare(group)

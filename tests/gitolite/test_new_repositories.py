@@ -95,6 +95,7 @@ def test_nobody_becomes_the_owner_elsewhere_of_what_somebody_has_made_here(
     assert bed.value(name, "refs/heads/bobs") is None
 
 
+@pytest.mark.slow
 def test_without_etcd_a_new_repository_takes_no_push_until_it_could_be_installed(
     bed: Bed, oslo: GitoliteSite, work: Path, fresh: str
 ) -> None:

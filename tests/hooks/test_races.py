@@ -86,6 +86,7 @@ class Pusher(threading.Thread):
         raise AssertionError(f"{self.name} {number} was never accepted: {done.stderr}")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_acknowledged_push_is_in_the_group_s_history_exactly_once(world: Group) -> None:
     a, _, first = world.founded("a")

@@ -149,6 +149,7 @@ def test_a_ref_without_its_object(bed: InstallBed) -> None:
     refused(bed, "refs/heads/broken", "git fsck")
 
 
+@pytest.mark.slow
 def test_etcd_that_cannot_be_reached(bed: InstallBed) -> None:
     bed["a"].make()
     refused(bed, "127.0.0.1:1", status=3, etcd="127.0.0.1:1")

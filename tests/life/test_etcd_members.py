@@ -83,6 +83,7 @@ def test_a_member_whose_disk_was_lost_is_replaced_and_piehole_needs_nothing(
         new.kill()
 
 
+@pytest.mark.slow
 def test_a_fourth_and_a_fifth_member_are_added_and_used(
     make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def _join_the_new_one(life: Life, name: str) -> None:
     life[name].wait_event("repository.served", PATIENCE, group="workshop")
 
 
+@pytest.mark.slow
 def test_a_group_is_renamed_with_a_push_at_each_step(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path)
     work = begun(life)
@@ -117,6 +118,7 @@ def test_what_had_reached_one_site_only_is_part_of_the_renamed_group(make_group:
     assert life.group.value("refs/heads/locked") == "closed for today"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how_far", ["closed", "half copied"])
 def test_a_rename_that_was_interrupted_goes_on_and_nobody_joins_half_of_it(
     make_group: MakeGroup, tmp_path: Path, how_far: str
@@ -160,6 +162,7 @@ def test_a_group_does_not_take_another_ones_name(make_group: MakeGroup, tmp_path
     accepted(git.push(work, life["oslo"].repository, "HEAD:main"))
 
 
+@pytest.mark.slow
 def test_a_group_is_removed_and_one_whose_name_begins_in_the_same_way_is_not(
     make_group: MakeGroup, tmp_path: Path, etcd: EtcdProcess
 ) -> None:

@@ -83,6 +83,7 @@ def test_progress_is_published_only_when_something_changed(bed: Group) -> None:
     assert bed.etcd.look(key) == before
 
 
+@pytest.mark.slow
 def test_without_etcd_it_is_3_and_wins_over_1(bed: Group, tmp_path: Path, own_etcd: OwnEtcd) -> None:
     other = Group(tmp_path / "other", [own_etcd().endpoint], bed.prefix)
     other.install("a")

@@ -261,6 +261,7 @@ def test_symref_flip(bed: Group, target: str) -> None:
     assert bed["b"].at("refs/heads/alias") == newer
 
 
+@pytest.mark.slow
 def test_many_refs_move_at_once(bed: Group) -> None:
     """2,000 new refs over many tips, then all of them rewritten: every tip that is left behind is kept."""
     bed["a"].make()

@@ -181,6 +181,7 @@ def test_a_ref_whose_room_is_wanted_by_now_is_not_stuck(bed: Group) -> None:
     assert (report.deferred, report.stuck) == (("refs/heads/x", "refs/heads/x/y"), {})
 
 
+@pytest.mark.slow
 def test_ten_thousand_refs_move_at_once_but_for_those_that_have_changed(bed: Group) -> None:
     bed.install("a")
     first = bed.commit("one")

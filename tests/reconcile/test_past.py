@@ -63,7 +63,7 @@ def test_etcd_went_back(tmp_path: Path, own_etcd: OwnEtcd, prefix: str) -> None:
             bed.etcd.put(f"{prefix}-elsewhere", str(n))
 
 
-@pytest.mark.parametrize("overtaken", [False, True])
+@pytest.mark.parametrize("overtaken", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_backup_of_etcd_from_before_a_push_that_no_controller_told_of(
     tmp_path: Path, own_etcd: OwnEtcd, prefix: str, overtaken: bool
 ) -> None:

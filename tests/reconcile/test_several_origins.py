@@ -13,6 +13,7 @@ SITES = ("a", "b", "c")
 EACH = 4
 
 
+@pytest.mark.slow
 def test_never_quiet_each_site_is_asked_for_what_it_took_itself(bed: Group, monkeypatch: pytest.MonkeyPatch) -> None:
     """One question to each that fails, one to each that succeeds; else a busy group of several sites falls behind more and more."""
     bed.install(*SITES, "d")

@@ -20,6 +20,7 @@ def _told(server: Server, revision: int) -> bool:
     return int(json.loads(record)["revision"]) >= revision
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_etcd_is_put_back_line_by_line_and_nothing_moves_back(own_bed: ThreeServers) -> None:
     bed = own_bed

@@ -176,6 +176,7 @@ def test_the_socket_answers_what_a_pushers_hook_asks(oslo: Server, pusher: Accou
     assert "free" in answers[0] or "take" in answers[0]
 
 
+@pytest.mark.slow
 def test_the_socket_has_no_word_for_a_repository_that_the_pusher_may_not_write(
     bed: ThreeServers, oslo: Server, pusher: Account, private: str
 ) -> None:

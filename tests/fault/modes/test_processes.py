@@ -252,6 +252,7 @@ printf 'piehole 1 0123456789abcdef\\nwant %s %s %s [1,1,1,0,[],1]\\n' "$1" "$2" 
     assert a.refs() == {MAIN: first, SIDE: first}
 
 
+@pytest.mark.slow
 def test_etcd_trouble(make_group: MakeGroup, own_cluster: OwnCluster) -> None:
     """The leader dies, a member hangs, the quorum is lost: pushes go on or are refused, reads go on, no push is lost."""
     cluster = own_cluster(3)

@@ -88,6 +88,7 @@ def test_every_step_is_swept_with_every_kind_of_fault() -> None:
     assert len({fault.name for fault in faults()}) == len(faults())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_story_breaks_nothing_and_reaches_every_step(bed: Bed) -> None:
     seen: set[str] = set()
