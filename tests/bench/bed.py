@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Final
 
 from piehole.repository.git_settings import SETTINGS
+from tests.support.command_line import COMMAND, piehole
 from tests.support.etcd import EtcdOptions, EtcdProcess
-from tests.support.git import clone, commit, git, make_bare, rev_parse
+from tests.support.git import MAIN, clone, commit, git, make_bare, rev_parse
 from tests.support.process import ManagedProcess
 from tests.support.wait import until
 
-MAIN: Final = "refs/heads/main"
 # A lag of some ten milliseconds is to be told to one.
 LOOK_EVERY: Final = 0.0005
 PATIENCE: Final = 20.0
@@ -158,14 +158,15 @@ class Site(Server):
     def __init__(self, folder: Path, group: str, endpoint: str) -> None:
         super().__init__(folder)
         git(self.repository, "config", "piehole.allowProtocol", "file")
-        _piehole(
-            "install", str(self.repository), "--group", group, "--site", folder.name,
+        piehole(
+            "install", self.repository, "--group", group, "--site", folder.name,
             "--url", str(self.repository), "--etcd", endpoint,
+            check=True,
         )  # fmt: skip
 
     def start_controller(self, ends: ExitStack) -> ManagedProcess:
         folder = self.repository.parent
-        command = [sys.executable, "-m", "piehole.cli", "controller", "--root", str(folder), "--log-level", "warning"]
+        command = [*COMMAND, "controller", "--root", str(folder), "--log-level", "warning"]
         controller = ManagedProcess(command, folder / "controller.log")
         ends.callback(controller.end)
         pointer = self.repository / "piehole" / "controller"
@@ -247,10 +248,3 @@ def _commit(branch: str, base: str) -> str:
     if base:
         lines.append(f"from {base}")
     return "\n".join([*lines, "M 100644 inline file.txt", f"data {len(text)}", text, ""])
-
-
-def _piehole(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "piehole.cli", *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

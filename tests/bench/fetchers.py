@@ -13,8 +13,8 @@ from dulwich.client import SubprocessGitClient
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
-from tests.bench.bed import FSYNC, LOOK_EVERY, MAIN, PATIENCE, Server, make_repository
-from tests.support.git import git
+from tests.bench.bed import FSYNC, LOOK_EVERY, PATIENCE, Server, make_repository
+from tests.support.git import MAIN, git
 from tests.support.process import ManagedProcess
 
 _GROK: Final = """\

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench.bed import MAIN, Bed, Server
+from tests.bench.bed import Bed, Server
 from tests.bench.plots import WITHIN
 from tests.bench.report import Row
+from tests.support.git import MAIN
 
 BEFORE: Final = "client, until receive-pack has begun"
 AFTER: Final = "client, when receive-pack has ended"

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.support.groups import Group
+from tests.support.sites import Site
+
 PACKAGES: Final = ("piehole", "controller", "hooks")
 SOURCE: Final = Path(__file__).resolve().parents[2]
 
@@ -43,4 +46,30 @@ class Tree:
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The environment in which Python finds this copy before any other."""
-        return {**inherited, "PYTHONPATH": str(self.folder), "PYTHONSAFEPATH": "1"}
+        return environment_of(self.folder, inherited)
+
+
+def environment_of(tree: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    return {**inherited, "PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1"}
+
+
+class TreeSite(Site):
+    """A site whose program is a tree of its own: its controller, its hooks and what is run by hand there.
+
+    :param program: the tree
+    """
+
+    def __init__(self, group: Group, name: str, program: Path) -> None:
+        super().__init__(group, name)
+        self.program = program
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment_of(self.program, self.group.environment)
+
+    def install(self, **_: object) -> None:
+        """By the tree's own command line; all join empty."""
+        settings = ["--group", self.group.name, "--site", self.name, "--url", self.url, "--prefix", self.group.prefix]
+        self.piehole("install", *settings, "--etcd", ",".join(self.group.endpoints))
+        shim = (self.repository / "hooks" / "update").read_text()
+        assert str(self.program) in shim, f"the hooks of {self} are not those of its tree:\n{shim}"

@@ -27,9 +27,9 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 def careful_etcd(binary: Path, folder: Path, *extra: str) -> EtcdProcess:
     """A member that fsyncs, as a real one does; the tests' members do not where they need not."""
-    known = subprocess.run([binary, "--help"], capture_output=True, text=True, check=False)
-    fsync = ["--unsafe-no-fsync=false"] if "--unsafe-no-fsync" in known.stdout + known.stderr else []
-    return EtcdProcess(binary, folder, options=EtcdOptions(progress_interval="5s", extra=[*fsync, *extra])).start()
+    return EtcdProcess(
+        binary, folder, options=EtcdOptions(progress_interval="5s", extra=[*bed.fsync_flags(binary), *extra])
+    ).start()
 
 
 def save(report: Report, scenario: str, root: Path) -> None:

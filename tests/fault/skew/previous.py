@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
-import sys
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.fault.tree import PACKAGES, SOURCE
-from tests.support import git
-from tests.support.etcd import EtcdProcess
-from tests.support.process import ManagedProcess
-from tests.support.wait import until
+from tests.fault.tree import PACKAGES, SOURCE, TreeSite
+from tests.support.command_line import Answer
+from tests.support.groups import Group
 
 # The last commit before the formats were recorded in `recorded/`.
 COMMIT: Final = "2d9b0d577a073d6e300e859f7e40eb3ad94bdf36"
-MAIN: Final = "refs/heads/main"
 
 
 def unpack(into: Path) -> bool:
@@ -33,67 +30,26 @@ def unpack(into: Path) -> bool:
     return True
 
 
-class Site:
-    """One site. ``hooks`` and ``controller`` are the trees that each runs from."""
+class SkewedSite(TreeSite):
+    """A site whose hooks are of one version and whose controller is of another."""
 
-    def __init__(self, folder: Path, name: str, hooks: Path, controller: Path) -> None:
-        self.folder = folder / name
-        self.name = name
+    def __init__(self, group: Group, name: str, hooks: Path, controller: Path) -> None:
+        super().__init__(group, name, controller)
         self.hooks = hooks
-        self.controller_tree = controller
-        self.repository = git.make_bare(self.folder / "r.git")
-        git.git(self.repository, "config", "piehole.allowProtocol", "file")
-        self.runtime = folder / f"run-{name}"
-        self.runtime.mkdir()
-        self.process: ManagedProcess | None = None
 
-    def run(self, tree: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "piehole.cli", *arguments],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=self._environment(tree),
-            timeout=60,
-            check=False,
-        )
-        assert not check or done.returncode == 0, f"{arguments} gave {done.returncode}:\n{done.stdout}{done.stderr}"
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+    def install(self, **_: object) -> None:
+        with self._of(self.hooks):
+            super().install()
 
-    def install(self, etcd: EtcdProcess, prefix: str) -> None:
-        self.run(
-            self.hooks,
-            *("install", str(self.repository), "--group", "g", "--site", self.name, "--url", str(self.repository)),
-            *("--etcd", etcd.endpoint, "--prefix", prefix),
-        )
+    def run(self, tree: Path, *arguments: str, check: bool = True) -> Answer:
+        """A command of this version."""
+        with self._of(tree):
+            return self.piehole(*arguments, check=check)
 
-    def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "piehole.cli",
-            "controller",
-            "--root",
-            str(self.folder),
-            "--log-format",
-            "json",
-        ]
-        self.process = ManagedProcess(
-            command, self.folder / "controller.log", env=self._environment(self.controller_tree)
-        )
-        pointer = self.repository / "piehole" / "controller"
-        process = self.process
-        until(lambda: pointer.exists() or not process.alive, 30, f"the controller of {self.name} serves")
-        assert process.alive, process.tail()
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.end()
-
-    def at(self, ref: str = MAIN) -> str:
-        return git.git(self.repository, "rev-parse", "--verify", "--quiet", ref, check=False).stdout.strip()
-
-    def _environment(self, tree: Path) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(tree), "PYTHONSAFEPATH": "1", "RUNTIME_DIRECTORY": str(self.runtime)}
+    @contextmanager
+    def _of(self, tree: Path) -> Iterator[None]:
+        before, self.program = self.program, tree
+        try:
+            yield
+        finally:
+            self.program = before

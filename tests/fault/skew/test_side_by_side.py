@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.fault.skew.previous import COMMIT, MAIN, Site, unpack
+from tests.fault.skew.previous import COMMIT, SkewedSite, unpack
 from tests.fault.tree import SOURCE
 from tests.support import git
-from tests.support.etcd import EtcdProcess
+from tests.support.assertions import Pushed, accepted, arrives
+from tests.support.git import MAIN
+from tests.support.groups import MakeGroup
 from tests.support.servers import NOT_POSSIBLE
-from tests.support.wait import until
 
-Make = Callable[[str, Path, Path], Site]
+Make = Callable[[str, Path, Path], SkewedSite]
 
 
 @pytest.fixture(scope="session")
@@ -28,26 +27,20 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make(tmp_path: Path, etcd: EtcdProcess, prefix: str) -> Iterator[Make]:
-    with ExitStack() as ends:
+def make(make_group: MakeGroup) -> Make:
+    group = make_group(0)
 
-        def made(name: str, hooks: Path, controller: Path) -> Site:
-            site = Site(tmp_path, name, hooks, controller)
-            ends.callback(site.end)
-            site.install(etcd, prefix)
-            return site
+    def made(name: str, hooks: Path, controller: Path) -> SkewedSite:
+        site = SkewedSite(group, name, hooks, controller)
+        group.sites.append(site)
+        site.build()
+        return site
 
-        yield made
-
-
-def _accepted(pushed: subprocess.CompletedProcess[str]) -> None:
-    assert pushed.returncode == 0, pushed.stderr
-    assert "piehole: accepted: " in pushed.stderr
+    return made
 
 
-def _everywhere(sites: list[Site], ref: str, oid: str) -> None:
-    for site in sites:
-        until(lambda site=site: site.at(ref) == oid, 20, f"{ref} is at {oid[:12]} at {site.name}")  # type: ignore[misc]
+def _accepted(pushed: Pushed) -> None:
+    assert "piehole: accepted: " in accepted(pushed).stderr
 
 
 @pytest.mark.parametrize(
@@ -67,29 +60,29 @@ def test_pushes_go_through_and_arrive_whichever_version_each_part_has(
     work = git.clone(mixed.repository, tmp_path / "work")
     one = git.commit(work, "one")
     _accepted(git.push(work, "origin", "--atomic", "HEAD:main", "HEAD:refs/heads/topic", "HEAD:refs/tags/v1"))
-    _everywhere(sites, MAIN, one)
+    arrives(sites, MAIN, one)
     two = git.commit(work, "two")
     _accepted(git.push(work, str(other.repository), "HEAD:main"))
-    _everywhere(sites, MAIN, two)
+    arrives(sites, MAIN, two)
     _accepted(git.push(work, "origin", ":refs/heads/topic"))
-    _everywhere(sites, "refs/heads/topic", "")
+    arrives(sites, "refs/heads/topic", "")
     git.git(work, "commit", "-q", "--amend", "-m", "two, rewritten")
     _accepted(git.push(work, "origin", "+HEAD:main"))
-    _everywhere(sites, MAIN, git.rev_parse(work))
+    arrives(sites, MAIN, git.rev_parse(work))
 
     mixed.end()  # the hooks decide by themselves, and the commands of now read what the parts of before have written
     three = git.commit(work, "three")
     _accepted(git.push(work, "origin", "HEAD:main"))
-    _everywhere([other], MAIN, three)
-    mixed.run(SOURCE, "reconcile", "--once", str(mixed.repository))
+    arrives([other], MAIN, three)
+    mixed.run(SOURCE, "reconcile", "--once")
     assert mixed.at() == three
     for tree in (SOURCE, previous):
-        assert three[:12] in mixed.run(tree, "log", "main", "-C", str(mixed.repository)).stdout
-        assert "site mixed: in step" in mixed.run(tree, "status", "-C", str(mixed.repository), check=False).stdout
+        assert three[:12] in mixed.run(tree, "log", "main").out
+        assert "site mixed: in step" in mixed.run(tree, "status", check=False).out
 
 
 def test_an_upgrade_in_place_takes_over_where_the_version_before_was(
-    make: Make, previous: Path, tmp_path: Path, etcd: EtcdProcess, prefix: str
+    make: Make, previous: Path, tmp_path: Path
 ) -> None:
     site = make("a", previous, previous)
     site.start()
@@ -97,10 +90,10 @@ def test_an_upgrade_in_place_takes_over_where_the_version_before_was(
     git.commit(work, "one")
     _accepted(git.push(work, "origin", "HEAD:main"))
     site.end()
-    site.hooks = site.controller_tree = SOURCE
-    site.install(etcd, prefix)
+    site.program = site.hooks = SOURCE
+    site.install()
     site.start()
     two = git.commit(work, "two")
     _accepted(git.push(work, "origin", "HEAD:main"))
     assert site.at() == two
-    assert "no fault" in site.run(SOURCE, "check", str(site.repository)).stdout
+    assert "no fault" in site.run(SOURCE, "check").out

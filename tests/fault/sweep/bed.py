@@ -6,27 +6,26 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.fault.tree import Tree
+from tests.fault.tree import Tree, TreeSite
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.etcd import EtcdProcess
 from tests.support.groups import Group
-from tests.support.sites import Site
 from tests.support.wait import until
 
 Plant = Callable[[Tree], object]
 _INSTRUMENT = Path(__file__).with_name("instrument.py")
 
 
-class Faulty(Site):
+class Faulty(TreeSite):
     """A site whose program obeys orders: its controller, its hooks and what is run by hand there."""
 
     def __init__(self, group: Group, name: str, plant: Plant) -> None:
-        super().__init__(group, name)
         self.tree = Tree(group.folder / f"tree-{name}").append(
             "piehole/fastpath/failpoints.py", _INSTRUMENT.read_text()
         )
         plant(self.tree)
+        super().__init__(group, name, self.tree.folder)
         for folder in ("orders", "done"):
             (self.tree.folder / folder).mkdir()
         self._ordered = 0
@@ -58,18 +57,6 @@ class Faulty(Site):
             order.unlink()
 
     # ---- the program
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return self.tree.environment(self.group.environment)
-
-    def install(self, **_: object) -> None:
-        """By its copy's own command line; all join empty."""
-        settings = ["--group", self.group.name, "--site", self.name, "--url", self.url, "--prefix", self.group.prefix]
-        etcd = ["--etcd", ",".join(self.group.endpoints)]
-        self.piehole("install", *settings, *etcd)
-        shim = (self.repository / "hooks" / "update").read_text()
-        assert str(self.tree.folder) in shim, f"the hooks of {self.name} are not those of its copy:\n{shim}"
 
     def reconcile(self) -> None:
         """``piehole reconcile --once``, by hand."""
