@@ -29,9 +29,8 @@ def test_half_atomic(world: Group) -> None:
     accepted(push(work, a, "HEAD:main"))
     git(work, "reset", "-q", "--hard", first)
     commit(work, "ours")
-    before = world.values()
-    refused(push(work, b, "--atomic", "HEAD:main", "HEAD:other", "HEAD:brand-new"), "stale")
-    assert world.values() == before
+    with world.unchanged():
+        refused(push(work, b, "--atomic", "HEAD:main", "HEAD:other", "HEAD:brand-new"), "stale")
     assert refs(b) == {MAIN: refs(b)[MAIN], "refs/heads/other": first}
     assert refs(b)[MAIN] in (first, theirs)  # the site may have caught up, as the refusal has it
 
@@ -103,10 +102,9 @@ def test_the_server_s_own_configuration_decides_about_forced_pushes_and_deletion
     git(site, "config", "receive.denyDeletes", "true")
     accepted(push(work, site, "HEAD:side"))
     git(work, "commit", "-q", "--amend", "-m", "otherwise")
-    before = world.values()
-    assert push(work, site, "--force", "HEAD:main").returncode != 0
-    assert push(work, site, ":side").returncode != 0
-    assert world.values() == before
+    with world.unchanged():
+        assert push(work, site, "--force", "HEAD:main").returncode != 0
+        assert push(work, site, ":side").returncode != 0
     assert refs(site)[MAIN] == first
 
 

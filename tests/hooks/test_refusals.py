@@ -22,13 +22,11 @@ from tests.support.sshd import SshServer
 ROOT = os.getuid() == 0
 
 
-def unchanged(world: Group, site: Path, work: Path, token: str) -> str:
+def refuses(world: Group, site: Path, work: Path, token: str) -> str:
     """Push one further commit, which must be refused with this token and leave group and site as they are."""
     commit(work)
-    before = world.refs(), refs(site)
-    said = refused(push(work, site, "HEAD:main"), token)
-    assert (world.refs(), refs(site)) == before
-    return said
+    with world.unchanged(site):
+        return refused(push(work, site, "HEAD:main"), token)
 
 
 def test_no_quorum_where_etcd_is_stopped(own_etcd: OwnEtcd, prefix: str, tmp_path: Path) -> None:
@@ -71,21 +69,21 @@ def test_the_deadline_is_the_push_s_and_not_each_ref_s(own_etcd: OwnEtcd, prefix
 def test_wrong_group_where_the_group_s_record_is_missing(world: Group) -> None:
     site, work, _ = world.founded()
     world.etcd.delete(f"{world.prefix}/group/{world.name}")
-    unchanged(world, site, work, "wrong-group")
+    refuses(world, site, work, "wrong-group")
 
 
 def test_wrong_group_where_the_group_has_another_id(world: Group) -> None:
     site, work, _ = world.founded()
     key = f"{world.prefix}/group/{world.name}"
     world.etcd.put(key, json.dumps({**json.loads(world.etcd.get(key) or ""), "id": "another"}))
-    unchanged(world, site, work, "wrong-group")
+    refuses(world, site, work, "wrong-group")
 
 
 def test_wrong_group_where_the_site_was_made_to_leave(world: Group) -> None:
     site, work, _ = world.founded()
     key = f"{world.prefix}/site/{world.name}/a"
     world.etcd.put(key, json.dumps({**json.loads(world.etcd.get(key) or ""), "left": True}))
-    unchanged(world, site, work, "wrong-group")
+    refuses(world, site, work, "wrong-group")
 
 
 def test_went_back_where_etcd_holds_an_older_progress_record(world: Group) -> None:
@@ -95,21 +93,21 @@ def test_went_back_where_etcd_holds_an_older_progress_record(world: Group) -> No
     assert world.reconcile(site).status == 0
     assert world.etcd.get(key) != older
     world.etcd.put(key, older)
-    said = unchanged(world, site, work, "went-back")
+    said = refuses(world, site, work, "went-back")
     assert "piehole accept" in said
 
 
 def test_went_back_where_etcd_lost_the_progress_record(world: Group) -> None:
     site, work, _ = world.founded()
     world.etcd.delete(f"{world.prefix}/progress/{world.name}/a")
-    unchanged(world, site, work, "went-back")
+    refuses(world, site, work, "went-back")
 
 
 @pytest.mark.parametrize("value", ["frozen until Monday", "ABCDEF" + "0" * 34, "abc123", "0" * 64, ""])
 def test_locked_where_the_group_s_value_is_no_oid(world: Group, value: str) -> None:
     site, work, _ = world.founded()
     world.etcd.put(world.key(MAIN), value)
-    unchanged(world, site, work, "locked")
+    refuses(world, site, work, "locked")
 
 
 def test_reserved_is_every_name_below_refs_piehole(world: Group) -> None:
@@ -198,7 +196,7 @@ def test_no_access_where_the_password_cannot_be_read(world: Group, tmp_path: Pat
     site, work, _ = world.founded()
     git(site, "config", "piehole.etcdUser", "piehole")
     git(site, "config", "piehole.etcdPasswordFile", str(tmp_path / "absent"))
-    said = unchanged(world, site, work, "no-access")
+    said = refuses(world, site, work, "no-access")
     assert str(tmp_path / "absent") in said
     assert "controller" in said
 
@@ -208,7 +206,7 @@ def test_no_access_where_the_interpreter_has_moved_away(world: Group) -> None:
     for name in HOOKS:
         path = site / "hooks" / name
         write_hook(site, name, path.read_text().replace("\npython=", "\npython=/nowhere"))
-    said = unchanged(world, site, work, "no-access")
+    said = refuses(world, site, work, "no-access")
     assert "piehole install" in said
 
 
@@ -217,7 +215,7 @@ def test_no_access_where_the_package_has_moved_away(world: Group) -> None:
     for name in HOOKS:
         path = site / "hooks" / name
         write_hook(site, name, path.read_text().replace("\nentry=", "\nentry=/nowhere"))
-    unchanged(world, site, work, "no-access")
+    refuses(world, site, work, "no-access")
 
 
 @pytest.mark.parametrize("fault", ["missing", "not executable", "somebody else's"])
@@ -230,7 +228,7 @@ def test_no_access_where_the_gate_is(world: Group, fault: str) -> None:
         gate.chmod(0o644)
     else:
         write_hook(site, gate.name, "#!/bin/sh\nexit 0\n")
-    said = unchanged(world, site, work, "no-access")
+    said = refuses(world, site, work, "no-access")
     assert "reference-transaction" in said
 
 
@@ -241,7 +239,7 @@ def test_no_access_where_no_record_can_be_written(world: Group) -> None:
         record.unlink()
     folder.rmdir()
     folder.write_text("in the way")
-    said = unchanged(world, site, work, "no-access")
+    said = refuses(world, site, work, "no-access")
     assert "piehole check" in said
     folder.unlink()
 
@@ -250,11 +248,10 @@ def test_no_access_where_a_reflog_cannot_be_written(world: Group) -> None:
     """What git could not do after the swap is found before it."""
     site, work, _ = world.founded()
     (site / "logs" / "refs" / "heads" / "topic").write_text("")  # a leftover of a branch of this name
-    before = world.refs()
-    done = push(work, site, "HEAD:refs/heads/topic/one")
+    with world.unchanged():
+        done = push(work, site, "HEAD:refs/heads/topic/one")
     refused(done, "no-access")
     assert "remote: piehole: no-access" in done.stderr, "it is known early enough to be told over every protocol"
-    assert world.refs() == before
 
 
 def test_a_deletion_of_a_ref_whose_object_is_missing_is_refused(world: Group) -> None:

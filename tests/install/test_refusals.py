@@ -15,7 +15,7 @@ from tests.support.git import clone, git
 FOREIGN = '#!/bin/sh\nexec /usr/bin/somebody-elses-hook "$@"\n'
 
 
-def refused(bed: InstallBed, *words: str, status: int = 1, **changes: str | None) -> str:
+def refuses(bed: InstallBed, *words: str, status: int = 1, **changes: str | None) -> str:
     """Install ``a``, which must be refused in these words and change nothing; returns the sentence."""
     before, keys = bed.contents("a"), bed.stored()
     answer = bed.run("a", **changes)
@@ -42,7 +42,7 @@ def test_what_is_no_bare_repository(bed: InstallBed, tmp_path: Path) -> None:
 @pytest.mark.parametrize("setting", ["group", "site", "url", "etcd"])
 def test_a_setting_that_is_missing(bed: InstallBed, setting: str) -> None:
     bed["a"].make()
-    refused(bed, f"piehole.{setting} is not set", status=2, **{setting: None})
+    refuses(bed, f"piehole.{setting} is not set", status=2, **{setting: None})
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_setting_that_is_missing(bed: InstallBed, setting: str) -> None:
 )  # fmt: skip
 def test_a_setting_that_makes_no_sense(bed: InstallBed, setting: str, value: str) -> None:
     bed["a"].make()
-    refused(bed, status=2, **{setting: value})
+    refuses(bed, status=2, **{setting: value})
 
 
 @pytest.mark.parametrize("executable", [True, False])
@@ -67,7 +67,7 @@ def test_a_foreign_hook_is_left_alone_and_the_way_to_chain_is_named(
     path.parent.mkdir(exist_ok=True)
     path.write_text(FOREIGN)
     path.chmod(0o755 if executable else 0o644)
-    refused(bed, str(path), f"{hook}.piehole")
+    refuses(bed, str(path), f"{hook}.piehole")
     assert path.read_text() == FOREIGN
 
 
@@ -88,7 +88,7 @@ def test_a_foreign_hook_that_chains_is_welcome(bed: InstallBed) -> None:
 def test_hooks_that_git_looks_for_elsewhere(bed: InstallBed) -> None:
     bed["a"].make()
     git(bed["a"].repository, "config", "--global", "core.hooksPath", "/etc/hooks")
-    refused(bed, "core.hooksPath")
+    refuses(bed, "core.hooksPath")
     git(bed["a"].repository, "config", "core.hooksPath", "hooks")
     assert bed.run("a").status == 0
 
@@ -101,7 +101,7 @@ def test_a_git_that_is_too_old(bed: InstallBed, tmp_path: Path, monkeypatch: pyt
     fake.write_text(f'#!/bin/sh\n[ "$1" = version ] && echo git version 2.34.1 && exit\nexec {real} "$@"\n')
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
-    refused(bed, "git 2.34.1 is too old")
+    refuses(bed, "git 2.34.1 is too old")
 
 
 def test_another_object_format_than_the_groups(bed: InstallBed) -> None:
@@ -109,28 +109,28 @@ def test_another_object_format_than_the_groups(bed: InstallBed) -> None:
     assert bed.run("b").status == 0
     bed.object_format = "sha256"
     bed["a"].make()
-    refused(bed, "--object-format=sha1")
+    refuses(bed, "--object-format=sha1")
 
 
 def test_history_that_is_cut(bed: InstallBed, tmp_path: Path) -> None:
     bed.commit("one")
     bed.commit("two")
     clone(f"file://{bed.work}", bed["a"].repository, "--bare", "--depth=1")
-    refused(bed, "shallow")
+    refuses(bed, "shallow")
 
 
 def test_a_partial_clone(bed: InstallBed) -> None:
     bed.commit("one")
     git(bed.work, "config", "uploadpack.allowFilter", "true")
     clone(f"file://{bed.work}", bed["a"].repository, "--bare", "--filter=blob:none")
-    refused(bed, "partial clone")
+    refuses(bed, "partial clone")
 
 
 def test_grafts(bed: InstallBed) -> None:
     bed["a"].make()
     (bed["a"].repository / "info").mkdir(exist_ok=True)
     (bed["a"].repository / "info" / "grafts").write_text("")
-    refused(bed, "grafts")
+    refuses(bed, "grafts")
 
 
 def test_large_files_and_borrowed_objects_are_warned_of(bed: InstallBed) -> None:
@@ -146,13 +146,13 @@ def test_large_files_and_borrowed_objects_are_warned_of(bed: InstallBed) -> None
 def test_a_ref_without_its_object(bed: InstallBed) -> None:
     bed["a"].make()
     (bed["a"].repository / "refs" / "heads" / "broken").write_text("12" * 20 + "\n")
-    refused(bed, "refs/heads/broken", "git fsck")
+    refuses(bed, "refs/heads/broken", "git fsck")
 
 
 @pytest.mark.slow
 def test_etcd_that_cannot_be_reached(bed: InstallBed) -> None:
     bed["a"].make()
-    refused(bed, "127.0.0.1:1", status=3, etcd="127.0.0.1:1")
+    refuses(bed, "127.0.0.1:1", status=3, etcd="127.0.0.1:1")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository away")
@@ -160,4 +160,4 @@ def test_root_in_another_accounts_repository(bed: InstallBed) -> None:
     bed["a"].make()
     for path in (bed["a"].repository, *bed["a"].repository.rglob("*")):
         shutil.chown(path, 12345, 12345)
-    refused(bed, "uid 12345")
+    refuses(bed, "uid 12345")

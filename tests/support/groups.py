@@ -206,6 +206,17 @@ class Group:
         for site in self:
             until(lambda site=site: site.progress() >= newest.mod_revision, PATIENCE, f"{site} has published {ref}")  # type: ignore[misc]
 
+    @contextmanager
+    def unchanged(self, *repositories: Path) -> Iterator[None]:
+        """The block must write no ref and no push record of the group, and move no ref of these repositories."""
+
+        def state() -> object:
+            return self.etcd.look_prefix(self.key("")), [git.refs(repository) for repository in repositories]
+
+        before = state()
+        yield
+        assert state() == before
+
     # ---- faults
 
     @contextmanager

@@ -30,7 +30,7 @@ class Lie:
     new: str
     objects: list[str]
 
-    def refused(self, sent: bytes, words: str) -> None:
+    def refuses(self, sent: bytes, words: str) -> None:
         refuses(self.world, sends_pack(sent), self.new, TransferRejected, words, haves=[self.old])
 
 
@@ -52,7 +52,7 @@ def test_the_truth_is_taken(lie: Lie, spawned: list[str]) -> None:
 @pytest.mark.parametrize("what", ["", "^{tree}", ":c", ":c/d", ":c/d/e.txt"])
 def test_what_lacks_an_object_is_refused_by_git(lie: Lie, spawned: list[str], what: str) -> None:
     lacking = rev_parse(lie.world.work, f"{lie.new}{what}")
-    lie.refused(pack_of(lie.world.work, *(oid for oid in lie.objects if oid != lacking)), "incomplete history")
+    lie.refuses(pack_of(lie.world.work, *(oid for oid in lie.objects if oid != lacking)), "incomplete history")
     assert spawned == ["rev-list"]
 
 
@@ -76,24 +76,24 @@ def test_a_parent_that_is_missing_is_noticed(lie: Lie, spawned: list[str]) -> No
     tip = rev_parse(lie.world.work)
     sent = pack_of(lie.world.work, *between(lie.world, lie.new, tip))
     lie.new = tip
-    lie.refused(sent, "incomplete history")
+    lie.refuses(sent, "incomplete history")
     assert spawned == ["rev-list"]
 
 
 def test_a_damaged_pack_is_refused_in_gits_words(lie: Lie, spawned: list[str]) -> None:
     sent = bytearray(pack_of(lie.world.work, *lie.objects))
     sent[len(sent) // 2] ^= 0xFF
-    lie.refused(bytes(sent), "a pack that git refuses: .+")
+    lie.refuses(bytes(sent), "a pack that git refuses: .+")
     sent = bytearray(pack_of(lie.world.work, *lie.objects))
     sent[-1] ^= 1  # of its checksum
-    lie.refused(bytes(sent), "a pack that git refuses: .+")
+    lie.refuses(bytes(sent), "a pack that git refuses: .+")
     assert spawned == ["index-pack"] * 2
 
 
 def test_a_pack_that_ends_too_early_is_refused_in_gits_words(lie: Lie, spawned: list[str]) -> None:
     sent = pack_of(lie.world.work, *lie.objects)
-    lie.refused(sent[: len(sent) // 2], "a pack that git refuses: .+")
-    lie.refused(sent[:5], "a pack that git refuses: .+")
+    lie.refuses(sent[: len(sent) // 2], "a pack that git refuses: .+")
+    lie.refuses(sent[:5], "a pack that git refuses: .+")
     assert set(spawned) == {"index-pack"}
 
 
@@ -112,7 +112,7 @@ ODD_TREES = {
 def test_one_parent_that_is_here_does_not_stand_for_another(lie: Lie, spawned: list[str]) -> None:
     tree = bytes.fromhex(rev_parse(lie.world.local, f"{lie.old}^{{tree}}"))
     lie.new, body = tip_of(tree, lie.old, "12" * 20)
-    lie.refused(pack([body]), "incomplete history")
+    lie.refuses(pack([body]), "incomplete history")
     assert spawned == ["rev-list"]
 
 
