@@ -18,7 +18,7 @@ from piehole.fastpath import inflight
 from piehole.files import lock
 from piehole.git import shared_mode
 from piehole.group import config as configuration
-from piehole.group import keys, progress, rollback_guard
+from piehole.group import keys, progress, records, rollback_guard
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.records import GroupRecord, PushRecord, SiteRecord
@@ -241,7 +241,7 @@ class Installer:
             before = SiteRecord.parse(state.site.value)
             record = replace(before, id=config.site_id, url=config.url, left=False)
             if self._request.replace and not before.left:
-                record = record.replacing(before, progress.now())
+                record = record.replacing(before, records.now())
             # A new site writes its record in any case, so that a reaping that relied on its old progress fails.
             if record == before and not anew:
                 self._say(f"the site {config.site!r} is registered with the URL {config.url}")
@@ -249,7 +249,7 @@ class Installer:
         found = state.site.mod_revision if state.site else 0
         # All controllers watch the fence. Those that wait for objects which only this site has (its old URL was wrong, or it was
         # down) retry now, and not when their next retry is due.
-        heard = PushRecord(str(uuid.uuid4()), config.site, self._request.pusher, progress.now(), {"kind": "registered"})
+        heard = PushRecord.create(config.site, "registered", self._request.pusher)
         news = [Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or state.site else []
         if not replica.etcd.txn(
             [Compare(key, mod_revision=found)], [Put(key, record.dump()), *news], deadline=Deadline(_PATIENCE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Final
 
@@ -11,7 +10,6 @@ from piehole.errors import PieholeError
 from piehole.etcd.model import Compare, Put
 from piehole.group import keys, rollback_guard, sites
 from piehole.group.group_state import GroupState
-from piehole.group.progress import now
 from piehole.group.records import PushRecord, SiteRecord
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite
@@ -56,7 +54,7 @@ def leave(replica: Replica, site: str, deadline: Deadline) -> bool:
         return False
     guard = Compare(key, mod_revision=found[0].mod_revision)
     # No ref moves by it, but all controllers hear of the fence: the one of the site that left stands still at once.
-    heard = PushRecord(str(uuid.uuid4()), config.site, "", now(), {"kind": "left"})
+    heard = PushRecord.create(config.site, "left")
     puts = [Put(key, record.leaving().dump()), Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())]
     if not replica.etcd.txn([guard], puts, deadline=deadline).succeeded:
         raise PieholeError(

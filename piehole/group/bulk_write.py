@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,7 +11,6 @@ from piehole.errors import EtcdRefused
 from piehole.etcd.model import Compare, Put, Range, TxnResult
 from piehole.group import keys
 from piehole.group.group_state import GroupState, live
-from piehole.group.progress import now
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, encode, is_managed, is_zero, parents
@@ -62,7 +60,9 @@ def write(
     while start < len(changes):
         batch = _batch(replica, changes, start, min(size - len(guards), most), size - len(guards))
         try:
-            result = _write_batch(replica, batch, _push(replica, pusher, kind), guards, Deadline(patience))
+            result = _write_batch(
+                replica, batch, PushRecord.create(replica.config.site, kind, pusher), guards, Deadline(patience)
+            )
         except EtcdRefused as error:
             size = smaller_batch(size, error)
             continue
@@ -102,10 +102,6 @@ def _batch(replica: Replica, changes: Sequence[KeyWrite], start: int, most: int,
         if end > start and (len(names) > compares or used > _BYTES):
             return changes[start:end]
     return changes[start : start + most]
-
-
-def _push(replica: Replica, pusher: str, kind: str) -> PushRecord:
-    return PushRecord(str(uuid.uuid4()), replica.config.site, pusher, now(), {"kind": kind})
 
 
 def _write_batch(

@@ -1,4 +1,4 @@
-"""The configuration of one repository, read from the ``piehole.*`` variables of git's (docs/configuration.md)."""
+"""The configuration of one repository, read from the variables ``piehole.*`` of git's configuration (docs/configuration.md)."""
 
 from __future__ import annotations
 

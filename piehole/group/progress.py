@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from piehole.fastpath.failpoints import Step, reached
 from piehole.files import locked
 from piehole.group import rollback_guard
 from piehole.group.group_state import GroupState
-from piehole.group.records import Progress, SiteRecord
+from piehole.group.records import Progress, SiteRecord, now
 from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
 
@@ -32,11 +31,6 @@ def state_lock(git_dir: Path, patience: Deadline | None = None) -> Iterator[None
         if not obtained:
             raise TimeoutError("the site's state is locked")
         yield
-
-
-def now() -> str:
-    """This machine's time, for people to read. No decision depends on it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def check(replica: Replica, deadline: Deadline, *, seen: int = 0) -> GroupState:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -47,6 +49,11 @@ def _text(what: str, value: Mapping[str, Any], name: str, default: str | None = 
     except UnicodeEncodeError as error:
         raise RecordError(f"{what} in etcd has a field {name!r} that is no text: {found[:60]!a}") from error
     return found
+
+
+def now() -> str:
+    """This machine's time, for people to read. No decision depends on it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def dump(fields: Mapping[str, Any]) -> bytes:
@@ -155,6 +162,11 @@ class PushRecord:
         value = _parse("a push record", raw)
         site, pusher, time = (_text("a push record", value, name, "") for name in ("site", "pusher", "time"))
         return cls(_text("a push record", value, "id"), site, pusher, time, value)
+
+    @classmethod
+    def create(cls, site: str, kind: str, pusher: str = "") -> PushRecord:
+        """A new record, for a change that is not a push. ``kind`` is the word that `piehole log` shows."""
+        return cls(str(uuid.uuid4()), site, pusher, now(), {"kind": kind})
 
     @classmethod
     def of(cls, kv: KeyValue | None, revision: int | None = None) -> PushRecord | None:

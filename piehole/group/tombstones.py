@@ -6,7 +6,6 @@ a creation that was judged before the deletion cannot succeed after the reaping.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from piehole.deadline import Deadline
@@ -16,7 +15,6 @@ from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
 from piehole.group.bulk_write import LARGEST_BATCH, smaller_batch
 from piehole.group.group_state import live
-from piehole.group.progress import now
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, read_sites
@@ -82,7 +80,7 @@ def _is_tombstone(kv: KeyValue, object_format: str) -> bool:
 
 def _reap(replica: Replica, batch: Sequence[tuple[str, int]], sites: Compare, deadline: Deadline) -> bool:
     k, group = replica.keyspace, replica.config.group
-    fence = PushRecord(str(uuid.uuid4()), replica.config.site, "", now(), {"kind": "reaped"})
+    fence = PushRecord.create(replica.config.site, "reaped")
     operations: Iterable[Put | Delete] = (
         *(Delete(k.ref(group, name)) for name, _ in batch),
         Put(k.ref(group, keys.FENCE), fence.dump()),
