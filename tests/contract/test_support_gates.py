@@ -42,18 +42,25 @@ def test_a_process_that_is_left_behind_is_named_and_killed() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
+_LAYERS = ("cli", "demo", "commands", "replicate", "push", "group", "repository", "transfer", "etcd", "fastpath")
+
+
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """A small program of the same shape, with every import that the layers allow, and this project's contracts."""
-    sources = {
+    sources = {f"piehole/{layer}/__init__.py": "" for layer in _LAYERS}
+    sources |= {f"piehole/{module}.py": "" for module in ("refs", "git", "files", "deadline", "errors")}
+    sources |= {
         "piehole/__init__.py": "",
-        "piehole/__main__.py": "from piehole.cli import main\n",
         "piehole/cli/__init__.py": "def main():\n    import controller.run\n    import hooks.update\n",
-        "piehole/etcd.py": "import etcd3gw\n",
+        "piehole/push/swap.py": "from piehole.group import keys\n",
+        "piehole/group/keys.py": "from piehole.etcd import client\nfrom piehole import errors\n",
+        "piehole/etcd/client.py": "import etcd3gw\n",
+        "piehole/fastpath/inflight.py": "import os\n",
         "controller/__init__.py": "",
-        "controller/run.py": "import tenacity\nfrom piehole import etcd\n",
+        "controller/run.py": "import tenacity\nfrom piehole.push import swap\n",
         "hooks/__init__.py": "",
-        "hooks/update.py": "def direct():\n    from piehole import etcd\n",
+        "hooks/update.py": "from piehole.fastpath import inflight\ndef direct():\n    from piehole.push import swap\n",
     }
     for name, text in sources.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -83,9 +90,15 @@ def test_the_layers_allow_what_the_design_needs(package: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("piehole/etcd.py", "import controller.run"),
-        ("piehole/etcd.py", "def late(): import hooks.update"),
-        ("piehole/etcd.py", "def late(): import piehole.cli"),
+        ("piehole/etcd/client.py", "import controller.run"),
+        ("piehole/etcd/client.py", "def late(): import hooks.update"),
+        ("piehole/etcd/client.py", "def late(): import piehole.cli"),
+        ("piehole/etcd/client.py", "def late(): import piehole.group.keys"),
+        ("piehole/group/keys.py", "def late(): import piehole.push.swap"),
+        ("piehole/group/keys.py", "import dulwich"),
+        ("piehole/errors.py", "import piehole.fastpath.inflight"),
+        ("piehole/fastpath/inflight.py", "def late(): from piehole import errors"),
+        ("piehole/fastpath/inflight.py", "def late(): import urllib3"),
         ("controller/run.py", "def late(): import hooks.update"),
         ("controller/run.py", "import piehole.cli"),
         ("controller/run.py", "import etcd3gw"),
@@ -99,6 +112,15 @@ def test_the_layers_refuse_an_import_in_the_wrong_direction(package: Path, modul
     done = _lint_imports(package)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "BROKEN" in done.stdout
+
+
+def test_the_layers_refuse_a_circle(package: Path) -> None:
+    (package / "controller" / "daemon.py").write_text("from controller import run\n")
+    with (package / "controller" / "run.py").open("a") as file:
+        file.write("def late(): from controller import daemon\n")
+    done = _lint_imports(package)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "cycles" in done.stdout
 
 
 def test_a_path_of_this_machine_is_found(tmp_path: Path) -> None:
