@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import Compacted, EtcdError, EtcdUnreachable, UsageError
+from piehole.errors import Compacted, EtcdError, EtcdRefused, EtcdUnreachable, UsageError
 from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
 from piehole.etcd.endpoint_client import EndpointClient
@@ -35,7 +35,19 @@ from piehole.etcd.watch import Watch
 __all__ = ["Credentials", "Endpoint", "Etcd"]
 
 PAGE: Final = 20_000  # keys: small pages are quadratic in etcd, one huge answer takes memory on both sides
+LARGEST_TXN: Final = 4000  # operations of one kind in a transaction, where deploy/ has raised --max-txn-ops
+SMALLEST_TXN: Final = 120  # where etcd has its default --max-txn-ops, 128
 _LEAST_SECONDS: Final = 0.001  # with a timeout of 0 a socket does not even connect
+
+
+def smaller_txn(size: int, error: EtcdRefused) -> int:
+    """The number of operations to try after etcd refused a transaction with ``size`` of them.
+
+    :raises EtcdRefused: it was not refused for its size, or the size is the smallest
+    """
+    if not error.too_many or size == SMALLEST_TXN:
+        raise error
+    return SMALLEST_TXN
 
 
 class Etcd:

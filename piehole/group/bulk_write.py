@@ -8,6 +8,7 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
+from piehole.etcd.client import LARGEST_TXN, smaller_txn
 from piehole.etcd.model import Compare, Put, Range, TxnResult
 from piehole.group import keys
 from piehole.group.group_state import GroupState, live
@@ -15,8 +16,6 @@ from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, encode, is_managed, is_zero, parents
 
-LARGEST_BATCH: Final = 4000  # compares, and as many puts, in one transaction, where deploy/ has raised --max-txn-ops
-_SMALLEST_BATCH: Final = 120  # where etcd has its default --max-txn-ops, 128
 _BYTES: Final = 1_000_000  # in one transaction; etcd takes 1.5 MB by default (--max-request-bytes)
 
 
@@ -54,7 +53,7 @@ def write(
     :raises EtcdError: etcd could not be used; earlier transactions stay written, and running it again continues
     """
     refused: list[KeyWrite] = []
-    size = LARGEST_BATCH
+    size = LARGEST_TXN
     start = 0
     most = len(changes)  # halved while a batch is refused, so that the key that has changed ends up alone
     while start < len(changes):
@@ -64,7 +63,7 @@ def write(
                 replica, batch, PushRecord.create(replica.config.site, kind, pusher), guards, Deadline(patience)
             )
         except EtcdRefused as error:
-            size = smaller_batch(size, error)
+            size = smaller_txn(size, error)
             continue
         if not result.succeeded and not _hold(guards, result):
             return [*refused, *changes[start:]]
@@ -78,16 +77,6 @@ def write(
         if progress is not None:
             progress(start)
     return refused
-
-
-def smaller_batch(size: int, error: EtcdRefused) -> int:
-    """The size to try after etcd refused a transaction of ``size`` operations.
-
-    :raises EtcdRefused: it was not refused for its size, or the size is the smallest
-    """
-    if not error.too_many or size == _SMALLEST_BATCH:
-        raise error
-    return _SMALLEST_BATCH
 
 
 def _batch(replica: Replica, changes: Sequence[KeyWrite], start: int, most: int, compares: int) -> Sequence[KeyWrite]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from piehole.deadline import Deadline
-from piehole.etcd.client import Etcd
+from piehole.etcd.client import SMALLEST_TXN, Etcd
 from piehole.etcd.model import KeyValue, Range, Snapshot
 from piehole.group import keys
 from piehole.group.keys import Keyspace
@@ -99,7 +99,7 @@ class StateQuery:
 
     @property
     def fits(self) -> bool:
-        return len(self.ranges) <= 120  # of 128, etcd's default, which leaves room for the other operations
+        return len(self.ranges) <= SMALLEST_TXN
 
     def fixed(self) -> list[Range]:
         return [Range(key) for key in self._fixed]

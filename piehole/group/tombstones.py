@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
+from piehole.etcd.client import LARGEST_TXN, smaller_txn
 from piehole.etcd.model import Compare, Delete, KeyValue, Put, prefix_end
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
-from piehole.group.bulk_write import LARGEST_BATCH, smaller_batch
 from piehole.group.group_state import live
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
@@ -40,14 +40,14 @@ def reap(replica: Replica, deadline: Deadline, entries: Mapping[str, KeyValue] |
     # The transaction fails where a site registers after the sites were read.
     unchanged = Compare(k.sites(group), prefix_end(k.sites(group)), "<", sites.revision + 1)
     reaped = 0
-    size = LARGEST_BATCH
+    size = LARGEST_TXN
     while reaped < len(dead):
         batch = dead[reaped : reaped + size]
         try:
             if not _reap(replica, batch, unchanged, deadline):
                 return reaped  # a key or a site changed meanwhile; the next run decides anew
         except EtcdRefused as error:
-            size = smaller_batch(size, error)
+            size = smaller_txn(size, error)
             continue
         reaped += len(batch)
     return reaped

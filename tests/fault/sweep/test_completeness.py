@@ -62,7 +62,6 @@ NONE_OF_A_PUSH = {
     "piehole.repository.repository:Repository.head": "reads",
     "piehole.repository.repository:Repository.symref_target": "reads",
     "piehole.group.progress:_register": "a site whose record vanished comes back: one transaction, and no push waits for it",
-    "piehole.commands.leave:leave": "a site leaves the group by its administrator's word: one transaction, and no push waits for it",
     "piehole.transfer.keep_files:_remove_if_unlocked": "a sweep of what others left; each file goes by itself, and the next sweep goes on",
     "piehole.transfer.maintenance:_roll_up": "git's own repack, which survives its end at any point",
 }
