@@ -71,7 +71,7 @@ def test_a_tombstone_is_reaped_once_every_site_has_passed_it(make_group: MakeGro
     group.arrives("refs/heads/topic", "", group.sites[:2])
     until(lambda: all(site.progress() >= _mod(group, "refs/heads/topic") for site in group.sites[:2]), 15)
     # One site has not heard of it: the tombstone must stay, whatever the others look at.
-    time.sleep(4)
+    time.sleep(4)  # the first attempt to reap it comes after 3 s; that it stays can only be seen by waiting
     assert group.value("refs/heads/topic") == "0" * 40
     group[2].start()
     until(lambda: group.value("refs/heads/topic") is None, 30, "the tombstone is reaped")

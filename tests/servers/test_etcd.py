@@ -61,7 +61,7 @@ def test_a_login_that_has_expired_is_renewed_without_a_word(bed: ThreeServers, c
     bed.arrives(MAIN, oid)
     deleted = '"deleted a simple token","user-name":"oslo"'
     before = sum(server.host.log_of("etcd").count(deleted) for server in bed)
-    time.sleep(TOKEN_SECONDS)
+    time.sleep(TOKEN_SECONDS)  # as long as etcd keeps an unused token
 
     def expired() -> bool:
         return sum(server.host.log_of("etcd").count(deleted) for server in bed) > before
@@ -167,7 +167,7 @@ def test_an_expired_certificate_of_etcd_is_said_and_the_other_members_are_asked(
     expired = _reissue(bed, tmp_path, "server", 0)
     for file in files:  # etcd reads them anew for each connection
         file.write_bytes((expired / file.name).read_bytes())
-    time.sleep(1.1)
+    time.sleep(1.1)  # it is valid for the second in which it was made
     try:
         said = oslo.piehole("check", REPOSITORY, check=False).stdout
         assert "certificate has expired" in said
