@@ -161,12 +161,38 @@ def test_the_documented_tokens_are_those_that_hooks_print() -> None:
     assert {cell.strip("`").rstrip(":") for cell in cells} == constants | {"accepted"}
 
 
+def _mapped() -> list[str]:
+    """The files that the module map names: a table for each folder."""
+    _, *parts = re.split(r"^### `([\w/]+/)`$", _section(ARCHITECTURE, "## Module map"), flags=re.MULTILINE)
+    return [
+        f"{folder}{cell.strip('`')}"
+        for folder, text in zip(parts[::2], parts[1::2], strict=True)
+        for cell in _first_cells(text)
+    ]
+
+
+def _holds_code(path: Path) -> bool:
+    """False for an ``__init__.py`` that only makes its folder a package, and says what the folder is for."""
+    body = ast.parse(path.read_text()).body
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)
+
+
 def test_every_module_in_the_module_map_exists() -> None:
-    for cell in _first_cells(_section(ARCHITECTURE, "## Module map")):
-        first, *others = re.findall(r"`([^`]+)`", cell)
-        folder = Path(first).parent
-        missing = [name for name in (first, *others) if not any((ROOT / at / name).exists() for at in ("", folder))]
-        assert missing == []
+    assert [name for name in _mapped() if not (ROOT / name).is_file()] == []
+
+
+def test_every_module_is_in_the_module_map_once() -> None:
+    modules = [path for top in ("piehole", "controller", "hooks") for path in (ROOT / top).rglob("*.py")]
+    mapped = [name for name in _mapped() if name.endswith(".py")]
+    assert sorted(mapped) == sorted(str(path.relative_to(ROOT)) for path in modules if _holds_code(path))
+
+
+@pages
+def test_every_module_that_is_named_exists(page: Path) -> None:
+    named = re.findall(
+        r"`((?:piehole|controller|hooks|tests|tools|deploy)/[\w/.-]+\.(?:py|sh|pml))\b", page.read_text()
+    )
+    assert [name for name in named if "NAME" not in name and not (ROOT / name).is_file()] == []
 
 
 def test_every_documented_failure_mode_has_its_test_and_the_other_way_round() -> None:
