@@ -20,12 +20,12 @@ import pytest
 from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess, find_etcds
 from tests.support.git import git_environment, make_home
 from tests.support.gitdaemon import GitDaemon
-from tests.support.groups import make_group
+from tests.support.groups import make_group, world
 from tests.support.httpd import HttpServer
 from tests.support.servers import NOT_POSSIBLE, Unavailable
 from tests.support.sshd import SshServer
 
-__all__ = ["make_group"]
+__all__ = ["make_group", "world"]
 
 ETCD_LINES = ("3.5", "3.4")
 SLOW_SECONDS = 10.0

@@ -15,10 +15,10 @@ from piehole.push import hook_protocol
 from piehole.push.admission import Admission
 from piehole.push.consensus_source import LinearizableSource
 from piehole.repository.hook_files import HOOKS
-from tests.hooks.serving import Line, serving, stub
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
 from tests.support.groups import Group
+from tests.support.hook_socket import Line, serving, stub
 from tests.support.pushes import records, write_hook
 
 SNAPSHOT = "[1,1,1,0,[],1]"

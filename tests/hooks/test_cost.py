@@ -8,10 +8,10 @@ from time import monotonic
 
 import pytest
 
-from tests.hooks.serving import serving
 from tests.support.assertions import accepted
 from tests.support.git import commit, make_bare, push
 from tests.support.groups import Group
+from tests.support.hook_socket import serving
 
 ROUNDS = 15
 

@@ -12,10 +12,10 @@ import pytest
 from hooks import helper
 from piehole.fastpath import controller_socket, inflight, processes
 from piehole.refs import KEPT_REFS
-from tests.hooks.serving import Line, serving, stub
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
 from tests.support.groups import Group
+from tests.support.hook_socket import Line, serving, stub
 from tests.support.process import send_signal
 from tests.support.pushes import chain, deciding, finish, receive_pack, records, start_push, write_hook
 from tests.support.wait import until

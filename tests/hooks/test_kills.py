@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from piehole.fastpath import controller_socket, processes
-from tests.hooks.serving import Line, stub
-from tests.hooks.tamper import Tamper, tampering
 from tests.support.assertions import accepted
 from tests.support.command_line import piehole
 from tests.support.etcd import EtcdProcess
+from tests.support.etcd_tamper import Tamper, tampering
 from tests.support.git import MAIN, commit, git, push, refs
 from tests.support.groups import Group
+from tests.support.hook_socket import Line, stub
 from tests.support.process import send_signal
 from tests.support.pushes import chain, deciding, finish, receive_pack, records, start_push
 from tests.support.wait import until

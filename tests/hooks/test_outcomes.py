@@ -8,9 +8,9 @@ from time import monotonic
 
 import pytest
 
-from tests.hooks.tamper import Tamper, tampering
 from tests.support.assertions import accepted, refused
 from tests.support.etcd import EtcdProcess
+from tests.support.etcd_tamper import Tamper, tampering
 from tests.support.git import MAIN, commit, git, push, refs
 from tests.support.groups import Group
 from tests.support.ports import LOOPBACK, free_ports

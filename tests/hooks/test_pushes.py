@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnEtcd
-from tests.hooks.serving import serving
 from tests.support.assertions import accepted, refused
 from tests.support.etcd import EtcdOptions
 from tests.support.git import MAIN, ZERO_SHA1, clone, commit, git, push, refs, rev_parse
 from tests.support.groups import Group
+from tests.support.hook_socket import serving
 
 
 def agree(world: Group, site: Path) -> None:

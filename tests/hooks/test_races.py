@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hooks.serving import serving
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN, commit, git, push, refs, rev_parse
 from tests.support.groups import Group
+from tests.support.hook_socket import serving
 from tests.support.pushes import finish, start_push
 
 PUSHES = 20  # of each of the two

@@ -13,9 +13,9 @@ from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.push.swap import Accepted, Basis, Lost, Proposal, Swapper, Unknown
 from piehole.refs import Command
-from tests.hooks.tamper import tampering
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import _b64
+from tests.support.etcd_tamper import tampering
 from tests.support.git import MAIN, ZERO_SHA1
 from tests.support.groups import Group
 

@@ -303,7 +303,7 @@ def test_changes_that_come_all_the_time_do_not_put_off_the_look_at_everything(
     bed.commit("two", onto=follower.first)
     bed.push("a")
     assert not follower.look().full
-    monkeypatch.setattr(reconcile, "_FOLLOW_FOR", 0.0)
+    monkeypatch.setattr(reconcile, "_INCREMENTAL_FOR", 0.0)
     bed.commit("three")
     bed.push("a")
     assert follower.look().full

@@ -7,10 +7,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -20,6 +19,7 @@ from tests.support.command_line import Answer, piehole, piehole_in_process
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import Change, RawEtcd
 from tests.support.git import MAIN
+from tests.support.pushes import catching_up
 from tests.support.sites import Site
 from tests.support.wait import PATIENCE, until
 
@@ -241,7 +241,15 @@ class Group:
             self.environment = before
 
 
-class MakeGroup(Protocol):
+class MakeGroup:
+    """Makes groups in a folder of a test; they end with it."""
+
+    def __init__(self, etcd: EtcdProcess, prefix: str, folder: Path) -> None:
+        self._etcd = etcd
+        self._prefix = prefix
+        self._folder = folder
+        self._made: list[Group] = []
+
     def __call__(
         self,
         size: int = 3,
@@ -258,44 +266,36 @@ class MakeGroup(Protocol):
 
         :param url: a repository's URL for its peers and users, by its path (default: the path)
         """
+        where = endpoints or ((etcd or self._etcd).endpoint,)
+        folder = self._folder / f"group{len(self._made) + 1}"
+        group = Group(folder, where, self._prefix, name=name, settings=settings, object_format=object_format)
+        self._made.append(group)
+        for number in range(size):
+            site = group.add(chr(ord("a") + number))
+            if url is not None:
+                site.url = url(site.repository)
+            site.build()
+        return group.start() if started else group
 
-
-@contextmanager
-def groups(etcd: EtcdProcess, prefix: str, folder: Path) -> Iterator[MakeGroup]:
-    """What makes groups, all ended at the end."""
-    shared = etcd
-    with ExitStack() as ends:
-        made = 0
-
-        def make(
-            size: int = 3,
-            *,
-            started: bool = True,
-            etcd: EtcdProcess | None = None,
-            endpoints: Sequence[str] = (),
-            url: Callable[[Path], str] | None = None,
-            settings: Mapping[str, str] | None = None,
-            object_format: str = "sha1",
-            name: str = "g",
-        ) -> Group:
-            nonlocal made
-            made += 1
-            where = endpoints or ((etcd or shared).endpoint,)
-            home = folder / f"group{made}"
-            group = Group(home, where, prefix, name=name, settings=settings, object_format=object_format)
-            ends.callback(group.end)
-            for number in range(size):
-                site = group.add(chr(ord("a") + number))
-                if url is not None:
-                    site.url = url(site.repository)
-                site.build()
-            return group.start() if started else group
-
-        yield make
+    def end(self) -> None:
+        for group in self._made:
+            group.end()
 
 
 @pytest.fixture
 def make_group(etcd: EtcdProcess, prefix: str, tmp_path: Path) -> Iterator[MakeGroup]:
     """``make_group(3)`` gives three sites with controllers, on the shared etcd."""
-    with groups(etcd, prefix, tmp_path) as make:
+    make = MakeGroup(etcd, prefix, tmp_path)
+    try:
         yield make
+    finally:
+        make.end()
+
+
+@pytest.fixture
+def world(make_group: MakeGroup) -> Iterator[Group]:
+    """A group whose sites have no controller; what a refused push started to catch up must end with the test."""
+    group = make_group(0)
+    yield group
+    for site in group:
+        until(lambda site=site: not catching_up(site.repository), 30, f"nothing catches up at {site} any more")  # type: ignore[misc]

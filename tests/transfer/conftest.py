@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from piehole.transfer import index_pack, process
-from tests.transfer.world import World
+from tests.support.fetch_bed import FetchBed
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> FetchBed:
+    return FetchBed(tmp_path)
 
 
 GITS = ("index-pack", "rev-list")

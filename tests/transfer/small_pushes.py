@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from piehole.transfer.fetch import Fetched
 from tests.fault.hostile.bombs import BLOB, COMMIT, oid_of, plain
+from tests.support.fetch_bed import FetchBed, complete, leftovers
 from tests.support.git import git, rev_parse
-from tests.transfer.world import World, complete, leftovers
 
 TEXT = "".join(f"line {n} of a text that is worth a delta\n" for n in range(300))
 
 
-def save(world: World, message: str = "a change") -> None:
+def save(world: FetchBed, message: str = "a change") -> None:
     git(world.work, "add", "-A")
     git(world.work, "commit", "-q", "--allow-empty", "-m", message)
 
 
-def edit(world: World, path: str, text: str) -> None:
+def edit(world: FetchBed, path: str, text: str) -> None:
     file = world.work / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
 
 
-def settled(world: World, *, repacked: bool = False) -> str:
+def settled(world: FetchBed, *, repacked: bool = False) -> str:
     """A history with folders and a large file, which local has."""
     for path in ("large.txt", "a/one.txt", "a/two.txt", "a/deep/er/three.txt", "b/four.txt"):
         edit(world, path, TEXT + path)
@@ -33,19 +33,19 @@ def settled(world: World, *, repacked: bool = False) -> str:
     return old
 
 
-def published(world: World, revision: str = "HEAD") -> str:
+def published(world: FetchBed, revision: str = "HEAD") -> str:
     """What the revision names, at the peer."""
     oid = rev_parse(world.work, revision)
     git(world.work, "push", "-q", str(world.peer), f"{oid}:refs/heads/x-{oid}")
     return oid
 
 
-def saved(world: World, path: str, text: str) -> None:
+def saved(world: FetchBed, path: str, text: str) -> None:
     edit(world, path, text)
     save(world)
 
 
-def sound(world: World, fetched: Fetched, *tips: str) -> None:
+def sound(world: FetchBed, fetched: Fetched, *tips: str) -> None:
     """Git finds nothing wrong with what came, and it is all there."""
     for number, tip in enumerate(tips):
         git(world.local, "update-ref", f"refs/came/{number}", tip)
@@ -59,7 +59,7 @@ def sound(world: World, fetched: Fetched, *tips: str) -> None:
     assert leftovers(world.local) == []
 
 
-def between(world: World, old: str, new: str) -> list[str]:
+def between(world: FetchBed, old: str, new: str) -> list[str]:
     return [
         line.split(" ")[0] for line in git(world.work, "rev-list", "--objects", f"{old}..{new}").stdout.splitlines()
     ]

@@ -11,8 +11,8 @@ import pytest
 from piehole.errors import TransferError
 from piehole.transfer.connectivity import check_closures, secure
 from piehole.transfer.keep_files import Hold
+from tests.support.fetch_bed import FetchBed, complete, leftovers, packs
 from tests.support.git import commit, git, has_object
-from tests.transfer.world import World, complete, leftovers, packs
 
 PRUNINGS = (
     ("prune", "--expire=now"),
@@ -24,7 +24,7 @@ PRUNINGS = (
 ABSENT = "12" * 20
 
 
-def loose(world: World, message: str) -> str:
+def loose(world: FetchBed, message: str) -> str:
     """A commit at local, loose, that no ref reaches; its parent is the local main."""
     tip = commit(world.work, message)
     listed = git(world.work, "rev-list", "--objects", f"{tip}^..{tip}").stdout
@@ -43,21 +43,21 @@ def drop(repository: Path, oid: str) -> None:
     (repository / "objects" / oid[:2] / oid[2:]).unlink()
 
 
-def test_nothing_is_missing_when_all_is_here(world: World) -> None:
+def test_nothing_is_missing_when_all_is_here(world: FetchBed) -> None:
     old = world.follow()
     new = loose(world, "two")
     assert check_closures(world.local, [old, new], bases=[old]).missing == set()
     assert check_closures(world.local, [old, new], bases=[]).missing == set()
 
 
-def test_absent_objects_are_missing(world: World) -> None:
+def test_absent_objects_are_missing(world: FetchBed) -> None:
     old = world.follow()
     assert check_closures(world.local, [old, ABSENT], bases=[old, "34" * 20]).missing == {ABSENT}
 
 
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("what", ["^{tree}", ":file.txt", "^"])
-def test_a_tip_without_its_closure_is_missing(world: World, what: str, bounded: bool) -> None:
+def test_a_tip_without_its_closure_is_missing(world: FetchBed, what: str, bounded: bool) -> None:
     old = world.follow()
     middle = loose(world, "two")
     tip = loose(world, "three")
@@ -66,7 +66,7 @@ def test_a_tip_without_its_closure_is_missing(world: World, what: str, bounded: 
     assert tip in check_closures(world.local, [tip, middle, old], bases=[old] if bounded else []).missing
 
 
-def test_the_bad_ones_among_many_are_found(world: World) -> None:
+def test_the_bad_ones_among_many_are_found(world: FetchBed) -> None:
     old = world.follow()
     tips = []
     for number in range(20):
@@ -78,7 +78,7 @@ def test_the_bad_ones_among_many_are_found(world: World) -> None:
     assert check_closures(world.local, [*tips, ABSENT], bases=[old]).missing == {*bad, ABSENT}
 
 
-def test_a_stale_commit_graph_vouches_for_nothing(world: World) -> None:
+def test_a_stale_commit_graph_vouches_for_nothing(world: FetchBed) -> None:
     old = world.follow()
     middle = loose(world, "two")
     tip = loose(world, "three")
@@ -90,7 +90,7 @@ def test_a_stale_commit_graph_vouches_for_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("pruning", PRUNINGS, ids=" ".join)
-def test_secured_objects_survive_a_pruning_before_the_ref_moves(world: World, pruning: tuple[str, ...]) -> None:
+def test_secured_objects_survive_a_pruning_before_the_ref_moves(world: FetchBed, pruning: tuple[str, ...]) -> None:
     """prune_race"""
     old = world.follow()
     tip = loose(world, "two")
@@ -105,7 +105,7 @@ def test_secured_objects_survive_a_pruning_before_the_ref_moves(world: World, pr
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_without_securing_the_objects_would_vanish(world: World) -> None:
+def test_without_securing_the_objects_would_vanish(world: FetchBed) -> None:
     """Else the promise above would be empty."""
     world.follow()
     tip = loose(world, "two")
@@ -114,7 +114,7 @@ def test_without_securing_the_objects_would_vanish(world: World) -> None:
 
 
 @pytest.mark.parametrize("pruning", PRUNINGS, ids=" ".join)
-def test_fetched_objects_survive_a_pruning_before_the_ref_moves(world: World, pruning: tuple[str, ...]) -> None:
+def test_fetched_objects_survive_a_pruning_before_the_ref_moves(world: FetchBed, pruning: tuple[str, ...]) -> None:
     """prune_race"""
     old = world.follow()
     tip = world.advance("two")
@@ -127,7 +127,7 @@ def test_fetched_objects_survive_a_pruning_before_the_ref_moves(world: World, pr
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_securing_what_refs_reach_does_nothing(world: World) -> None:
+def test_securing_what_refs_reach_does_nothing(world: FetchBed) -> None:
     old = world.follow()
     before = packs(world.local)
     with Hold() as hold:
@@ -137,7 +137,7 @@ def test_securing_what_refs_reach_does_nothing(world: World) -> None:
     assert packs(world.local) == before
 
 
-def test_securing_objects_of_an_unreachable_pack_protects_them(world: World) -> None:
+def test_securing_objects_of_an_unreachable_pack_protects_them(world: FetchBed) -> None:
     """They are in a pack already, but in one that a gc may drop."""
     old = world.follow()
     tip = world.advance("two")
@@ -149,7 +149,7 @@ def test_securing_objects_of_an_unreachable_pack_protects_them(world: World) -> 
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_securing_what_is_incomplete_fails(world: World) -> None:
+def test_securing_what_is_incomplete_fails(world: FetchBed) -> None:
     world.follow()
     tip = loose(world, "two")
     drop(world.local, git(world.work, "rev-parse", f"{tip}:file.txt").stdout.strip())
@@ -160,7 +160,7 @@ def test_securing_what_is_incomplete_fails(world: World) -> None:
     assert leftovers(world.local) == []
 
 
-def test_what_secure_accepted_is_never_lost_to_a_pruning_that_runs(world: World) -> None:
+def test_what_secure_accepted_is_never_lost_to_a_pruning_that_runs(world: FetchBed) -> None:
     """prune_race: prunings run all the time; secure may refuse, but where it accepts the ref stays whole."""
     old = world.follow()
     over = threading.Event()

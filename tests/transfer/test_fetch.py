@@ -15,19 +15,19 @@ from piehole.transfer.connectivity import check_closures
 from piehole.transfer.fetch import fetch
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.watchdog import Limits
+from tests.support.fetch_bed import QUICK, FetchBed, complete, leftovers, packs
 from tests.support.git import commit, git, has_object, make_bare, push, rev_parse
 from tests.support.gitdaemon import GitDaemon
 from tests.support.httpd import HttpServer, HttpUser
 from tests.support.sshd import SshServer
 from tests.transfer.liar import lying_peer
 from tests.transfer.tls import tls_in_front_of
-from tests.transfer.world import QUICK, World, complete, leftovers, packs
 
 PROTOCOLS = ("file", "plain", "git", "ssh", "http")
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
+def url(request: pytest.FixtureRequest, world: FetchBed, monkeypatch: pytest.MonkeyPatch) -> str:
     """The peer's URL over the protocol that the test is run for."""
     protocol: str = request.param
     if protocol == "file":
@@ -46,7 +46,7 @@ def url(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("url", PROTOCOLS, indirect=True)
-def test_one_commit_arrives(world: World, url: str) -> None:
+def test_one_commit_arrives(world: FetchBed, url: str) -> None:
     old = world.follow()
     new = world.advance("two")
     with Hold() as hold:
@@ -61,7 +61,7 @@ def test_one_commit_arrives(world: World, url: str) -> None:
 
 
 @pytest.mark.parametrize("url", PROTOCOLS, indirect=True)
-def test_an_empty_repository_is_filled(world: World, url: str) -> None:
+def test_an_empty_repository_is_filled(world: FetchBed, url: str) -> None:
     for number in range(5):
         tip = world.advance(f"commit {number}")
     fetched = world.bring(url, [tip])
@@ -71,14 +71,14 @@ def test_an_empty_repository_is_filled(world: World, url: str) -> None:
 
 
 def test_a_sha256_repository_is_served_by_the_same_way(tmp_path: Path) -> None:
-    world = World(tmp_path, "sha256")
+    world = FetchBed(tmp_path, "sha256")
     old = world.follow()
     new = world.advance("two")
     assert world.bring(str(world.peer), [new], [old]).via == "dulwich"
     assert complete(world.local, new)
 
 
-def test_a_thin_pack_is_completed(world: World) -> None:
+def test_a_thin_pack_is_completed(world: FetchBed) -> None:
     text = "".join(f"line {n} of a text that is worth a delta\n" for n in range(2000))
     world.advance("large", content=text)
     old = world.follow()
@@ -89,7 +89,7 @@ def test_a_thin_pack_is_completed(world: World) -> None:
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_many_wants_come_in_one_fetch(world: World) -> None:
+def test_many_wants_come_in_one_fetch(world: FetchBed) -> None:
     old = world.follow()
     tips = []
     for number in range(200):
@@ -101,7 +101,7 @@ def test_many_wants_come_in_one_fetch(world: World) -> None:
     assert complete(world.local, *tips)
 
 
-def test_an_object_that_no_ref_of_the_peer_names_is_served(world: World) -> None:
+def test_an_object_that_no_ref_of_the_peer_names_is_served(world: FetchBed) -> None:
     old = world.follow()
     hidden = world.advance("two")
     git(world.peer, "update-ref", "refs/heads/main", old)
@@ -109,7 +109,7 @@ def test_an_object_that_no_ref_of_the_peer_names_is_served(world: World) -> None
     assert complete(world.local, hidden)
 
 
-def test_a_missing_want_is_named(world: World) -> None:
+def test_a_missing_want_is_named(world: FetchBed) -> None:
     old = world.follow()
     new = world.advance("two")
     absent = "12" * 20
@@ -120,25 +120,25 @@ def test_a_missing_want_is_named(world: World) -> None:
     assert leftovers(world.local) == []
 
 
-def test_a_missing_want_is_named_while_many_are_still_being_asked_for(world: World) -> None:
+def test_a_missing_want_is_named_while_many_are_still_being_asked_for(world: FetchBed) -> None:
     """The peer hangs up at the first want that it lacks."""
     wants = [f"{number:040x}" for number in range(1, 5000)]
     with pytest.raises(TransferError, match=f"does not have {wants[0]}$"):
         world.bring(str(world.peer), wants)
 
 
-def test_a_missing_want_is_named_when_git_fetches(world: World, httpd: HttpServer) -> None:
+def test_a_missing_want_is_named_when_git_fetches(world: FetchBed, httpd: HttpServer) -> None:
     git(world.local, "config", "http.cookieFile", str(world.folder / "cookies"))
     with pytest.raises(TransferError, match="does not have " + "12" * 20):
         world.bring(httpd.url_for(world.peer), ["12" * 20])
 
 
-def test_a_missing_want_is_named_over_http(world: World, httpd: HttpServer) -> None:
+def test_a_missing_want_is_named_over_http(world: FetchBed, httpd: HttpServer) -> None:
     with pytest.raises(TransferError, match="does not have " + "12" * 20):
         world.bring(httpd.url_for(world.peer), ["12" * 20])
 
 
-def test_haves_that_are_not_here_are_not_offered(world: World) -> None:
+def test_haves_that_are_not_here_are_not_offered(world: FetchBed) -> None:
     world.follow()
     absent = world.advance("two")
     new = world.advance("three")
@@ -146,7 +146,7 @@ def test_haves_that_are_not_here_are_not_offered(world: World) -> None:
     assert complete(world.local, new)
 
 
-def test_the_same_fetch_twice_makes_packs_of_different_names(world: World) -> None:
+def test_the_same_fetch_twice_makes_packs_of_different_names(world: FetchBed) -> None:
     """A .keep beside a pack that exists could lose its objects to a repack that runs."""
     old = world.follow()
     new = world.advance("two")
@@ -162,7 +162,7 @@ def without_v2(sshd: SshServer) -> str:
     return f"{sshd.git_ssh_command} -o 'SetEnv X=y'"
 
 
-def test_a_peer_of_protocol_v0_is_served_too(world: World, sshd: SshServer) -> None:
+def test_a_peer_of_protocol_v0_is_served_too(world: FetchBed, sshd: SshServer) -> None:
     old = world.follow()
     new = world.advance("two")
     git(world.local, "config", "core.sshCommand", without_v2(sshd))
@@ -170,7 +170,7 @@ def test_a_peer_of_protocol_v0_is_served_too(world: World, sshd: SshServer) -> N
     assert complete(world.local, new)
 
 
-def test_a_peer_of_protocol_v0_serves_only_what_it_allows(world: World, sshd: SshServer) -> None:
+def test_a_peer_of_protocol_v0_serves_only_what_it_allows(world: FetchBed, sshd: SshServer) -> None:
     old = world.follow()
     hidden = world.advance("two")
     git(world.peer, "update-ref", "refs/heads/main", old)
@@ -183,7 +183,7 @@ def test_a_peer_of_protocol_v0_serves_only_what_it_allows(world: World, sshd: Ss
 
 
 def test_sha256_with_a_peer_of_protocol_v0_is_left_to_git(tmp_path: Path, sshd: SshServer) -> None:
-    world = World(tmp_path, "sha256")
+    world = FetchBed(tmp_path, "sha256")
     old = world.follow()
     new = world.advance("two")
     git(world.local, "config", "core.sshCommand", without_v2(sshd))
@@ -191,7 +191,7 @@ def test_sha256_with_a_peer_of_protocol_v0_is_left_to_git(tmp_path: Path, sshd: 
     assert complete(world.local, new)
 
 
-def test_what_dulwich_cannot_do_git_does(world: World, httpd: HttpServer) -> None:
+def test_what_dulwich_cannot_do_git_does(world: FetchBed, httpd: HttpServer) -> None:
     old = world.follow()
     new = world.advance("two")
     git(world.local, "config", "http.cookieFile", str(world.folder / "cookies"))
@@ -204,7 +204,7 @@ def test_what_dulwich_cannot_do_git_does(world: World, httpd: HttpServer) -> Non
     assert "refs/wanted/0" not in git(world.local, "for-each-ref").stdout
 
 
-def test_a_login_comes_from_gits_credential_helpers(world: World, tmp_path: Path) -> None:
+def test_a_login_comes_from_gits_credential_helpers(world: FetchBed, tmp_path: Path) -> None:
     server = HttpServer(tmp_path / "basic", tmp_path, basic=HttpUser("ann", "se cret"))
     try:
         new = world.advance("two")
@@ -220,7 +220,7 @@ def test_a_login_comes_from_gits_credential_helpers(world: World, tmp_path: Path
         server.end()
 
 
-def test_credentials_in_a_url_work_and_are_never_shown(world: World, tmp_path: Path) -> None:
+def test_credentials_in_a_url_work_and_are_never_shown(world: FetchBed, tmp_path: Path) -> None:
     server = HttpServer(tmp_path / "basic", tmp_path, basic=HttpUser("ann", "secret"))
     try:
         new = world.advance("two")
@@ -233,7 +233,7 @@ def test_credentials_in_a_url_work_and_are_never_shown(world: World, tmp_path: P
         server.end()
 
 
-def test_alternates_of_the_repository_keep_working(world: World) -> None:
+def test_alternates_of_the_repository_keep_working(world: FetchBed) -> None:
     old = world.follow()
     borrowing = make_bare(world.folder / "borrowing.git")
     (borrowing / "objects" / "info" / "alternates").write_text(f"{world.local}/objects\n")
@@ -246,7 +246,7 @@ def test_alternates_of_the_repository_keep_working(world: World) -> None:
 
 
 @pytest.mark.parametrize("what", ["", "^{tree}", ":file.txt"])
-def test_a_fetch_without_haves_mends_damaged_objects(world: World, what: str) -> None:
+def test_a_fetch_without_haves_mends_damaged_objects(world: FetchBed, what: str) -> None:
     """A power failure leaves empty files of objects that were never synced."""
     old = world.follow()
     new = world.advance("two")
@@ -262,7 +262,7 @@ def test_a_fetch_without_haves_mends_damaged_objects(world: World, what: str) ->
 
 def test_odd_paths_are_no_trouble(tmp_path: Path) -> None:
     folder = tmp_path / "a:b \"c\" 'd' é"
-    world = World(folder)
+    world = FetchBed(folder)
     old = world.follow()
     new = world.advance("two")
     world.bring(str(world.peer), [new], [old])
@@ -270,7 +270,7 @@ def test_odd_paths_are_no_trouble(tmp_path: Path) -> None:
 
 
 def test_a_path_with_quotes_survives_the_remote_shell(tmp_path: Path, sshd: SshServer) -> None:
-    world = World(tmp_path / "it's $(touch pwned); !x")
+    world = FetchBed(tmp_path / "it's $(touch pwned); !x")
     new = world.advance("two")
     git(world.local, "config", "core.sshCommand", sshd.git_ssh_command)
     world.bring(f"{sshd.user}@127.0.0.1:{world.peer}" if sshd.port == 22 else _ssh(sshd, world.peer), [new])
@@ -282,7 +282,7 @@ def _ssh(sshd: SshServer, path: Path) -> str:
     return f"ssh://{sshd.user}@127.0.0.1:{sshd.port}{str(path).replace(' ', '%20')}"
 
 
-def test_published_packs_have_the_modes_of_a_shared_repository(world: World) -> None:
+def test_published_packs_have_the_modes_of_a_shared_repository(world: FetchBed) -> None:
     git(world.local, "config", "core.sharedRepository", "0640")
     new = world.advance("two")
     for pack in world.bring(str(world.peer), [new]).packs:
@@ -290,7 +290,7 @@ def test_published_packs_have_the_modes_of_a_shared_repository(world: World) -> 
         assert pack.with_suffix(".idx").stat().st_mode & 0o777 == 0o440
 
 
-def test_a_protocol_that_is_not_allowed_is_not_used(world: World) -> None:
+def test_a_protocol_that_is_not_allowed_is_not_used(world: FetchBed) -> None:
     with Hold() as hold, pytest.raises(UsageError, match=r"piehole\.allowProtocol"):
         fetch(
             world.local,
@@ -304,7 +304,7 @@ def test_a_protocol_that_is_not_allowed_is_not_used(world: World) -> None:
         )
 
 
-def test_a_redirect_is_not_followed_but_named(world: World) -> None:
+def test_a_redirect_is_not_followed_but_named(world: FetchBed) -> None:
     def redirects(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/secret\r\nContent-Length: 0\r\n\r\n")
@@ -313,13 +313,13 @@ def test_a_redirect_is_not_followed_but_named(world: World) -> None:
         world.bring(url.replace("git://", "http://"), ["12" * 20])
 
 
-def test_a_refusal_of_the_peer_is_told(world: World, git_daemon: GitDaemon) -> None:
+def test_a_refusal_of_the_peer_is_told(world: FetchBed, git_daemon: GitDaemon) -> None:
     with pytest.raises(TransferError, match="refused: no such repository"):
         world.bring(git_daemon.url_for(world.folder / "nothing.git"), ["12" * 20])
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
-def test_https_trusts_what_git_is_told_to_trust(world: World, httpd: HttpServer, tmp_path: Path) -> None:
+def test_https_trusts_what_git_is_told_to_trust(world: FetchBed, httpd: HttpServer, tmp_path: Path) -> None:
     new = world.advance("two")
     with tls_in_front_of(httpd.port, tmp_path) as (port, certificate):
         url = f"https://127.0.0.1:{port}/{world.peer.name}"
@@ -331,18 +331,18 @@ def test_https_trusts_what_git_is_told_to_trust(world: World, httpd: HttpServer,
 
 
 @pytest.mark.parametrize("where", ["/nowhere/at/all.git", "git://127.0.0.1:1/x.git", "http://127.0.0.1:1/x.git"])
-def test_a_peer_that_is_not_there_is_a_transfer_error(world: World, where: str) -> None:
+def test_a_peer_that_is_not_there_is_a_transfer_error(world: FetchBed, where: str) -> None:
     with pytest.raises(TransferError, match="failed: it cannot be reached"):
         world.bring(where, ["12" * 20])
     assert leftovers(world.local) == []
 
 
-def test_an_unreachable_ssh_peer_says_why(world: World) -> None:
+def test_an_unreachable_ssh_peer_says_why(world: FetchBed) -> None:
     with pytest.raises(TransferError, match="refused"):
         world.bring("ssh://127.0.0.1:1/x.git", ["12" * 20])
 
 
-def test_progress_tells_the_bytes_that_came(world: World) -> None:
+def test_progress_tells_the_bytes_that_came(world: FetchBed) -> None:
     seen: list[int] = []
     new = world.advance("large", content=os.urandom(150_000).hex())
     with Hold() as hold:
@@ -361,13 +361,13 @@ def test_progress_tells_the_bytes_that_came(world: World) -> None:
     assert seen[-1] == fetched.bytes
 
 
-def test_nothing_wanted_costs_nothing(world: World) -> None:
+def test_nothing_wanted_costs_nothing(world: FetchBed) -> None:
     before = packs(world.local)
     assert world.bring("/nowhere", []).packs == ()
     assert packs(world.local) == before
 
 
-def test_a_tag_and_a_lone_blob_can_be_wanted(world: World) -> None:
+def test_a_tag_and_a_lone_blob_can_be_wanted(world: FetchBed) -> None:
     git(world.work, "tag", "-a", "-m", "a tag", "v1")
     blob = git(world.work, "hash-object", "-w", "--stdin", stdin="lonely").stdout.strip()
     git(world.work, "update-ref", "refs/tags/blob", blob)
@@ -377,7 +377,7 @@ def test_a_tag_and_a_lone_blob_can_be_wanted(world: World) -> None:
     assert complete(world.local, tag, blob)
 
 
-def test_an_odd_tree_that_was_admitted_elsewhere_fills_an_empty_repository(world: World) -> None:
+def test_an_odd_tree_that_was_admitted_elsewhere_fills_an_empty_repository(world: FetchBed) -> None:
     """git-clone refuses such a history, in which a tree is called a file; a site that refused it would never be in step."""
     blob = git(world.peer, "hash-object", "-w", "--stdin", stdin="x").stdout.strip()
     inner = git(world.peer, "mktree", stdin=f"100644 blob {blob}\tf\n").stdout.strip()

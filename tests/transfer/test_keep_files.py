@@ -11,10 +11,10 @@ import pytest
 
 from piehole.transfer.keep_files import KEEP_MARK, Hold, sweep
 from piehole.transfer.quarantine import Quarantine
+from tests.support.fetch_bed import FetchBed, leftovers, packs
 from tests.support.git import git, has_object
 from tests.support.wait import until
 from tests.transfer.liar import falls_silent_in_the_pack, lying_peer
-from tests.transfer.world import World, leftovers, packs
 
 _FETCHES = """
 import sys
@@ -30,7 +30,7 @@ with Hold() as hold:
 """
 
 
-def fetching(world: World, url: str, want: str) -> subprocess.Popen[bytes]:
+def fetching(world: FetchBed, url: str, want: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", _FETCHES, str(world.local), url, want],
         stdin=subprocess.PIPE,
@@ -49,7 +49,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def test_a_fetch_killed_in_the_middle_leaves_nothing_after_a_sweep(world: World) -> None:
+def test_a_fetch_killed_in_the_middle_leaves_nothing_after_a_sweep(world: FetchBed) -> None:
     want = "12" * 20
     with lying_peer(falls_silent_in_the_pack) as url:
         process = fetching(world, url, want)
@@ -65,7 +65,7 @@ def test_a_fetch_killed_in_the_middle_leaves_nothing_after_a_sweep(world: World)
     assert not has_object(world.local, want)
 
 
-def test_a_process_killed_before_its_ref_moved_leaves_no_keep_after_a_sweep(world: World) -> None:
+def test_a_process_killed_before_its_ref_moved_leaves_no_keep_after_a_sweep(world: FetchBed) -> None:
     tip = world.advance("two")
     process = fetching(world, str(world.peer), tip)
     try:
@@ -80,7 +80,7 @@ def test_a_process_killed_before_its_ref_moved_leaves_no_keep_after_a_sweep(worl
     assert has_object(world.local, tip), "the pack stays: the next reconcile needs it not be fetched again"
 
 
-def test_keep_files_of_others_are_not_swept(world: World) -> None:
+def test_keep_files_of_others_are_not_swept(world: FetchBed) -> None:
     folder = world.local / "objects" / "pack"
     world.follow()
     git(world.local, "repack", "-a", "-d", "-q")
@@ -94,7 +94,7 @@ def test_keep_files_of_others_are_not_swept(world: World) -> None:
     assert empty.exists()
 
 
-def test_the_keep_file_names_its_process(world: World) -> None:
+def test_the_keep_file_names_its_process(world: FetchBed) -> None:
     with Hold() as hold:
         hold.keep(world.local / "objects" / "pack" / "pack-x.keep")
         text = (world.local / "objects" / "pack" / "pack-x.keep").read_text()
@@ -103,7 +103,7 @@ def test_the_keep_file_names_its_process(world: World) -> None:
     assert leftovers(world.local) == []
 
 
-def test_keep_files_go_when_the_caller_fails(world: World) -> None:
+def test_keep_files_go_when_the_caller_fails(world: FetchBed) -> None:
     tip = world.advance("two")
     with pytest.raises(KeyError), Hold() as hold:
         world.bring(str(world.peer), [tip], hold=hold)
@@ -112,14 +112,14 @@ def test_keep_files_go_when_the_caller_fails(world: World) -> None:
     assert leftovers(world.local) == []
 
 
-def test_a_quarantine_in_use_is_not_swept(world: World) -> None:
+def test_a_quarantine_in_use_is_not_swept(world: FetchBed) -> None:
     with Quarantine(world.local) as quarantine:
         assert sweep(world.local) == []
         assert quarantine.pack_directory.is_dir()
     assert not list((world.local / "objects").glob("piehole-quarantine-*"))
 
 
-def test_a_pack_that_never_got_its_index_goes_with_its_keep_file(world: World) -> None:
+def test_a_pack_that_never_got_its_index_goes_with_its_keep_file(world: FetchBed) -> None:
     store = world.local / "objects" / "pack"
     stem = store / f"pack-{'7' * 40}"
     whole = store / f"pack-{'8' * 40}"
@@ -145,7 +145,7 @@ def test_a_pack_that_never_got_its_index_goes_with_its_keep_file(world: World) -
 
 
 def test_a_keep_file_that_cannot_be_removed_hinders_nobody_and_is_swept_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: FetchBed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep = world.local / "objects" / "pack" / f"pack-{'7' * 40}.keep"
     keep.parent.mkdir(exist_ok=True)

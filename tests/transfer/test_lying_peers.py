@@ -15,6 +15,7 @@ import pytest
 
 from piehole.errors import TransferError, TransferRejected
 from piehole.transfer.watchdog import Limits
+from tests.support.fetch_bed import QUICK, FetchBed, leftovers, packs
 from tests.support.git import git, has_object
 from tests.support.wait import until
 from tests.transfer.liar import (
@@ -26,7 +27,6 @@ from tests.transfer.liar import (
     sends_for_ever,
     sends_pack,
 )
-from tests.transfer.world import QUICK, World, leftovers, packs
 
 
 def pack_of(repository: Path, *oids: str) -> bytes:
@@ -46,7 +46,7 @@ def closure(repository: Path, tip: str, *without: str) -> list[str]:
 
 
 def refuses(
-    world: World,
+    world: FetchBed,
     talk: Talk,
     want: str,
     error: type[TransferError],
@@ -64,7 +64,7 @@ def refuses(
     assert leftovers(world.local) == []
 
 
-def test_the_liar_can_tell_the_truth(world: World) -> None:
+def test_the_liar_can_tell_the_truth(world: FetchBed) -> None:
     """Else the refusals below would prove nothing."""
     tip = world.advance("two")
     with lying_peer(sends_pack(pack_of(world.work, *closure(world.work, tip)))) as url:
@@ -74,7 +74,7 @@ def test_the_liar_can_tell_the_truth(world: World) -> None:
 
 @pytest.mark.parametrize("here", ["nothing", "something"])
 @pytest.mark.parametrize("kind", ["blob", "tree", "parent", "tip"])
-def test_a_tip_without_its_closure_is_rejected(world: World, kind: str, here: str) -> None:
+def test_a_tip_without_its_closure_is_rejected(world: FetchBed, kind: str, here: str) -> None:
     haves = [world.follow()] if here == "something" else []
     world.advance("two")
     tip = world.advance("three")
@@ -88,58 +88,58 @@ def test_a_tip_without_its_closure_is_rejected(world: World, kind: str, here: st
     refuses(world, sends_pack(pack), tip, TransferRejected, "incomplete history", haves=haves)
 
 
-def test_a_corrupt_pack_is_rejected(world: World) -> None:
+def test_a_corrupt_pack_is_rejected(world: FetchBed) -> None:
     tip = world.advance("large", content=os.urandom(20_000).hex())
     pack = bytearray(pack_of(world.work, *closure(world.work, tip)))
     pack[len(pack) // 2] ^= 0xFF
     refuses(world, sends_pack(bytes(pack)), tip, TransferRejected, "a pack that git refuses")
 
 
-def test_a_pack_that_ends_too_early_is_rejected(world: World) -> None:
+def test_a_pack_that_ends_too_early_is_rejected(world: FetchBed) -> None:
     tip = world.advance("large", content=os.urandom(20_000).hex())
     pack = pack_of(world.work, *closure(world.work, tip))
     refuses(world, sends_pack(pack[: len(pack) // 2]), tip, TransferRejected, "a pack that git refuses")
 
 
-def test_a_connection_that_breaks_off_is_no_success(world: World) -> None:
+def test_a_connection_that_breaks_off_is_no_success(world: FetchBed) -> None:
     tip = world.advance("large", content=os.urandom(20_000).hex())
     pack = pack_of(world.work, *closure(world.work, tip))
     refuses(world, sends_pack(pack[: len(pack) // 2], cut=True), tip, TransferError, "broke off in the middle")
 
 
-def test_something_that_is_no_pack_is_rejected(world: World) -> None:
+def test_something_that_is_no_pack_is_rejected(world: FetchBed) -> None:
     refuses(world, sends_pack(b"not a pack at all" * 100), "12" * 20, TransferRejected, "a pack that git refuses")
 
 
-def test_a_pack_of_other_objects_is_rejected(world: World) -> None:
+def test_a_pack_of_other_objects_is_rejected(world: FetchBed) -> None:
     tip = world.advance("two")
     pack = pack_of(world.work, *closure(world.work, tip))
     refuses(world, sends_pack(pack), "12" * 20, TransferRejected, "incomplete history")
 
 
-def test_an_endless_pack_ends_at_the_limit(world: World) -> None:
+def test_an_endless_pack_ends_at_the_limit(world: FetchBed) -> None:
     limits = Limits(max_bytes=3_000_000, stall=5, total=30)
     refuses(world, sends_for_ever, "12" * 20, TransferRejected, "3000000 bytes that are allowed", limits)
 
 
-def test_an_endless_introduction_ends_at_the_limit(world: World) -> None:
+def test_an_endless_introduction_ends_at_the_limit(world: FetchBed) -> None:
     refuses(world, introduces_itself_for_ever, "12" * 20, TransferRejected, "without beginning a pack")
 
 
 @pytest.mark.parametrize("talk", [says_nothing, falls_silent_in_the_pack])
-def test_a_peer_that_hangs_is_given_up(world: World, talk: Talk) -> None:
+def test_a_peer_that_hangs_is_given_up(world: FetchBed, talk: Talk) -> None:
     started = time.monotonic()
     refuses(world, talk, "12" * 20, TransferError, "no byte arrived for 0.5 s", Limits(stall=0.5, total=20))
     assert time.monotonic() - started < 5
 
 
-def test_the_total_time_is_limited_though_bytes_arrive(world: World) -> None:
+def test_the_total_time_is_limited_though_bytes_arrive(world: FetchBed) -> None:
     limits = Limits(max_bytes=1 << 40, stall=5, total=0.7)
     refuses(world, sends_for_ever, "12" * 20, TransferError, "took longer than 0.7 s", limits)
 
 
 @pytest.mark.parametrize("talk", [says_nothing, falls_silent_in_the_pack, sends_for_ever])
-def test_a_stop_aborts_at_once(world: World, talk: Talk) -> None:
+def test_a_stop_aborts_at_once(world: FetchBed, talk: Talk) -> None:
     stop = threading.Event()
     timer = threading.Timer(0.3, stop.set)
     started = time.monotonic()
@@ -151,7 +151,7 @@ def test_a_stop_aborts_at_once(world: World, talk: Talk) -> None:
     assert leftovers(world.local) == []
 
 
-def test_a_peer_that_lost_an_object_is_no_danger(world: World) -> None:
+def test_a_peer_that_lost_an_object_is_no_danger(world: FetchBed) -> None:
     tip = world.advance("two")
     blob = git(world.peer, "rev-parse", f"{tip}:file.txt").stdout.strip()
     (world.peer / "objects" / blob[:2] / blob[2:]).unlink()
@@ -161,7 +161,7 @@ def test_a_peer_that_lost_an_object_is_no_danger(world: World) -> None:
     assert leftovers(world.local) == []
 
 
-def test_the_limit_of_bytes_holds_for_git_too(world: World) -> None:
+def test_the_limit_of_bytes_holds_for_git_too(world: FetchBed) -> None:
     """A peer that only git can talk to is no way around it."""
     tip = world.advance("large", content=os.urandom(2_000_000).hex())
     with lying_peer(_rejects_dulwich(world.peer)) as url:
@@ -175,7 +175,7 @@ def test_the_limit_of_bytes_holds_for_git_too(world: World) -> None:
 
 
 @pytest.mark.parametrize("limits", [Limits(stall=0.5, total=20), Limits(stall=20, total=1)])
-def test_the_limits_of_time_hold_for_git_too(world: World, limits: Limits) -> None:
+def test_the_limits_of_time_hold_for_git_too(world: FetchBed, limits: Limits) -> None:
     with (
         lying_peer(_nonsense_twice_then(says_nothing)) as url,
         pytest.raises(TransferError, match=r"no byte arrived|took longer"),
@@ -184,7 +184,7 @@ def test_the_limits_of_time_hold_for_git_too(world: World, limits: Limits) -> No
     assert leftovers(world.local) == []
 
 
-def test_a_prune_does_not_disturb_a_fetch(world: World) -> None:
+def test_a_prune_does_not_disturb_a_fetch(world: FetchBed) -> None:
     """git's own quarantines do not survive this."""
     tip = world.advance("large", content=os.urandom(200_000).hex())
     pack = pack_of(world.work, *closure(world.work, tip))
@@ -199,7 +199,7 @@ def test_a_prune_does_not_disturb_a_fetch(world: World) -> None:
     assert has_object(world.local, tip)
 
 
-def test_a_fetch_whose_quarantine_is_removed_blames_nobody_else(world: World) -> None:
+def test_a_fetch_whose_quarantine_is_removed_blames_nobody_else(world: FetchBed) -> None:
     tip = world.advance("large", content=os.urandom(200_000).hex())
     pack = pack_of(world.work, *closure(world.work, tip))
 
@@ -211,7 +211,7 @@ def test_a_fetch_whose_quarantine_is_removed_blames_nobody_else(world: World) ->
     refuses(world, removes, tip, TransferError, "lost its quarantine")
 
 
-def test_nothing_of_an_aborted_fetch_keeps_running(world: World) -> None:
+def test_nothing_of_an_aborted_fetch_keeps_running(world: FetchBed) -> None:
     stop = threading.Event()
     with lying_peer(falls_silent_in_the_pack) as url:
         failed: list[TransferError] = []

@@ -9,17 +9,17 @@ from piehole.deadline import Deadline
 from piehole.files import locked
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.maintenance import due, maintain
+from tests.support.fetch_bed import FetchBed, complete, leftovers, packs
 from tests.support.git import commit, git
-from tests.transfer.world import World, complete, leftovers, packs
 
 
-def pile_up(world: World, count: int) -> None:
+def pile_up(world: FetchBed, count: int) -> None:
     """So many fetched packs of one commit each."""
     for number in range(count):
         fetch_one(world, number)
 
 
-def fetch_one(world: World, number: int) -> str:
+def fetch_one(world: FetchBed, number: int) -> str:
     old = git(world.local, "rev-parse", "-q", "--verify", "refs/heads/main", check=False).stdout.strip()
     new = commit(world.work, f"commit {number}")
     git(world.work, "push", "-q", str(world.peer), "HEAD:refs/heads/main")
@@ -29,7 +29,7 @@ def fetch_one(world: World, number: int) -> str:
     return new
 
 
-def test_many_small_packs_become_few(world: World) -> None:
+def test_many_small_packs_become_few(world: FetchBed) -> None:
     pile_up(world, 50)
     assert due(world.local)
     maintain(world.local, stop=threading.Event())
@@ -39,14 +39,14 @@ def test_many_small_packs_become_few(world: World) -> None:
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_a_clone_from_here_finds_a_bitmap(world: World) -> None:
+def test_a_clone_from_here_finds_a_bitmap(world: FetchBed) -> None:
     pile_up(world, 50)
     maintain(world.local, stop=threading.Event())
     assert list((world.local / "objects" / "pack").glob("multi-pack-index-*.bitmap"))
     assert git(world.local, "rev-list", "--test-bitmap", "HEAD", check=False).returncode == 0
 
 
-def test_a_history_that_is_not_whole_gets_no_bitmap_and_few_packs_all_the_same(world: World) -> None:
+def test_a_history_that_is_not_whole_gets_no_bitmap_and_few_packs_all_the_same(world: FetchBed) -> None:
     pile_up(world, 50)
     blob = git(world.local, "hash-object", "-w", "--stdin", stdin="lost").stdout.strip()
     tree = git(world.local, "mktree", stdin=f"100644 blob {blob}\tlost\n").stdout.strip()
@@ -58,14 +58,14 @@ def test_a_history_that_is_not_whole_gets_no_bitmap_and_few_packs_all_the_same(w
     assert not list((world.local / "objects" / "pack").glob("*.bitmap"))
 
 
-def test_few_packs_are_left_alone(world: World) -> None:
+def test_few_packs_are_left_alone(world: FetchBed) -> None:
     pile_up(world, 3)
     before = packs(world.local)
     maintain(world.local, stop=threading.Event())
     assert packs(world.local) == before
 
 
-def test_objects_that_no_ref_reaches_are_kept(world: World) -> None:
+def test_objects_that_no_ref_reaches_are_kept(world: FetchBed) -> None:
     pile_up(world, 50)
     tip = git(world.local, "rev-parse", "refs/heads/main").stdout.strip()
     git(world.local, "update-ref", "refs/heads/main", f"{tip}~10")
@@ -73,7 +73,7 @@ def test_objects_that_no_ref_reaches_are_kept(world: World) -> None:
     assert complete(world.local, tip)
 
 
-def test_nothing_is_lost_of_what_is_published_meanwhile(world: World) -> None:
+def test_nothing_is_lost_of_what_is_published_meanwhile(world: FetchBed) -> None:
     pile_up(world, 50)
     over = threading.Event()
     failures: list[AssertionError] = []
@@ -104,7 +104,7 @@ def test_nothing_is_lost_of_what_is_published_meanwhile(world: World) -> None:
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_a_stop_ends_it_cleanly(world: World) -> None:
+def test_a_stop_ends_it_cleanly(world: FetchBed) -> None:
     pile_up(world, 50)
     stop = threading.Event()
     stop.set()
@@ -114,7 +114,7 @@ def test_a_stop_ends_it_cleanly(world: World) -> None:
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
-def test_two_maintenances_never_run_at_once(world: World) -> None:
+def test_two_maintenances_never_run_at_once(world: FetchBed) -> None:
     pile_up(world, 50)
     with locked(world.local / "piehole" / "lock", 0o600, Deadline(1)) as alone:
         assert alone
@@ -124,7 +124,7 @@ def test_two_maintenances_never_run_at_once(world: World) -> None:
     assert not due(world.local)
 
 
-def test_a_running_gc_is_not_disturbed(world: World) -> None:
+def test_a_running_gc_is_not_disturbed(world: FetchBed) -> None:
     pile_up(world, 50)
     (world.local / "gc.pid").write_text(f"{os.getpid()} {os.uname().nodename}")
     maintain(world.local, stop=threading.Event())

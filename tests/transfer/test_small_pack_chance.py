@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.small_pack import SmallPackIntake
 from tests.fault.hostile.bombs import BLOB, TREE, oid_of, pack, plain
+from tests.support.fetch_bed import FetchBed
 from tests.support.git import git, make_home, rev_parse
 from tests.transfer.small_pushes import INNER, TEXT, saved, settled, tip_of
-from tests.transfer.world import World
 
 
 @dataclass
@@ -36,7 +36,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
     home = make_home(folder / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
-        world = World(folder)
+        world = FetchBed(folder)
         old = settled(world)
         saved(world, "large.txt", TEXT + "more\n")
         saved(world, "c/d/e.txt", TEXT)

@@ -14,18 +14,18 @@ from piehole.errors import TransferRejected
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.small_pack import SMALL, SmallPackIntake
 from tests.fault.hostile.bombs import BLOB, TAG, TREE, delta_bomb, oid_of, pack, plain
+from tests.support.fetch_bed import FetchBed, leftovers, packs
 from tests.support.git import rev_parse
 from tests.transfer.liar import lying_peer, sends_pack
 from tests.transfer.small_pushes import INNER, between, saved, settled, sound, tip_of
 from tests.transfer.test_lying_peers import pack_of, refuses
-from tests.transfer.world import World, leftovers, packs
 
 
 @dataclass
 class Lie:
     """A repository that has ``old``, and the objects of a commit upon it."""
 
-    world: World
+    world: FetchBed
     old: str
     new: str
     objects: list[str]
@@ -35,7 +35,7 @@ class Lie:
 
 
 @pytest.fixture
-def lie(world: World) -> Lie:
+def lie(world: FetchBed) -> Lie:
     old = settled(world)
     saved(world, "c/d/e.txt", "new")
     new = rev_parse(world.work)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from piehole.transfer.small_pack import SMALL, SmallPackIntake
+from tests.support.fetch_bed import FetchBed
 from tests.support.git import git, make_bare, rev_parse
 from tests.transfer.liar import lying_peer, sends_pack
 from tests.transfer.small_pushes import TEXT, between, edit, published, save, saved, settled, sound
 from tests.transfer.test_lying_peers import pack_of
-from tests.transfer.world import World
 
 
-def side(world: World, *names: str) -> list[str]:
+def side(world: FetchBed, *names: str) -> list[str]:
     """Branches with a commit each, which local gets as well."""
     start = rev_parse(world.work)
     tips = []
@@ -31,38 +31,38 @@ def side(world: World, *names: str) -> list[str]:
     return tips
 
 
-def merged(world: World, *names: str) -> None:
+def merged(world: FetchBed, *names: str) -> None:
     git(world.work, "merge", "-q", "--no-ff", "-m", "merge", *side(world, *names))
 
 
-def removed(world: World, *paths: str) -> None:
+def removed(world: FetchBed, *paths: str) -> None:
     git(world.work, "rm", "-q", "-r", "--", *paths)
     save(world)
 
 
-def moved(world: World, old: str, new: str) -> None:
+def moved(world: FetchBed, old: str, new: str) -> None:
     (world.work / new).parent.mkdir(parents=True, exist_ok=True)
     git(world.work, "mv", old, new)
     save(world)
 
 
-def twice(world: World) -> None:
+def twice(world: FetchBed) -> None:
     saved(world, "a/one.txt", "once")
     saved(world, "a/one.txt", "twice")
     saved(world, "b/four.txt", "thrice")
 
 
-def mode(world: World) -> None:
+def mode(world: FetchBed) -> None:
     (world.work / "a/one.txt").chmod(0o755)
     save(world)
 
 
-def symlink(world: World) -> None:
+def symlink(world: FetchBed) -> None:
     (world.work / "link").symlink_to("a/one.txt")
     save(world)
 
 
-def submodule(world: World) -> None:
+def submodule(world: FetchBed) -> None:
     git(
         world.work,
         "update-index",
@@ -73,18 +73,18 @@ def submodule(world: World) -> None:
     git(world.work, "commit", "-q", "-m", "a submodule")
 
 
-def folder(world: World) -> None:
+def folder(world: FetchBed) -> None:
     (world.work / "large.txt").unlink()
     saved(world, "large.txt/x", "x")
 
 
-def orphan(world: World) -> None:
+def orphan(world: FetchBed) -> None:
     git(world.work, "checkout", "-q", "--orphan", "fresh")
     git(world.work, "rm", "-q", "-r", "-f", ".")
     saved(world, "fresh/new.txt", "fresh")
 
 
-SHAPES: dict[str, Callable[[World], None]] = {
+SHAPES: dict[str, Callable[[FetchBed], None]] = {
     "a new file": lambda world: saved(world, "new.txt", "new"),
     "a changed line": lambda world: saved(world, "large.txt", TEXT + "large.txt, and more\n"),
     "a change far below": lambda world: saved(world, "a/deep/er/three.txt", TEXT + "three"),
@@ -112,7 +112,7 @@ SHAPES: dict[str, Callable[[World], None]] = {
 def test_a_small_push_needs_no_git(
     tmp_path: Path, spawned: list[str], shape: str, repacked: bool, object_format: str
 ) -> None:
-    world = World(tmp_path, object_format)
+    world = FetchBed(tmp_path, object_format)
     old = settled(world, repacked=repacked)
     SHAPES[shape](world)
     new = published(world)
@@ -125,7 +125,7 @@ def test_a_small_push_needs_no_git(
 
 
 @pytest.mark.parametrize("on", ["what is here", "what comes"])
-def test_an_annotated_tag_needs_no_git(world: World, spawned: list[str], on: str) -> None:
+def test_an_annotated_tag_needs_no_git(world: FetchBed, spawned: list[str], on: str) -> None:
     old = settled(world)
     if on == "what comes":
         saved(world, "new.txt", "new")
@@ -138,7 +138,7 @@ def test_an_annotated_tag_needs_no_git(world: World, spawned: list[str], on: str
     sound(world, fetched, tag)
 
 
-def test_many_wants_of_one_fetch_need_no_git(world: World, spawned: list[str]) -> None:
+def test_many_wants_of_one_fetch_need_no_git(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     saved(world, "new.txt", "new")
     first = published(world)
@@ -148,7 +148,7 @@ def test_many_wants_of_one_fetch_need_no_git(world: World, spawned: list[str]) -
     assert spawned == []
 
 
-def test_the_base_of_a_delta_may_lie_in_any_pack(world: World, spawned: list[str]) -> None:
+def test_the_base_of_a_delta_may_lie_in_any_pack(world: FetchBed, spawned: list[str]) -> None:
     """And be a delta itself, there."""
     old = settled(world, repacked=True)
     for number in range(5):
@@ -165,13 +165,13 @@ def test_the_base_of_a_delta_may_lie_in_any_pack(world: World, spawned: list[str
     assert spawned == []
 
 
-def idx_files(world: World) -> list[Path]:
+def idx_files(world: FetchBed) -> list[Path]:
     return sorted((world.local / "objects" / "pack").glob("*.idx"))
 
 
 @pytest.mark.parametrize(("shared", "wanted"), [("", 0o400), ("group", 0o440), ("0640", 0o440), ("all", 0o444)])
 def test_small_packs_have_the_modes_of_a_shared_repository(
-    world: World, spawned: list[str], shared: str, wanted: int
+    world: FetchBed, spawned: list[str], shared: str, wanted: int
 ) -> None:
     old = settled(world)
     if shared:
@@ -190,7 +190,7 @@ def test_small_packs_have_the_modes_of_a_shared_repository(
     assert spawned.count("index-pack") == 1
 
 
-def test_a_large_pack_goes_to_git(world: World, spawned: list[str]) -> None:
+def test_a_large_pack_goes_to_git(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     saved(world, "noise", os.urandom(SMALL).hex())
     new = published(world)
@@ -201,7 +201,7 @@ def test_a_large_pack_goes_to_git(world: World, spawned: list[str]) -> None:
     sound(world, fetched, new)
 
 
-def test_the_limit_is_a_number_of_bytes(world: World, spawned: list[str]) -> None:
+def test_the_limit_is_a_number_of_bytes(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     for size in (SMALL - 1500, SMALL + 10):
         saved(world, "noise", "")
@@ -215,12 +215,12 @@ def test_the_limit_is_a_number_of_bytes(world: World, spawned: list[str]) -> Non
     assert spawned == ["index-pack", "rev-list"]
 
 
-def test_a_repository_without_haves_is_filled_by_git(world: World, spawned: list[str]) -> None:
+def test_a_repository_without_haves_is_filled_by_git(world: FetchBed, spawned: list[str]) -> None:
     world.bring(str(world.peer), [rev_parse(world.work)])
     assert "index-pack" in spawned
 
 
-def test_without_the_mode_of_files_git_writes_them(world: World, spawned: list[str]) -> None:
+def test_without_the_mode_of_files_git_writes_them(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     saved(world, "new.txt", "new")
     new = published(world)
@@ -228,7 +228,7 @@ def test_without_the_mode_of_files_git_writes_them(world: World, spawned: list[s
     assert spawned == ["index-pack", "rev-list"]
 
 
-def test_many_objects_go_to_git(world: World, spawned: list[str]) -> None:
+def test_many_objects_go_to_git(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     for number in range(201):
         edit(world, f"many/{number}", str(number))
@@ -240,7 +240,7 @@ def test_many_objects_go_to_git(world: World, spawned: list[str]) -> None:
     assert spawned == ["index-pack", "rev-list"]
 
 
-def test_a_parent_that_is_no_have_is_looked_for_by_git(world: World, spawned: list[str]) -> None:
+def test_a_parent_that_is_no_have_is_looked_for_by_git(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     saved(world, "new.txt", "new")
     middle = published(world)
@@ -252,7 +252,7 @@ def test_a_parent_that_is_no_have_is_looked_for_by_git(world: World, spawned: li
     assert spawned == ["rev-list"]
 
 
-def test_what_an_older_tree_had_is_looked_for_by_git(world: World, spawned: list[str]) -> None:
+def test_what_an_older_tree_had_is_looked_for_by_git(world: FetchBed, spawned: list[str]) -> None:
     settled(world)
     removed(world, "a")
     git(world.work, "push", "-q", str(world.peer), "HEAD:refs/heads/main")
@@ -264,7 +264,7 @@ def test_what_an_older_tree_had_is_looked_for_by_git(world: World, spawned: list
     assert spawned == ["rev-list"]
 
 
-def test_an_alternate_is_read_by_git(world: World, spawned: list[str]) -> None:
+def test_an_alternate_is_read_by_git(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     borrowing = make_bare(world.folder / "borrowing.git")
     (borrowing / "objects" / "info" / "alternates").write_text(f"{world.local}/objects\n")
@@ -276,7 +276,7 @@ def test_an_alternate_is_read_by_git(world: World, spawned: list[str]) -> None:
     assert spawned == ["index-pack", "rev-list"]
 
 
-def test_a_shallow_repository_is_looked_through_by_git(world: World, spawned: list[str]) -> None:
+def test_a_shallow_repository_is_looked_through_by_git(world: FetchBed, spawned: list[str]) -> None:
     old = settled(world)
     saved(world, "new.txt", "new")
     new = published(world)
@@ -285,7 +285,7 @@ def test_a_shallow_repository_is_looked_through_by_git(world: World, spawned: li
     assert spawned == ["rev-list"]
 
 
-def test_a_full_disk_is_for_git_to_name(world: World, spawned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_for_git_to_name(world: FetchBed, spawned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     old = settled(world)
     saved(world, "new.txt", "new")
     new = published(world)

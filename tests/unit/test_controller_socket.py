@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from piehole.fastpath import controller_socket
-from tests.hooks.serving import Line, stub
+from tests.support.hook_socket import Line, stub
 from tests.support.wait import until
 
 

@@ -14,10 +14,10 @@ import pytest
 from piehole.errors import TransferError, TransferRejected
 from piehole.transfer.watchdog import Limits
 from tests.fault.hostile.bombs import BLOB, COMMIT, TREE, delta_bomb, oid_of, pack, plain, zeros
+from tests.support.fetch_bed import FetchBed, complete, leftovers, packs
 from tests.support.git import git, has_object
 from tests.transfer.liar import chats_in_the_pack, lying_peer, pkt, sends_pack
 from tests.transfer.test_lying_peers import closure, pack_of
-from tests.transfer.world import World, complete, leftovers, packs
 
 MIB = 1 << 20
 TIGHT = Limits(max_bytes=8 * MIB, max_memory=96 * MIB, stall=20, total=60)
@@ -25,11 +25,11 @@ ANY = "12" * 20
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> FetchBed:
+    return FetchBed(tmp_path)
 
 
-def refuses(world: World, sent: bytes, want: str, words: str) -> None:
+def refuses(world: FetchBed, sent: bytes, want: str, words: str) -> None:
     before = packs(world.local)
     with lying_peer(sends_pack(sent)) as url, pytest.raises(TransferRejected, match=words):
         world.bring(url, [want], limits=TIGHT)
@@ -54,13 +54,13 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_pack_that_inflates_beyond_the_limit_of_memory_is_refused(world: World, bomb: str) -> None:
+def test_a_pack_that_inflates_beyond_the_limit_of_memory_is_refused(world: FetchBed, bomb: str) -> None:
     sent = BOMBS[bomb]()
     assert len(sent) < TIGHT.max_bytes
     refuses(world, sent, ANY, "git refuses: .*(emory|overflow)")
 
 
-def test_without_that_limit_a_bomb_is_taken_apart(world: World) -> None:
+def test_without_that_limit_a_bomb_is_taken_apart(world: FetchBed) -> None:
     """Else the refusals above would prove nothing: this one is no bomb for the limit that is usual."""
     blob = oid_of(BLOB, bytes(1 << 28)).hex()
     with lying_peer(sends_pack(pack([plain(BLOB, BASE), delta_bomb(BASE, 1 << 12)]))) as url:
@@ -68,7 +68,7 @@ def test_without_that_limit_a_bomb_is_taken_apart(world: World) -> None:
     assert has_object(world.local, blob)
 
 
-def test_a_blob_too_large_for_memory_goes_to_the_disk(world: World) -> None:
+def test_a_blob_too_large_for_memory_goes_to_the_disk(world: FetchBed) -> None:
     """Git streams blobs beyond core.bigFileThreshold: the limit of memory is no limit of what people may keep in git."""
     git(world.local, "config", "core.bigFileThreshold", "10m")
     sent = zeros(BLOB, 200 * MIB)
@@ -86,12 +86,12 @@ def tip_of(tree: bytes) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("tree", [b"100644", b"100644 a\0short", b"\0" * 64, b"100644 \0" + bytes(20), b"9" * 5000])
-def test_a_tree_that_is_none_is_rejected(world: World, tree: bytes) -> None:
+def test_a_tree_that_is_none_is_rejected(world: FetchBed, tree: bytes) -> None:
     tip, commit = tip_of(oid_of(TREE, tree))
     refuses(world, pack([plain(TREE, tree), commit]), tip, "incomplete history|git refuses")
 
 
-def test_a_tree_a_hundred_thousand_folders_deep_holds_up_nobody(world: World) -> None:
+def test_a_tree_a_hundred_thousand_folders_deep_holds_up_nobody(world: FetchBed) -> None:
     tree = b"100644 a\0" + oid_of(BLOB, b"x")
     bodies = [plain(BLOB, b"x")]
     for _ in range(100_000):
@@ -109,7 +109,7 @@ def test_a_tree_a_hundred_thousand_folders_deep_holds_up_nobody(world: World) ->
     assert leftovers(world.local) == []
 
 
-def test_a_peer_that_chats_for_ever_in_the_pack_ends_at_the_deadline(world: World) -> None:
+def test_a_peer_that_chats_for_ever_in_the_pack_ends_at_the_deadline(world: FetchBed) -> None:
     limits = Limits(stall=5, total=1.5)
     with lying_peer(chats_in_the_pack) as url, pytest.raises(TransferError, match=r"took longer than 1\.5 s"):
         world.bring(url, [ANY], limits=limits)
@@ -128,7 +128,7 @@ OPTIONS = (
 )
 
 
-def test_refs_of_a_peer_that_look_like_options_are_not_looked_at(world: World) -> None:
+def test_refs_of_a_peer_that_look_like_options_are_not_looked_at(world: FetchBed) -> None:
     """An old peer names all its refs, whether they are wanted or not. The group's keys say what is fetched, and nothing else."""
     tip = world.advance("two")
     sent = pack_of(world.work, *closure(world.work, tip))

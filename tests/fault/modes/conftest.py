@@ -1,4 +1,4 @@
-"""``world`` as in tests/hooks, and what stands between a site and etcd."""
+"""What stands between a site and etcd."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.hooks.conftest import world
-from tests.hooks.tamper import Tamper, tampering
 from tests.support.etcd import EtcdProcess
+from tests.support.etcd_tamper import Tamper, tampering
 
-__all__ = ["tamper", "world"]
+__all__ = ["tamper"]
 
 
 @pytest.fixture

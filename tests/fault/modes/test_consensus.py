@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from tests.hooks.tamper import Tamper
 from tests.support import git
 from tests.support.assertions import accepted, refused
+from tests.support.etcd_tamper import Tamper
 from tests.support.git import MAIN, ZERO_SHA1
 from tests.support.groups import Group, MakeGroup
 from tests.support.process import descendants, send_signal

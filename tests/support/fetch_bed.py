@@ -1,4 +1,4 @@
-"""Two repositories for the transfer tests: a peer that is ahead, and a local one that shall follow."""
+"""Two repositories without a group: a peer that is ahead, and a local one that fetches from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = Limits(connect=5, stall=1.0, total=20)
 
 
 @dataclass
-class World:
+class FetchBed:
     """``work`` pushes to ``peer``; ``local`` is what is behind."""
 
     folder: Path
