@@ -25,6 +25,7 @@ from piehole.transfer.watchdog import Limits
 
 _LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
 _FEW: Final = 16  # peers that are looked up at first: in a group of a thousand sites each fetch would else read a thousand records
+_PATIENCE: Final = 5.0  # seconds for each request to etcd about the peers
 _KNOWN_FOR: Final = 60.0  # seconds for which the peers are asked by the addresses that they had
 _ORIGINS: Final = 8  # push records that are looked up for one fetch,
 _SHARES: Final = 64  # and where no peer has all of it
@@ -60,19 +61,16 @@ class ObjectFetcher:
         limits: Limits | None = None,
         progress: Callable[[str, int], None] | None = None,
         failed: Callable[[str, str], None] | None = None,
-        patience: float = 5.0,
     ) -> None:
         """
         :param progress: called with the site that sends and the bytes received so far
         :param failed: called with a site that could not be fetched from and the reason, also where another one had the objects
-        :param patience: seconds to wait for etcd when it is asked about the peers
         """
         self._replica = replica
         self._health = health
         self._limits = limits or Limits()
         self._progress = progress
         self._failed = failed
-        self._patience = patience
         self._known: tuple[list[Peer], float] = ([], float("-inf"))  # the peers, and when they were looked up
 
     def fetch(
@@ -115,23 +113,22 @@ class ObjectFetcher:
         received = 0
         batches = [_Batch(sorted(missing))]
         while batches:
-            turn = batches.pop()
-            batch = turn.oids
+            batch = batches.pop()
             if stop is not None and stop.is_set():
-                lacking.update(dict.fromkeys(batch, "this piehole is being stopped"))
+                lacking.update(dict.fromkeys(batch.oids, "this piehole is being stopped"))
                 continue
-            result = self._from_any(self._first(candidates, turn.origin), batch, haves, hold, stop)
+            result = self._from_any(self._first(candidates, batch.origin), batch.oids, haves, hold, stop)
             if result.fetched is None and others and not (stop is not None and stop.is_set()):
                 candidates, others = self._candidates(asked)
-                result = self._from_any(self._first(candidates, turn.origin), batch, haves, hold, stop)
+                result = self._from_any(self._first(candidates, batch.origin), batch.oids, haves, hold, stop)
             if result.fetched is not None:
                 used.append(result.site)
                 received += result.fetched.bytes
-            elif len(batch) == 1:
-                lacking[batch[0]] = result.why
+            elif len(batch.oids) == 1:
+                lacking[batch.oids[0]] = result.why
             else:
                 # One oid that nobody has must not hold up the others.
-                batches += self._parts(turn, wanted, result.failures)
+                batches += self._parts(batch, wanted, result.failures)
         return FetchSummary(lacking, tuple(dict.fromkeys(used)), received)
 
     def _from_origin(
@@ -156,7 +153,7 @@ class ObjectFetcher:
 
         :param few: so many are enough, the site that pushed apart; 0: all
         """
-        config, deadline = self._replica.config, Deadline(self._patience)
+        config, deadline = self._replica.config, Deadline(_PATIENCE)
         push = Range(self._replica.keyspace.ref(config.group, keys.PUSH))
         # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
         listed = sites.read_sites(self._replica, deadline, push, limit=few)
@@ -199,24 +196,24 @@ class ObjectFetcher:
         """The candidates with this site before all others, unless it failed lately."""
         return sorted(candidates, key=lambda peer: peer.site != origin or self._health.suspect(peer.site))
 
-    def _parts(self, turn: _Batch, wanted: Mapping[str, Value], failures: Mapping[str, str]) -> list[_Batch]:
+    def _parts(self, batch: _Batch, wanted: Mapping[str, Value], failures: Mapping[str, str]) -> list[_Batch]:
         """The batches to ask for next, after no peer could give all of this one.
 
         Where several sites take pushes at once none has all of them, but each has its own.
         """
-        if not turn.by_origin and len({_lacked(why) for why in failures.values()}) > 1:
-            shares = self._by_origin(turn.oids, wanted)
+        if not batch.by_origin and len({_lacked(why) for why in failures.values()}) > 1:
+            shares = self._by_origin(batch.oids, wanted)
             if len(shares) > 1:
                 return [_Batch(oids, site, True) for site, oids in shares.items()]
-        return [replace(turn, oids=part) for part in _divided(turn.oids, failures)]
+        return [replace(batch, oids=part) for part in _divided(batch.oids, failures)]
 
-    def _by_origin(self, batch: Sequence[str], wanted: Mapping[str, Value]) -> dict[str, list[str]]:
+    def _by_origin(self, oids: Sequence[str], wanted: Mapping[str, Value]) -> dict[str, list[str]]:
         """The oids by the site that pushed them, ``""`` where that is not known."""
-        deadline = Deadline(self._patience)
-        revisions = sorted({wanted[oid].mod_revision for oid in batch}, reverse=True)[:_SHARES]
+        deadline = Deadline(_PATIENCE)
+        revisions = sorted({wanted[oid].mod_revision for oid in oids}, reverse=True)[:_SHARES]
         pushed = {revision: self._pushed_at(revision, deadline) for revision in revisions}
         shares: dict[str, list[str]] = {}
-        for oid in batch:
+        for oid in oids:
             shares.setdefault(pushed.get(wanted[oid].mod_revision, ""), []).append(oid)
         return shares
 

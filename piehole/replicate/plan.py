@@ -59,10 +59,6 @@ class Plan:
     unadopted: tuple[str, ...] = ()
     deferred: tuple[str, ...] = ()
 
-    @property
-    def quiet(self) -> bool:
-        return not (self.moves or self.head or self.deferred)
-
 
 def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: Sequence[str]) -> DesiredState:
     """Read a group's keys (names without the group) as a desired state. Keys that can be no ref count as locked."""

@@ -68,17 +68,6 @@ class Report:
     def converged(self) -> bool:
         return not self.stuck and not self.deferred
 
-    @property
-    def quiet(self) -> bool:
-        """Whether there was nothing to do."""
-        return not (self.moved or self.head or self.stuck or self.deferred)
-
-
-@dataclass(frozen=True, slots=True)
-class _Hindered:
-    stuck: Mapping[str, str] = field(default_factory=dict)
-    deferred: set[str] = field(default_factory=set)
-
 
 class Reconciler:
     """Reconciles one repository. One at a time: the caller sees to it that there is no second one in this process."""
@@ -235,9 +224,8 @@ class Reconciler:
                 unmoved = RefMover(repository, message, still_wanted, begun).move(moves)
                 failed = {move.ref: move for move in moves if move.ref in unmoved.failed}
                 moves = [move for move in moves if move.ref not in failed and move.ref not in unmoved.unwanted]
-                hindered = self._hindered(failed, unmoved.failed)
-                stuck |= hindered.stuck
-                deferred |= hindered.deferred | unmoved.unwanted
+                deferred |= unmoved.unwanted
+                self._judge_failures(failed, unmoved.failed, stuck, deferred)
         head = self._set_head(planned.head, stuck, deferred)
         news = [move.new for move in moves if not move.deletes]
         return replace(
@@ -252,14 +240,14 @@ class Reconciler:
             bytes=fetched.bytes,
         )
 
-    def _hindered(self, moves: Mapping[str, Command], why: Mapping[str, str]) -> _Hindered:
-        """What git's refusals mean: somebody moves the ref right now (or just did), or it is stuck."""
+    def _judge_failures(
+        self, moves: Mapping[str, Command], why: Mapping[str, str], stuck: dict[str, str], deferred: set[str]
+    ) -> None:
+        """Add each ref that git did not move to those that another process moves right now (or just did), or to the stuck ones."""
         if not moves:
-            return _Hindered()
+            return
         now = self._replica.repository.observe().refs
         zero = self._replica.repository.zero
-        stuck: dict[str, str] = {}
-        deferred: set[str] = set()
         for ref, move in moves.items():
             found = now.get(ref, zero)
             if found == move.new:
@@ -270,7 +258,6 @@ class Reconciler:
                 deferred.add(ref)
             else:
                 stuck[ref] = f"git could not move it: {why[ref]}"
-        return _Hindered(stuck, deferred)
 
     def _set_head(self, target: str, stuck: dict[str, str], deferred: set[str]) -> str:
         try:

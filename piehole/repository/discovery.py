@@ -21,9 +21,9 @@ def repositories(root: Path) -> Iterator[Path]:
 
 
 def candidates(root: Path, known: Container[str] = ()) -> Iterator[Path]:
-    """Folders that look like bare repositories. Nothing below one is looked at.
+    """Folders that look like bare repositories. Nothing below one is searched.
 
-    :param known: paths that were found before: they are not looked into again, and the caller sees whether they are still there
+    :param known: paths that were found before: they are not read again, and the caller checks whether they still exist
     """
     waiting = [str(root.resolve())]
     while waiting:
@@ -39,7 +39,7 @@ def candidates(root: Path, known: Container[str] = ()) -> Iterator[Path]:
             continue
         folders = {name for name, (is_folder, _) in found.items() if is_folder}
         if {"HEAD", "config"} <= found.keys() - folders and {"objects", "refs"} <= folders:
-            # Whoever may make a folder here could put a pipe there, and git would wait for it for ever.
+            # Whoever may make a folder here could put a pipe there, and git would wait for it forever.
             if (Path(folder) / "config").is_file():
                 yield Path(folder)
         else:

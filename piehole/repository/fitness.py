@@ -1,4 +1,4 @@
-"""Is this repository one that piehole can serve? Shared by ``install``, which refuses, and ``check``, which names."""
+"""What makes a repository unfit for piehole. ``install`` refuses such a repository, and ``check`` names each problem."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OLDEST_GIT: Final = (2, 36)  # core.fsync; the hook reference-transaction itself
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong and how it is mended. A warning is on purpose supported, within the limits it names."""
+    """A problem and its fix. A warning is about something that piehole supports, within the limits that it names."""
 
     what: str
     fix: str
@@ -63,7 +63,7 @@ def git_version() -> tuple[int, ...]:
 
 
 def faults(git_dir: Path) -> list[Fault]:
-    """What makes this repository unfit, and what is worth a warning."""
+    """What makes this repository unfit, and the warnings."""
     found: list[Fault] = []
     config = GitConfig(git_dir)
     version = git_version()
@@ -121,9 +121,9 @@ def _remotes(git_dir: Path) -> list[str]:
 
 
 def refuse_unfit(git_dir: Path) -> list[Fault]:
-    """The warnings, once nothing forbids this repository.
+    """The warnings about a repository that is fit.
 
-    :raises PieholeError: something does
+    :raises PieholeError: it is unfit
     """
     found = faults(git_dir)
     grave = [fault for fault in found if not fault.warning]

@@ -49,7 +49,7 @@ def _canonical(name: str) -> str:
 
 
 def missing(git_dir: Path) -> list[Setting]:
-    """Those settings that this repository's own configuration lacks or has otherwise."""
+    """The settings that this repository's own configuration lacks, or has with another value."""
     found = GitConfig(git_dir)
     lacking = []
     for setting in SETTINGS:
@@ -95,21 +95,21 @@ class GitConfig:
             self._values.setdefault(name, []).append((scope, value if separator else "true"))
 
     def one(self, name: str, default: str = "") -> str:
-        """The value that counts: the last one, as git itself has it. Names are lower-case."""
+        """The effective value: the last one, as in git itself. Names are lower-case."""
         found = self._values.get(name)
         return found[-1][1] if found else default
 
     def many(self, name: str) -> tuple[str, ...]:
-        """All values of the narrowest scope that sets it: a repository's list replaces the server's. Commas separate, too."""
+        """All values of the narrowest scope that sets the name: a repository's list replaces the server's. Commas separate values, too."""
         return tuple(part.strip() for value in self.narrowest(name) for part in value.split(",") if part.strip())
 
     def narrowest(self, name: str) -> tuple[str, ...]:
-        """Like :meth:`many`, for values that may hold commas themselves, as ref names do."""
+        """All values of the narrowest scope that sets the name, unsplit: they may hold commas, as ref names do."""
         found = self._values.get(name, [])
         return tuple(value for scope, value in found if scope == found[-1][0])
 
     def every(self, name: str) -> tuple[str, ...]:
-        """All values of all scopes, as git itself has it for lists such as transfer.hideRefs."""
+        """All values of all scopes, as git itself reads lists such as transfer.hideRefs."""
         return tuple(value for _, value in self._values.get(name, []))
 
     def local(self, name: str) -> str:

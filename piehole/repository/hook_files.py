@@ -1,4 +1,4 @@
-"""The hooks in a repository: written, recognised, checked and removed. Somebody else's hook is never touched."""
+"""The hook files in a repository: writing, recognising, checking and removing them. A foreign hook is never touched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from piehole import files
 from piehole.errors import PieholeError
 
-# ``pre-receive`` starts the process that answers the other two. They do without it where somebody else's hook has its place.
+# ``pre-receive`` starts the process that answers the other two. They work without it where a foreign hook has its place.
 HOOKS: Final = ("pre-receive", "update", "reference-transaction")
 _OPTIONAL: Final = "pre-receive"
 _MARK: Final = b"# piehole hook;"
@@ -34,13 +34,14 @@ def _package_file(package: str, name: str) -> Path:
 
 def first_line(shell: Path = Path("/bin/sh")) -> str:
     """The hooks' first line. bash takes functions and options from its environment, which a pusher may have set: a function named
-    ``read``, or SHELLOPTS=noexec, would open the gate. With -p it does not; other shells take no such thing, nor all of them -p.
+    ``read``, or SHELLOPTS=noexec, would let every push through. With -p it does not. Other shells take nothing from the environment,
+    and some of them know no -p.
     """
     return f"#!{shell} -p" if shell.resolve().name == "bash" else f"#!{shell}"
 
 
 def text(hook: str) -> str:
-    """What the hook's file must hold, for this very interpreter and installation."""
+    """The content of the hook's file for this interpreter and this installation."""
     shim = _package_file("hooks", "shim.sh").read_text().replace("#!/bin/sh", first_line(), 1)
     values = {
         "@HOOK@": hook,
@@ -62,7 +63,7 @@ def is_ours(path: Path) -> bool:
 
 
 def is_chained(path: Path) -> bool:
-    """Whether somebody else's hook calls piehole's (docs/operations.md, "Chaining hooks")."""
+    """Whether this is a foreign hook that calls piehole's (docs/operations.md, "Chaining hooks")."""
     try:
         return not is_ours(path) and f"{path.name}.piehole".encode() in path.read_bytes()
     except FileNotFoundError:
@@ -72,7 +73,7 @@ def is_chained(path: Path) -> bool:
 def is_gitolite(git_dir: Path) -> bool:
     """Whether gitolite's access rules are the ``update`` hook here.
 
-    gitolite makes that link anew, and refuses everybody where it is not there; it calls piehole from a trigger (docs/gitolite.md).
+    gitolite makes that link again, and refuses everybody where it is missing; it calls piehole from a trigger (docs/gitolite.md).
     """
     try:
         return _GITOLITE in (git_dir / "hooks" / "update").read_bytes()
@@ -88,13 +89,14 @@ def place(git_dir: Path, hook: str) -> Path:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether somebody else's hook stands here and does not chain to piehole's."""
+    """Whether this is a foreign hook that does not chain to piehole's."""
     return path.exists() and not is_ours(path) and not is_chained(path)
 
 
 def refuse_foreign(git_dir: Path) -> None:
-    """
-    :raises PieholeError: a hook of somebody else's stands where piehole's must go
+    """Check that no foreign hook is in the way.
+
+    :raises PieholeError: a foreign hook stands where piehole's must go
     """
     gitolite = is_gitolite(git_dir)
     if gitolite and not is_chained(git_dir / "hooks" / "reference-transaction"):
@@ -115,7 +117,7 @@ def refuse_foreign(git_dir: Path) -> None:
 def _gitolite_lacks_gate(git_dir: Path) -> str:
     return (
         f"{git_dir / 'hooks' / 'update'} is gitolite's and stays in charge, and "
-        f"{git_dir / 'hooks' / 'reference-transaction'} is not the link to the gate that lets piehole have its say after it"
+        f"{git_dir / 'hooks' / 'reference-transaction'} is not the link by which it lets piehole decide after it"
     )
 
 
@@ -153,7 +155,7 @@ def remove(git_dir: Path) -> list[str]:
 
 
 def faults(git_dir: Path) -> list[str]:
-    """What is wrong with the hooks, a sentence each; the mend is always `piehole install`."""
+    """What is wrong with the hooks, a sentence each; the fix is always `piehole install`."""
     found = []
     if is_gitolite(git_dir) and not is_chained(git_dir / "hooks" / "reference-transaction"):
         found.append(f"{_gitolite_lacks_gate(git_dir)} (docs/gitolite.md)")

@@ -1,7 +1,7 @@
-"""Very many refs at once: created in git's file of packed refs, all of them by one rename, instead of a file (and an fsync) for each.
+"""Creating very many refs at once: in git's file of packed refs, by one rename, instead of a file (and an fsync) for each.
 
-That is how ``git clone`` writes the refs of a new repository; ``git update-ref`` cannot. It is done only where no ref is packed
-yet, so nothing can be lost by it. The file is made by git (``git pack-refs`` in a scratch repository) and looked through here. It comes
+``git clone`` writes the refs of a new repository in this way; ``git update-ref`` cannot. It is done only where no ref is packed
+yet, so nothing can be lost by it. The file is made by git (``git pack-refs`` in a scratch repository) and checked here. It is renamed
 into its place while git holds the locks of all its refs, has seen that none of them exists, and holds the lock of the packed refs: what
 :mod:`piehole.repository.ref_transaction` says of these locks holds here, too. A ref that is made this way has no reflog before its next move.
 """
@@ -43,7 +43,7 @@ def possible(git_dir: Path) -> bool:
 
 
 class PackedRefs:
-    """A file of packed refs that is not in its place yet. A context manager: what it has made goes with it.
+    """A file of packed refs that is not in its place yet. A context manager: it removes what it has made.
 
     :raises GitError: git could not make it, or made another one than was asked for
     """
@@ -72,12 +72,12 @@ class PackedRefs:
 
     @property
     def locks(self) -> list[str]:
-        """What git must be told to prepare, for ``update-ref --stdin -z``: that these refs do not exist, and the packed refs' lock."""
+        """Commands for :meth:`RefTransaction.prepare`, which check that these refs do not exist and lock the packed refs."""
         none = "0" * len(next(iter(self._refs.values())))
         return [*(f"verify {ref}\0{none}\0" for ref in self._refs), f"delete {UNUSED}\0\0"]
 
     def check(self) -> None:
-        """Whether the file may come into its place, now that git is prepared.
+        """Check that the file may come into its place, now that git holds the locks.
 
         :raises GitError: the packed refs are not locked, or there are some by now
         """
@@ -89,7 +89,7 @@ class PackedRefs:
     def publish(self) -> None:
         """Put the file in its place: from now on the refs exist.
 
-        :raises GitError: it could not be; nothing has changed
+        :raises GitError: it cannot be written; nothing has changed
         :raises OSError: it is in its place, and may be lost again when the power fails
         """
         try:

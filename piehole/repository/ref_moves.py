@@ -22,7 +22,7 @@ _MANY: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Unmoved:
-    """The refs that stayed: ``failed`` with git's words, ``unwanted`` since who was asked under git's locks wanted them no more."""
+    """The refs that stayed: ``failed`` with git's words, ``unwanted`` since the group no longer wanted the move under git's locks."""
 
     failed: Mapping[str, str] = field(default_factory=dict)
     unwanted: frozenset[str] = frozenset()
@@ -31,8 +31,8 @@ class Unmoved:
         return Unmoved({**self.failed, **other.failed}, self.unwanted | other.unwanted)
 
 
-# Called with the moves of one transaction while git holds the locks of their refs, and each ref has its old value; answers which of
-# these refs may still move. What it raises ends everything, and moves nothing of that transaction.
+# Called with the moves of one transaction while git holds the locks of their refs, and each ref has its old value; returns those of
+# these refs that may still move. What it raises ends everything, and moves nothing of that transaction.
 MoveFilter = Callable[[Sequence[Command]], Collection[str]]
 
 
@@ -48,7 +48,7 @@ class RefMover:
     ) -> None:
         """
         :param message: for the reflogs
-        :param still_wanted: asked once for each transaction; where it does not want all of it, the rest is tried, and confirmed, again
+        :param still_wanted: called once for each transaction; where it does not return all refs, those that it returned are tried again
         :param begun: the first transaction, with the same message: git was started while something else was waited for
         """
         self._repository = repository
@@ -58,7 +58,8 @@ class RefMover:
         self._begun = begun
 
     def move(self, moves: Sequence[Command]) -> Unmoved:
-        """
+        """Move these refs, and return those that stayed.
+
         :raises GitSilent: git hangs; earlier transactions have moved their refs
         """
         # git does not show a symbolic ref to nowhere, and --no-deref would overwrite it.
@@ -68,7 +69,7 @@ class RefMover:
         )
         sound = [move for move in moves if move.ref not in unmoved.failed]
         for group in ([m for m in sound if m.deletes], [m for m in sound if not m.deletes]):
-            # What was to make room and stays leaves none: that would look like a fault.
+            # A ref that was to make room and stays leaves none: git would refuse the new ref.
             obstructed = _obstructed(group, unmoved.unwanted)
             unmoved |= Unmoved(unwanted=obstructed)
             left = self._create_packed([move for move in group if move.ref not in obstructed])
@@ -79,7 +80,7 @@ class RefMover:
     def _move_together(self, moves: Sequence[Command]) -> Unmoved:
         unwanted: frozenset[str] = frozenset()
         try:
-            # Aborted, the locks are gone: what is still wanted must be confirmed under the next ones.
+            # An aborted transaction has released its locks: the group is asked again under the next ones.
             while moves and (declined := self._move_wanted(moves)):
                 unwanted |= declined
                 moves = [move for move in moves if move.ref not in declined]
@@ -95,7 +96,7 @@ class RefMover:
         return Unmoved(unwanted=unwanted)
 
     def _move_wanted(self, moves: Sequence[Command]) -> frozenset[str]:
-        """All of these moves in one transaction, or none: the refs that are no longer wanted."""
+        """Make all of these moves in one transaction, or none; return the refs that are no longer wanted."""
         transaction = self._begun or RefTransaction(self._git_dir, self._message, len(moves))
         self._begun = None
         with self._noted(transaction, moves), transaction:
@@ -108,15 +109,15 @@ class RefMover:
 
     @contextmanager
     def _noted(self, transaction: RefTransaction, moves: Sequence[Command]) -> Iterator[None]:
-        """Note whose locks these are before there are any, until there are none: where git is killed, :mod:`piehole.repository.stale_locks` finds
-        them by it.
+        """Have a record of the locks before git takes them, until it has released them: where git is killed,
+        :mod:`piehole.repository.stale_locks` finds them by it.
         """
         about = [inflight.Announcement(move.ref, move.old, move.new, "-", managed=True) for move in moves]
         try:
             name = processes.identity(transaction.pid)
             note = inflight.note_moves(str(self._git_dir), name, about) if name else ""
         except OSError:
-            note = ""  # a full disk, say: then a person would have to remove what is left
+            note = ""  # a full disk, say: then an administrator has to remove the locks of a git that is killed
         try:
             yield
         finally:
@@ -124,7 +125,7 @@ class RefMover:
                 Path(note).unlink(missing_ok=True)
 
     def _create_packed(self, moves: Sequence[Command]) -> Sequence[Command]:
-        """Create all of these refs at once, where they are many and that is possible; the moves that remain to be made otherwise."""
+        """Create all of these refs at once, where they are many and that is possible; return the moves that remain to be made."""
         if len(moves) < _MANY or not all(move.creates for move in moves):
             return moves
         from piehole.repository import packed_refs  # what it imports costs a hook 8 ms
@@ -139,18 +140,18 @@ class RefMover:
             return moves
         if not declined:
             return ()
-        # Like those that are declined, the others are asked about anew.
+        # The transaction was aborted, so the group is asked again about the others, too.
         left = self._create_packed([move for move in moves if move.ref not in declined])
         return [*left, *(move for move in moves if move.ref in declined)]
 
     def _pack_wanted(self, moves: Sequence[Command]) -> frozenset[str]:
-        """As :meth:`_move_wanted`, for new refs, by one file of packed refs."""
+        """Create all of these refs by one file of packed refs, or none; return those that are no longer wanted."""
         from piehole.repository import packed_refs
 
         with packed_refs.PackedRefs(
             self._git_dir, self._repository.object_format, {move.ref: move.new for move in moves}
         ) as refs:
-            # What git has prepared is aborted: it has held the locks, and that takes them away.
+            # Git only holds the locks: its transaction is always aborted.
             locks = RefTransaction(self._git_dir, "", len(moves))
             with (
                 self._noted(locks, [*moves, Command(packed_refs.UNUSED, self._repository.zero, self._repository.zero)]),

@@ -1,11 +1,11 @@
 """One transaction of git's on refs, with a pause between taking the locks and moving the refs: ``git update-ref --stdin``.
 
-While :meth:`RefTransaction.prepare` has been answered and :meth:`RefTransaction.commit` has not been called, git holds the locks of all
-these refs, and each has the old value that was given: what is asked elsewhere in that time holds until the refs have moved.
+Between :meth:`RefTransaction.prepare` and :meth:`RefTransaction.commit` git holds the locks of all these refs, and each has the old value
+that was given: what is read elsewhere in that time holds until the refs have moved.
 
-Nothing here waits for git without a limit: all pipes are read and written as they are ready, and who runs out of time ends git. Whatever
-ends without a commit moves nothing: git takes the end of its input for an abort (also that of a process here that was killed), and
-removes its locks when it is told to end. Only a git that has to be killed leaves them.
+No wait for git is without a limit: all pipes are read and written as they are ready, and git is ended when its time is up. Whatever
+ends without a commit moves nothing: git takes the end of its input for an abort (also where the process that wrote it was killed), and
+removes its locks when it gets SIGTERM. Only a git that has to be killed leaves them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from piehole.repository.repository import NO_HOOKS
 
 _LEAST: Final = 30.0  # seconds for a transaction, on a disk that is slow or busy,
 _EACH: Final = 0.05  # and for each of its refs
-_TO_END: Final = 1 / 6  # of that time, in which git is to end once it has nothing more to do, or was told to
+_TO_END: Final = 1 / 6  # of that time, in which git is to end once it has nothing more to do, or got SIGTERM
 _CHUNK: Final = 65536
-# Who holds a lock is not waited for: it may be a push that waits for etcd. The caller looks again later.
+# A lock that another process holds is not waited for: it may be a push that waits for etcd. The caller tries again later.
 NO_WAITING: Final = ("-c", "core.filesRefLockTimeout=100")
 
 
@@ -40,7 +40,7 @@ def update_ref_input(lines: Sequence[str]) -> bytes:
 
 
 class RefTransaction:
-    """A context manager: one transaction, which is aborted where the block is left without :meth:`commit`."""
+    """One transaction, as a context manager: it is aborted where the block is left without :meth:`commit`."""
 
     def __init__(self, git_dir: Path, message: str, refs: int) -> None:
         """
@@ -90,11 +90,11 @@ class RefTransaction:
 
     @property
     def was_killed(self) -> bool:
-        """Whether git came to no end of its own, so that its locks may be there still."""
+        """Whether git had to be killed, so that its locks may still be there."""
         return self._process.returncode in (None, -signal.SIGKILL)
 
     def prepare(self, lines: Sequence[str]) -> None:
-        """Take the locks of all refs, and see that each has its old value.
+        """Take the locks of all refs, and check that each has its old value.
 
         :param lines: as for :func:`update_ref_input`
         :raises GitError: a ref could not be locked, or has another value, or git was ended
@@ -106,7 +106,7 @@ class RefTransaction:
         """Move the refs.
 
         :raises GitError: git failed; some refs may have moved
-        :raises GitSilent: the same, since git did not answer in time
+        :raises GitSilent: git did not answer in time; some refs may have moved
         """
         self._say(b"commit\0", b"commit: ok\n")
 
@@ -128,8 +128,8 @@ class RefTransaction:
                         if not left:
                             ready.unregister(self._in)
                     elif key.fileobj is self._out:
-                        self._listen()
-                    elif self._overhear() == b"":
+                        self._read_answer()
+                    elif self._read_errors() == b"":
                         ready.unregister(self._errors)
 
     def _write(self, piece: memoryview) -> int:
@@ -138,22 +138,22 @@ class RefTransaction:
         except BrokenPipeError:
             raise self._failure() from None
 
-    def _listen(self) -> None:
+    def _read_answer(self) -> None:
         came = self._out.read(_CHUNK)
         if not came:
             raise self._failure()
         self._said += came
 
-    def _overhear(self) -> bytes | None:
-        """What git says on stderr now: None where that is nothing yet, nothing where that is all."""
+    def _read_errors(self) -> bytes | None:
+        """What git has written to stderr now: None where there is nothing yet, ``b""`` at its end."""
         came = self._errors.read(_CHUNK)
         self._complaint = (self._complaint + (came or b""))[-_CHUNK:]
         return came
 
     def _failure(self) -> GitError:
-        """git has closed a pipe: it has said on stderr why, and ends."""
+        """The error of a git that has closed a pipe: stderr says why, and git ends."""
         self._end()
-        while self._overhear():
+        while self._read_errors():
             pass
         said = self._complaint.decode(errors="replace").strip()
         status = self._process.returncode
@@ -162,14 +162,14 @@ class RefTransaction:
         )
 
     def _end(self) -> None:
-        """Have git end: by itself, since its input ends; else when told to, which lets it remove its locks; else killed."""
+        """End git: by the end of its input; else by SIGTERM, which lets it remove its locks; else by SIGKILL."""
         if self._process.returncode is not None:
             return
         with suppress(OSError):
             self._in.close()
         for number in (0, signal.SIGTERM):
             if number:
-                # (One that is stopped takes no SIGTERM before it goes on.)
+                # (A stopped process takes SIGTERM only when it continues.)
                 self._process.send_signal(number)
                 self._process.send_signal(signal.SIGCONT)
             if self._ended(Deadline(self._seconds * _TO_END)):
@@ -177,8 +177,8 @@ class RefTransaction:
         git.kill_group(self._process)
 
     def _ended(self, deadline: Deadline) -> bool:
-        """Wait for git's end."""
-        # The end of its output comes with it, and wakes us at once; Popen.wait() only looks from time to time.
+        """Wait for git to end; return whether it has."""
+        # The end of its output comes with it and is noticed at once; Popen.wait() only polls.
         with selectors.DefaultSelector() as ready:
             ready.register(self._out, selectors.EVENT_READ)
             while not deadline.passed:

@@ -1,4 +1,4 @@
-"""One local repository: what git is asked. Refs are moved by ``piehole.repository.ref_moves``, objects arrive through ``piehole.transfer``."""
+"""One local repository, as git answers questions about it. ``ref_moves`` moves its refs, ``piehole.transfer`` brings objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from piehole.errors import GitError, PieholeError
 from piehole.refs import HEAD, Command, decode, is_zero, zero
 from piehole.repository import ancestry
 
-# piehole's own moves are not pushes: they need no hook, and a gate that stays closed must not hinder a recovery.
+# piehole's own moves are not pushes: they need no hook, and a hook that refuses everything must not block a recovery.
 NO_HOOKS: Final = ("-c", f"core.hooksPath={os.devnull}")
 
 
@@ -135,9 +135,9 @@ class Repository:
         return found.returncode == 0 and self.kinds([old, new]) == {old: "commit", new: "commit"}
 
     def adds(self, moves: Iterable[Command]) -> bool:
-        """Whether all of these moves are to commits that are here, and leave no tip behind: told without a process, for most pushes.
+        """Whether all of these moves are to commits that are here, and leave no tip behind; found without a process, for most pushes.
 
-        False says nothing; :meth:`kinds` and :meth:`not_contained` know.
+        False means "not known": :meth:`kinds` and :meth:`not_contained` tell.
         """
         return all(
             not move.deletes and ancestry.adds(self.git_dir, None if move.creates else move.old, move.new)
@@ -161,7 +161,7 @@ class Repository:
         news = dict.fromkeys(move.new for move in pending if not move.deletes and move.new not in parents)
         if not shallow:
             parents |= self._parents(news)
-        # A parent is a commit, so these need no further look; most moves are by one commit.
+        # A parent is a commit, so these need no further check; most moves are by one commit.
         safe = {(move.old, move.new) for move in pending if ancestry.reaches(parents, move.new, move.old)}
         unclear = [move for move in pending if (move.old, move.new) not in safe]
         if not unclear:
@@ -187,7 +187,7 @@ class Repository:
         asked = "".join(f"{oid}\n" for oid in oids).encode()
         if not asked:
             return {}
-        # (A tag is shown as the commit that it is of, under that one's oid.)
+        # (A tag is shown as the commit that it names, under the commit's oid.)
         walk = ["-c", "core.commitGraph=false", "rev-list", "--no-walk=unsorted", "--parents", "--ignore-missing"]
         lines = git.lines(self.git(*walk, "--stdin", stdin=asked))
         return {oid: parents for oid, *parents in (line.split(" ") for line in lines)}

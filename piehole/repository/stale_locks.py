@@ -1,4 +1,4 @@
-"""What a killed process leaves behind: the locks of refs, and the record that names them.
+"""Stale locks: what a killed process leaves behind, and the record that names them.
 
 That process is a push's receive-pack, or a ``git update-ref`` of piehole's own.
 """
@@ -15,26 +15,28 @@ from piehole.fastpath.failpoints import Step, reached
 from piehole.refs import is_zero
 
 _FOLDERS: Final = (inflight.FOLDER, inflight.MOVING)
-# A lock that was made this long (seconds) after the dead one's last sign of life is somebody else's.
+# A lock that was made this long (seconds) after the dead process last wrote its record belongs to another process.
 _LATE: Final = 60.0
-# A lock younger than this (seconds) may be somebody else's, who took it after the dead one's; it is looked at again later.
+# A lock younger than this (seconds) may belong to a process that took it after the dead one; it is checked again later.
 _YOUNG: Final = 1.0
 # A record of another pid namespace says nothing about whether its process lives; after so long (seconds) it does not.
 _FORGOTTEN: Final = 86400.0
 _COARSE: Final = 3_000_000_000  # nanoseconds; no file system's times are coarser
+# Git holds a ref's lock for as long as a hook runs; piehole.hookTimeout is 10 s. An older lock (seconds) is stale.
+_OLD: Final = 15.0
+_OTHERS: Final = ("HEAD.lock", "packed-refs.lock", "config.lock", "shallow.lock")
 
 
 class StaleLockMonitor:
-    """Looks at one repository again and again for what :func:`clear` would look at.
+    """Tells, again and again, whether :func:`clear` would find a dead process's record in one repository.
 
-    The folders are empty as a rule, and one that was, and has not been written since, is not read again: a controller looks at
+    The folders are empty as a rule. A folder that was empty and has not been written since is not read again: a controller checks
     thousands of them every few seconds.
     """
 
     def __init__(self, git_dir: Path) -> None:
-        self._empty = {
-            f"{git_dir}/{folder}": 0 for folder in _FOLDERS
-        }  # when it was written last, where it was empty since
+        # Of each folder that was empty: when it was last written.
+        self._empty = {f"{git_dir}/{folder}": 0 for folder in _FOLDERS}
 
     def any_dead(self) -> bool:
         return any(self._dead_in(folder) for folder in self._empty)
@@ -53,27 +55,25 @@ class StaleLockMonitor:
         return any(_is_dead(Path(folder, name)) for name in names)
 
 
-def clear(git_dir: Path) -> list[str]:
-    """Remove the locks that dead processes left, then their records; return the locks that were removed.
+def clear(git_dir: Path) -> None:
+    """Remove the locks that dead processes left, then their records.
 
-    Locks that no record accounts for are left alone: they are not ours to judge.
+    Locks that no record names stay: they may be anybody's.
     """
     dead = {path for path in _paths(git_dir) if _is_dead(path)}
     if not dead:
-        return []
+        return
     records = [record for folder in _FOLDERS for record in inflight.records(str(git_dir), folder)]
     living = {ref for record in records if Path(record.path) not in dead for ref in record.announced}
-    removed: list[str] = []
     for record in records:
         path = Path(record.path)
         if path in dead:
             seen = _modified(path)
-            if not all(_remove(git_dir / name, seen, removed) for name in _locks(record, living)):
+            if not all(_remove(git_dir / name, seen) for name in _locks(record, living)):
                 dead.discard(path)
     reached(Step.UNLOCKED)
     for path in dead:  # also those that were cut off before their first line, and announced nothing
         path.unlink(missing_ok=True)
-    return removed
 
 
 def _paths(git_dir: Path) -> list[Path]:
@@ -87,7 +87,7 @@ def _paths(git_dir: Path) -> list[Path]:
 
 
 def _locks(record: inflight.Record, living: set[str]) -> list[str]:
-    """The files by which git may have locked for this push, without those that a living one is about to make."""
+    """The lock files that git may have made for this record, without those that a living process is about to make."""
     locks = [f"{ref}.lock" for ref in record.announced if ref not in living]
     if not living:
         locks.append("HEAD.lock")  # taken with the branch that HEAD points to
@@ -112,8 +112,8 @@ def _modified(path: Path) -> float:
         return time.time()
 
 
-def _remove(lock: Path, seen: float, removed: list[str]) -> bool:
-    """Whether there is no lock of the dead receive-pack any more, whose last sign of life was at ``seen``."""
+def _remove(lock: Path, seen: float) -> bool:
+    """Remove a lock of the dead process that last wrote its record at ``seen``; return whether none is left."""
     try:
         made = lock.lstat().st_mtime
         if made > seen + _LATE:
@@ -121,25 +121,13 @@ def _remove(lock: Path, seen: float, removed: list[str]) -> bool:
         if time.time() - made < _YOUNG:
             return False
         lock.unlink()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
     except OSError:
-        return (
-            True  # not to be removed by this account: git names it where it is in the way, and the ref counts as stuck
-        )
-    removed.append(str(lock))
+        pass  # it is gone; or this account may not remove it: git names it where it is in the way, and the ref counts as stuck
     return True
 
 
-# Git holds a ref's lock for as long as a hook runs; piehole.hookTimeout is 10 s. An older lock (seconds) is a leftover.
-_OLD: Final = 15.0
-
-
-_OTHERS: Final = ("HEAD.lock", "packed-refs.lock", "config.lock", "shallow.lock")
-
-
 def old_locks(git_dir: Path) -> dict[str, float]:
-    """Lock files that stand in the way of every later move of their refs, and their age in seconds."""
+    """Lock files that block every later move of their refs, and their age in seconds."""
     found: dict[str, float] = {}
     for path in [*(git_dir / name for name in _OTHERS), *sorted(_lock_files(git_dir / "refs"))]:
         try:

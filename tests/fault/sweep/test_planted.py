@@ -30,7 +30,7 @@ def tips_are_not_kept(tree: Tree) -> None:
 
 def locks_stay(tree: Tree) -> None:
     """What a killed receive-pack left is nobody's business."""
-    tree.patch("piehole/repository/stale_locks.py", "    if not dead:\n        return []", "    return []")
+    tree.patch("piehole/repository/stale_locks.py", "    if not dead:\n        return\n", "    return\n")
 
 
 @pytest.mark.faults
