@@ -102,7 +102,7 @@ def plan(
     :param in_flight: refs that a receive-pack is about to move itself, under their locks
     """
     none = zero(object_format)
-    flying = set(in_flight)
+    announced = set(in_flight)
     stuck: dict[str, str] = {}
     moves: dict[str, Command] = {}
     coming: set[str] = set()
@@ -120,7 +120,7 @@ def plan(
             )
         elif local != value.oid:
             moves[ref] = Command(ref, local, value.oid)
-        elif is_zero(value.oid) and ref in flying:
+        elif is_zero(value.oid) and ref in announced:
             # Deleted in the group and not here. But a push that was accepted before the deletion may be about to create it here: if
             # this site counted as one that has seen the deletion, the tombstone would be reaped, and the ref would stay here for good.
             coming.add(ref)
@@ -131,7 +131,7 @@ def plan(
     ]
     opinions = set(moves)
     room = _room(moves, observed, {*unadopted, *(losers.keys() & observed.refs.keys())}, stuck)
-    deferred = {ref for ref in moves if ref in flying or room.get(ref, set()) & flying}
+    deferred = {ref for ref in moves if ref in announced or room.get(ref, set()) & announced}
     needed = {blocker for ref, blockers in room.items() if ref not in deferred for blocker in blockers}
     deferred |= {blocker for ref in deferred for blocker in room.get(ref, set())} - opinions - needed
     return Plan(

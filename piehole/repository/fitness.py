@@ -87,7 +87,9 @@ def faults(git_dir: Path) -> list[Fault]:
         config.one(f"remote.{name}.promisor") == "true" for name in _remotes(git_dir)
     ):
         found.append(
-            Fault("the repository is a partial clone, objects are missing on purpose", "clone it anew without a filter")
+            Fault(
+                "the repository is a partial clone, objects are missing on purpose", "clone it again without a filter"
+            )
         )
     if (git_dir / "info" / "grafts").exists():
         found.append(

@@ -27,7 +27,7 @@ def _package_file(package: str, name: str) -> Path:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise PieholeError(
-            f"this installation of piehole is incomplete: the package {package!r} is missing. Install it anew."
+            f"this installation of piehole is incomplete: the package {package!r} is missing. Install it again."
         )
     return Path(spec.submodule_search_locations[0]) / name
 
