@@ -40,7 +40,7 @@ class EtcdView:
     """The connection, the informer of the ref prefix, and the number of times it has (re)connected.
 
     ``on_change(groups, fresh)`` and ``on_connect()`` are called from the informer's thread and must not block;
-    ``on_death(error)`` is, too, when the informer has ended and nothing will be heard any more.
+    ``on_crash(error)`` is, too, when the informer has ended and nothing will be heard any more.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class EtcdView:
         address: EtcdAddress,
         on_change: Callable[[set[str], bool], None],
         on_connect: Callable[[], None],
-        on_death: Callable[[BaseException], None],
+        on_crash: Callable[[BaseException], None],
     ) -> None:
         self.address = address
         self.keyspace = Keyspace(address.prefix)
         self.etcd = Etcd(address.etcd, address.credentials)
         self._log = structlog.get_logger(etcd=",".join(address.etcd), prefix=address.prefix)
         self._on_connect = on_connect
-        self._on_death = on_death
+        self._on_crash = on_crash
         self._connections = 0
         self._trouble = ""
         self._counted = threading.Lock()
@@ -140,7 +140,7 @@ class EtcdView:
         """Wait until nothing is called back any more; after :meth:`stop`."""
         try:
             self.informer.join(_END)
-        except Exception as error:  # noqa: BLE001 -- on_death has been told of it
+        except Exception as error:  # noqa: BLE001 -- on_crash has been told of it
             self._log.debug("informer.ended", error=repr(error))
 
     def _group_of(self, key: bytes) -> str | None:
@@ -156,7 +156,7 @@ class EtcdView:
 
     def _troubled(self, error: BaseException) -> None:
         if not isinstance(error, EtcdError):
-            self._on_death(error)
+            self._on_crash(error)
             return
         # It tries again for as long as etcd is away: what stays the same is told once.
         text = str(error)

@@ -11,6 +11,7 @@ import structlog
 from controller.etcd_view import EtcdAddress, EtcdView
 from controller.folders import Folders
 from controller.served_repository import ServedRepository
+from controller.work_queue import WorkQueue
 from piehole import files
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket
@@ -20,16 +21,13 @@ from piehole.replicate.peers import PeerHealth
 from piehole.repository.repository import Repository
 from piehole.transfer.watchdog import Limits
 
-# (key, fresh, seconds from now)
-Enqueue = Callable[[str, bool, float], None]
-
 
 class Registry:
     """Changed by one thread, in :meth:`scan`; read by all.
 
     :param socket: where hooks shall ask
-    :param enqueue: has a repository reconciled
-    :param on_death: an informer has ended with this error
+    :param queue: of the repositories to be reconciled
+    :param on_crash: an informer has ended with this error
     :param ending: whether there is no point in going on
     """
 
@@ -39,16 +37,16 @@ class Registry:
         socket: Path,
         limits: Limits,
         overrides: Overrides,
-        enqueue: Enqueue,
-        on_death: Callable[[BaseException], None],
+        queue: WorkQueue,
+        on_crash: Callable[[BaseException], None],
         ending: Callable[[], bool],
     ) -> None:
         self._folders = folders
         self._socket = socket
         self._limits = limits
         self._overrides = overrides
-        self._enqueue = enqueue
-        self._on_death = on_death
+        self._queue = queue
+        self._on_crash = on_crash
         self._ending = ending
         self._health = PeerHealth()
         self._served: dict[str, ServedRepository] = {}
@@ -91,7 +89,7 @@ class Registry:
         """A receive-pack that was killed before its swap changes nothing that is heard of, and its locks refuse every other push."""
         for key, served in self._served.items():
             if served.lookout.any_dead():
-                self._enqueue(key, False, 0.0)
+                self._queue.add(key)
 
     def stop(self) -> None:
         """Nothing new is heard of from now on."""
@@ -122,7 +120,9 @@ class Registry:
             address = EtcdAddress.of(fresh)
             self._check_twin(fresh, address)
             cluster = self._clusters.get(address) or self._connect(address)
-            served = ServedRepository(fresh, cluster, self._health, self._limits, lambda: self._enqueue(key, True, 0.0))
+            served = ServedRepository(
+                fresh, cluster, self._health, self._limits, lambda: self._queue.add(key, fresh=True)
+            )
             self._served[key] = served
             place = (address, fresh.group)
             self._by_group[place] = (*self._by_group.get(place, ()), key)
@@ -130,7 +130,7 @@ class Registry:
         self._complaints.pop(key, None)
         # Written last: whoever asks there finds the repository served. Written again, too: the repository may be a new one.
         self._point(git_dir)
-        self._enqueue(key, False, 0.0)
+        self._queue.add(key)
 
     def _check_twin(self, fresh: Config, address: EtcdAddress) -> None:
         for other in self._by_group.get((address, fresh.group), ()):
@@ -145,7 +145,7 @@ class Registry:
             address,
             on_change=lambda groups, fresh: self._changed(address, groups, fresh),
             on_connect=lambda: self._changed(address, None, False),
-            on_death=self._on_death,
+            on_crash=self._on_crash,
         )
         self._clusters[address] = cluster
         cluster.start()
@@ -159,7 +159,7 @@ class Registry:
             keys = [key for group in groups for key in self._by_group.get((address, group), ())]
         for key in keys:
             served = self._served.get(key)
-            self._enqueue(key, fresh, served.patience() if served is not None and fresh else 0.0)
+            self._queue.add(key, fresh=fresh, delay=served.patience() if served is not None and fresh else 0.0)
 
     def _leave(self, key: str) -> None:
         served = self._served.pop(key)

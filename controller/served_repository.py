@@ -58,7 +58,7 @@ class NextTurn:
 
 
 class ServedRepository:
-    """Three lanes of work, each for one worker at a time: ``turn``, which must be quick, ``report`` and ``tidy``.
+    """Three lanes of work, each for one worker at a time: ``reconcile``, which must be quick, ``publish`` and ``tidy``.
 
     Hooks' questions come in beside that at any time.
     """
@@ -137,7 +137,7 @@ class ServedRepository:
 
     # ---- the first lane
 
-    def turn(self, stop: threading.Event) -> NextTurn:
+    def reconcile(self, stop: threading.Event) -> NextTurn:
         """Check the standing where that is due, and reconcile. Faults of this repository end here, in its log and its next turn."""
         if self._still_halted():
             return NextTurn(delay=_HALTED_LOOK)
@@ -227,7 +227,7 @@ class ServedRepository:
 
     # ---- the second lane
 
-    def report(self, _stop: threading.Event) -> NextTurn:
+    def publish(self, _stop: threading.Event) -> NextTurn:
         """Write down what was seen and publish how far this site has come, at most once a second."""
         self._guarded("log.failed", self._chronicle.write)
         last, converged = self._report, self._converged

@@ -1,59 +1,138 @@
-"""A lane of work: a queue of repositories, and the workers that take them from it."""
+"""A worker pool: threads that take repositories from a work queue, and more threads where some hang.
+
+A turn of work may take as long as the slowest peer: an hour, by the limits of a transfer. So a turn that has lasted some seconds no
+longer counts: another thread takes its place, and one slow repository never delays the others.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
-from controller.served_repository import NextTurn
+import structlog
+
+from controller.served_repository import NextTurn, ServedRepository
 from controller.work_queue import WorkQueue
-from controller.workers import Workers
+
+SLOW: Final = 2.0  # seconds after which a turn counts as slow
+_MOST: Final = 512  # threads in all
+
+
+@dataclass(slots=True)
+class _Turn:
+    since: float
+    slow: bool = False
 
 
 class WorkerPool:
-    """
-    :param workers: how many repositories are worked on at once, those whose turn has become slow apart
-    :param backlog: how many of the workers may be busy with keys that are not fresh
-    :param work: one turn of work on one repository; None where it is not served any more
-    :param then: the lane that comes after this one
+    """``count`` threads besides those with slow turns. :meth:`replace_slow` must be called from time to time.
+
+    :param find: the repository of a key, None where it is no longer served
+    :param work: one turn of work on it; what it raises is a bug, which is logged in full, and the key is tried again
+    :param stop: passed to ``work``, which ends early once it is set
+    :param on_crash: called with the error that has ended a thread
+    :param then: the queue of the pool whose work comes after this one's
     """
 
     def __init__(
         self,
         name: str,
-        workers: int,
-        backlog: int,
-        work: Callable[[str], NextTurn | None],
-        on_death: Callable[[BaseException], None],
-        then: WorkerPool | None = None,
+        count: int,
+        queue: WorkQueue,
+        find: Callable[[str], ServedRepository | None],
+        work: Callable[[ServedRepository, threading.Event], NextTurn],
+        stop: threading.Event,
+        on_crash: Callable[[BaseException], None],
+        then: WorkQueue | None = None,
     ) -> None:
-        self.queue = WorkQueue(backlog_limit=backlog)
+        self._name = name
+        self._count = count
+        self._queue = queue
+        self._find = find
         self._work = work
+        self._stop = stop
+        self._on_crash = on_crash
         self._then = then
-        self._workers = Workers(self.queue, workers, self._turn, on_death, name=name)
+        self._lock = threading.Lock()
+        self._turns: dict[str, _Turn] = {}
+        self._threads: set[threading.Thread] = set()
+        self._log = structlog.get_logger()
 
     def start(self) -> None:
-        self._workers.start()
+        for _ in range(self._count):
+            self._add()
 
-    def relieve(self) -> None:
-        self._workers.relieve()
+    def replace_slow(self) -> None:
+        """Start a thread for each one whose turn has become slow."""
+        with self._lock:
+            now = time.monotonic()
+            late = [key for key, turn in self._turns.items() if not turn.slow and now - turn.since > SLOW]
+            for key in late:
+                self._turns[key].slow = True
+            lacking = min(self._count + self._slow() - len(self._threads), _MOST - len(self._threads))
+        for key in late:
+            self._queue.slow(key)
+            self._log.debug("turn.slow", repository=key)
+        for _ in range(lacking):
+            self._add()
 
     def stop(self) -> None:
         """Take nothing new."""
-        self.queue.stop()
+        self._queue.stop()
 
     def join(self) -> None:
-        self._workers.join()
+        """Wait for all threads; after :meth:`stop`."""
+        while True:
+            with self._lock:
+                thread = next(iter(self._threads), None)
+            if thread is None:
+                return
+            thread.join()
+
+    def _add(self) -> None:
+        thread = threading.Thread(target=self._run, name=self._name)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+
+    def _slow(self) -> int:
+        return sum(turn.slow for turn in self._turns.values())
+
+    def _run(self) -> None:
+        try:
+            while (key := self._queue.get()) is not None:
+                with self._lock:
+                    self._turns[key] = _Turn(time.monotonic())
+                try:
+                    self._turn(key)
+                finally:
+                    with self._lock:
+                        del self._turns[key]
+                        needed = len(self._threads) - self._slow() <= self._count
+                    self._queue.done(key)
+                if not needed:
+                    return
+        except BaseException as error:  # noqa: BLE001 -- not swallowed: the owner ends the controller with it
+            self._on_crash(error)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
 
     def _turn(self, key: str) -> None:
-        following = self._work(key)
-        if following is None:
-            self.queue.forget(key)
-            return
+        try:
+            repository = self._find(key)
+            following = NextTurn() if repository is None else self._work(repository, self._stop)
+        except Exception:  # noqa: BLE001 -- a bug in one repository's turn must not end the others'; it is logged in full
+            self._log.exception("turn.crashed", repository=key)
+            following = NextTurn(retry=True)
         if following.then is not None and self._then is not None:
-            self._then.queue.add(key, delay=following.then)
+            self._then.add(key, delay=following.then)
         if following.retry:
-            self.queue.retry(key)
+            self._queue.retry(key)
             return
-        self.queue.forget(key)
+        self._queue.forget(key)
         if following.delay is not None:
-            self.queue.add(key, delay=following.delay)
+            self._queue.add(key, delay=following.delay)
