@@ -155,7 +155,7 @@ class Controller:
         for key in self._registry:
             served = self._registry.find(key)
             if served is not None:
-                served.doubt()
+                served.check_again()
                 # Spread over time, so that it is no burst.
                 self._reconcile_queue.add(key, delay=random.uniform(0, _RESYNC / 4))  # noqa: S311
 

@@ -52,7 +52,7 @@ class Registry:
         self._served: dict[str, ServedRepository] = {}
         # The informers' threads read it: each value is replaced as a whole, never changed.
         self._by_group: dict[tuple[EtcdAddress, str], tuple[str, ...]] = {}
-        self._clusters: dict[EtcdAddress, EtcdView] = {}
+        self._views: dict[EtcdAddress, EtcdView] = {}
         self._complaints: dict[str, str] = {}
         self._log = structlog.get_logger()
 
@@ -88,18 +88,18 @@ class Registry:
     def _find_leftovers(self) -> None:
         """A receive-pack that was killed before its swap changes nothing that is heard of, and its locks refuse every other push."""
         for key, served in self._served.items():
-            if served.lookout.any_dead():
+            if served.stale_locks.any_dead():
                 self._queue.add(key)
 
     def stop(self) -> None:
         """Nothing new is heard of from now on."""
-        for cluster in self._clusters.values():
-            cluster.stop()
+        for view in self._views.values():
+            view.stop()
 
     def close(self) -> None:
         """No hook shall come here any more."""
-        for cluster in self._clusters.values():
-            cluster.join()
+        for view in self._views.values():
+            view.join()
         for served in self._served.values():
             self._unpoint(served.config.git_dir)
 
@@ -119,10 +119,8 @@ class Registry:
                 self._leave(key)
             address = EtcdAddress.of(fresh)
             self._check_twin(fresh, address)
-            cluster = self._clusters.get(address) or self._connect(address)
-            served = ServedRepository(
-                fresh, cluster, self._health, self._limits, lambda: self._queue.add(key, fresh=True)
-            )
+            view = self._views.get(address) or self._connect(address)
+            served = ServedRepository(fresh, view, self._health, self._limits, lambda: self._queue.add(key, fresh=True))
             self._served[key] = served
             place = (address, fresh.group)
             self._by_group[place] = (*self._by_group.get(place, ()), key)
@@ -141,39 +139,39 @@ class Registry:
                 )
 
     def _connect(self, address: EtcdAddress) -> EtcdView:
-        cluster = EtcdView(
+        view = EtcdView(
             address,
             on_change=lambda groups, fresh: self._changed(address, groups, fresh),
             on_connect=lambda: self._changed(address, None, False),
             on_crash=self._on_crash,
         )
-        self._clusters[address] = cluster
-        cluster.start()
-        return cluster
+        self._views[address] = view
+        view.start()
+        return view
 
     def _changed(self, address: EtcdAddress, groups: set[str] | None, fresh: bool) -> None:
         """Enqueue the repositories of these groups (None: of all). Called from an informer's thread."""
         if groups is None:
-            keys = [key for key, served in list(self._served.items()) if served.cluster.address == address]
+            keys = [key for key, served in list(self._served.items()) if served.etcd_view.address == address]
         else:
             keys = [key for group in groups for key in self._by_group.get((address, group), ())]
         for key in keys:
             served = self._served.get(key)
-            self._queue.add(key, fresh=fresh, delay=served.patience() if served is not None and fresh else 0.0)
+            self._queue.add(key, fresh=fresh, delay=served.delay_of_change() if served is not None and fresh else 0.0)
 
     def _leave(self, key: str) -> None:
         served = self._served.pop(key)
         self._unpoint(served.config.git_dir)
         self._log.info("repository.left", repository=key)
-        address = served.cluster.address
+        address = served.etcd_view.address
         place = (address, served.config.group)
         left = tuple(other for other in self._by_group[place] if other != key)
         if left:
             self._by_group[place] = left
         else:
             del self._by_group[place]
-        if not any(other.cluster.address == address for other in self._served.values()):
-            self._clusters.pop(address).stop()
+        if not any(other.etcd_view.address == address for other in self._served.values()):
+            self._views.pop(address).stop()
 
     def _complain(self, git_dir: Path, why: str) -> None:
         """Say once, not at each scan, why a repository is not served (or not as it is configured now); it is looked at again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,15 +23,12 @@ _REAP_LATEST: Final = 300.0
 
 class Tidying:
     """
-    :param guarded: runs the work and logs its failure under the event name; whether it went well
+    :param attempt: runs the work and logs its failure under the event name; whether it succeeded
     """
 
-    def __init__(
-        self, replica: Replica, guarded: Callable[[str, Callable[[], object]], bool], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, replica: Replica, attempt: Callable[[str, Callable[[], object]], bool]) -> None:
         self._replica = replica
-        self._guarded = guarded
-        self._clock = clock
+        self._attempt = attempt
         self._expired_at = float("-inf")
         self._newest_tombstone = 0
         self._reap_at = 0.0
@@ -43,10 +41,10 @@ class Tidying:
         """
         git_dir = self._replica.git_dir
         if maintenance.due(git_dir):
-            self._guarded("maintenance.failed", lambda: maintenance.maintain(git_dir, stop=stop))
-        if self._clock() - self._expired_at > _EXPIRE_EVERY:
-            self._expired_at = self._clock()
-            self._guarded("expiry.failed", lambda: kept_tips.expire(self._replica.repository))
+            self._attempt("maintenance.failed", lambda: maintenance.maintain(git_dir, stop=stop))
+        if time.monotonic() - self._expired_at > _EXPIRE_EVERY:
+            self._expired_at = time.monotonic()
+            self._attempt("expiry.failed", lambda: kept_tips.expire(self._replica.repository))
         return self._reap(state)
 
     def _reap(self, state: GroupState) -> float | None:
@@ -54,13 +52,13 @@ class Tidying:
         dead = {name: kv for name, kv in state.entries.items() if is_ref_name(name) and not live(kv)}
         if not dead:
             return None
-        now = self._clock()
+        now = time.monotonic()
         newest = max(kv.mod_revision for kv in dead.values())
         if newest > self._newest_tombstone:
             self._newest_tombstone, self._reap_wait = newest, _REAP_FIRST
             self._reap_at = now + self._reap_wait
         elif now >= self._reap_at:
-            self._guarded("reaping.failed", lambda: reap(self._replica, Deadline(_PATIENCE), dead))
+            self._attempt("reaping.failed", lambda: reap(self._replica, Deadline(_PATIENCE), dead))
             self._reap_wait = min(self._reap_wait * 2, _REAP_LATEST)
             self._reap_at = now + self._reap_wait
         return max(0.0, self._reap_at - now)

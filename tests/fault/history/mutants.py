@@ -110,9 +110,9 @@ MUTANTS: Final = (
         "progress_too_early",
         (
             Patch(
-                "controller/served_repository.py",
-                "        if report.deferred:\n            delay =",
-                "        self._converged = report\n        if report.deferred:\n            delay =",
+                "controller/progress_publisher.py",
+                "        if report.converged:\n",
+                "        if True:\n",
             ),
         ),
         frozenset({"early"}),
