@@ -1,4 +1,4 @@
-"""What the informer knows: all keys below its prefix at one revision, in buckets (one per group)."""
+"""The informer's cache: all keys below its prefix at one revision, in buckets (one per group)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from piehole.etcd.model import Batch, Event, KeyValue, Snapshot
 
 
 class Gap(Compacted):
-    """An event does not follow from what is known, so one before it was lost: list again."""
+    """An event does not follow the cached state, so one before it was lost: list again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,13 @@ class View:
     entries: Mapping[bytes, KeyValue]
 
 
-# Changes of one bucket that are remembered; who has missed more of them looks at all of it.
+# Changes of one bucket that are remembered; a reader that has missed more of them reads the whole bucket.
 REMEMBERED: Final = 256
-_LARGE: Final = 4096  # bytes of a value that is none of ours, and not remembered
+_LARGE: Final = 4096  # bytes; a larger value is none of piehole's, and is not remembered
 
 
 class KeyChange(NamedTuple):
-    """What a key held before and after; None: nothing."""
+    """What a key held before and after a change; None: nothing."""
 
     revision: int
     key: bytes
@@ -42,7 +42,7 @@ class KeyChange(NamedTuple):
 
 @dataclass(slots=True)
 class _Bucket:
-    """``lent``: a view holds ``entries``, so the next change must be made to a copy. ``past``: each change after the revision ``since``."""
+    """``lent``: a view shares ``entries``, so the next change must be made to a copy. ``past``: each change after the revision ``since``."""
 
     since: int
     entries: dict[bytes, KeyValue] = field(default_factory=dict)
@@ -81,7 +81,7 @@ _NOTHING: Final[Mapping[bytes, KeyValue]] = MappingProxyType({})
 class Cache:
     """Written by the informer alone, read by any thread. One lock; a view costs O(1), whatever the bucket's size.
 
-    Only the first change after a view copies its bucket: as long as nobody looks, nothing is copied.
+    Only the first change after a view copies its bucket: without a view, nothing is copied.
 
     :param bucket: the bucket of a key, or None for a key that is of no interest; always the same for the same key
     """
@@ -113,37 +113,32 @@ class Cache:
             return self._entries(bucket).get(key)
 
     def newest(self, bucket: str) -> int:
-        """The revision of the last change of this bucket that was told by a watch; 0 where that is not known."""
+        """The revision of the last change of this bucket that came from a watch; 0 where there was none since the listing."""
         with self._changed:
             found = self._buckets.get(bucket)
             return found.past[-1].revision if found is not None and found.past else 0
 
     def changes(self, bucket: str, after: int) -> list[KeyChange] | None:
-        """All changes after a revision, the oldest first. None: too much has happened since, or etcd was listed anew."""
+        """All changes after a revision, the oldest first; None where they are not all remembered, or etcd was listed again."""
         with self._changed:
             found = self._buckets.get(bucket)
             return None if found is None else found.changes(after)
 
-    def buckets(self) -> set[str]:
-        """The names of the buckets that hold a key."""
-        with self._changed:
-            return set(self._buckets)
-
     def wait_for(self, revision: int, deadline: Deadline) -> bool:
-        """Wait until everything up to ``revision`` is in; false when the deadline or the cache ended before."""
+        """Wait until the cache holds everything up to ``revision``; false when the deadline passed or the cache was closed first."""
         with self._changed:
             while self._revision < revision and not self._closed and not deadline.passed:
                 self._changed.wait(deadline.remaining())
             return self._revision >= revision
 
     def close(self) -> None:
-        """Let nobody wait any longer: nothing more will come."""
+        """End all waits: no further change will come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def replace(self, snapshot: Snapshot) -> set[str]:
-        """Take a new listing for all that is known, also an older one; returns the buckets that differ now.
+        """Replace everything with a new listing, also an older one; returns the buckets that differ now.
 
         A key that vanished is a difference of its bucket.
         """
@@ -154,7 +149,7 @@ class Cache:
                 listed.setdefault(name, {})[kv.key] = kv
         known = self._buckets  # only this thread changes it, so comparing needs no lock and holds up no reader
         changed = {name for name in listed.keys() | known.keys() if listed.get(name) != self._entries(name)}
-        # Nobody may go on from a revision of before, where etcd was put back in time.
+        # Where etcd was restored from a backup, no reader may go on from a revision before this listing.
         since = snapshot.revision if snapshot.revision >= self._revision else self._revision + 1
         after = {
             name: _Bucket(since, entries if name in changed else known[name].entries, name not in changed)
@@ -166,14 +161,14 @@ class Cache:
         return changed
 
     def apply(self, batch: Batch) -> set[str]:
-        """Take what a watch told; returns the buckets that it changed. What is known already is skipped.
+        """Apply the events of a watch; returns the buckets that they changed. Events that are known already are skipped.
 
-        :raises Gap: nothing was taken
+        :raises Gap: an event is missing; nothing was applied
         """
         with self._changed:
             fresh = self._checked(event for event in batch.events if event.kv.mod_revision > self._revision)
             for name, event in fresh:
-                # (What is not there holds nothing, and did so when all was listed.)
+                # (A bucket that is absent was empty at the last listing, and at each revision since.)
                 bucket = self._buckets.setdefault(name, _Bucket(event.kv.mod_revision - 1))
                 if event.kind == "put":
                     bucket.put(event.kv)

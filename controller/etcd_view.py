@@ -1,4 +1,4 @@
-"""One etcd cluster and prefix, as the repositories of this server share it: a connection and an informer."""
+"""One etcd cluster and prefix, which the repositories of this server share: a connection and an informer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class EtcdView:
     """The connection, the informer of the ref prefix, and the number of times it has (re)connected.
 
     ``on_change(groups, fresh)`` and ``on_connect()`` are called from the informer's thread and must not block;
-    ``on_crash(error)`` is, too, when the informer has ended and nothing will be heard any more.
+    ``on_crash(error)`` is, too, when an error has ended the informer.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class EtcdView:
 
     @property
     def epoch(self) -> int:
-        """Grows with each (re)connect: whether etcd went back is checked anew in each epoch."""
+        """Grows with each (re)connect: in each epoch it is checked again whether etcd was restored from a backup."""
         with self._counted:
             return self._connections
 
     def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> GroupState:
-        """The group's keys as the informer has them now, beside the records that a site's standing was found good with.
+        """The group's keys as the informer has them now, with the group's and the site's record of the last site check.
 
-        While nothing changes the same state is returned: each ref of a large push asks for it.
+        While nothing changes, the same state is returned: each ref of a large push asks for it.
         """
         epoch = self.epoch
-        view = self.informer.view(group)
+        view = self.informer.cache.view(group)
         place = (group, site.key if site else b"")
         known = self._states.get(place)
         if known is not None and known[0] == epoch and known[1].revision == view.revision:
@@ -96,7 +96,7 @@ class EtcdView:
     def changed(self, group: str, after: int) -> dict[str, KeyValue | None] | None:
         """The names that have changed after a revision, with what they held at it (None: nothing).
 
-        None: too much has happened since, or etcd was listed anew.
+        None: the changes are not all remembered, or etcd was listed again.
         """
         found = self.changes(group, after)
         if found is None:
@@ -109,19 +109,21 @@ class EtcdView:
 
     def changes(self, group: str, after: int) -> list[tuple[str, KeyChange]] | None:
         """All changes of the group after a revision, each with the name of its key, the oldest first; None as for :meth:`changed`."""
-        found = self.informer.changes(group, after)
+        found = self.informer.cache.changes(group, after)
         start = self.keyspace.group_refs(group)
         named = ((name_below(start, change.key), change) for change in found or ())
         return None if found is None else [(name, change) for name, change in named if name is not None]
 
     def newest_push(self, group: str) -> KeyValue | None:
         """The record of the group's newest change, where that was a push."""
-        push = self.informer.get(group, self.keyspace.ref(group, PUSH))
-        return push if push is not None and push.mod_revision == self.informer.newest(group) else None
+        push = self.informer.cache.get(group, self.keyspace.ref(group, PUSH))
+        return push if push is not None and push.mod_revision == self.informer.cache.newest(group) else None
 
     def was_listed_since(self, moment: float) -> bool:
-        """Whether etcd was listed since then (monotonic seconds); where not, it will be soon. The watch of one that was put back in time and
-        has overtaken its old revision goes on as if nothing had happened, upon a listing that is no longer true.
+        """Whether etcd was listed since ``moment`` (monotonic seconds); where it was not, a listing is requested.
+
+        After a restore from a backup etcd may overtake its old revision. The watch then goes on as if nothing had happened, although
+        the listing before it is no longer true.
         """
         listed = self.informer.listed_at > moment
         if not listed:
@@ -132,7 +134,7 @@ class EtcdView:
         self.informer.start()
 
     def stop(self) -> None:
-        """What still asks is told that nobody answers."""
+        """End the watch, and fail the requests under way."""
         self.informer.stop()
         self.etcd.close()
 
@@ -140,7 +142,7 @@ class EtcdView:
         """Wait until nothing is called back any more; after :meth:`stop`."""
         try:
             self.informer.join(_END)
-        except Exception as error:  # noqa: BLE001 -- on_crash has been told of it
+        except Exception as error:  # noqa: BLE001 -- on_crash has been called with it
             self._log.debug("informer.ended", error=repr(error))
 
     def _group_of(self, key: bytes) -> str | None:
@@ -158,7 +160,7 @@ class EtcdView:
         if not isinstance(error, EtcdError):
             self._on_crash(error)
             return
-        # It tries again for as long as etcd is away: what stays the same is told once.
+        # The informer retries for as long as etcd is away: the same error is logged once.
         text = str(error)
         (self._log.debug if text == self._trouble else self._log.warning)("etcd.trouble", error=text)
         self._trouble = text

@@ -1,4 +1,4 @@
-"""The folders that a controller looks through for repositories, and what changed since the last look."""
+"""Scans the root folders of a controller for repositories, and reports which are new or configured otherwise."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class FolderScan:
-    """``present``: every repository of a group; ``changed``: those whose configuration is new or was written since."""
+    """``present``: every repository of a group; ``changed``: those whose configuration is new or was written since the last scan."""
 
     present: frozenset[str]
     changed: tuple[Path, ...]
 
 
 class Folders:
-    """Reads a repository's configuration only when its file changed: a look at thousands of repositories must cost little."""
+    """Reads a repository's configuration only when its file has changed: a scan of thousands of repositories must be cheap."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = roots
@@ -30,13 +30,13 @@ class Folders:
         self._grouped: set[str] = set()
 
     def forget(self, git_dir: Path | None = None) -> None:
-        """Have the next look report a repository (None: every one) as changed."""
+        """Have the next scan report a repository (None: every one) as changed."""
         if git_dir is None:
             self._stamps.clear()
         else:
             self._stamps.pop(str(git_dir), None)
 
-    def look(self) -> FolderScan:
+    def scan(self) -> FolderScan:
         seen: set[str] = set()
         changed: list[Path] = []
         for root in self._roots:

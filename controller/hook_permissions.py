@@ -1,4 +1,4 @@
-"""The accounts at the other end of the hooks' socket: what they may do here follows from what they could do themselves."""
+"""What an account may ask for at the hooks' socket: what it could do by itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SEARCH: Final = 0o1
 
 
 def is_trusted(uid: int) -> bool:
-    """The controller's own account, which may receive everybody's pushes, and root: they could stop it anyway."""
+    """Whether it is root, or the controller's own account, which may receive everybody's pushes: both could stop the controller anyway."""
     return uid in (0, os.geteuid())
 
 
@@ -43,7 +43,7 @@ class ConnectionCounter:
 
 
 def may_write(git_dir: Path, uid: int) -> bool:
-    """Whether the account could get at the repository and write it: what it may not do there it may not ask for here.
+    """Whether the account may enter the repository and write it: what it may not do there it may not ask for here.
 
     By owner, group and mode, as the account database has its groups; what access control lists grant beyond that does not count.
 
@@ -67,7 +67,7 @@ def _groups(uid: int) -> frozenset[int]:
 
 
 def _allows(path: Path, uid: int, groups: frozenset[int], wanted: int) -> bool:
-    """As the kernel decides it: the first of owner, group and others that fits counts, alone."""
+    """Whether the mode allows it, by the kernel's rule: the first of owner, group and others that fits counts, alone."""
     found = path.stat()
     shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
     return (found.st_mode >> shift) & wanted == wanted

@@ -1,4 +1,4 @@
-"""List, then watch, for ever: keeps a cache of all keys below a prefix in step with etcd, and says what changed.
+"""Lists, then watches, for ever: keeps a cache of all keys below a prefix up to date with etcd, and reports what changed.
 
 It lists at a revision, watches from the next one, and resumes by revision after every trouble. It lists again, as a
 difference to what it knew, when history was compacted, when another cluster or an older revision answers, when a
@@ -24,16 +24,18 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from controller.cache import Cache, KeyChange, View
+from controller.cache import Cache
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError, EtcdUnreachable
 from piehole.etcd.client import Etcd
-from piehole.etcd.model import Batch, Head, KeyValue
+from piehole.etcd.model import Batch, Head
 from piehole.etcd.watch import Watch
 
-HEAD_SECONDS: Final = 3.0  # then the trouble is told; the next try begins with an endpoint that this one had not asked
+HEAD_SECONDS: Final = (
+    3.0  # then the trouble is reported; the next try begins with an endpoint that this one had not asked
+)
 LIST_SECONDS: Final = 300.0  # 1,000,000 keys take 12 s on a quiet machine
-IDLE_SECONDS: Final = 15.0  # three times the interval of progress messages that a server is told to use
+IDLE_SECONDS: Final = 15.0  # three times the interval of progress messages in the recommended settings of etcd
 RELIST_SECONDS: Final = 600.0
 _BACKOFF: Final = wait_random_exponential(multiplier=0.1, max=5.0)
 
@@ -57,10 +59,10 @@ class Informer:
     ends the informer. Only ``on_connect`` may ask etcd: where it raises an EtcdError, the connection is tried again.
 
     :param bucket: the bucket of a key, or None for a key that is of no interest
-    :param on_connect: after each (re)connect, before anything that this connection tells: where etcd is
-    :param on_change: after the cache took something in: the buckets that changed, and whether these are live events
+    :param on_connect: after each (re)connect, before the first event of this connection: the endpoint and the revision
+    :param on_change: after the cache has changed: the buckets that changed, and whether these are live events
         (else it was a listing, which also names the buckets of keys that have vanished)
-    :param on_trouble: an EtcdError, after which it goes on by itself; or any other error, which has ended it and which
+    :param on_trouble: an EtcdError, after which the informer goes on; or any other error, which has ended it and which
         ``join`` raises again
     :param idle: seconds of silence after which a connection counts as dead
     :param relist_every: seconds between listings that nothing else asked for, give or take a fifth
@@ -79,6 +81,7 @@ class Informer:
         relist_every: float = RELIST_SECONDS,
         name: str = "informer",
     ) -> None:
+        self.cache = Cache(bucket)  # meaningless before ``synced``
         self.synced = threading.Event()
         self.listed_at = float("-inf")  # monotonic seconds: when the listing that the cache is built upon began
         self._etcd = etcd
@@ -88,9 +91,8 @@ class Informer:
         self._on_trouble = on_trouble
         self._idle = idle
         self._relist_every = relist_every
-        self._cache = Cache(bucket)
         self._cluster_id = 0
-        self._relist_at = 0.0  # monotonic seconds; in the past: the cache is not to be trusted
+        self._relist_at = 0.0  # monotonic seconds; in the past: the cache must not be trusted
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._stream: Watch | None = None
@@ -98,28 +100,26 @@ class Informer:
         self._death: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    # ---- for its owner
-
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask it to end, from any thread. Waits are interrupted; a request under way ends within its own timeout."""
+        """Have the informer end, from any thread. Waits are interrupted; a request under way ends within its own timeout."""
         self._stopping.set()
-        self._cache.close()
+        self.cache.close()
         with self._lock:
             if self._stream is not None:
                 self._stream.stop()
 
     def relist(self) -> None:
-        """List again soon, on a new connection, from any thread: for one who knows that etcd was put back in time."""
+        """List again soon, on a new connection, from any thread: for a caller that knows that etcd was restored from a backup."""
         with self._lock:
             self._relist_at = 0.0
             if self._stream is not None:
                 self._stream.stop()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end; false when it has not come in ``timeout`` seconds.
+        """Wait for the end; false when it does not come within ``timeout`` seconds.
 
         :raises BaseException: what ended the thread, where that was not ``stop``
         """
@@ -128,32 +128,10 @@ class Informer:
             raise self._death
         return not self._thread.is_alive()
 
-    # ---- for readers
-
-    def view(self, bucket: str) -> View:
-        """The bucket as it is known now; cheap, consistent and immutable. Meaningless before ``synced``."""
-        return self._cache.view(bucket)
-
-    def buckets(self) -> set[str]:
-        return self._cache.buckets()
-
-    def get(self, bucket: str, key: bytes) -> KeyValue | None:
-        return self._cache.get(bucket, key)
-
-    def newest(self, bucket: str) -> int:
-        return self._cache.newest(bucket)
-
-    def changes(self, bucket: str, after: int) -> list[KeyChange] | None:
-        return self._cache.changes(bucket, after)
-
-    def wait_for(self, revision: int, deadline: Deadline) -> bool:
-        """Wait until the cache holds everything up to ``revision``; false when that did not come in time."""
-        return self._cache.wait_for(revision, deadline)
-
     def status(self) -> InformerStatus:
         with self._lock:
             return InformerStatus(
-                self._stream is not None, self._endpoint, self._cache.revision, self._last_contact, self._error
+                self._stream is not None, self._endpoint, self.cache.revision, self._last_contact, self._error
             )
 
     # ---- the thread
@@ -162,13 +140,13 @@ class Informer:
         try:
             while not self._stopping.is_set():
                 self._run_until_delivery()
-        except BaseException as error:  # noqa: BLE001  # kept for join, told to the owner: never lost
+        except BaseException as error:  # noqa: BLE001  # kept for join, and reported to the owner
             self._death = error
-            self._cache.close()
+            self.cache.close()
             self._on_trouble(error)
 
     def _run_until_delivery(self) -> None:
-        """Sessions with growing pauses, until one has delivered something: then the pauses begin anew."""
+        """Open sessions with growing pauses, until one has delivered something; the next call begins with the shortest pause."""
         attempts = Retrying(
             retry=retry_if_exception_type(EtcdError),
             wait=_BACKOFF,
@@ -184,9 +162,9 @@ class Informer:
                 raise
 
     def _session(self) -> None:
-        """One connection, from the proof of a quorum to its end.
+        """Use one connection, from the proof of a quorum to its end.
 
-        :raises EtcdError: it ended in trouble before it delivered anything
+        :raises EtcdError: it failed before it delivered anything
         """
         head = self._etcd.head(self._prefix, deadline=_Interruptible(HEAD_SECONDS, self._stopping))
         self._note_contact(head.endpoint)
@@ -217,7 +195,7 @@ class Informer:
         return (
             time.monotonic() >= self._relist_at
             or head.cluster_id != self._cluster_id
-            or head.revision < self._cache.revision
+            or head.revision < self.cache.revision
         )
 
     def _list(self, head: Head) -> None:
@@ -226,7 +204,7 @@ class Informer:
         snapshot = self._etcd.list_prefix(self._prefix, deadline=_Interruptible(LIST_SECONDS, self._stopping))
         if snapshot.cluster_id != head.cluster_id:
             raise EtcdUnreachable("The etcd endpoints belong to different clusters: correct piehole.etcd")
-        changed = self._cache.replace(snapshot)
+        changed = self.cache.replace(snapshot)
         self._cluster_id = head.cluster_id
         self.listed_at = began
         self._relist_at = time.monotonic() + self._relist_every * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
@@ -236,7 +214,7 @@ class Informer:
         self._tell(changed, fresh=False)
 
     def _attached(self, head: Head) -> Watch:
-        stream = self._etcd.watch(self._prefix, self._cache.revision, idle=self._idle, head=head)
+        stream = self._etcd.watch(self._prefix, self.cache.revision, idle=self._idle, head=head)
         with self._lock:
             self._stream = stream
             if self._stopping.is_set():
@@ -244,16 +222,16 @@ class Informer:
         return stream
 
     def _take(self, batch: Batch) -> None:
-        self._tell(self._cache.apply(batch), fresh=True)
+        self._tell(self.cache.apply(batch), fresh=True)
 
     def _tell(self, changed: set[str], *, fresh: bool) -> None:
         try:
             if changed:
                 self._on_change(changed, fresh)
-        except EtcdError as error:  # taken for trouble of the watch, it would be retried, and the change never told
+        except EtcdError as error:  # as an error of the watch it would be retried, and the change never reported
             raise RuntimeError("on_change must not ask etcd") from error
 
-    # ---- what status tells
+    # ---- for the status
 
     def _note_contact(self, endpoint: str, *, well: bool = False) -> None:
         with self._lock:

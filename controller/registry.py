@@ -1,4 +1,4 @@
-"""Which repositories this controller serves: found below its folders, left when they go, begun anew when configured otherwise."""
+"""The registry of the repositories that this controller serves: what its folders hold, as it is configured now."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from piehole.transfer.watchdog import Limits
 
 
 class Registry:
-    """Changed by one thread, in :meth:`scan`; read by all.
+    """Changed by one thread, in :meth:`scan`; read by any.
 
-    :param socket: where hooks shall ask
+    :param socket: the hooks' socket
     :param queue: of the repositories to be reconciled
-    :param on_crash: an informer has ended with this error
-    :param ending: whether there is no point in going on
+    :param on_crash: called with the error that has ended an informer
+    :param ending: whether the controller is ending
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Registry:
         return self._served.get(key)
 
     def forget(self) -> None:
-        """Have the next scan read every configuration anew."""
+        """Have the next scan read every configuration again."""
         self._folders.forget()
 
     def scan(self) -> None:
-        """Serve what is there, leave what is gone, start anew what was configured otherwise."""
-        found = self._folders.look()
+        """Serve new repositories, leave those that are gone, and serve anew those whose configuration has changed."""
+        found = self._folders.scan()
         for key in [key for key in self._served if key not in found.present]:
             self._leave(key)
         for git_dir in found.changed:
@@ -83,21 +83,23 @@ class Registry:
                 self._complain(git_dir, str(error))
         for key in [key for key in self._complaints if key not in found.present]:
             del self._complaints[key]
-        self._find_leftovers()
+        self._find_stale_locks()
 
-    def _find_leftovers(self) -> None:
-        """A receive-pack that was killed before its swap changes nothing that is heard of, and its locks refuse every other push."""
+    def _find_stale_locks(self) -> None:
+        """Have the locks of dead pushes removed: a receive-pack that was killed before its swap causes no event, and its locks refuse
+        every other push.
+        """
         for key, served in self._served.items():
             if served.stale_locks.any_dead():
                 self._queue.add(key)
 
     def stop(self) -> None:
-        """Nothing new is heard of from now on."""
+        """End the informers: no further change comes."""
         for view in self._views.values():
             view.stop()
 
     def close(self) -> None:
-        """No hook shall come here any more."""
+        """Remove the pointers to the socket; after :meth:`stop`."""
         for view in self._views.values():
             view.join()
         for served in self._served.values():
@@ -105,7 +107,7 @@ class Registry:
 
     def _take(self, git_dir: Path) -> None:
         key = str(git_dir)
-        # First of all: what stands in another account's repository is believed in nothing, not even in where etcd is.
+        # First of all: nothing in another account's repository is trusted, not even the address of etcd.
         try:
             Repository(git_dir).check_owner()
         except PieholeError:
@@ -126,7 +128,7 @@ class Registry:
             self._by_group[place] = (*self._by_group.get(place, ()), key)
             self._log.info("repository.served", repository=key, group=fresh.group, site=fresh.site)
         self._complaints.pop(key, None)
-        # Written last: whoever asks there finds the repository served. Written again, too: the repository may be a new one.
+        # Written last: a hook that asks there finds the repository served. Written each time: the repository may be a new one.
         self._point(git_dir)
         self._queue.add(key)
 
@@ -174,7 +176,7 @@ class Registry:
             self._views.pop(address).stop()
 
     def _complain(self, git_dir: Path, why: str) -> None:
-        """Say once, not at each scan, why a repository is not served (or not as it is configured now); it is looked at again."""
+        """Log once, not at each scan, why a repository is not served (or not as it is configured now), and try again at the next scan."""
         key = str(git_dir)
         self._folders.forget(git_dir)
         if self._complaints.get(key) != why:
@@ -182,7 +184,7 @@ class Registry:
             self._log.error("repository.refused", repository=key, reason=why)
 
     def _point(self, git_dir: Path) -> None:
-        """Tell the repository's hooks where to ask."""
+        """Write the path of the socket where the repository's hooks look for it."""
         pointer = git_dir / controller_socket.POINTER
         if _read(pointer) == str(self._socket):
             return

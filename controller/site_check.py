@@ -77,7 +77,7 @@ class SiteCheck:
         state = progress.check(self._replica, Deadline(_ETCD_TIMEOUT), seen=seen)
         # A view from before this check may be of another etcd's past: only one that has reached it may be acted on.
         newest = max((kv.mod_revision for kv in state.entries.values()), default=0)
-        if not self._etcd_view.informer.wait_for(newest, Deadline(_ETCD_TIMEOUT)):
+        if not self._etcd_view.informer.cache.wait_for(newest, Deadline(_ETCD_TIMEOUT)):
             raise EtcdUnreachable("the watch of the refs has not caught up with etcd yet")
         if self.halted is not None:
             if not self._etcd_view.was_listed_since(self._halted_since):

@@ -1,6 +1,6 @@
-"""Telling systemd how the controller is: sd_notify(3) and its watchdog, as datagrams to the socket that ``NOTIFY_SOCKET`` names.
+"""Reports the controller's state to systemd: sd_notify(3) and its watchdog, as datagrams to the socket that ``NOTIFY_SOCKET`` names.
 
-Where nobody listens nothing is sent, and what cannot be sent is dropped: no service manager may hold up a site.
+Without that variable nothing is sent, and a datagram that cannot be sent is dropped: no service manager may delay a site.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-_WITHIN: Final = 0.2  # seconds in which a note must have been taken: the loop that sends it has other work
+_WITHIN: Final = 0.2  # seconds in which a datagram must be accepted: the loop that sends it has other work
 
 
 class Notifier:
@@ -41,15 +41,15 @@ class Notifier:
         self._send("READY=1", *_status(status))
 
     def reloading(self) -> None:
-        """The configuration is being read anew; :meth:`ready` must follow."""
-        # Type=notify-reload wants to know when, on the very clock that systemd reads (CLOCK_MONOTONIC).
+        """The configuration is being read again; :meth:`ready` must follow."""
+        # Type=notify-reload requires the time, by the clock that systemd reads (CLOCK_MONOTONIC).
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Feed the watchdog, if one runs and it is time: call this from the loop whose hanging it shall notice."""
+        """Reset the watchdog, if one runs and it is time; call this from the loop that the watchdog watches."""
         now = self._clock()
         if self._every is not None and now - self._alive_at >= self._every * 0.9:
             self._alive_at = now
@@ -63,7 +63,7 @@ class Notifier:
                 one.settimeout(_WITHIN)
                 one.sendto("\n".join(lines).encode(), self._address)
         except OSError:
-            pass  # the manager is gone or full: it will notice by itself
+            pass  # the manager is gone, or its queue is full: it will notice by itself
 
 
 def _status(text: str) -> list[str]:

@@ -7,9 +7,9 @@ Invariants (tests/unit/test_work_queue.py):
 * no two workers hold the same key;
 * fresh work goes before a backlog, and a backlog never takes all workers;
 * fresh work that is still waiting after a moment is a backlog, and of fresh work the newest goes first: hundreds of changes at
-  once do not stand before the next push, also where it comes in the same breath;
-* what has waited in the backlog for long goes first, as far as the backlog's workers go;
-* a key whose worker turned out slow takes no worker's place from the backlog.
+  once do not delay the next push, not even one at the same moment;
+* a key that has waited in the backlog for long goes first, as far as the backlog's workers go;
+* a key whose turn has become slow does not count against the backlog's limit.
 
 :class:`Schedule` decides and knows no clock and no thread; :class:`WorkQueue` waits.
 """
@@ -29,7 +29,7 @@ _FIRST_BACKOFF: Final = 0.2  # seconds, doubled by each failure in a row
 _LONGEST_BACKOFF: Final = 60.0
 FRESH_FOR: Final = 0.3  # seconds, from when a key could first be handed out
 LONG: Final = 5.0  # seconds after a key of the backlog was due
-_VOID: Final = 1000  # entries of a line that need not count
+_VOID: Final = 1000  # void entries that a heap may hold in any case
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class _Waiting:
 
 
 class _KeyHeap:
-    """Keys that wait, in an order; at the same place in the order of their tickets.
+    """Keys that wait, ordered by their place, then by their tickets.
 
-    An entry whose ticket is not the key's own any more is void. It stays until it comes first, or until most are.
+    An entry whose ticket is no longer the key's own is void. It is removed when it comes first, or when most entries are void.
     """
 
     def __init__(self, waiting: dict[str, _Waiting], *, reverse: bool = False) -> None:
@@ -66,7 +66,7 @@ class _KeyHeap:
         return self._heap[0][2] if self._heap else None
 
     def drop(self) -> None:
-        """Take the first key out of this line."""
+        """Remove the first key."""
         heapq.heappop(self._heap)
 
     def _counts(self, entry: tuple[float, int, str]) -> bool:
@@ -85,8 +85,8 @@ class Schedule:
         self._waiting: dict[str, _Waiting] = {}
         self._held: dict[str, bool] = {}  # whether the backlog's limit counts it
         self._again: dict[str, _Waiting] = {}
-        self._early = _KeyHeap(self._waiting)  # fresh keys that were not due yet
-        self._fresh = _KeyHeap(self._waiting, reverse=True)  # the others, by since when they are
+        self._early = _KeyHeap(self._waiting)  # fresh keys that are not due yet
+        self._fresh = _KeyHeap(self._waiting, reverse=True)  # fresh keys that are due, by the time since when
         self._aging = _KeyHeap(self._waiting)  # all fresh keys again
         self._backlog = _KeyHeap(self._waiting)
         self._tickets = itertools.count()
@@ -96,7 +96,7 @@ class Schedule:
         return len(self._waiting) + len(self._held)
 
     def add(self, key: str, due: float, *, fresh: bool) -> None:
-        """Have the key handed out at ``due``, or earlier where it was already to be."""
+        """Have the key handed out at ``due``, or earlier where that was already requested."""
         held = key in self._held
         known = (self._again if held else self._waiting).get(key)
         since = due
@@ -110,14 +110,14 @@ class Schedule:
         if held:
             self._again[key] = waiting
         else:
-            self._line_up(key, waiting)
+            self._place(key, waiting)
 
     def take(self, now: float) -> str | None:
         """Hand out the next key that is due, until :meth:`done`; None where there is none now."""
         self._ripen(now)
         self._age(now)
-        for line in self._open(now):
-            key = line.first()
+        for heap in self._open(now):
+            key = heap.first()
             if key is not None and self._waiting[key].due <= now:
                 self._held[key] = not self._waiting.pop(key).fresh
                 return key
@@ -125,11 +125,11 @@ class Schedule:
 
     def next_due(self) -> float | None:
         """When the next key can be handed out, if nothing else happens: any time in the past means now, None means never."""
-        lines = [self._early, *self._open(float("-inf"))]
-        return min((self._waiting[key].due for line in lines if (key := line.first()) is not None), default=None)
+        heaps = [self._early, *self._open(float("-inf"))]
+        return min((self._waiting[key].due for heap in heaps if (key := heap.first()) is not None), default=None)
 
     def slow(self, key: str) -> None:
-        """The backlog's limit does not count this key any more, as long as it is held."""
+        """The backlog's limit no longer counts this key, as long as it is held."""
         if key in self._held:
             self._held[key] = False
 
@@ -138,27 +138,27 @@ class Schedule:
         del self._held[key]
         again = self._again.pop(key, None)
         if again is not None:
-            self._line_up(key, replace(again, since=max(again.since, now)))
+            self._place(key, replace(again, since=max(again.since, now)))
 
-    def _line_up(self, key: str, waiting: _Waiting) -> None:
+    def _place(self, key: str, waiting: _Waiting) -> None:
         self._waiting[key] = waiting
         (self._early if waiting.fresh else self._backlog).push(key, waiting.due)
         if waiting.fresh:
             self._aging.push(key, waiting.since)
 
     def _ripen(self, now: float) -> None:
-        """Have the fresh keys that are due be taken from now on."""
+        """Move the fresh keys that are due to the heap from which they are taken."""
         while (key := self._early.first()) is not None and self._waiting[key].due <= now:
             self._early.drop()
             self._fresh.push(key, self._waiting[key].since)
 
     def _age(self, now: float) -> None:
-        """Have the fresh keys that nobody took in time wait with the backlog."""
+        """Move the fresh keys that no worker took in time to the backlog."""
         while (key := self._aging.first()) is not None and now - self._waiting[key].since > FRESH_FOR:
-            self._line_up(key, replace(self._waiting[key], fresh=False, ticket=next(self._tickets)))
+            self._place(key, replace(self._waiting[key], fresh=False, ticket=next(self._tickets)))
 
     def _open(self, now: float) -> list[_KeyHeap]:
-        """The lines from which a key may be taken, the better one first."""
+        """The heaps from which a key may be taken, the preferred one first."""
         if sum(self._held.values()) >= self._backlog_limit:
             return [self._fresh]
         first = self._backlog.first()
@@ -168,7 +168,7 @@ class Schedule:
 
 
 class WorkQueue:
-    """A schedule that threads share and wait at. Keys are repositories."""
+    """A schedule that threads share and wait for. Keys are repositories."""
 
     def __init__(
         self,
@@ -189,7 +189,7 @@ class WorkQueue:
         self._stopped = False
 
     def add(self, key: str, *, fresh: bool = False, delay: float = 0.0) -> None:
-        """Have the key handed out ``delay`` seconds from now, or earlier where it was already to be."""
+        """Have the key handed out ``delay`` seconds from now, or earlier where that was already requested."""
         with self._changed:
             before = self._schedule.next_due()
             self._schedule.add(key, self._clock() + delay, fresh=fresh)
@@ -217,14 +217,14 @@ class WorkQueue:
                 key = self._schedule.take(self._clock())
                 due = self._schedule.next_due()
                 if key is not None:
-                    if due is not None:  # one of those who wait has to wait for that
+                    if due is not None:  # another worker has to wait for that one
                         self._changed.notify()
                     return key
                 self._changed.wait(None if due is None else max(due - self._clock(), 0.0))
             return None
 
     def slow(self, key: str) -> None:
-        """Whoever holds this key will take long, and another worker has taken his place: it is no longer part of a backlog."""
+        """The turn with this key takes long, and another worker takes its place: the backlog's limit no longer counts it."""
         with self._changed:
             self._schedule.slow(key)
             self._changed.notify()

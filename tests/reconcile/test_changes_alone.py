@@ -56,7 +56,7 @@ class Follower:
         git(bed["b"].repository, "fetch", "-q", str(bed.work), f"+HEAD:{SIDE}")
 
     def look(self) -> Report:
-        assert self.cluster.informer.wait_for(self.bed.etcd.revision(), Deadline(10))
+        assert self.cluster.informer.cache.wait_for(self.bed.etcd.revision(), Deadline(10))
         return self.reconciler.run()
 
     def strayed(self) -> bool:

@@ -28,10 +28,10 @@ def test_each_repository_of_a_group_is_told_once(root: Path) -> None:
     first, second = grouped(root / "a.git"), grouped(root / "team" / "b.git")
     make_bare(root / "plain.git")
     folders = Folders([root])
-    look = folders.look()
+    look = folders.scan()
     assert look.present == {str(first), str(second)}
     assert look.changed == (first, second)
-    again = folders.look()
+    again = folders.scan()
     assert again.present == look.present
     assert again.changed == ()
 
@@ -39,45 +39,45 @@ def test_each_repository_of_a_group_is_told_once(root: Path) -> None:
 def test_a_repository_that_is_configured_anew_is_told_again(root: Path) -> None:
     first = grouped(root / "a.git")
     folders = Folders([root])
-    folders.look()
+    folders.scan()
     git(first, "config", "piehole.site", "another")
-    assert folders.look().changed == (first,)
+    assert folders.scan().changed == (first,)
     folders.forget(first)
-    assert folders.look().changed == (first,)
+    assert folders.scan().changed == (first,)
     git(first, "config", "--unset", "piehole.group")
-    assert folders.look().present == frozenset()
+    assert folders.scan().present == frozenset()
 
 
 def test_a_repository_that_goes_is_gone_and_may_come_back(root: Path) -> None:
     first = grouped(root / "a.git")
     folders = Folders([root])
-    folders.look()
+    folders.scan()
     shutil.move(first, root.parent / "away.git")
-    assert folders.look().present == frozenset()
+    assert folders.scan().present == frozenset()
     shutil.move(root.parent / "away.git", first)
-    assert folders.look().changed == (first,)
+    assert folders.scan().changed == (first,)
 
 
 def test_what_takes_a_repositorys_place_is_looked_into(root: Path) -> None:
     place = grouped(root / "a.git")
     folders = Folders([root])
-    folders.look()
+    folders.scan()
     shutil.rmtree(place)
     inner = grouped(place / "inner.git")
-    folders.look()  # notices that what was there is gone
-    assert folders.look().present == {str(inner)}
+    folders.scan()  # notices that what was there is gone
+    assert folders.scan().present == {str(inner)}
 
 
 def test_nothing_waits_for_a_pipe(root: Path) -> None:
     first = grouped(root / "a.git")
     folders = Folders([root])
-    folders.look()
+    folders.scan()
     (first / "config").unlink()
     os.mkfifo(first / "config")
-    assert folders.look().present == frozenset()
+    assert folders.scan().present == frozenset()
 
 
 def test_a_folder_that_is_reached_by_a_symbolic_link_is_not_found_twice(root: Path) -> None:
     first = grouped(root / "team" / "a.git")
     (root / "link").symlink_to(root / "team")
-    assert Folders([root]).look().changed == (first,)
+    assert Folders([root]).scan().changed == (first,)
