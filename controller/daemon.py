@@ -1,4 +1,4 @@
-"""The controller: finds the repositories of this server, keeps each one at its desired state, answers hooks.
+"""The controller: finds the repositories of this server, reconciles each one, and answers their hooks.
 
 Starting and stopping have an order. The socket opens before any repository points to it. At the end the socket closes first; then
 the informers end, so that no new work comes; then the workers, whose fetches are aborted; then the pointers in the repositories.
@@ -32,19 +32,19 @@ from piehole.transfer.watchdog import Limits
 _WORKERS: Final = 16
 _PUBLISHERS: Final = 2
 _BACKLOG: Final = 8  # workers that a backlog may take; the others are for fresh pushes
-_GIVE_BACK: Final = 60.0  # seconds between two times that free memory is given back
-_RESYNC: Final = 600.0  # seconds; every repository is looked at this often, whatever was or was not heard
+_GIVE_BACK: Final = 60.0  # seconds between two returns of free memory to the system
+_RESYNC: Final = 600.0  # seconds; every repository is reconciled this often, also without a change
 _M_ARENA_MAX: Final = -8  # <malloc.h>
 _ARENAS: Final = 2
-_TICK: Final = 1.0  # seconds between two looks at the workers
+_TICK: Final = 1.0  # seconds between two rounds of the main loop
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a controller serves, and how.
 
-    :param overrides: settings that count for every repository (:func:`piehole.group.config.parse`)
-    :param scan_every: seconds between two looks for repositories that came or went
+    :param overrides: settings that override those of every repository (:func:`piehole.group.config.parse`)
+    :param scan_every: seconds between two scans of the folders
     """
 
     roots: tuple[Path, ...]
@@ -91,7 +91,7 @@ class Controller:
         )
 
     def reload(self) -> None:
-        """Read every configuration anew, soon. Safe to call from a signal handler."""
+        """Read every configuration again, soon. Safe to call from a signal handler."""
         self._orders.put("reload")
 
     def shutdown(self) -> None:
@@ -102,7 +102,7 @@ class Controller:
     def run(self) -> None:
         """Serve until :meth:`shutdown`.
 
-        :raises PieholeError: a thread has died of a bug; what it was is chained
+        :raises PieholeError: a bug has ended a thread; the error is chained
         """
         try:
             for pool in self._pools:
@@ -110,7 +110,7 @@ class Controller:
             self._server.start()
             self._registry.scan()
             self._log.info("controller.started", repositories=len(self._registry), socket=str(self._server.path))
-            self._tell_ready()
+            self._report_ready()
             self._serve()
         finally:
             self._end()
@@ -134,7 +134,7 @@ class Controller:
                 self._registry.scan()
                 scan = time.monotonic() + self._options.scan_every
                 if order == "reload":
-                    self._tell_ready()
+                    self._report_ready()
             if now >= give:
                 give = now + _GIVE_BACK
                 _give_back_memory()
@@ -142,7 +142,7 @@ class Controller:
                 resync = now + _RESYNC
                 self._resync()
 
-    def _tell_ready(self) -> None:
+    def _report_ready(self) -> None:
         self._notifier.ready(f"{len(self._registry)} repositories")
 
     def _next_order(self) -> Literal["reload", "end"] | None:
@@ -173,7 +173,7 @@ class Controller:
         self._log.info("controller.stopped")
 
     def _crashed(self, error: BaseException) -> None:
-        """A thread that nobody waits for has ended: better no controller than one that is deaf and does not say so."""
+        """End the controller after the crash of a thread: without that thread it would miss changes and not say so."""
         self._log.critical("controller.broken", error=repr(error))
         self._crash = error
         self.shutdown()

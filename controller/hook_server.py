@@ -1,4 +1,4 @@
-"""The socket on which hooks ask: who may ask, about which repository, and that nobody is answered who is gone.
+"""The socket for the hooks: checks who asks about which repository, and answers only a hook that still waits.
 
 Every account of this server may connect, since pushers have accounts of their own; what an account may ask for follows from what it
 may do itself: its hook must run below a living receive-pack, and it must be able to write the repository.
@@ -30,8 +30,8 @@ from piehole.push import hook_protocol
 from piehole.push.admission import Admission
 
 _QUESTION: Final = 5.0  # seconds in which a client must have asked
-_NEXT_QUESTION: Final = 300.0  # and asked again: between two hooks of a push there may be somebody else's
-# Bytes that a question of another account may have: who it is about is only known when it is here. 8192 refs have about three million.
+_NEXT_QUESTION: Final = 300.0  # in which it must have asked again: other hooks may run between two hooks of a push
+# Bytes of a question from another account; its repository is only known when it has arrived. 8192 refs have about three million.
 _OTHERS_LARGEST: Final = 4 << 20
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
 
@@ -52,7 +52,7 @@ class HookServer:
     def __init__(self, name: str, find: Callable[[str], RepositoryForHooks | None]) -> None:
         """
         :param name: what tells this controller from others of the same account
-        :raises PieholeError: no directory is to be had that only this account can write, or another controller has this name
+        :raises PieholeError: there is no directory that only this account can write, or another controller has this name
         """
         self.path = _directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
         self._find = find
@@ -79,16 +79,16 @@ class HookServer:
     def _handle(self, connection: socket.socket) -> None:
         try:
             self._answer(connection)
-        except (OSError, ValueError) as error:  # the hook went away, or is none
+        except (OSError, ValueError) as error:  # the hook has gone, or the client is no hook
             self._log.debug("hook.gone", error=str(error))
         except PieholeError as error:
-            # Without a word the hook decides for itself.
+            # A hook that gets no answer decides by itself.
             self._log.warning("hook.refused", error=str(error))
-        except Exception:  # noqa: BLE001 -- a bug in one answer must not end the others'; it is told in full
+        except Exception:  # noqa: BLE001 -- a bug in one answer must not end the others'; it is logged in full
             self._log.exception("answer.crashed")
 
     def _answer(self, connection: socket.socket) -> None:
-        """All questions of one connection: those of one push, whose hook asked the first of them."""
+        """Answer all questions of one connection: those of one push, whose hook has asked the first."""
         pid, uid = _caller(connection)
         reader = controller_socket.Reader(connection, controller_socket.LARGEST if is_trusted(uid) else _OTHERS_LARGEST)
         lines = reader.message(monotonic() + _QUESTION)
@@ -104,7 +104,7 @@ class HookServer:
     def _answer_one(
         self, connection: socket.socket, question: hook_protocol.Question, uid: int, push_name: str
     ) -> bool:
-        """Whether it was answered. Without a word the hook decides for itself, with what its own account may do."""
+        """Whether the question was answered. A hook that gets no answer decides by itself, with the rights of its own account."""
         site = self._find(question.repository)
         if site is None or question.push_name != push_name or not may_write(Path(question.repository), uid):
             return False
@@ -175,7 +175,7 @@ def _lock(path: Path, name: str) -> int:
             raise PieholeError(f"another controller of this account serves {name} already.")
         if os.fstat(descriptor).st_nlink:
             return descriptor
-        os.close(descriptor)  # the one before removed it in this very moment
+        os.close(descriptor)  # its previous holder has just removed it
 
 
 def _directory() -> Path:
@@ -218,6 +218,6 @@ def _is_hook(pid: int, push_name: str) -> bool:
 
 
 def _is_open(connection: socket.socket) -> bool:
-    """Whether whoever asked still waits for the answer."""
+    """Whether the client still waits for the answer."""
     readable, _, _ = select.select([connection], [], [], 0)
     return not readable or bool(connection.recv(1, socket.MSG_PEEK))

@@ -1,8 +1,8 @@
-"""What this controller sees the group's refs do, on its way to the local log (``piehole log`` reads it, :mod:`piehole.group.ref_log`).
+"""Writes the changes of the group's refs to the local log (:mod:`piehole.group.ref_log`), which ``piehole log`` reads.
 
-What the informer has heard is noted, change by change. Where that was too much, one view of the group is compared with the next: values
-that came and went between the two are not seen; etcd's own history has them, as far back as it goes. Where the pusher is no longer
-known, nothing is written: the log guesses nothing.
+The changes come from the informer's cache. Where the cache no longer remembers them all, one view of the group is compared with the
+next: values between the two are missed, and etcd's own history has them, as far back as it goes. Where the pusher is no longer known,
+nothing is written.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _LOOKED_UP: Final = 100  # revisions whose push record is asked of etcd, in one 
 
 
 class RefLogWriter:
-    """Seen by the worker of the repository (cheap), written by the upkeep.
+    """Changes are noted by the worker that reconciles (cheap), and written by another one.
 
     :param none: the zero oid, for "there was no such ref"
-    :param lookup: the push at a revision; None where the change was made by hand; an EtcdError where that is not known
+    :param lookup: the push at a revision; None where a change by hand was made; raises an EtcdError where neither is known
+    :param past: the changes after a revision
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class RefLogWriter:
         git_dir: Path,
         none: str,
         lookup: Callable[[int], PushRecord | None],
-        past: Callable[[int], Past] = lambda _: None,
+        past: Callable[[int], Past],
     ) -> None:
         self._git_dir = git_dir
         self._none = none
@@ -49,32 +50,30 @@ class RefLogWriter:
         self._since: int | None = None
         self._pending: list[tuple[LogEntry, bool]] = []
 
-    def see(self, state: GroupState) -> bool:
-        """Take note of the group's keys now; whether there is something to write.
+    def note(self, state: GroupState) -> None:
+        """Note what has changed up to this state of the group.
 
-        :raises OSError: the log of before cannot be read
+        :raises OSError: the existing log cannot be read
         """
         if self._since is None:
             self._since = max((entry.revision for entry in ref_log.read(self._git_dir)), default=state.revision)
         if self._last is not None and state.revision < self._last.revision:
-            self._last, self._since = (
-                None,
-                state.revision,
-            )  # etcd was put back in time: what was seen before says nothing
-        # (Asked after the state was made, so it names all that the state has.)
+            # etcd was restored from a backup: earlier states say nothing.
+            self._last, self._since = None, state.revision
+        # Read after the state was made, so it has all changes up to that state.
         past = self._past(self._since)
         if past is not None:
-            found = list(told([one for one in past if one[1].revision <= state.revision], self._none))
+            found = list(_changes([named for named in past if named[1].revision <= state.revision], self._none))
         else:
-            found = list(changes(self._last.entries if self._last is not None else {}, state, self._since, self._none))
+            found = list(
+                _differences(self._last.entries if self._last is not None else {}, state, self._since, self._none)
+            )
         with self._lock:
             self._pending += found
-            pending = bool(self._pending)
         self._last, self._since = state, max(self._since, state.revision)
-        return pending
 
-    def write(self) -> int:
-        """Append what was seen to the log; returns how many lines.
+    def write(self) -> None:
+        """Append what was noted to the log.
 
         :raises OSError: the disk is full or cannot be written
         """
@@ -97,15 +96,14 @@ class RefLogWriter:
         try:
             ref_log.append(self._git_dir, entries)
         except OSError:
-            # Nobody sees these again. What was written before the disk was full comes twice, and is read as one.
+            # They are not noted again. Lines that were written before the disk was full come twice, and count as one when read.
             with self._lock:
                 self._pending = [*((entry, True) for entry in entries), *self._pending]
             raise
-        return len(entries)
 
 
-def told(past: Sequence[tuple[str, KeyChange]], none: str) -> Iterator[tuple[LogEntry, bool]]:
-    """What these changes were; whether it is known who made them."""
+def _changes(past: Sequence[tuple[str, KeyChange]], none: str) -> Iterator[tuple[LogEntry, bool]]:
+    """The entry of each change, and whether its pusher is known."""
     pushes = {change.revision: change.after for name, change in past if name == keys.PUSH}
     for name, change in past:
         if name in (keys.PUSH, keys.FENCE) or change.after is None:
@@ -115,12 +113,14 @@ def told(past: Sequence[tuple[str, KeyChange]], none: str) -> Iterator[tuple[Log
         yield _by(pushes.get(change.revision), entry)
 
 
-def changes(before: Mapping[str, KeyValue], now: GroupState, since: int, none: str) -> Iterator[tuple[LogEntry, bool]]:
-    """What has changed after revision ``since``, in the order of revisions; whether it is known who did it."""
+def _differences(
+    before: Mapping[str, KeyValue], now: GroupState, since: int, none: str
+) -> Iterator[tuple[LogEntry, bool]]:
+    """The entry of each key that has changed after revision ``since``, by revision, and whether its pusher is known."""
     push = now.entries.get(keys.PUSH)
     fresh = sorted(
         ((kv.mod_revision, name, kv) for name, kv in now.entries.items() if kv.mod_revision > since),
-        key=lambda one: one[:2],
+        key=lambda change: change[:2],
     )
     for revision, name, kv in fresh:
         if name in (keys.PUSH, keys.FENCE):
@@ -133,7 +133,7 @@ def changes(before: Mapping[str, KeyValue], now: GroupState, since: int, none: s
 
 
 def _by(push: KeyValue | None, entry: LogEntry) -> tuple[LogEntry, bool]:
-    """The entry with who pushed it, and whether that is known."""
+    """The entry with its pusher, and whether that is known."""
     return (entry, False) if push is None else (_signed(entry, PushRecord.of(push)), True)
 
 

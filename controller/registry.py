@@ -70,7 +70,7 @@ class Registry:
         self._folders.forget()
 
     def scan(self) -> None:
-        """Serve new repositories, leave those that are gone, and serve anew those whose configuration has changed."""
+        """Serve new repositories, leave those that are gone, and replace those whose configuration has changed."""
         found = self._folders.scan()
         for key in [key for key in self._served if key not in found.present]:
             self._leave(key)

@@ -119,7 +119,7 @@ class ServedRepository:
             return NextTurn(retry=True)
         self._check.acted_on(report.revision)
         self._log.reconciled(report)
-        self._attempt("log.failed", lambda: self._ref_log.see(self._group_state()))
+        self._attempt("log.failed", lambda: self._ref_log.note(self._group_state()))
         self._publisher.add(report)
         return self._after(report)
 

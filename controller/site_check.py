@@ -82,7 +82,7 @@ class SiteCheck:
         if self.halted is not None:
             if not self._etcd_view.was_listed_since(self._halted_since):
                 self._checked_halted = _NEVER
-                raise EtcdUnreachable("the refs are listed anew, since this site was halted")
+                raise EtcdUnreachable("this site was halted, so the refs are being listed again")
             self._log.info("site.resumed")
         self._group, self._site = state.group, state.site
         self.halted = None

@@ -28,13 +28,8 @@ class Notifier:
         # "@" stands for the NUL with which the name of an abstract socket begins.
         self._address = "\0" + name[1:] if name.startswith("@") else name
         self._clock = clock
-        self._every = _watchdog_interval(environment)
+        self._every = _watchdog_interval(environment)  # seconds; None: no watchdog runs
         self._alive_at = float("-inf")
-
-    @property
-    def alive_every(self) -> float | None:
-        """How often :meth:`alive` wants to be called, in seconds: half of ``WATCHDOG_USEC``. None: no watchdog runs."""
-        return self._every
 
     def ready(self, status: str = "") -> None:
         """Started, or done with reloading; ``status`` is one line for ``systemctl status``."""

@@ -16,8 +16,8 @@ from piehole.repository import kept_tips
 from piehole.transfer import maintenance
 
 _PATIENCE: Final = 10.0  # seconds for etcd
-_EXPIRE_EVERY: Final = 3600.0  # seconds between looks at kept tips
-_REAP_FIRST: Final = 3.0  # seconds until a tombstone is looked at, doubled each time that it cannot be reaped yet
+_EXPIRE_EVERY: Final = 3600.0  # seconds between two expiries of kept tips
+_REAP_FIRST: Final = 3.0  # seconds until a tombstone may be reaped, doubled each time that it cannot be reaped yet
 _REAP_LATEST: Final = 300.0
 
 
@@ -37,7 +37,7 @@ class Tidying:
     def run(self, state: GroupState, stop: threading.Event) -> float | None:
         """Do what is due; seconds until there is more to do, None where only a change can bring more.
 
-        :param state: the group's keys, as far as they are known here
+        :param state: the group's keys in the cached view
         """
         git_dir = self._replica.git_dir
         if maintenance.due(git_dir):
@@ -48,7 +48,7 @@ class Tidying:
         return self._reap(state)
 
     def _reap(self, state: GroupState) -> float | None:
-        """Look for tombstones that every site has passed: soon after the newest one came, then ever more seldom."""
+        """Reap tombstones that every site has passed: soon after the newest one came, then with growing delays."""
         dead = {name: kv for name, kv in state.entries.items() if is_ref_name(name) and not live(kv)}
         if not dead:
             return None

@@ -65,7 +65,7 @@ def test_ready_reloading_and_stopping_are_told(manager: Manager) -> None:
 def test_the_watchdog_is_fed_often_enough_and_no_oftener(manager: Manager) -> None:
     now = [0.0]
     notifier = Notifier({"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "20000000"}, lambda: now[0])
-    assert notifier.alive_every == 10.0
+    assert notifier._every == 10.0
     fed = []
     for tick in range(60):
         now[0] = float(tick)
@@ -83,7 +83,7 @@ def test_the_watchdog_is_fed_often_enough_and_no_oftener(manager: Manager) -> No
 )
 def test_without_a_watchdog_of_ours_none_is_fed(manager: Manager, environment: dict[str, str]) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": manager.address, **environment})
-    assert notifier.alive_every is None
+    assert notifier._every is None
     notifier.alive()
     assert manager.heard() == []
 

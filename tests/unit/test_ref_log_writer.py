@@ -31,18 +31,18 @@ def at(revision: int, value: str) -> GroupState:
 
 
 def test_what_could_not_be_written_is_written_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chronicle = RefLogWriter(tmp_path, zero("sha1"), lambda _: None)
-    chronicle.see(at(1, "1" * 40))
-    assert chronicle.see(at(2, "2" * 40))
+    writer = RefLogWriter(tmp_path, zero("sha1"), lambda _: None, lambda _: None)
+    writer.note(at(1, "1" * 40))
+    writer.note(at(2, "2" * 40))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk, pytest.raises(OSError, match="No space left"):
         disk.setattr(ref_log, "append", full)
-        chronicle.write()
-    assert chronicle.see(at(3, "3" * 40))
-    chronicle.write()
+        writer.write()
+    writer.note(at(3, "3" * 40))
+    writer.write()
     assert [entry.revision for entry in ref_log.read(tmp_path)] == [2, 3]
 
 
@@ -55,11 +55,11 @@ def test_what_came_and_went_between_two_looks_is_noted_with_who_pushed_it(tmp_pa
     ]
     deleted = [(REF, KeyChange(4, b"k", seen[2][REF], None))]
     known: list[tuple[str, KeyChange]] = []
-    chronicle = RefLogWriter(tmp_path, zero("sha1"), lambda _: None, lambda _: known)
-    chronicle.see(at(1, "1" * 40))
+    writer = RefLogWriter(tmp_path, zero("sha1"), lambda _: None, lambda _: known)
+    writer.note(at(1, "1" * 40))
     known += past + deleted
-    chronicle.see(at(3, "3" * 40))
-    chronicle.write()
+    writer.note(at(3, "3" * 40))
+    writer.write()
     assert [(entry.revision, entry.old, entry.new, entry.site) for entry in ref_log.read(tmp_path)] == [
         (2, "1" * 40, "2" * 40, "a"),
         (3, "2" * 40, "3" * 40, "a"),
