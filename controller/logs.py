@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Literal
 
 import structlog
 
 LogFormat = Literal["auto", "console", "json"]
 
 
-def configure(log_format: LogFormat, level: str, stream: TextIO = sys.stderr) -> None:
+def configure(log_format: LogFormat, level: str) -> None:
     """Set structlog up for the whole process, once, before any thread starts."""
-    console = log_format == "console" or (log_format == "auto" and stream.isatty())
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(sort_keys=False)
     )
@@ -26,6 +26,6 @@ def configure(log_format: LogFormat, level: str, stream: TextIO = sys.stderr) ->
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
