@@ -81,6 +81,8 @@ def main(command: list[str]) -> int:
         sys.stderr.write("usage: leave_nothing.py COMMAND [ARGUMENT...]\n")
         return 2
     _become_subreaper()
+    # A shell without job control starts what runs in the background with SIGINT ignored, and whatever that starts inherits it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command)
 
     def pass_on(number: int, _frame: object) -> None:
