@@ -22,8 +22,9 @@ from typing import Final, Protocol
 import structlog
 
 from controller.hook_permissions import ConnectionCounter, is_trusted, may_write
-from piehole.errors import EtcdError, PieholeError
-from piehole.fastpath import controller_socket, processes
+from piehole.errors import PieholeError
+from piehole.fastpath import controller_socket, hook_messages, processes
+from piehole.fastpath.hook_messages import Question
 from piehole.files import try_lock
 from piehole.group.config import Config
 from piehole.push import hook_protocol
@@ -92,43 +93,39 @@ class HookServer:
         pid, uid = _caller(connection)
         reader = controller_socket.Reader(connection, controller_socket.LARGEST if is_trusted(uid) else _OTHERS_LARGEST)
         lines = reader.message(monotonic() + _QUESTION)
-        if lines[0] == "status":
-            self._describe(connection, lines, uid)
+        described = hook_messages.parse_status_question(lines)
+        if described is not None:
+            self._describe(connection, described, uid)
             return
-        push_name = hook_protocol.Question.parse(lines).push_name
+        question = hook_protocol.parse(lines)
+        push_name = question.push_name
         if not _is_hook(pid, push_name):
             return
-        while self._answer_one(connection, hook_protocol.Question.parse(lines), uid, push_name):
-            lines = reader.message(monotonic() + _NEXT_QUESTION)
+        while self._answer_one(connection, question, uid, push_name):
+            question = hook_protocol.parse(reader.message(monotonic() + _NEXT_QUESTION))
 
-    def _answer_one(
-        self, connection: socket.socket, question: hook_protocol.Question, uid: int, push_name: str
-    ) -> bool:
+    def _answer_one(self, connection: socket.socket, question: Question, uid: int, push_name: str) -> bool:
         """Whether the question was answered. A hook that gets no answer decides by itself, with the rights of its own account."""
         site = self._find(question.repository)
         if site is None or question.push_name != push_name or not may_write(Path(question.repository), uid):
             return False
-        deadline = question.deadline(site.config.hook_timeout)
-        _send(connection, [f"here {controller_socket.VERSION} {deadline.remaining():.3f}"])
-        deadline = deadline.at_most(deadline.remaining() * controller_socket.SHARE * 0.9)
-        try:
-            answered = hook_protocol.answer(
-                question, site.admission, deadline, lambda: _is_open(connection) and question.is_awaited()
-            )
-        except EtcdError as error:
-            answered = [f"refuse no-access {' '.join(str(error).split())}"]
+        deadline = hook_protocol.deadline_of(question, site.config.hook_timeout)
+        _send(connection, hook_messages.pack_here(deadline.remaining()))
+        deadline = deadline.at_most(deadline.remaining() * controller_socket.CONTROLLER_SHARE * 0.9)
+        answered = hook_protocol.answer(
+            question, site.admission, deadline, lambda: _is_open(connection) and hook_protocol.is_awaited(question)
+        )
         if answered is None:
             self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
             return False
-        _send(connection, answered)
+        _send(connection, answered.pack())
         return True
 
-    def _describe(self, connection: socket.socket, lines: list[str], uid: int) -> None:
-        path = lines[1].partition(" ")[2] if len(lines) > 1 else ""
+    def _describe(self, connection: socket.socket, path: str, uid: int) -> None:
         site = self._find(path)
         if site is not None and may_write(Path(path), uid):
-            _send(connection, [f"here {controller_socket.VERSION} 10"])
-            _send(connection, ["status", *site.describe()])
+            _send(connection, hook_messages.pack_here(10))
+            _send(connection, hook_messages.pack_status(site.describe()))
 
 
 class _Listener(socketserver.ThreadingUnixStreamServer):

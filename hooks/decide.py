@@ -4,92 +4,62 @@ from __future__ import annotations
 
 from time import monotonic
 
-from piehole.fastpath import controller_socket, inflight
+from piehole.fastpath import controller_socket
+from piehole.fastpath.controller_socket import NoController
+from piehole.fastpath.hook_messages import Answer, Question
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hooks.direct import Direct
-
-# An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has.
-_PROMPT = 0.1
+    from hooks.direct import InProcessDecider
+    from piehole.fastpath.inflight import Record
 
 
-def charge(record: inflight.Record, started: float) -> None:
-    """Note what the push has waited since then (monotonic seconds), where that was more than a moment."""
-    took = monotonic() - started
-    if took > _PROMPT:
-        spend(record, took)
+class DecisionClient:
+    """Has the questions of one push's hooks answered."""
 
-
-def spend(record: inflight.Record, seconds: float) -> None:
-    """Note what the push has waited. On a full disk its next hook has more patience; a veto after the swap would be worse."""
-    try:
-        record.add_wait(seconds)
-    except OSError:
-        pass
-
-
-def note_silence(record: inflight.Record) -> None:
-    """The controller took a question of this push and fell silent."""
-    try:
-        record.note_silence()
-    except OSError:
-        pass  # then the next hook finds out for itself
-
-
-class Decider:
-    """:param controller: asks the site's controller; ``receive_pack`` is the push's pid, ``libraries`` where the packages are"""
-
-    def __init__(
-        self,
-        git_dir: str,
-        libraries: str,
-        receive_pack: int,
-        controller: Callable[[list[str]], list[str]] | None = None,
-    ) -> None:
+    def __init__(self, git_dir: str, libraries: str, receive_pack: int) -> None:
+        """
+        :param libraries: the folder of the packages that only :mod:`hooks.direct` needs
+        :param receive_pack: the pid of the push's git
+        """
         self._git_dir = git_dir
         self._libraries = libraries
         self._receive_pack = receive_pack
-        self._controller = controller or (lambda question: controller_socket.ask(git_dir, question))
-        self._direct: Direct | None = None
+        self._in_process: InProcessDecider | None = None
         # The process that waits for the answer, where it is not this one.
         self.hook = ""
 
-    def answer(self, record: inflight.Record, question: list[str]) -> list[str]:
-        """The lines of the answer; a refusal in words where no decision could be reached."""
+    def ask(self, record: Record, question: Question) -> Answer:
+        """The answer; a refusal in words where no decision could be reached."""
         started = monotonic()
-        question = self.whole(record, question)
+        self.address(record, question)
         try:
-            try:
-                return self._ask(record, question)
-            except controller_socket.NobodyHome as nobody:
-                if self._direct is None:
-                    from hooks.direct import Direct
+            # Finding out that the controller hangs takes a second, which a push of many refs must not pay for each.
+            if not record.silent:
+                try:
+                    return self.ask_controller(question)
+                except NoController as error:
+                    if error.asked:
+                        record.note_silence()
+                        question.earlier = True
+            if self._in_process is None:
+                from hooks.direct import InProcessDecider
 
-                    self._direct = Direct(self._libraries, self._receive_pack)
-                question[3] = f"waited {record.waited + monotonic() - started:.3f}"
-                return self._direct.answer([*question, "earlier"] if nobody.asked else question)
+                self._in_process = InProcessDecider(self._libraries, self._receive_pack)
+            question.waited = record.waited + monotonic() - started
+            return self._in_process.answer(question)
         finally:
-            charge(record, started)
+            record.add_wait_since(started)
 
-    def whole(self, record: inflight.Record, question: list[str]) -> list[str]:
-        """The question with the lines that tell whose it is."""
-        about = [f"repository {self._git_dir}", f"push {record.name} {record.push_id}"]
-        about += [f"waited {record.waited:.3f}", *([f"hook {self.hook}"] if self.hook else [])]
-        return [question[0], *about, *question[1:]]
+    def address(self, record: Record, question: Question) -> None:
+        """Say in the question whose it is."""
+        question.repository = self._git_dir
+        question.push_name, question.push_id = record.name, record.push_id
+        question.waited = record.waited
+        question.hook = self.hook
 
-    def _ask(self, record: inflight.Record, question: list[str]) -> list[str]:
-        """The controller's answer. Finding out that it hangs takes a second, which a push of many refs must not pay for each.
-
-        :raises controller_socket.NobodyHome: none answered
+    def ask_controller(self, question: Question) -> Answer:
         """
-        if record.silent:
-            raise controller_socket.NobodyHome("it did not answer an earlier question of this push")
-        try:
-            return self._controller(question)
-        except controller_socket.NobodyHome as nobody:
-            if nobody.asked:
-                note_silence(record)
-            raise
+        :raises NoController: none answered
+        """
+        return Answer.parse(controller_socket.ask(self._git_dir, question.pack()))

@@ -1,4 +1,4 @@
-"""The decision in the hook's own process, for when no controller answers. Imports what the fast path never may."""
+"""The decision in the hook's own process, where no controller answers. Imports what the fast path must not."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from piehole.fastpath.hook_messages import Answer, Question
+
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
     from piehole.group.replica import Replica
-    from piehole.push.hook_protocol import Question
 
 
-class Direct:
+class InProcessDecider:
     """Answers a hook's questions as the controller would; keeps its connections from one question to the next."""
 
     def __init__(self, libraries: str, receive_pack: int) -> None:
@@ -30,40 +31,45 @@ class Direct:
         self._replica: Replica | None = None
         self._noted = True
 
-    def answer(self, question: list[str]) -> list[str]:
-        """The answer's lines, a refusal in words where no decision could be reached."""
-        from piehole.errors import EtcdError, PieholeError
+    def answer(self, question: Question) -> Answer:
+        """The answer, a refusal in words where no decision could be reached."""
+        from piehole.errors import NO_ACCESS, UNKNOWN, EtcdError, PieholeError
         from piehole.push.admission import refusal
-        from piehole.push.hook_protocol import Question
 
         try:
-            answered = self._answer(Question.parse(question))
+            answered = self._answer(question)
+            if answered is not None:
+                return answered
+            token, sentence = NO_ACCESS, "the receive-pack of this push has ended: nothing moves."
         except EtcdError as error:
             refused = refusal(error)
-            return [_refusal(question, refused.token, refused.sentence)]
+            token, sentence = refused.token, refused.sentence
         except (PieholeError, OSError) as error:
-            return [_refusal(question, "no-access", f"{error} Nothing moves. Run `piehole check` at this site.")]
-        return answered or [_refusal(question, "no-access", "the receive-pack of this push has ended: nothing moves.")]
+            token, sentence = NO_ACCESS, f"{error} Nothing moves. Run `piehole check` at this site."
+        if question.kind == "propose" and question.earlier:  # a controller that fell silent may still act on it
+            token = UNKNOWN
+            sentence = f"the group may still take this push; look before pushing again. {sentence}"
+        return Answer("refuse", token, sentence)
 
-    def _answer(self, question: Question) -> list[str] | None:
+    def _answer(self, question: Question) -> Answer | None:
         from piehole.group import progress
         from piehole.group.replica import Replica
         from piehole.push import hook_protocol
         from piehole.push.admission import Admission
         from piehole.push.consensus_source import LinearizableSource
 
+        hook_protocol.check(question)
         replica = self._replica = self._replica or Replica.open(Path(question.repository))
-        deadline = question.deadline(replica.config.hook_timeout)
+        deadline = hook_protocol.deadline_of(question, replica.config.hook_timeout)
         if question.kind == "propose":
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
             replica.etcd.head(replica.keyspace.group(replica.config.group), deadline=deadline)
         source = LinearizableSource(replica, lambda: _start_reconcile(replica.git_dir))
         admission = Admission(replica, source)
-        answered = hook_protocol.answer(question, admission, deadline, question.is_awaited)
-        word, _, revision = answered[0].partition(" ") if answered else ("", "", "")
-        if word == "accepted":
+        answered = hook_protocol.answer(question, admission, deadline, lambda: hook_protocol.is_awaited(question))
+        if answered is not None and answered.kind == "accepted":
             # Whoever holds the state for so long hangs, and a push of many refs must not wait for it with each.
-            self._noted = progress.remember_push(replica, int(revision), question.push_id, wait=self._noted)
+            self._noted = progress.remember_push(replica, int(answered.value), question.push_id, wait=self._noted)
         return answered
 
 
@@ -85,14 +91,6 @@ def _forget_the_pusher(git: int) -> None:
         pass
     os.environ.clear()
     os.environ.update(known)
-
-
-def _refusal(question: list[str], token: str, sentence: str) -> str:
-    """What the pusher is told where no decision was reached; a controller that fell silent may still act on a proposal."""
-    words = " ".join(sentence.split())
-    if question[0] == "propose" and "earlier" in question:
-        return f"refuse unknown the group may still take this push; look before pushing again. {words}"
-    return f"refuse {token} {words}"
 
 
 def _start_reconcile(git_dir: Path) -> None:

@@ -3,13 +3,8 @@
 Starting Python costs 10 to 15 ms, and a push of a thousand refs has two thousand hooks that have something to decide. So
 ``update`` and ``reference-transaction`` are shell (hooks/shim.sh), and ask this process through two pipes. No file of the repository
 stands for these: whoever may open ``/proc/PID/fd/N`` of this process is its own account (proc(5)), and where it has died there is
-nothing to open. It tells its pid in the push's in-flight record. While a third descriptor is open, all commands of the push that
-are still to come may pass, so ``update`` waits for no answer. ::
-
-    PID HOOK ARGUMENTS...           a line of the hook PID, which waits; the lines on its standard input are read from there
-    PID passed ARGUMENTS...         a line of the hook `update`, which has let this command pass
-    PID STATUS WORDS...             the answer: the exit status of the hook, and what it says to the pusher
-    PID yourself                    the hook has to decide without this process
+nothing to open. Its pid is in the push's in-flight record. While a third descriptor is open, all commands of the push that are still to come may
+pass, so ``update`` waits for no answer. :mod:`piehole.fastpath.hook_messages` has the lines that go through the pipes.
 
 Everything it does for a hook is what the hook would do (:mod:`hooks.push_hooks`). Where it cannot be started, each hook does it itself.
 """
@@ -19,15 +14,21 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from hooks.decide import Decider, charge, note_silence
-from hooks.push_hooks import PushHooks, transaction
-from piehole.fastpath import controller_socket, inflight, processes
+from hooks.decide import DecisionClient
+from hooks.push_hooks import PushHooks, parse_ref_updates
+from piehole.fastpath import inflight, processes
+from piehole.fastpath.controller_socket import Connection, NoController
+from piehole.fastpath.hook_messages import Answer, Question, pack_shim_answer, parse_shim_request
+
+TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # The ends of the pipes that the hooks open. No other process has so high ones by chance, whatever has become of a pid.
 REQUESTS = 230
 ANSWERS = 231
 PASSED = ANSWERS + 1
-# Seconds for which what was foreseen holds. It is not read again before the swap, which compares it; but the earlier a ref is
+# Seconds for which a forecast holds. It is not read again before the swap, which compares it; but the earlier a ref is
 # refused, the better: a veto in `reference-transaction` ends the push of all refs that are still to come.
 _FRESH = 2.0
 # Commands of one question: with longer ones, other accounts' questions would be too long for the controller.
@@ -35,95 +36,96 @@ _AT_ONCE = 4000
 _LOOK_EVERY = 500  # milliseconds between two looks for the receive-pack, where the kernel does not tell its end
 
 
-class Yourself(Exception):
-    """The hook has to find a controller itself: this process is no longer below the receive-pack, so none would listen to it."""
+class HookMustDecide(Exception):
+    """The hook has to find a controller itself: this process is no longer below the receive-pack, so none would answer it."""
 
 
-class Foreseeing:
-    """The controller, asked about all commands of the push at once, and through one connection."""
+class ForecastClient(DecisionClient):
+    """Asks the controller about all commands of the push at once, over one connection, and answers ``admit`` from that forecast."""
 
-    def __init__(self, connection: controller_socket.Connection | None, commands: list[str]) -> None:
-        self._connection = connection
-        self._pending = dict.fromkeys(commands)
-        self._in_one = len(commands) <= _AT_ONCE
-        self._foreseen: dict[str, str] = {}
+    def __init__(
+        self, git_dir: str, libraries: str, receive_pack: int, commands: Iterable[tuple[str, str, str]]
+    ) -> None:
+        super().__init__(git_dir, libraries, receive_pack)
+        self._connection: Connection | None = None
+        try:
+            self._connection = Connection(git_dir)
+        except NoController:
+            pass
+        self._pending = dict.fromkeys(commands)  # no hook has asked about them yet
+        self._in_one = len(self._pending) <= _AT_ONCE
+        self._forecast: dict[tuple[str, str, str], Answer] = {}
         self._sent = False  # whether a question is on its way, and its answer not taken yet
-        self.until = 0.0  # when what was foreseen is too old
+        self.until = 0.0  # when the forecast is too old
 
-    def begin(self, decide: Decider, record: inflight.Record) -> None:
-        """Have the controller take the question of :meth:`foresee`. It listens to what is below the receive-pack, and looks now.
+    def begin(self, record: inflight.Record) -> None:
+        """Have the controller take the question of :meth:`forecast`. It answers what is below the receive-pack, and checks that now.
 
-        :raises Yourself: it did not take it
+        :raises HookMustDecide: it did not take it
         """
         if self._connection is None:
             return
         started = monotonic()
-        try:
-            self._connection.send(decide.whole(record, self._question()))
-            self._sent = True
-        except controller_socket.NobodyHome as nobody:
-            if not nobody.asked:
-                raise Yourself from nobody
-            note_silence(record)
-        finally:
-            charge(record, started)
-
-    def _question(self) -> list[str]:
-        return ["foresee", *(f"command {one}" for one in list(self._pending)[:_AT_ONCE])]
-
-    def foresee(self, decide: Decider, record: inflight.Record) -> None:
-        """Ask about those commands that no hook has asked about yet."""
         question = self._question()
-        answer = decide.answer(record, question)
-        known = answer[1:] if answer[0] == "foreseen" and len(answer) == len(question) else []
-        self._foreseen = {one: word for one, word in zip(self._pending, known, strict=False) if word != "later"}
-        self.until = monotonic() + _FRESH
-
-    def admission(self, decide: Decider, record: inflight.Record, command: str) -> list[str] | None:
-        """What was foreseen for this command; None where it has to be asked about alone."""
-        if monotonic() > self.until and len(self._pending) > 2:
-            self.foresee(decide, record)
-        self._pending.pop(command, None)
-        known = self._foreseen.pop(command, None) if monotonic() <= self.until else None
-        return None if known is None else [known]
-
-    def all_may_pass(self) -> bool:
-        """Whether all commands that are still to come were foreseen to. Of too many for one question this is never said: where they are
-        too many for the group as well, `update` has to say so.
-        """
-        return self._in_one and bool(self._pending) and self._pending.keys() <= self._foreseen.keys()
-
-    def ask(self, question: list[str]) -> list[str]:
-        """
-        :raises controller_socket.NobodyHome: there was no controller when the push began, or it fell silent
-        :raises Yourself: it has gone, and took no question
-        """
-        if self._connection is None:
-            raise controller_socket.NobodyHome("there was none when this push began")
+        self.address(record, question)
         try:
-            if not self._sent:
-                self._connection.send(question)
-            self._sent = False
-            return self._connection.answer()
-        except controller_socket.NobodyHome as nobody:
-            if nobody.asked:
-                raise
-            raise Yourself from nobody
+            self._connection.send(question.pack())
+            self._sent = True
+        except NoController as error:
+            if not error.asked:
+                raise HookMustDecide from error
+            record.note_silence()
+        finally:
+            record.add_wait_since(started)
 
+    def take_forecast(self, record: inflight.Record) -> None:
+        """Take the answer to what :meth:`begin` asked, where there was a controller to ask."""
+        if self._connection is not None:
+            self._ask_forecast(record)
 
-class _Decider(Decider):
-    """Answers by what was foreseen, where it was."""
-
-    def __init__(self, git_dir: str, libraries: str, receive_pack: int, foreseeing: Foreseeing) -> None:
-        super().__init__(git_dir, libraries, receive_pack, foreseeing.ask)
-        self._foreseeing = foreseeing
-
-    def answer(self, record: inflight.Record, question: list[str]) -> list[str]:
-        if question[0] == "admit":
-            known = self._foreseeing.admission(self, record, question[1].removeprefix("command "))
+    def ask(self, record: inflight.Record, question: Question) -> Answer:
+        if question.kind == "admit":
+            (command,) = question.commands
+            if monotonic() > self.until and len(self._pending) > 2:
+                self._ask_forecast(record)
+            self._pending.pop(command, None)
+            known = self._forecast.pop(command, None) if monotonic() <= self.until else None
             if known is not None:
                 return known
-        return super().answer(record, question)
+        return super().ask(record, question)
+
+    def all_may_pass(self) -> bool:
+        """Whether the forecast lets all commands pass that are still to come. Never where they are too many for one question: if the
+        group does not take so many either, `update` has to say so.
+        """
+        return self._in_one and bool(self._pending) and self._pending.keys() <= self._forecast.keys()
+
+    def ask_controller(self, question: Question) -> Answer:
+        """
+        :raises NoController: there was no controller when the push began, or it fell silent
+        :raises HookMustDecide: it has gone, and took no question
+        """
+        if self._connection is None:
+            raise NoController("there was none when this push began")
+        try:
+            if not self._sent:
+                self._connection.send(question.pack())
+            self._sent = False
+            return Answer.parse(self._connection.answer())
+        except NoController as error:
+            if error.asked:
+                raise
+            raise HookMustDecide from error
+
+    def _question(self) -> Question:
+        return Question("foresee", list(self._pending)[:_AT_ONCE])
+
+    def _ask_forecast(self, record: inflight.Record) -> None:
+        question = self._question()
+        each = super().ask(record, question).each
+        known = zip(question.commands, each, strict=True) if len(each) == len(question.commands) else ()
+        self._forecast = {command: answer for command, answer in known if answer is not None}
+        self.until = monotonic() + _FRESH
 
 
 def begin(libraries: str, lines: list[str]) -> None:
@@ -136,18 +138,15 @@ def begin(libraries: str, lines: list[str]) -> None:
     if name is None or os.environ.get("GIT_NAMESPACE"):
         return
     git_dir = os.path.realpath(os.environ.get("GIT_DIR", "."))
-    commands = [f"{ref} {old} {new}" for old, new, ref in transaction(lines)]
-    try:
-        connection = controller_socket.Connection(git_dir)
-    except controller_socket.NobodyHome:
-        connection = None
-    foreseeing = Foreseeing(connection, commands)
-    decide = _Decider(git_dir, libraries, git, foreseeing)
+    commands = [(ref, old, new) for old, new, ref in parse_ref_updates(lines)]
+    client = ForecastClient(git_dir, libraries, git, commands)
     record = inflight.Record(git_dir, name).open()
-    hook = PushHooks(git_dir, libraries, (git, command), decide)  # before anything is decided here: it knows who pushes
+    hooks = PushHooks(
+        git_dir, libraries, (git, command), client
+    )  # before anything is decided here: it knows who pushes
     try:
-        foreseeing.begin(decide, record)
-    except Yourself:
+        client.begin(record)
+    except HookMustDecide:
         return
     requests, answers = os.pipe(), os.pipe()
     os.dup2(requests[0], REQUESTS, inheritable=False)
@@ -158,10 +157,9 @@ def begin(libraries: str, lines: list[str]) -> None:
         return
     try:
         _let_go()
-        if connection is not None:
-            foreseeing.foresee(decide, record)
+        client.take_forecast(record)
         # (This process keeps the other ends, too: so the pipes have no end while it lives.)
-        Helper(hook, git, name, foreseeing, answers[0]).serve()
+        Helper(hooks, git, name, client, answers[0]).serve()
     finally:
         os._exit(0)
 
@@ -176,11 +174,11 @@ def _let_go() -> None:
 class Helper:
     """Answers the hooks of one receive-pack. ``unread`` is the end of the pipe from which they read their answers."""
 
-    def __init__(self, hook: PushHooks, receive_pack: int, name: str, foreseeing: Foreseeing, unread: int) -> None:
-        self._hook = hook
+    def __init__(self, hooks: PushHooks, receive_pack: int, name: str, client: ForecastClient, unread: int) -> None:
+        self._hooks = hooks
         self._receive_pack = receive_pack
         self._name = name
-        self._foreseeing = foreseeing
+        self._client = client
         self._unread = unread
         self._passing = False
         self._tried = 0.0
@@ -202,35 +200,35 @@ class Helper:
             self._name
         )  # looked at when its descriptor is open: so that one is of this very process
         while lives:
-            left = int(1000 * (self._foreseeing.until - monotonic())) + 1 if self._passing else _LOOK_EVERY
+            left = int(1000 * (self._client.until - monotonic())) + 1 if self._passing else _LOOK_EVERY
             found = [descriptor for descriptor, _ in ready.poll(max(0, min(left, _LOOK_EVERY)))]
             if REQUESTS in found:
                 *lines, asked = (asked + os.read(REQUESTS, 1 << 16)).split(b"\n")
                 for line in lines:
-                    self._answer(line.decode("utf-8", "surrogateescape"))
+                    self._answer(line)
             if found != [REQUESTS]:
                 lives = processes.lives(self._name)
             self._pass()
 
     def _pass(self) -> None:
         """Let pass what is still to come, where it is known; or no more, where what is known is too old."""
-        until = self._foreseeing.until
+        until = self._client.until
         if self._passing and monotonic() > until:
             os.close(PASSED)
             self._passing = False
         elif until != self._tried:
             self._tried = until
-            if self._foreseeing.all_may_pass() and self._hook.is_last():
+            if self._client.all_may_pass() and self._hooks.is_last():
                 os.dup2(self._unread, PASSED, inheritable=False)
                 self._passing = True
 
-    def _answer(self, line: str) -> None:
-        pid, hook, *arguments = line.split(" ", 2)
+    def _answer(self, line: bytes) -> None:
+        pid, hook, arguments = parse_shim_request(line)
         if hook == "passed":
             # Where it is refused after all, there is no announcement, and `prepared` lets nothing move.
             try:
-                self._hook.awaited_by("", []).run(["update", *" ".join(arguments).split(" ")], [])
-            except Yourself:
+                self._hooks.awaited_by("", []).run(["update", *arguments], [])
+            except HookMustDecide:
                 pass
             return
         who = processes.child(int(pid), self._receive_pack)
@@ -239,16 +237,15 @@ class Helper:
         said: list[str] = []
         try:
             lines = _standard_input(pid) if hook == "reference-transaction" else []
-            words = " ".join(arguments).split(" ")
-            status = str(self._hook.awaited_by(who, said).run([hook, *words], lines))
-        except Yourself:
+            status = str(self._hooks.awaited_by(who, said).run([hook, *arguments], lines))
+        except HookMustDecide:
             status = "yourself"
         try:
             while os.read(self._unread, 1 << 16):
                 pass  # what nobody has read, since its hook was killed
         except BlockingIOError:
             pass
-        os.write(ANSWERS, f"{pid} {status} {' '.join(said)}\n".encode("utf-8", "surrogateescape"))
+        os.write(ANSWERS, pack_shim_answer(pid, status, " ".join(said)))
 
 
 def _standard_input(pid: str) -> list[str]:

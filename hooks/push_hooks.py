@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from time import sleep
 
-from hooks.decide import Decider, spend
+from hooks.decide import DecisionClient
 from piehole.fastpath import inflight, paths, processes
 from piehole.fastpath.failpoints import Step, reached
+from piehole.fastpath.hook_messages import Answer, Question
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def say(token: str, sentence: str) -> None:
         pass
 
 
-def transaction(lines: list[str]) -> list[tuple[str, str, str]]:
+def parse_ref_updates(lines: list[str]) -> list[tuple[str, str, str]]:
     """Old value, new value and name of each ref, from what git writes to ``reference-transaction`` (githooks(5)).
 
     :raises ValueError: a line is none of git's
@@ -61,16 +62,16 @@ class PushHooks:
         self,
         git_dir: str,
         libraries: str,
-        mover: tuple[int, str] | None = None,
-        decide: Decider | None = None,
+        git_process: tuple[int, str] | None = None,
+        client: DecisionClient | None = None,
     ) -> None:
         """
-        :param mover: the git process whose hook this is, and its command; found out where it is not given
+        :param git_process: the pid of the git that runs these hooks, and its command; found out where it is not given
         """
         self.git_dir = git_dir
         self._gate_path = f"{git_dir}/hooks/reference-transaction"
-        self._mover = mover or processes.nearest_git(os.getpid())
-        self._decide = decide or Decider(git_dir, libraries, self._mover[0])
+        self._git_process = git_process or processes.nearest_git(os.getpid())
+        self._client = client or DecisionClient(git_dir, libraries, self._git_process[0])
         self._record: inflight.Record | None = None
         self._say: Callable[[str, str], None] = say
         # Taken now: a decision in this process forgets what the pusher's environment holds.
@@ -79,7 +80,7 @@ class PushHooks:
 
     def awaited_by(self, process: str, said: list[str]) -> PushHooks:
         """From now on another process waits for what comes of it (:func:`piehole.fastpath.processes.identity`), and ``said`` gets the words."""
-        self._decide.hook = process
+        self._client.hook = process
         self._say = lambda token, sentence: said.append(f"piehole: {token}: {sentence}")
         return self
 
@@ -111,13 +112,12 @@ class PushHooks:
         reached(Step.UPDATE_BEGUN)
         record = self._current(inflight.Record.open)
         self._check_number(record)
-        answer = self._decide.answer(record, ["admit", f"command {ref} {old} {new}"])
-        word, _, rest = answer[0].partition(" ")
+        answer = self._client.ask(record, Question("admit", [(ref, old, new)]))
         reached(Step.ADMITTING)
-        if word == "take":
+        if answer.kind == "take":
             self._check_reflog(ref)
-            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))
-        elif word == "free":
+            record.announce(inflight.Announcement(ref, old, new, answer.value, managed=True))
+        elif answer.kind == "free":
             record.announce(inflight.Announcement(ref, old, new, "-", managed=False))
         else:
             raise self._refused(answer)
@@ -125,13 +125,13 @@ class PushHooks:
 
     def prepared(self, lines: list[str]) -> None:
         """Swap all refs of this transaction, whose locks git holds; the gate is closed except where it is known to be open."""
-        git, command = self._mover
+        git, command = self._git_process
         if git and command != "receive-pack":
             return
         if not lines:
             self._refuse_swallowed_lines()
         try:
-            asked = transaction(lines)
+            asked = parse_ref_updates(lines)
         except ValueError as error:
             raise Refused(
                 "no-access",
@@ -203,7 +203,7 @@ class PushHooks:
         """The record of the receive-pack that runs this hook, as it is now; ``read`` is for the first time."""
         if self._record is not None:
             return self._record.refresh()
-        git, command = self._mover
+        git, command = self._git_process
         name = processes.identity(git) if git and command == "receive-pack" else None
         if name is None:
             raise Refused(
@@ -244,23 +244,23 @@ class PushHooks:
         self._pusher = self._pusher or self._account()
         wait = 0.01
         while True:
-            question = ["propose", f"pusher {' '.join(self._pusher.split())}"]
-            question += [f"want {one.ref} {one.old} {one.new} {one.snapshot}" for one in wanted]
-            answer = self._decide.answer(record, question)
-            if answer[0] != "again":
+            commands = [(one.ref, one.old, one.new) for one in wanted]
+            answer = self._client.ask(
+                record, Question("propose", commands, [one.snapshot for one in wanted], self._pusher)
+            )
+            if answer.kind != "again":
                 break
             reached(Step.REBASING)
-            for line in answer[1:]:
-                _, ref, snapshot = line.split(" ")
+            for ref, snapshot in answer.bases.items():
                 one = record.announced[ref]
                 record.announce(inflight.Announcement(ref, one.old, one.new, snapshot, managed=True))
             wanted = [record.announced[one.ref] for one in wanted]
             # Another push of this group won; a random pause keeps two from losing against each other for long.
             pause = wait * (0.5 + os.urandom(1)[0] / 255)
             sleep(pause)
-            spend(record, pause)
+            record.add_wait(pause)
             wait = min(wait * 2, 0.2)
-        if not answer[0].startswith("accepted "):
+        if answer.kind != "accepted":
             raise self._refused(answer)
         self._say(
             "accepted",
@@ -281,11 +281,7 @@ class PushHooks:
         except KeyError:
             return str(os.getuid())
 
-    def _refused(self, answer: list[str]) -> Refused:
-        word, _, rest = answer[0].partition(" ")
-        token, _, sentence = rest.partition(" ")
-        return (
-            Refused(token, sentence)
-            if word == "refuse"
-            else Refused("unknown", f"the answer {answer[0]!r} makes no sense; look before pushing again.")
-        )
+    def _refused(self, answer: Answer) -> Refused:
+        if answer.kind == "refuse":
+            return Refused(answer.value, answer.sentence)
+        return Refused("unknown", f"the answer {answer.pack()[0]!r} makes no sense; look before pushing again.")

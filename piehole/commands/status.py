@@ -12,7 +12,7 @@ from typing import Any, Final
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
-from piehole.fastpath.controller_socket import controller_says
+from piehole.fastpath.controller_socket import ask_status
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisions
 from piehole.refs import short
@@ -151,8 +151,8 @@ def status(replica: Replica, patience: float) -> Status:
 
 def _controller(git_dir: Path) -> list[str] | None:
     try:
-        return controller_says(str(git_dir))
-    except controller_socket.NobodyHome:
+        return ask_status(str(git_dir))
+    except controller_socket.NoController:
         return None
 
 

@@ -71,7 +71,7 @@ def _wait_for_controller(git_dir: Path) -> None:
     while not deadline.passed:
         try:
             controller_socket.ask(str(git_dir), ["status", f"repository {git_dir}"])
-        except controller_socket.NobodyHome:
+        except controller_socket.NoController:
             return
         time.sleep(_LOOK_EVERY)
 

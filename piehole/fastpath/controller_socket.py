@@ -1,9 +1,8 @@
-"""A hook's question to the site's controller, over a Unix socket. Imports nothing heavy: it is on the hooks' path.
+"""A hook's connection to the site's controller, a Unix socket. Imports nothing heavy: it is on the hooks' path.
 
-A connection serves the questions of one push, one after the other. A message is lines of text, ended by an empty line; the first word
-of a line names it. No value holds a line feed (git forbids them in ref names, and ``install`` refuses a repository whose path has
-one). The controller answers ``here 1 SECONDS`` at once, so that a hook knows within a second whether somebody is at home, and how
-long it may take (``piehole.hookTimeout`` less what the push has waited already); then, when it knows, the answer.
+It serves the questions of one push, one after the other. A message is lines of text (:mod:`piehole.fastpath.hook_messages`) and an
+empty line. The controller says ``here`` at once, so that a hook knows within a second whether one lives, and how long it may take
+(``piehole.hookTimeout`` less what the push has waited already); then, when it knows, the answer.
 
 ``_socket`` is what the module ``socket`` is made of; importing that one costs a hook 8 ms for nothing it needs.
 """
@@ -15,16 +14,17 @@ import os
 from sys import byteorder
 from time import monotonic
 
+from piehole.fastpath.hook_messages import pack_status_question, parse_here, parse_status
+
 POINTER = "piehole/controller"
-AT_HOME = 1.0  # seconds in which a controller that lives says "here"
-VERSION = "1"
+HERE_TIMEOUT = 1.0  # seconds in which a controller that lives says "here"
 # The controller gets this share of the time, so that the hook can still ask etcd itself if it falls silent.
-SHARE = 0.6
+CONTROLLER_SHARE = 0.6
 LARGEST = 64 << 20  # bytes
 _SO_PEERCRED = 17  # <asm-generic/socket.h>; the module _socket does not name it everywhere
 
 
-class NobodyHome(Exception):
+class NoController(Exception):
     """No controller answered; ``asked`` is true where it took the question and then fell silent."""
 
     def __init__(self, why: str, *, asked: bool = False) -> None:
@@ -97,31 +97,31 @@ class Connection:
 
     def __init__(self, git_dir: str) -> None:
         """
-        :raises NobodyHome: there is no controller, or it is not the repository owner's
+        :raises NoController: there is no controller, or it is not the repository owner's
         """
         path = controller_socket(git_dir)
         if not path:
-            raise NobodyHome("no controller has announced itself")
+            raise NoController("no controller has announced itself")
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._reader = Reader(self._socket)
         self._until = 0.0  # monotonic seconds: when the question that was sent should be answered
         try:
-            self._socket.settimeout(AT_HOME)
+            self._socket.settimeout(HERE_TIMEOUT)
             self._socket.connect(path)
             # struct ucred is three ints: pid, uid, gid (unix(7)).
             server = self._socket.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
             owner = os.stat(git_dir).st_uid
         except OSError as error:
             self.close()
-            raise NobodyHome(str(error)) from error
+            raise NoController(str(error)) from error
         if int.from_bytes(server[4:8], byteorder) != owner:
             self.close()
-            raise NobodyHome(f"{path} belongs to another account than the repository")
+            raise NoController(f"{path} belongs to another account than the repository")
 
     def ask(self, question: list[str]) -> list[str]:
         """The lines of the answer.
 
-        :raises NobodyHome: the controller did not take the question, or fell silent; the connection is of no more use
+        :raises NoController: the controller did not take the question, or fell silent; the connection is of no more use
         """
         self.send(question)
         return self.answer()
@@ -129,33 +129,33 @@ class Connection:
     def send(self, question: list[str]) -> None:
         """Have the controller take the question; it has looked at who asks when this returns.
 
-        :raises NobodyHome: as :meth:`ask`
+        :raises NoController: as :meth:`ask`
         """
         asked = False
         try:
-            self._socket.settimeout(AT_HOME)
+            self._socket.settimeout(HERE_TIMEOUT)
             self._socket.sendall(pack(question))
             asked = True
-            first = self._reader.message(monotonic() + AT_HOME)[0].split(" ")
-            if first[:2] != ["here", VERSION]:
-                self.close()
-                # It may act on the question all the same.
-                raise NobodyHome("the controller speaks another version", asked=True)
-            self._until = monotonic() + float(first[2]) * SHARE
-        except (OSError, ValueError, IndexError, OverflowError) as error:
+            seconds = parse_here(self._reader.message(monotonic() + HERE_TIMEOUT))
+            self._until = monotonic() + seconds * CONTROLLER_SHARE
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+        ) as error:  # one of another version may act on the question all the same
             self.close()
-            raise NobodyHome(str(error), asked=asked) from error
+            raise NoController(str(error), asked=asked) from error
 
     def answer(self) -> list[str]:
         """The lines of the answer to what was sent.
 
-        :raises NobodyHome: as :meth:`ask`
+        :raises NoController: as :meth:`ask`
         """
         try:
             return self._reader.message(self._until)
         except (OSError, ValueError, OverflowError) as error:
             self.close()
-            raise NobodyHome(str(error), asked=True) from error
+            raise NoController(str(error), asked=True) from error
 
     def close(self) -> None:
         self._socket.close()
@@ -164,7 +164,7 @@ class Connection:
 def ask(git_dir: str, question: list[str]) -> list[str]:
     """Ask the controller that serves ``git_dir`` one question and return its answer's lines.
 
-    :raises NobodyHome: there is no controller, it is not the repository owner's, or it fell silent
+    :raises NoController: there is no controller, it is not the repository owner's, or it fell silent
     """
     connection = Connection(git_dir)
     try:
@@ -173,9 +173,9 @@ def ask(git_dir: str, question: list[str]) -> list[str]:
         connection.close()
 
 
-def controller_says(git_dir: str) -> list[str]:
-    """What the controller that serves this repository tells of it, ``WORD REST`` each; nothing where all is well.
+def ask_status(git_dir: str) -> list[str]:
+    """What the controller that serves this repository says of it, ``WORD REST`` each; nothing where all is well.
 
-    :raises NobodyHome: none answers
+    :raises NoController: none answers
     """
-    return ask(git_dir, ["status", f"repository {git_dir}"])[1:]
+    return parse_status(ask(git_dir, pack_status_question(git_dir)))

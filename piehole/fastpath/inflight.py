@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 from errno import EFBIG, EIO, ENOSPC
 from stat import S_ISREG
-from time import time
+from time import monotonic, time
 
 from piehole.fastpath import processes
 from piehole.fastpath.failpoints import Step, reached
@@ -34,6 +34,8 @@ FOLDER = "piehole/inflight"
 MOVING = "piehole/moving"
 _DIGITS = 9  # of a number of milliseconds; more is none of ours
 LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
+# An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has.
+_PROMPT = 0.1
 # Seconds without a new line, after which a record of another pid namespace no longer holds its refs.
 _SILENT = 60.0
 
@@ -55,7 +57,7 @@ class Announcement:
 class Record:
     """The in-flight record of one receive-pack, as a process that may write it sees it.
 
-    :raises OSError: from any method, when the record cannot be read or written
+    :raises OSError: from any method that says nothing else, when the record cannot be read or written
     """
 
     def __init__(self, git_dir: str, name: str, folder: str = FOLDER) -> None:
@@ -139,12 +141,20 @@ class Record:
         self._append(f"helper {pid} {requests} {answers}\n")
 
     def add_wait(self, seconds: float) -> None:
+        """Note what the push has waited, where the disk takes it: a veto after the swap would be worse than a push with more patience."""
         self.waited += seconds
-        self._append(f"waited {int(seconds * 1000)}\n")
+        self._append_if_possible(f"waited {int(seconds * 1000)}\n")
+
+    def add_wait_since(self, started: float) -> None:
+        """Note what the push has waited since ``started`` (monotonic seconds), where that was more than a moment."""
+        seconds = monotonic() - started
+        if seconds > _PROMPT:
+            self.add_wait(seconds)
 
     def note_silence(self) -> None:
+        """Note that the controller took a question of this push and fell silent; where that fails, the next hook finds out for itself."""
         self.silent = True
-        self._append("silent\n")
+        self._append_if_possible("silent\n")
 
     def settle(self, refs: list[str]) -> None:
         self._append("".join(f"settled {ref}\n" for ref in refs))
@@ -161,6 +171,12 @@ class Record:
     def _note_settled(self, ref: str) -> None:
         self.announced[ref].settled = True
         self.waiting.discard(ref)
+
+    def _append_if_possible(self, text: str) -> None:
+        try:
+            self._append(text)
+        except OSError:
+            pass
 
     def _append(self, text: str) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)

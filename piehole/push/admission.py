@@ -80,7 +80,10 @@ class Admission:
         self._known: tuple[float, dict[str, str]] = (0.0, {})
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
-        """Whether one ref may move, without changing anything. The basis is what its swap will compare."""
+        """Whether one ref may move, without changing anything. The basis is what its swap will compare.
+
+        :raises EtcdError: etcd was needed and could not be used
+        """
         refused = self._out_of_bounds(command)
         if refused:
             return refused
@@ -89,10 +92,7 @@ class Admission:
         refused = self._broken_deletion(command)
         if refused:
             return refused
-        try:
-            verdicts, basis = self._judge([command], deadline)
-        except EtcdError as error:
-            return refusal(error)
+        verdicts, basis = self._judge([command], deadline)
         if basis is not None:
             return basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
@@ -134,6 +134,7 @@ class Admission:
         :param may_go: asked last of all before the proposal is sent; where it says no (the hook or its receive-pack is gone and
             with it the locks), nothing is sent and the answer is None
         :param earlier: this proposal may have been sent before, by a process that fell silent
+        :raises EtcdError: etcd could not be used, and nothing changed
         """
         moves = [command for command, _ in items]
         if self._repository.adds(moves):
@@ -155,13 +156,12 @@ class Admission:
         try:
             outcome = self._swapper.propose(Proposal(push, tuple(items)), half, deadline, earlier=earlier)
         except EtcdError as error:
-            return Unknown(str(error)) if earlier else refusal(error)
+            if earlier:
+                return Unknown(str(error))
+            raise
         if isinstance(outcome, Accepted | Unknown):
             return outcome
-        try:
-            return self._again([command for command, _ in items], outcome.now, deadline)
-        except EtcdError as error:
-            return refusal(error)
+        return self._again(moves, outcome.now, deadline)
 
     def _judge(self, commands: Sequence[Command], deadline: Deadline) -> tuple[list[Refuse], dict[str, Basis] | None]:
         refusals: list[Refuse] = []

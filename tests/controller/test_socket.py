@@ -112,7 +112,7 @@ def test_another_account_that_can_write_the_repository_is_answered(site: Site) -
 def test_a_hook_asks_nobody_but_the_owner_of_its_repository(site: Site) -> None:
     assert controller_socket.ask(str(site.repository), ["status", f"repository {site.repository}"])[0] == "status"
     os.chown(site.repository, NOBODY, -1)
-    with pytest.raises(controller_socket.NobodyHome, match="another account") as nobody:
+    with pytest.raises(controller_socket.NoController, match="another account") as nobody:
         controller_socket.ask(str(site.repository), ["status"])
     assert not nobody.value.asked
 

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 import pytest
 
 from piehole.deadline import Deadline
-from piehole.fastpath import controller_socket
+from piehole.fastpath import controller_socket, hook_messages
 from piehole.group.replica import Replica
 from piehole.push import hook_protocol
 from piehole.push.admission import Admission
@@ -26,7 +26,7 @@ SNAPSHOT = "[1,1,1,0,[],1]"
 
 def agreeable(line: Line) -> None:
     """Says yes to everything."""
-    line.say(f"here {controller_socket.VERSION} 8")
+    line.say(*hook_messages.pack_here(8))
     line.say(f"take {SNAPSHOT}" if line.question[0] == "admit" else "accepted 7")
 
 
@@ -64,7 +64,7 @@ def test_a_controller_that_does_not_say_here_within_a_second_is_not_waited_for(w
     with stub(site, silent) as controller:
         began = monotonic()
         accepted(push(work, site, "HEAD:main"))
-        assert monotonic() - began > controller_socket.AT_HOME
+        assert monotonic() - began > controller_socket.HERE_TIMEOUT
         # Once it has been silent, the same push does not wait for it again.
         assert [line.question[0] for line in controller.lines] == ["admit"]
     assert world.history() == [first, second]
@@ -74,9 +74,7 @@ def test_a_controller_that_falls_silent_leaves_the_hook_time_to_ask_itself(world
     site, work, first = world.founded()
     git(site, "config", "piehole.hookTimeout", "5")
     second = commit(work)
-    with stub(
-        site, lambda line: line.say(f"here {controller_socket.VERSION} 2") if line.question[0] == "propose" else None
-    ):
+    with stub(site, lambda line: line.say(*hook_messages.pack_here(2)) if line.question[0] == "propose" else None):
         began = monotonic()
         accepted(push(work, site, "HEAD:main"))
         assert monotonic() - began < 20
@@ -90,12 +88,12 @@ def test_what_a_silent_controller_has_done_already_is_recognised(world: Group) -
     admission = Admission(replica, LinearizableSource(replica, lambda: None))
 
     def deaf(line: Line) -> None:
-        question = hook_protocol.Question.parse(line.question)
+        question = hook_protocol.parse(line.question)
         answered = hook_protocol.answer(question, admission, Deadline(5), lambda: True)
         assert answered
         if question.kind == "admit":
-            line.say(f"here {controller_socket.VERSION} 5")
-            line.say(*answered)
+            line.say(*hook_messages.pack_here(5))
+            line.say(*answered.pack())
 
     second = commit(work)
     with stub(site, deaf):
@@ -169,7 +167,7 @@ def test_an_answer_that_makes_no_sense_moves_nothing(world: Group) -> None:
     site, work, first = world.founded()
 
     def raving(line: Line) -> None:
-        line.say(f"here {controller_socket.VERSION} 8")
+        line.say(*hook_messages.pack_here(8))
         line.say(f"take {SNAPSHOT}" if line.question[0] == "admit" else "perhaps")
 
     commit(work)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hooks import helper
-from piehole.fastpath import controller_socket, inflight, processes
+from piehole.fastpath import controller_socket, hook_messages, inflight, processes
 from piehole.refs import KEPT_REFS
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
@@ -120,7 +120,7 @@ def test_unknown_where_the_helper_dies_while_it_decides(world: Group) -> None:
 
     def holds(line: Line) -> None:
         if line.question[0] == "admit":
-            line.say(f"here {controller_socket.VERSION} 8")
+            line.say(*hook_messages.pack_here(8))
             line.say("take [1,1,1,0,1,[],1]")
 
     with stub(site, holds) as controller:
@@ -202,7 +202,7 @@ def test_who_pushes_is_known_also_where_a_controller_falls_silent_at_the_first_q
     assert world.history() == [first, second]
     assert list(world.pushes().values())[-1]["pusher"] == "somebody"
     (record,) = inflight.records(str(site))
-    assert record.waited >= controller_socket.AT_HOME
+    assert record.waited >= controller_socket.HERE_TIMEOUT
 
 
 def test_somebody_else_s_record_names_no_helper(world: Group) -> None:
@@ -278,7 +278,7 @@ def test_pre_receive_does_not_wait_for_what_is_foreseen(world: Group) -> None:
 
     def talk(line: Line) -> None:
         if line.question[0] == "foresee":
-            line.say(f"here {controller_socket.VERSION} 30")
+            line.say(*hook_messages.pack_here(30))
             seen.append(until((site / "asked").exists, 10))
             line.say("foreseen", "later")
 
@@ -294,7 +294,7 @@ def test_as_many_answers_as_there_are_questions_are_believed(world: Group) -> No
 
     def talk(line: Line) -> None:
         if line.question[0] == "foresee":
-            line.say(f"here {controller_socket.VERSION} 30")
+            line.say(*hook_messages.pack_here(30))
             line.say("foreseen", "free", "free")
 
     with stub(site, talk, foresees=False):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from piehole.fastpath import controller_socket, processes
+from piehole.fastpath import hook_messages, processes
 from tests.support.assertions import accepted
 from tests.support.command_line import piehole
 from tests.support.etcd import EtcdProcess
@@ -32,7 +32,7 @@ def admits_and_holds(world: Group) -> Callable[[Line], None]:
     """A controller that admits what is asked, and never answers a proposal."""
 
     def talk(line: Line) -> None:
-        line.say(f"here {controller_socket.VERSION} 8")
+        line.say(*hook_messages.pack_here(8))
         if line.question[0] == "admit":
             line.say(f"take {basis(world)}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic
 
 from controller.hook_server import HookServer
-from piehole.fastpath import controller_socket
+from piehole.fastpath import controller_socket, hook_messages
 from piehole.group.config import Config
 from piehole.group.replica import Replica
 from piehole.push.admission import Admission
@@ -124,7 +124,7 @@ class Stub:
                 line = Line(connection, reader.message(monotonic() + 60))
                 if line.question[0] == "foresee" and self._foresees:
                     self.foreseen.append(line)
-                    line.say(f"here {controller_socket.VERSION} 8")
+                    line.say(*hook_messages.pack_here(8))
                     line.say("foreseen", *("later" for one in line.question if one.startswith("command ")))
                 else:
                     self.lines.append(line)

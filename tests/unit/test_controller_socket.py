@@ -75,14 +75,14 @@ def test_a_message_that_never_ends_is_refused(ends: tuple[socket.socket, socket.
 
 
 def test_nobody_is_home_where_nobody_said_so(git_dir: Path) -> None:
-    with pytest.raises(controller_socket.NobodyHome) as nobody:
+    with pytest.raises(controller_socket.NoController) as nobody:
         controller_socket.ask(str(git_dir), ["admit"])
     assert not nobody.value.asked
 
 
 @pytest.mark.parametrize("said", [["here 2 10"], ["hello"], [""], ["here 1"], ["here 1 soon"]])
 def test_a_controller_of_another_kind_may_have_acted_on_the_question(git_dir: Path, said: list[str]) -> None:
-    with stub(git_dir, lambda line: line.say(*said)), pytest.raises(controller_socket.NobodyHome) as nobody:
+    with stub(git_dir, lambda line: line.say(*said)), pytest.raises(controller_socket.NoController) as nobody:
         controller_socket.ask(str(git_dir), ["propose"])
     assert nobody.value.asked
 
@@ -92,10 +92,10 @@ def test_an_answer_is_waited_for_as_long_as_the_controller_said_less_a_share(git
         line.say("here 1 1")
 
     began = monotonic()
-    with stub(git_dir, slow), pytest.raises(controller_socket.NobodyHome) as nobody:
+    with stub(git_dir, slow), pytest.raises(controller_socket.NoController) as nobody:
         controller_socket.ask(str(git_dir), ["propose"])
     assert nobody.value.asked
-    assert controller_socket.SHARE <= monotonic() - began < controller_socket.SHARE + 2
+    assert controller_socket.CONTROLLER_SHARE <= monotonic() - began < controller_socket.CONTROLLER_SHARE + 2
 
 
 def test_the_answer_comes_back(git_dir: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_answer_comes_back(git_dir: Path) -> None:
 
 def test_a_connection_that_failed_asks_nothing_more(git_dir: Path) -> None:
     """A late answer would be taken for that of the next question."""
-    failed: list[controller_socket.NobodyHome] = []
+    failed: list[controller_socket.NoController] = []
 
     def late(line: Line) -> None:
         until(lambda: failed)
@@ -119,7 +119,7 @@ def test_a_connection_that_failed_asks_nothing_more(git_dir: Path) -> None:
     with stub(git_dir, late) as controller:
         connection = controller_socket.Connection(str(git_dir))
         for question in ("first", "second"):
-            with pytest.raises(controller_socket.NobodyHome) as nobody:
+            with pytest.raises(controller_socket.NoController) as nobody:
                 connection.ask([question])
             failed.append(nobody.value)
         assert [one.asked for one in failed] == [True, False]
@@ -135,7 +135,7 @@ def test_half_a_question_is_not_continued_by_the_next_one(git_dir: Path) -> None
         with listener.accept()[0] as other:
             other.settimeout(20)
             for question in ("long " * 1_000_000, "second"):
-                with pytest.raises(controller_socket.NobodyHome) as nobody:
+                with pytest.raises(controller_socket.NoController) as nobody:
                     connection.ask([question])
                 assert not nobody.value.asked
             heard = b"".join(iter(lambda: other.recv(1 << 16), b""))

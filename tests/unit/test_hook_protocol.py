@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from piehole.push.hook_protocol import Malformed, Question
-from piehole.refs import Command
+from piehole.fastpath.hook_messages import Answer, Question
+from piehole.push.hook_protocol import Malformed, deadline_of, parse
 
 ZERO, ONE = "0" * 40, "1" * 40
 ABOUT = ["repository /srv/with space.git", "push boot.1.2.3 0123", "waited 1.250"]
@@ -20,23 +20,23 @@ PROPOSE = [
 
 
 def test_a_question_to_admit() -> None:
-    question = Question.parse(ADMIT)
+    question = parse(ADMIT)
     assert (question.kind, question.repository) == ("admit", "/srv/with space.git")
     assert (question.push_name, question.push_id, question.waited) == ("boot.1.2.3", "0123", 1.25)
-    assert question.commands == (Command("refs/heads/a", ZERO, ONE),)
+    assert question.commands == [("refs/heads/a", ZERO, ONE)]
     assert not question.earlier
 
 
 def test_a_question_to_propose() -> None:
-    question = Question.parse([*PROPOSE, "earlier"])
+    question = parse([*PROPOSE, "earlier"])
     assert question.pusher == "A Person"
-    assert question.snapshots == ("[1]", "[2]")
-    assert [command.ref for command in question.commands] == ["refs/heads/a", "refs/x/b"]
+    assert question.snapshots == ["[1]", "[2]"]
+    assert [ref for ref, _, _ in question.commands] == ["refs/heads/a", "refs/x/b"]
     assert question.earlier
 
 
 def test_words_that_this_version_does_not_know_are_passed_over() -> None:
-    assert Question.parse([*ADMIT, "colour blue"]) == Question.parse(ADMIT)
+    assert parse([*ADMIT, "colour blue"]).pack() == parse(ADMIT).pack()
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,42 @@ def test_words_that_this_version_does_not_know_are_passed_over() -> None:
 )
 def test_a_question_of_another_form_is_malformed(lines: list[str]) -> None:
     with pytest.raises(Malformed):
-        Question.parse(lines)
+        parse(lines)
 
 
 def test_what_a_push_has_waited_is_taken_from_its_patience() -> None:
-    assert 8.7 < Question.parse(ADMIT).deadline(10).remaining() <= 8.75
+    assert 8.7 < deadline_of(parse(ADMIT), 10).remaining() <= 8.75
 
 
 def test_a_push_whose_patience_is_used_up_is_still_answered_by_an_etcd_that_answers_at_once() -> None:
-    assert 0.05 < Question.parse(ADMIT).deadline(1).remaining() <= 0.1
+    assert 0.05 < deadline_of(parse(ADMIT), 1).remaining() <= 0.1
+
+
+@pytest.mark.parametrize("lines", [ADMIT, PROPOSE, [*PROPOSE, "earlier"], [*ADMIT[:4], "hook boot.1.4.5", *ADMIT[4:]]])
+def test_what_was_parsed_is_packed_as_it_came(lines: list[str]) -> None:
+    assert Question.parse(lines).pack() == lines
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["free"],
+        ["take [1,2]"],
+        ["refuse stale somebody was first. Pull."],
+        ["accepted 17"],
+        ["again", "basis refs/heads/a [1]", "basis refs/x/b [2]"],
+        ["foreseen", "free", "later", "take [1,2]"],
+        ["perhaps"],
+    ],
+)
+def test_an_answer_is_packed_as_it_came(lines: list[str]) -> None:
+    assert Answer.parse(lines).pack() == lines
+
+
+def test_a_sentence_of_several_lines_is_sent_as_one() -> None:
+    assert Answer("refuse", "unknown", "one\ntwo").pack() == ["refuse unknown one two"]
+
+
+def test_an_answer_of_another_form_is_an_error() -> None:
+    with pytest.raises(ValueError):
+        Answer.parse(["again", "basis refs/heads/a"])

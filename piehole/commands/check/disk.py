@@ -11,7 +11,7 @@ from typing import Final
 
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket, inflight, paths
-from piehole.fastpath.controller_socket import controller_says
+from piehole.fastpath.controller_socket import ask_status
 from piehole.group import rollback_guard
 from piehole.group.replica import Replica
 from piehole.refs import KEPT_REFS, is_managed
@@ -156,8 +156,8 @@ def _state(git_dir: Path) -> Iterator[Fault]:
 
 def _controller(git_dir: Path) -> Iterator[Fault]:
     try:
-        controller_says(str(git_dir))
-    except controller_socket.NobodyHome as error:
+        ask_status(str(git_dir))
+    except controller_socket.NoController as error:
         yield Fault(
             f"no controller answers for this repository ({error})",
             "pushes work, but what other sites push does not come here by itself: run `piehole controller`",

@@ -91,11 +91,11 @@ MUTANTS: Final = (
         (
             Patch(
                 "hooks/push_hooks.py",
-                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
-                '        elif word == "free":\n',
-                "            record.announce(inflight.Announcement(ref, old, new, rest, managed=True))\n"
+                "            record.announce(inflight.Announcement(ref, old, new, answer.value, managed=True))\n"
+                '        elif answer.kind == "free":\n',
+                "            record.announce(inflight.Announcement(ref, old, new, answer.value, managed=True))\n"
                 "            self._propose(record, [record.announced[ref]])\n"
-                '        elif word == "free":\n',
+                '        elif answer.kind == "free":\n',
             ),
             Patch(
                 "hooks/push_hooks.py",
@@ -124,8 +124,8 @@ MUTANTS: Final = (
         (
             Patch(
                 "piehole/push/hook_protocol.py",
-                "_refusal(Refuse(UNKNOWN, f",
-                '_refusal(Refuse("stale", f',
+                "_refused(Refuse(UNKNOWN, f",
+                '_refused(Refuse("stale", f',
             ),
         ),
         frozenset({"refused"}),
@@ -139,7 +139,7 @@ MUTANTS: Final = (
             Patch(
                 "piehole/push/hook_protocol.py",
                 "    if isinstance(outcome, Unknown):\n",
-                '    if isinstance(outcome, Unknown):\n        return ["accepted 1"]\n    if isinstance(outcome, Unknown):\n',
+                '    if isinstance(outcome, Unknown):\n        return Answer("accepted", "1")\n    if isinstance(outcome, Unknown):\n',
             ),
         ),
         frozenset({"lost"}),
@@ -158,10 +158,9 @@ MUTANTS: Final = (
                 '            name = processes.identity(git) if command == "pack-refs" else None\n'
                 "            record = inflight.Record(self.git_dir, name).open() if name else None\n"
                 "            for old, new, ref in (line.split(' ', 2) for line in lines) if record else ():\n"
-                '                answer = self._decide.answer(record, ["admit", f"command {ref} {old} {new}"])\n'
-                '                if answer[0].startswith("take "):\n'
-                "                    snapshot = answer[0].partition(' ')[2]\n"
-                "                    record.announce(inflight.Announcement(ref, old, new, snapshot, managed=True))\n"
+                '                answer = self._client.ask(record, Question("admit", [(ref, old, new)]))\n'
+                '                if answer.kind == "take":\n'
+                "                    record.announce(inflight.Announcement(ref, old, new, answer.value, managed=True))\n"
                 "                    self._propose(record, [record.announced[ref]])\n"
                 "            return\n",
             ),

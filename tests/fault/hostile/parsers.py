@@ -13,13 +13,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from hooks.push_hooks import transaction
+from hooks.push_hooks import parse_ref_updates
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import KeyValue
 from piehole.fastpath import controller_socket, inflight
 from piehole.group import keys, ref_log, rollback_guard
 from piehole.group.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
-from piehole.push.hook_protocol import Malformed, Question
+from piehole.push import hook_protocol
 from piehole.push.swap import Basis
 from piehole.refs import HEAD, decode, encode, is_managed, is_ref_name, parents
 from piehole.replicate.plan import desired_state
@@ -53,13 +53,13 @@ def key_names(data: bytes) -> None:
 
 def question(data: bytes) -> None:
     try:
-        asked = Question.parse(data.decode("utf-8", "surrogateescape").split("\n"))
-    except Malformed:
+        asked = hook_protocol.parse(data.decode("utf-8", "surrogateescape").split("\n"))
+    except hook_protocol.Malformed:
         return
     assert asked.commands
-    assert all(is_ref_name(command.ref) for command in asked.commands)
-    for command, snapshot in zip(asked.commands, asked.snapshots, strict=False):
-        basis(f"{command.ref}\n{snapshot}".encode("utf-8", "surrogateescape"))
+    assert all(is_ref_name(ref) for ref, _, _ in asked.commands)
+    for (ref, _, _), snapshot in zip(asked.commands, asked.snapshots, strict=False):
+        basis(f"{ref}\n{snapshot}".encode("utf-8", "surrogateescape"))
 
 
 def basis(data: bytes) -> None:
@@ -89,7 +89,7 @@ def socket_messages(data: bytes) -> None:
 def hook_lines(data: bytes) -> None:
     lines = data.decode("utf-8", "surrogateescape").split("\n")[:-1]
     try:
-        found = transaction(lines)
+        found = parse_ref_updates(lines)
     except ValueError:
         return
     assert [f"{old} {new} {ref}" for old, new, ref in found] == lines

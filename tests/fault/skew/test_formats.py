@@ -13,7 +13,7 @@ from piehole.fastpath import inflight
 from piehole.group import ref_log, rollback_guard
 from piehole.group.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
 from piehole.group.rollback_guard import Note
-from piehole.push.hook_protocol import Malformed, Question
+from piehole.push.hook_protocol import Malformed, parse
 from piehole.push.swap import Basis
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -99,15 +99,15 @@ def test_the_questions_of_the_hooks_before_are_understood() -> None:
     asked = [talk["question"] for talk in TALKS if talk["question"][0] != "status"]
     assert {question[0] for question in asked} == {"admit", "propose"}
     for question in asked:
-        parsed = Question.parse(question)
+        parsed = parse(question)
         assert parsed.kind == question[0]
-        assert parsed.commands[0].ref == "refs/heads/main"
-        for command, text in zip(parsed.commands, parsed.snapshots, strict=False):
-            assert Basis.parse(command.ref, text).dump() == text
+        assert parsed.commands[0][0] == "refs/heads/main"
+        for (ref, _, _), text in zip(parsed.commands, parsed.snapshots, strict=False):
+            assert Basis.parse(ref, text).dump() == text
 
 
 def test_a_question_of_a_later_version_is_refused_in_words() -> None:
     question = next(talk["question"] for talk in TALKS if talk["question"][0] == "admit")
-    assert Question.parse([*question, "later something"]).kind == "admit", "an unknown line is ignored"
+    assert parse([*question, "later something"]).kind == "admit", "an unknown line is ignored"
     with pytest.raises(Malformed, match="does not understand"):
-        Question.parse(["transfer", *question[1:]])
+        parse(["transfer", *question[1:]])
