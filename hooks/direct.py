@@ -77,7 +77,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def _forget_the_pusher(git: int) -> None:
-    """From here on nothing counts that whoever pushes may have set: another HOME would bring another configuration, another PATH
+    """Replace the environment, which the pusher may have set: another HOME would bring another configuration, another PATH
     another git, and OpenSSL has variables of its own. Home and name are the account's; git is the one that runs the push.
     """
     try:
@@ -94,7 +94,7 @@ def _forget_the_pusher(git: int) -> None:
 
 
 def _start_reconcile(git_dir: Path) -> None:
-    """Have this site catch up in a process of its own, which outlives the hook: a hook replicates nothing itself.
+    """Start a reconcile in a process of its own, which outlives the hook: a hook replicates nothing itself.
 
     One at a time is enough, however many refs are behind: the process holds a lock as long as it lives.
     """

@@ -33,7 +33,7 @@ PASSED = ANSWERS + 1
 _FRESH = 2.0
 # Commands of one question: with longer ones, other accounts' questions would be too long for the controller.
 _AT_ONCE = 4000
-_LOOK_EVERY = 500  # milliseconds between two looks for the receive-pack, where the kernel does not tell its end
+_LOOK_EVERY = 500  # milliseconds between two checks for the receive-pack, where the kernel does not report its end
 
 
 class HookMustDecide(Exception):
@@ -129,9 +129,9 @@ class ForecastClient(DecisionClient):
 
 
 def begin(libraries: str, lines: list[str]) -> None:
-    """Start the helper of this push, which is about these lines of ``pre-receive`` (githooks(5)): ``OLD NEW REF``.
+    """Start the helper of this push. ``lines`` are those of ``pre-receive``, ``OLD NEW REF`` (githooks(5)).
 
-    :raises OSError: it cannot be started; then the hooks do without
+    :raises OSError: it cannot be started; then each hook decides by itself
     """
     git, command = processes.nearest_git(os.getpid())
     name = processes.identity(git) if command == "receive-pack" else None
@@ -141,9 +141,8 @@ def begin(libraries: str, lines: list[str]) -> None:
     commands = [(ref, old, new) for old, new, ref in parse_ref_updates(lines)]
     client = ForecastClient(git_dir, libraries, git, commands)
     record = inflight.Record(git_dir, name).open()
-    hooks = PushHooks(
-        git_dir, libraries, (git, command), client
-    )  # before anything is decided here: it knows who pushes
+    # Before anything is decided here, since it reads from the environment who pushes.
+    hooks = PushHooks(git_dir, libraries, (git, command), client)
     try:
         client.begin(record)
     except HookMustDecide:
@@ -165,14 +164,14 @@ def begin(libraries: str, lines: list[str]) -> None:
 
 
 def _let_go() -> None:
-    """git waits until nobody has these any more."""
+    """Close standard input, output and error: git waits until no process has them."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
 
 
 class Helper:
-    """Answers the hooks of one receive-pack. ``unread`` is the end of the pipe from which they read their answers."""
+    """Answers the hooks of one receive-pack. ``unread`` is the end of the pipe from which the hooks read their answers."""
 
     def __init__(self, hooks: PushHooks, receive_pack: int, name: str, client: ForecastClient, unread: int) -> None:
         self._hooks = hooks
@@ -185,7 +184,7 @@ class Helper:
         os.set_blocking(unread, False)
 
     def serve(self) -> None:
-        """Until the receive-pack ends."""
+        """Answer hooks until the receive-pack ends."""
         import select  # the push does not wait for this process's imports
 
         ready = select.poll()
@@ -196,9 +195,8 @@ class Helper:
             pass
         asked = b""
         self._pass()
-        lives = processes.lives(
-            self._name
-        )  # looked at when its descriptor is open: so that one is of this very process
+        # Checked after its descriptor was opened, so that the descriptor is of this very process.
+        lives = processes.lives(self._name)
         while lives:
             left = int(1000 * (self._client.until - monotonic())) + 1 if self._passing else _LOOK_EVERY
             found = [descriptor for descriptor, _ in ready.poll(max(0, min(left, _LOOK_EVERY)))]
@@ -211,7 +209,7 @@ class Helper:
             self._pass()
 
     def _pass(self) -> None:
-        """Let pass what is still to come, where it is known; or no more, where what is known is too old."""
+        """Open the descriptor that lets all commands pass where the forecast says so, and close it when the forecast is too old."""
         until = self._client.until
         if self._passing and monotonic() > until:
             os.close(PASSED)

@@ -1,8 +1,7 @@
-"""What git runs: ``update`` admits one ref, ``reference-transaction`` in state ``prepared`` performs the swap. ``pre-receive`` decides
-nothing; it starts the process that answers the two for the rest of the push (:mod:`hooks.helper`).
+"""The hooks that decide: ``update`` admits one ref, ``reference-transaction`` in state ``prepared`` performs the swap.
 
-Everything imported here counts: this runs in every push. The decision is made by the site's controller or, where none answers,
-by the very same code in this process (:mod:`hooks.direct`); either way it is a list of lines in and a list of lines out.
+:mod:`hooks.decide` gets the decision. They run in the push's helper (:mod:`hooks.helper`) or, without one, each in a process of its own,
+so everything that is imported here costs each push time.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_RESERVED = "refs/piehole/"
+_RESERVED = "refs/piehole/"  # piehole.refs.PIEHOLE_REFS; importing that module would cost each push time
 # Refs of one transaction of git. What deploy/ sets as etcd's --max-txn-ops; each ref costs a push some 30 ms before etcd can say no.
 _MOST = 8192
 
@@ -33,7 +32,7 @@ class Refused(Exception):
 
 
 def say(token: str, sentence: str) -> None:
-    """Tell the pusher. A client that has gone away cannot be told, and what was decided stands all the same."""
+    """Write to the pusher. Where the client has gone nobody reads it, and the decision holds all the same."""
     try:
         # Not sys.stderr: what it could not write makes the interpreter end with a status of its own, which git takes for a veto.
         os.write(2, f"piehole: {token}: {sentence}\n".encode("utf-8", "surrogateescape"))
@@ -44,7 +43,7 @@ def say(token: str, sentence: str) -> None:
 def parse_ref_updates(lines: list[str]) -> list[tuple[str, str, str]]:
     """Old value, new value and name of each ref, from what git writes to ``reference-transaction`` (githooks(5)).
 
-    :raises ValueError: a line is none of git's
+    :raises ValueError: a line has another form
     """
     found = []
     for line in lines:
@@ -79,7 +78,7 @@ class PushHooks:
         self._pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or ""
 
     def awaited_by(self, process: str, said: list[str]) -> PushHooks:
-        """From now on another process waits for what comes of it (:func:`piehole.fastpath.processes.identity`), and ``said`` gets the words."""
+        """From now on the hook ``process`` (:func:`piehole.fastpath.processes.identity`) waits for the result, and ``said`` gets the messages."""
         self._client.hook = process
         self._say = lambda token, sentence: said.append(f"piehole: {token}: {sentence}")
         return self
@@ -124,7 +123,7 @@ class PushHooks:
         reached(Step.ANNOUNCED)
 
     def prepared(self, lines: list[str]) -> None:
-        """Swap all refs of this transaction, whose locks git holds; the gate is closed except where it is known to be open."""
+        """Swap all refs of this transaction, whose locks git holds. A ref that ``update`` did not announce is refused."""
         git, command = self._git_process
         if git and command != "receive-pack":
             return
@@ -162,7 +161,7 @@ class PushHooks:
             )
 
     def _refuse_swallowed_lines(self) -> None:
-        """A hook before this one that has read standard input itself must pass it on: what it keeps would move unagreed."""
+        """Refuse the push where a chained hook has read standard input and not passed it on: those refs would move without a swap."""
         try:
             record = self._current(inflight.Record.load)
         except FileNotFoundError:
@@ -178,7 +177,7 @@ class PushHooks:
             )
 
     def _check_gate(self) -> None:
-        """Without ``reference-transaction`` git would move the ref and nobody would have agreed."""
+        """Refuse the push where ``reference-transaction`` is missing: git would move the ref without a swap."""
         sound = b"piehole" in self._gate()  # ours, or one that chains to it
         if not (sound and os.access(self._gate_path, os.X_OK)):
             raise Refused(
@@ -188,11 +187,11 @@ class PushHooks:
             )
 
     def is_last(self) -> bool:
-        """Whether piehole's own hook, and no other in its place or before it, gates the refs: so it hears of each in the order of things."""
+        """Whether ``reference-transaction`` is piehole's own hook, with no other in its place or before it."""
         return self._gate().partition(b"\n")[2].startswith(b"# piehole hook;")
 
     def _gate(self) -> bytes:
-        """What stands in the hook that gates the refs; nothing where that cannot be read."""
+        """The content of ``reference-transaction``; nothing where it cannot be read."""
         try:
             with open(self._gate_path, "rb") as file:
                 return file.read(1 << 16)
@@ -213,7 +212,7 @@ class PushHooks:
         return self._record
 
     def _announced(self, record: inflight.Record, old: str, new: str, ref: str) -> inflight.Announcement | None:
-        """The announcement that a line of this transaction must match; None where the swap has no business with it."""
+        """The announcement that a line of this transaction must match; None where the line is not swapped."""
         one = record.announced.get(ref)
         if one is not None and (not old.strip("0") and not new.strip("0")) and not one.new.strip("0"):
             # `0 0 REF` is the packed half of a deletion; the line with the old value follows and is swapped under its lock.
@@ -227,7 +226,7 @@ class PushHooks:
         return one if one.managed else None
 
     def _check_reflog(self, ref: str) -> None:
-        """Git writes the reflog after the swap; if it cannot, the group would have moved and the push would fail."""
+        """Refuse a ref whose reflog git could not write: git writes it after the swap, so the push would fail and the group have moved."""
         log = path = f"{self.git_dir}/logs/{ref}"
         while not os.path.lexists(path):
             path = os.path.dirname(path)
@@ -271,7 +270,7 @@ class PushHooks:
             record.settle([one.ref for one in wanted])
             reached(Step.SETTLED)
         except OSError:
-            pass  # a note for people who look; the group has taken the refs, so nothing may veto them now
+            pass  # the note only informs; the group has taken the refs, so nothing may veto them now
 
     def _account(self) -> str:
         import pwd

@@ -25,7 +25,7 @@ _SO_PEERCRED = 17  # <asm-generic/socket.h>; the module _socket does not name it
 
 
 class NoController(Exception):
-    """No controller answered; ``asked`` is true where it took the question and then fell silent."""
+    """No controller answered; ``asked`` is true where one may have taken the question and then fell silent."""
 
     def __init__(self, why: str, *, asked: bool = False) -> None:
         super().__init__(why)
@@ -76,9 +76,9 @@ class Reader:
 
 
 def controller_socket(git_dir: str) -> str:
-    """Where the controller that serves this repository listens; ``""`` where none said so.
+    """The path of the socket of the controller that serves this repository; ``""`` where there is none.
 
-    The file that says it can be written by whoever can write the repository. It is only a hint:
+    The file that holds it can be written by whoever can write the repository. It is only a hint:
     :func:`ask` trusts nobody but the repository's owner at the other end.
     """
     try:
@@ -127,7 +127,7 @@ class Connection:
         return self.answer()
 
     def send(self, question: list[str]) -> None:
-        """Have the controller take the question; it has looked at who asks when this returns.
+        """Have the controller take the question; when this returns, it has checked who asks.
 
         :raises NoController: as :meth:`ask`
         """

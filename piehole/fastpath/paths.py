@@ -1,4 +1,4 @@
-"""What lies below a folder, however deep: a ref's name may have two thousand components, and ``os.walk`` recurses.
+"""Every path below a folder, however deep: a ref's name may have two thousand components, and ``os.walk`` recurses.
 
 Imports nothing heavy: it is on the hooks' path.
 """

@@ -1,4 +1,4 @@
-"""Which process is this, does it still live, and which git runs this hook. Linux's /proc; imports nothing heavy."""
+"""Names of processes that no other process will have, and which git runs a hook, by Linux's /proc. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _name(pid: int, started: str) -> str:
 
 
 def lives(name: str) -> bool | None:
-    """Whether the process that :func:`identity` named still lives. None: it is of another pid namespace, who knows."""
+    """Whether the process that :func:`identity` named still lives. None: it is of another pid namespace, so this cannot be known."""
     parts = name.split(".")
     boot, namespace = _place()
     if len(parts) != 4 or not parts[2].isdigit() or parts[0] != boot:

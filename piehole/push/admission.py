@@ -51,7 +51,7 @@ class Pusher:
 
 
 def refusal(error: EtcdError) -> Refuse:
-    """What a pusher is told when etcd could not be used and nothing was sent."""
+    """The refusal for a pusher where etcd could not be used and nothing was sent."""
     if isinstance(error, EtcdRefused) and error.too_many:
         return Refuse(
             TOO_MANY,
@@ -98,9 +98,9 @@ class Admission:
         return self._after_catching_up(command, verdicts[0], deadline)
 
     def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | None]:
-        """What :meth:`admit` would say of each, as far as one look at the group tells and without the objects that the push brings.
+        """What :meth:`admit` would say of each command, from one read of the group and without the objects that the push brings.
 
-        None: that is not enough, or it would be a refusal.
+        None: that is not enough to tell, or it would be a refusal.
         """
         bounded = [command for command in commands if self._out_of_bounds(command) is None]
         managed = [command for command in bounded if is_managed(command.ref, self._config.exclude)]
@@ -214,8 +214,10 @@ class Admission:
         return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
 
     def _kinds(self, moves: Sequence[Command]) -> dict[str, str]:
-        """As :meth:`Repository.kinds`. A push of many refs asks about the same few objects again and again, so what was found just now
-        is not looked up again: whatever is pruned meanwhile could be pruned right after the look as well.
+        """The types of the moves' objects, as :meth:`Repository.kinds`.
+
+        A push of many refs asks about the same few objects again and again, so what was found just now is not looked up again: whatever
+        is pruned meanwhile could be pruned right after the look-up as well.
         """
         oids = dict.fromkeys(oid for move in moves for oid in (move.old, move.new) if not is_zero(oid))
         until, known = self._known
@@ -226,8 +228,8 @@ class Admission:
         return {oid: known[oid] for oid in oids if oid in known}
 
     def _unfit(self, moves: Sequence[Command], kinds: Mapping[str, str]) -> Refuse | None:
-        """What no hook of piehole proposes, since it has asked before. But others than hooks can talk to the socket, and a push
-        whose objects went somewhere else (``GIT_OBJECT_DIRECTORY``) gets as far as this: the group would name what nobody has.
+        """Refuse what no hook of piehole proposes, since it has asked before. Others than hooks can use the socket, and a push whose
+        objects went somewhere else (``GIT_OBJECT_DIRECTORY``) gets as far as this: the group would name objects that no site has.
         """
         for move in moves:
             if not is_managed(move.ref, self._config.exclude):
