@@ -10,7 +10,7 @@ import os
 from time import sleep
 
 from hooks.decide import DecisionClient
-from piehole.fastpath import inflight, paths, processes
+from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
 from piehole.fastpath.hook_messages import Answer, Question
 
@@ -230,8 +230,12 @@ class PushHooks:
         log = path = f"{self.git_dir}/logs/{ref}"
         while not os.path.lexists(path):
             path = os.path.dirname(path)
-        # Git removes a folder that is in a reflog's way where it holds nothing but folders.
-        free = os.path.isdir(path) if path != log else all(folder for _, folder in paths.below(log))
+        free = os.path.isdir(path)
+        if path == log:
+            from piehole.fastpath import paths  # few pushes need it
+
+            # Git removes a folder that is in a reflog's way where it holds nothing but folders.
+            free = all(folder for _, folder in paths.below(log))
         if not free or not os.access(path, os.W_OK):
             raise Refused(
                 "no-access",
