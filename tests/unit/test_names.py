@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hooks import push_hooks
 from piehole import refs
 from piehole.errors import UsageError
 from piehole.group import keys
@@ -128,3 +129,7 @@ def test_the_zero_oid_is_zero() -> None:
         assert refs.is_zero(refs.zero(object_format))
         assert refs.is_oid(refs.zero(object_format), object_format)
     assert not refs.is_zero("0" * 39 + "1")
+
+
+def test_the_hooks_have_the_same_reserved_names_without_importing_them() -> None:
+    assert push_hooks._RESERVED == refs.PIEHOLE_REFS
