@@ -106,7 +106,7 @@ def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> t
 def _print(found: Status) -> None:
     config = found.replica.config
     lines = [f"group {config.group}, site {config.site}: {_summary(found)}"]
-    lines += [f"site {one.member.site}: {_site(found, one)}" for one in found.sites]
+    lines += [f"site {one.group_site.site}: {_site(found, one)}" for one in found.sites]
     if found.halted:
         lines.append(f"halted: {found.halted.token}: {found.halted}")
     for word, refs in (("pending", found.pending), ("stuck", found.stuck), ("locked", found.locked)):
@@ -139,10 +139,10 @@ def _site(found: Status, one: SiteStatus) -> str:
     seconds = age(one.since)
     if seconds is not None:
         words.append(f"for {seconds:.0f} s (since {one.since})")
-    if one.member.progress and one.state != LEFT:
-        words.append(f"(revision {one.member.progress.revision}, reported {one.member.progress.time})")
-    if one.member.fault:
-        words.append(f"({one.member.fault})")
-    if one.member.site == found.replica.config.site:
+    if one.group_site.progress and one.state != LEFT:
+        words.append(f"(revision {one.group_site.progress.revision}, reported {one.group_site.progress.time})")
+    if one.group_site.fault:
+        words.append(f"({one.group_site.fault})")
+    if one.group_site.site == found.replica.config.site:
         words.append("(this site)")
     return " ".join(words)

@@ -31,11 +31,11 @@ class Adoption:
         self._say = say
 
     def check(self, *, founding: bool, whole: bool) -> None:
-        """Before anything is changed.
+        """Refuse refs that cannot be adopted, before anything is changed.
 
-        :param whole: also look whether all that the refs here need is here
+        :param whole: also check that all objects that the local refs need are here
         :raises UsageError: a ref to adopt is not here
-        :raises PieholeError: a ref of the founder names an object that is not here, or a history here has gaps
+        :raises PieholeError: a ref of the founder names an object that is not here, or a local history is incomplete
         """
         self._check_names()
         if founding:
@@ -54,7 +54,7 @@ class Adoption:
             )
 
     def _refuse_broken(self) -> None:
-        """The group must not name what no disk has.
+        """Refuse refs whose objects are missing: the group must not name objects that no site has.
 
         :raises PieholeError: a ref names an object that is not here
         """
@@ -68,7 +68,7 @@ class Adoption:
             )
 
     def _refuse_incomplete(self) -> None:
-        """Peers are told which tips are here, and send only what these do not have: what a tip lacks would never come.
+        """Refuse incomplete histories. Peers send only what the local tips do not contain, so an object that a tip lacks would never arrive.
 
         :raises PieholeError: something that a ref needs is missing
         """

@@ -53,7 +53,7 @@ def leave(replica: Replica, site: str, deadline: Deadline) -> bool:
     if record.left:
         return False
     guard = Compare(key, mod_revision=found[0].mod_revision)
-    # No ref moves by it, but all controllers hear of the fence: the one of the site that left stands still at once.
+    # All controllers watch the fence, so that the one of the site that left is halted at once.
     heard = PushRecord.create(config.site, "left")
     puts = [Put(key, record.leaving().dump()), Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())]
     if not replica.etcd.txn([guard], puts, deadline=deadline).succeeded:

@@ -33,7 +33,7 @@ _POLL: Final = 0.2  # seconds
 class SiteStatus:
     """One site. ``behind``: how many refs have moved since its progress record; ``since``: when the first of them moved, if known."""
 
-    member: GroupSite
+    group_site: GroupSite
     state: str
     behind: int = 0
     since: str = ""
@@ -88,18 +88,18 @@ class Status:
         }
 
     def _site_json(self, one: SiteStatus) -> dict[str, Any]:
-        progress = one.member.progress
+        progress = one.group_site.progress
         return {
-            "site": one.member.site,
-            "this": one.member.site == self.replica.config.site,
+            "site": one.group_site.site,
+            "this": one.group_site.site == self.replica.config.site,
             "state": one.state,
             "behind": one.behind,
             "since": one.since or None,
             "seconds": age(one.since),
             "revision": progress.revision if progress else None,
             "reported": progress.time if progress else None,
-            "url": one.member.url,
-            "fault": one.member.fault or None,
+            "url": one.group_site.url,
+            "fault": one.group_site.fault or None,
         }
 
 
@@ -210,7 +210,7 @@ def wait(first: Status, waited: Deadline, patience: float) -> bool:
     :raises EtcdError: etcd could not be used
     """
     replica = first.replica
-    reached = {one.member.site for one in first.sites if one.state == IN_STEP}
+    reached = {one.group_site.site for one in first.sites if one.state == IN_STEP}
     while True:
         missing = [
             one

@@ -67,12 +67,12 @@ def _ownership(git_dir: Path, config: GitConfig) -> Iterator[Fault]:
     if wrong:
         named = ", ".join(str(path.relative_to(git_dir)) for path in wrong[:_SHOWN])
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        mend = (
+        fix = (
             f"chmod -R g+w {git_dir}, and never run git here under another umask"
             if shared
             else f"chown -R {status.st_uid} {git_dir}, and run git and piehole here as that account only"
         )
-        yield Fault(f"files that the next push may not be able to write: {named}{more}", mend)
+        yield Fault(f"files that the next push may not be able to write: {named}{more}", fix)
 
 
 def _files(git_dir: Path) -> Iterator[Path]:
