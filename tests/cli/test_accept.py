@@ -3,6 +3,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import OwnEtcd
 from tests.support.command_line import piehole
 from tests.support.git import rev_parse
@@ -17,6 +19,7 @@ def test_where_nothing_is_wrong_nothing_is_done(pair: Group) -> None:
     assert pair.etcd.revision() == before
 
 
+@pytest.mark.slow
 def test_an_etcd_that_went_back_is_shown_and_accepted(tmp_path: Path, own_etcd: OwnEtcd) -> None:
     member = own_etcd()
     world = Group(tmp_path, [member.endpoint], "/piehole")

@@ -73,6 +73,7 @@ def test_after_a_compaction_the_local_log_tells_what_etcd_forgot(pair: Group) ->
     assert piehole("log", "-C", a, "HEAD").line("HEAD").endswith("? ? forgotten")
 
 
+@pytest.mark.slow
 def test_without_etcd_the_local_log_is_shown_and_the_status_is_three(pair: Group) -> None:
     a = pair["a"].repository
     ref_log.append(a, [entry(7)])

@@ -99,6 +99,7 @@ def test_uninstall_removes_all_that_is_ours_and_no_ref(pair: Group) -> None:
     assert piehole("uninstall", b).status == 0
 
 
+@pytest.mark.slow
 def test_uninstall_without_etcd_says_what_remains_to_be_done(pair: Group) -> None:
     b = pair["b"].repository
     answer = piehole("uninstall", "-C", b, "--etcd", f"127.0.0.1:{free_ports(1)[0]}")

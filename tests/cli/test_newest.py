@@ -58,6 +58,7 @@ def group(tmp_path: Path, own_etcd: OwnEtcd) -> Iterator[Restored]:
     yield Restored(tmp_path, own_etcd())
 
 
+@pytest.mark.slow
 def test_an_older_snapshot_is_brought_up_to_what_any_site_holds_and_nothing_moves_back(group: Restored) -> None:
     old = group.pushed("a", "one")
     group.reconciled()
@@ -101,6 +102,7 @@ def test_run_again_there_is_nothing_to_do(group: Restored) -> None:
     assert group.etcd.revision() == revision
 
 
+@pytest.mark.slow
 def test_a_fork_is_listed_for_a_person_and_the_site_goes_on_standing_still(group: Restored) -> None:
     group.pushed("a", "one", f"HEAD:{MAIN}", "HEAD:refs/heads/side")
     group.reconciled()
@@ -130,6 +132,7 @@ def test_a_fork_is_listed_for_a_person_and_the_site_goes_on_standing_still(group
     assert group["b"].at(f"refs/piehole/kept/{theirs}")
 
 
+@pytest.mark.slow
 def test_what_was_deleted_after_the_snapshot_is_left_for_a_person(group: Restored) -> None:
     tip = group.pushed("a", "one", f"HEAD:{MAIN}", "HEAD:refs/heads/gone")
     group.reconciled()
@@ -158,6 +161,7 @@ def test_a_tombstone_of_the_snapshot_does_not_delete_what_came_after_it(group: R
     assert group["a"].at("refs/heads/again") == again
 
 
+@pytest.mark.slow
 def test_a_site_that_cannot_be_asked_stops_it_unless_it_is_left_out(group: Restored) -> None:
     old = group.pushed("a", "one")
     group.reconciled()

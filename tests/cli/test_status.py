@@ -5,6 +5,8 @@ import time
 from threading import Thread
 from typing import Any
 
+import pytest
+
 from tests.conftest import OwnEtcd
 from tests.support.command_line import piehole
 from tests.support.git import git
@@ -99,6 +101,7 @@ def test_a_site_that_stands_still_says_why(pair: Group) -> None:
     assert halted["token"].startswith("wrong-group")
 
 
+@pytest.mark.slow
 def test_where_no_endpoint_answers_the_status_is_three(pair: Group) -> None:
     nobody = f"127.0.0.1:{free_ports(1)[0]}"
     answer = piehole("status", "-C", pair["a"].repository, "--etcd", nobody, "--json")
@@ -131,6 +134,7 @@ def test_wait_returns_once_every_site_has_come_so_far(pair: Group) -> None:
     assert "in step" in answer.line("site b: ")
 
 
+@pytest.mark.slow
 def test_a_hung_etcd_ends_in_status_three_and_not_in_waiting(pair: Group, own_etcd: OwnEtcd) -> None:
     member = own_etcd()
     member.pause()

@@ -150,6 +150,7 @@ def test_a_cluster_elects_another_leader_and_keeps_its_values(own_cluster: OwnCl
     assert leader.raw.get("key") == "kept"
 
 
+@pytest.mark.slow
 def test_a_cluster_without_quorum_is_not_healthy(own_cluster: OwnCluster) -> None:
     cluster = own_cluster(3)
     leader, (first, second) = cluster.leader(), cluster.followers()

@@ -33,6 +33,7 @@ def test_a_command_that_leaves_nothing_keeps_its_status() -> None:
     assert _leave_nothing("sleep 0.2 &").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_is_left_behind_is_named_and_killed() -> None:
     done = _leave_nothing("setsid sleep 1234.5 >/dev/null 2>&1 & exit 0")
 
@@ -148,10 +149,14 @@ def test_versions_that_differ_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("require", "status", "last"), [("0", 0, "1 skipped: no moon (1)"), ("1", 1, "1 failed")])
-def test_a_skip_is_named_last_and_fails_where_all_is_required(require: str, status: int, last: str) -> None:
+def test_a_skip_is_named_last_and_fails_where_all_is_required(
+    tmp_path: Path, require: str, status: int, last: str
+) -> None:
     folder = ROOT / "tests" / "contract"
+    # With a base folder of its own, pytest does not remove what whole earlier runs have left, which takes minutes.
+    base = f"--basetemp={tmp_path / 'base'}"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(folder / "skipping.py")],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", base, str(folder / "skipping.py")],
         cwd=ROOT,
         env={**os.environ, "PIEHOLE_REQUIRE_ALL": require},
         capture_output=True,

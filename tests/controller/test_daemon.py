@@ -124,6 +124,7 @@ def test_sighup_has_every_configuration_read_anew(make_group: MakeGroup) -> None
     assert site.at("refs/heads/private/x") == git.rev_parse(work)
 
 
+@pytest.mark.slow
 def test_a_changed_configuration_is_seen_without_a_signal(make_group: MakeGroup) -> None:
     group = make_group(2)
     work = group[0].clone()
@@ -134,6 +135,7 @@ def test_a_changed_configuration_is_seen_without_a_signal(make_group: MakeGroup)
     assert group.value("refs/heads/private/x") is None
 
 
+@pytest.mark.slow
 def test_a_broken_configuration_is_told_once_and_mended_by_itself(make_group: MakeGroup) -> None:
     group = make_group(1, started=False)
     site = group[0]
@@ -148,6 +150,7 @@ def test_a_broken_configuration_is_told_once_and_mended_by_itself(make_group: Ma
     assert len(site.events("repository.refused")) == 1
 
 
+@pytest.mark.slow
 def test_a_copy_that_claims_to_be_the_same_site_is_not_served(make_group: MakeGroup) -> None:
     group = make_group(1, started=False)
     site = group[0]

@@ -55,6 +55,7 @@ def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
         connection.close()
 
 
+@pytest.mark.slow
 def test_more_hung_peers_than_there_are_workers_hold_up_nobody_else(make_group: MakeGroup) -> None:
     group = make_group(2, started=False)
     prepare(group)
@@ -73,6 +74,7 @@ def test_more_hung_peers_than_there_are_workers_hold_up_nobody_else(make_group: 
         assert group[1].stop() == 0  # and nothing of that holds up the end
 
 
+@pytest.mark.slow
 def test_a_repository_with_ruined_objects_holds_up_nobody_and_recovers_when_mended(make_group: MakeGroup) -> None:
     group = make_group(2, started=False)
     _, second = prepare(group)

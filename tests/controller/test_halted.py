@@ -8,6 +8,8 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import OwnEtcd
 from tests.support import git
 from tests.support.assertions import accepted, refused
@@ -48,6 +50,7 @@ def went_back(group: Group, first: str, newest: str) -> None:
     assert all(newest in site.kept() for site in group)
 
 
+@pytest.mark.slow
 def test_etcd_restored_from_a_backup(make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path) -> None:
     etcd = own_etcd()
     group = make_group(2, etcd=etcd)
@@ -125,6 +128,7 @@ def test_a_backup_of_etcd_is_recognised_by_a_site_that_something_keeps_back(
     assert [site.at() for site in group] == [newest, newest]
 
 
+@pytest.mark.slow
 def test_an_etcd_that_was_put_back_and_has_overtaken_what_the_sites_had_heard_is_listed_anew(
     make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from piehole.group import ref_log
 from tests.controller.crowd import prepare
 from tests.support import git
@@ -60,6 +62,7 @@ def test_where_nothing_happens_nothing_is_written(make_group: MakeGroup) -> None
     assert group.etcd.revision() == quiet
 
 
+@pytest.mark.slow
 def test_a_tombstone_is_reaped_once_every_site_has_passed_it(make_group: MakeGroup) -> None:
     group = make_group(3)
     work = group[0].clone()

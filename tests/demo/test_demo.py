@@ -107,6 +107,7 @@ def test_the_demo_plays_another_repository_s_history_says_what_it_measured_and_l
     assert git.refs(mine) == before
 
 
+@pytest.mark.slow
 def test_served_sites_can_be_cloned_from_and_pushed_to_and_end_cleanly(tmp_path: Path) -> None:
     with demo("--serve") as run:
         until(lambda: "Ctrl-C ends it all" in run.said or run.process.poll() is not None, 60, "the sites are up")

@@ -226,6 +226,7 @@ def test_another_cluster_at_the_same_endpoint_is_listed_again_though_its_revisio
         watched.informer.join(10)
 
 
+@pytest.mark.slow
 @pytest.mark.etcd_versions
 def test_a_cluster_whose_leader_is_killed_and_one_whose_member_hangs_lose_nothing(
     connect: Connect, own_cluster: OwnCluster, watching: Watch
@@ -309,6 +310,7 @@ def test_it_starts_without_etcd_and_goes_on_when_there_is_one(
         assert watched.informer.join(10)
 
 
+@pytest.mark.slow
 def test_trouble_is_told_and_shown_until_it_is_over(connect: Connect, own_etcd: OwnEtcd, watching: Watch) -> None:
     member = own_etcd()
     watched = watching(connect(member.endpoint), b"p/")

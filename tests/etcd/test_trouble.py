@@ -265,6 +265,7 @@ def test_status_tells_the_health_of_each_endpoint(connect: Connect, etcd: EtcdPr
     assert "does not speak" in strange.error
 
 
+@pytest.mark.slow
 def test_a_cluster_answers_while_its_leader_is_killed_and_not_without_a_quorum(
     connect: Connect, own_cluster: OwnCluster
 ) -> None:

@@ -13,6 +13,8 @@ from tests.support.git import commit, git
 from tests.support.ports import free_ports
 from tests.support.wait import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fresh() -> str:

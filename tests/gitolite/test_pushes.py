@@ -10,6 +10,8 @@ import pytest
 from tests.gitolite.bed import Bed, GitoliteSite
 from tests.support.git import ZERO_SHA1, commit, git
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_push_that_gitolite_allows_is_agreed_and_logged_under_gitolites_name(
     bed: Bed, oslo: GitoliteSite, work: Path, branch: str

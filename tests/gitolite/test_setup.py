@@ -9,6 +9,8 @@ import pytest
 
 from tests.gitolite.bed import DEPLOY, Bed, GitoliteSite
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def repository(oslo: GitoliteSite) -> Path:

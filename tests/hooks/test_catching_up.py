@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN, commit, git, push, refs
 from tests.support.groups import Group
@@ -47,6 +49,7 @@ def test_a_site_that_cannot_catch_up_says_so(world: Group) -> None:
     until(lambda: not catching_up(b), 30)
 
 
+@pytest.mark.slow
 def test_many_stale_refs_wait_once(world: Group) -> None:
     """The patience is the push's, not each ref's; the refs that follow are answered at once."""
     a, work, first = world.founded("a")

@@ -72,6 +72,7 @@ def test_kill_anywhere_before_the_swap(world: Group) -> None:
     assert world.history() == [first]
 
 
+@pytest.mark.slow
 def test_kill_anywhere_while_the_hook_waits_for_its_answer(world: Group) -> None:
     """receive-pack dies while the hook waits for a controller: the hook, which decides itself now, does not swap."""
     site, work, first = world.founded()
@@ -139,6 +140,7 @@ def test_kill_anywhere_the_hook_alone_after_the_swap(world: Group, tamper: Tampe
     assert world.history() == [first, second]
 
 
+@pytest.mark.slow
 def test_sigterm_removes_the_locks_and_the_swap_is_not_made(world: Group) -> None:
     """receive-pack removes its locks on SIGTERM while its hook runs on."""
     site, work, first = world.founded()

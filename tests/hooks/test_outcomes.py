@@ -115,6 +115,7 @@ def test_late_proposal_of_a_push_that_went_through_by_another_one_takes_no_effec
     assert world.history() == [first, second, first]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arrives", [True, False], ids=["and the swap arrived", "and the swap did not"])
 def test_unknown_within_the_deadline_where_etcd_falls_silent_for_good(
     world: Group, tamper: Tamper, scene: tuple[Path, Path, str], arrives: bool
@@ -133,6 +134,7 @@ def test_unknown_within_the_deadline_where_etcd_falls_silent_for_good(
     assert refs(site)[MAIN] == (second if arrives else first)
 
 
+@pytest.mark.slow
 def test_the_same_push_again_after_unknown_is_accepted(
     world: Group, tamper: Tamper, scene: tuple[Path, Path, str]
 ) -> None:
@@ -147,6 +149,7 @@ def test_the_same_push_again_after_unknown_is_accepted(
     assert refs(site)[MAIN] == second
 
 
+@pytest.mark.slow
 def test_a_dead_endpoint_and_a_hanging_one_are_passed_over(world: Group, tamper: Tamper) -> None:
     (dead,) = free_ports(1)
     endpoints = [f"http://{LOOPBACK}:{dead}", tamper.endpoint, world.etcd.endpoint]

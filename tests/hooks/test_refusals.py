@@ -55,6 +55,7 @@ def test_no_quorum_within_the_hooks_timeout_where_etcd_hangs(own_etcd: OwnEtcd, 
     assert 1.5 < monotonic() - began < 10
 
 
+@pytest.mark.slow
 def test_the_deadline_is_the_push_s_and_not_each_ref_s(own_etcd: OwnEtcd, prefix: str, tmp_path: Path) -> None:
     etcd = own_etcd()
     world = Group(tmp_path, [etcd.endpoint], prefix)

@@ -165,6 +165,7 @@ def test_a_creation_that_was_deleted_and_reaped_since_is_settled_as_accepted(wor
     assert pushes.send(proposal, earlier=True) == first
 
 
+@pytest.mark.slow
 def test_a_swap_that_lost_is_unknown_where_what_there_is_cannot_be_read(world: Group, etcd: EtcdProcess) -> None:
     """Something on the way may have sent it twice, and brought the second answer."""
     with tampering(etcd.endpoint) as tamper:

@@ -30,6 +30,7 @@ def _record(life: Life, name: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_site_leaves_refuses_pushes_and_comes_back(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path)
     kyoto = life["kyoto"]
@@ -71,6 +72,7 @@ def test_an_uninstalled_site_is_an_ordinary_repository_and_can_come_back(make_gr
     assert life.group.value("refs/heads/own") is None
 
 
+@pytest.mark.slow
 def test_a_site_that_is_lost_for_good_is_let_go_by_another_one(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path)
     work = begun(life, 2)

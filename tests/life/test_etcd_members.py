@@ -56,6 +56,7 @@ def _joining(
     return EtcdProcess(binary, folder / name, name=name, options=options, ports=ports, cluster=peers, token=token)
 
 
+@pytest.mark.slow
 def test_a_member_whose_disk_was_lost_is_replaced_and_piehole_needs_nothing(
     make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path
 ) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.life.bed import Life, begun, bytes_fetched, held_fetches, history, live, named
 from tests.life.page import commands
 from tests.support import git
@@ -51,6 +53,7 @@ def _other_group(life: Life) -> tuple[Group, Site, Site]:
     return group, oslo, quito
 
 
+@pytest.mark.slow
 def test_a_first_clone_holds_up_neither_the_group_nor_the_other_repositories_of_its_server(
     make_group: MakeGroup, tmp_path: Path
 ) -> None:

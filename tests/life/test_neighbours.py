@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import OwnEtcd
 from tests.life.bed import live, named
 from tests.support import git
@@ -66,6 +68,7 @@ def test_groups_whose_names_begin_alike_have_nothing_to_do_with_each_other(
     assert group[0].at("refs/heads/new") == ""
 
 
+@pytest.mark.slow
 def test_two_groups_with_different_etcds_are_served_by_one_controller_and_one_etcd_away_holds_up_its_own_group_only(
     make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
 ) -> None:

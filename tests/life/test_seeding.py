@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.life.bed import Life, begun, bytes_fetched, history, live
 from tests.life.page import commands
 from tests.support import git
@@ -65,6 +67,7 @@ def _joined(life: Life, quito: Site, wanted: dict[str, str], old: str, said: str
     assert git.push(clone, quito.repository, "HEAD:gone").returncode == 0, "the name is free again"
 
 
+@pytest.mark.slow
 def test_a_site_joins_from_an_old_bundle(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path, ("oslo", "lima"))
     work, old = _old_and_new(life)
@@ -74,6 +77,7 @@ def test_a_site_joins_from_an_old_bundle(make_group: MakeGroup, tmp_path: Path) 
     _joined(life, quito, wanted, old, life.admin.run(quito, commands(BUNDLE, 1)).stdout)
 
 
+@pytest.mark.slow
 def test_a_site_joins_from_an_old_copy_of_refs_and_objects(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path, ("oslo", "lima"))
     work, old = _old_and_new(life)
@@ -90,6 +94,7 @@ def _image(life: Life, to: Path) -> None:
     shutil.copytree(life["oslo"].repository, to, symlinks=True)
 
 
+@pytest.mark.slow
 def test_a_site_joins_from_an_old_image_of_another_sites_disk(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path, ("oslo", "lima"))
     work, old = _old_and_new(life)
@@ -100,6 +105,7 @@ def test_a_site_joins_from_an_old_image_of_another_sites_disk(make_group: MakeGr
     assert "left" not in (life.group.etcd.get(f"{life.group.prefix}/site/tools/oslo") or "")
 
 
+@pytest.mark.slow
 def test_an_image_that_is_installed_as_it_is_begins_anew_under_its_own_name(
     make_group: MakeGroup, tmp_path: Path
 ) -> None:

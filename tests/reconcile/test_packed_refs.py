@@ -116,6 +116,7 @@ def test_a_ref_that_came_meanwhile_stays_as_it_is_and_the_others_come(source: So
     assert source.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_name_that_stands_in_the_way_of_one_holds_up_no_other(source: Source) -> None:
     git(source.git_dir, "update-ref", "refs/heads/d0", source.other)
     unmoved = RefMover(source.repository, "m", all_of_them).move(source.moves)

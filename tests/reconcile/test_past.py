@@ -82,6 +82,7 @@ def test_a_backup_of_etcd_from_before_a_push_that_no_controller_told_of(
     assert bed["a"].at() == new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overtaken", [False, True])
 def test_a_backup_of_etcd_from_before_moves_of_a_site_that_something_keeps_back(
     tmp_path: Path, own_etcd: OwnEtcd, prefix: str, overtaken: bool

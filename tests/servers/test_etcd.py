@@ -17,7 +17,7 @@ from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN
 from tests.support.wait import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 _STRANGERS_CA = "/etc/piehole/strangers-ca.pem"
 

@@ -11,7 +11,7 @@ import pytest
 from tests.servers.bed.hosts import CHECKOUT
 from tests.support.wait import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 _BEGIN = """
 import pathlib, sys, time

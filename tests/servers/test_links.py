@@ -11,7 +11,7 @@ from tests.servers.bed.three import ThreeServers
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 # Seconds. A watch at the member behind the cut is silent for so long before it is left (some 10), and a connection is given up after 10.
 _PATIENCE = 10

@@ -8,7 +8,7 @@ from tests.servers.bed.three import ThreeServers
 from tests.support.assertions import accepted
 from tests.support.git import MAIN
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 
 @pytest.mark.timeout(240)

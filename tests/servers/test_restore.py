@@ -12,7 +12,7 @@ from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN
 from tests.support.wait import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 
 def _told(server: Server, revision: int) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.servers.bed.three import REPOSITORY, ThreeServers
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 _SERVICES = ("etcd", "piehole-controller", "piehole-http", "nginx", "ssh")
 

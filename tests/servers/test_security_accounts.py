@@ -18,7 +18,7 @@ from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN, ZERO_SHA1
 from tests.support.wait import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 _SECRETS = ("etcd-password", "client-key.pem", "server-key.pem", "peer-key.pem")
 _PRIVATE = "/srv/git/private.git"

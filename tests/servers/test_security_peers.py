@@ -14,7 +14,7 @@ from tests.support.assertions import accepted
 from tests.support.git import MAIN
 from tests.support.wait import until
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 _SCRIPT = "/etc/piehole/ssh-upload-pack.sh"
 _KNOWN = "/home/git/.ssh/known_hosts"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
+
 from piehole.deadline import Deadline
 from piehole.files import locked
 from piehole.transfer.keep_files import Hold
@@ -46,6 +48,7 @@ def test_a_clone_from_here_finds_a_bitmap(world: FetchBed) -> None:
     assert git(world.local, "rev-list", "--test-bitmap", "HEAD", check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_history_that_is_not_whole_gets_no_bitmap_and_few_packs_all_the_same(world: FetchBed) -> None:
     pile_up(world, 50)
     blob = git(world.local, "hash-object", "-w", "--stdin", stdin="lost").stdout.strip()
@@ -65,6 +68,7 @@ def test_few_packs_are_left_alone(world: FetchBed) -> None:
     assert packs(world.local) == before
 
 
+@pytest.mark.slow
 def test_objects_that_no_ref_reaches_are_kept(world: FetchBed) -> None:
     pile_up(world, 50)
     tip = git(world.local, "rev-parse", "refs/heads/main").stdout.strip()
@@ -73,6 +77,7 @@ def test_objects_that_no_ref_reaches_are_kept(world: FetchBed) -> None:
     assert complete(world.local, tip)
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_of_what_is_published_meanwhile(world: FetchBed) -> None:
     pile_up(world, 50)
     over = threading.Event()

@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +79,7 @@ def test_the_next_peer_is_asked_when_one_fails() -> None:
     assert failures == {"a": "no", "b": "ValueError: odd"}
 
 
+@pytest.mark.slow
 def test_a_peer_that_hangs_trickles_or_is_deaf_is_not_waited_for() -> None:
     for bad in ("hang", "trickle", "deaf"):
         site, _, took = race({"a": bad, "b": "good"})

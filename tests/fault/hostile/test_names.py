@@ -127,6 +127,7 @@ def test_every_name_that_git_allows_arrives_as_it_is(make_group: MakeGroup) -> N
     sound(group)
 
 
+@pytest.mark.slow
 def test_names_that_no_disk_takes_are_refused_in_words_and_harm_no_other_ref(make_group: MakeGroup) -> None:
     group = make_group(2)
     work, _ = group.begun()

@@ -43,6 +43,7 @@ def _accepted(pushed: Pushed) -> None:
     assert "piehole: accepted: " in accepted(pushed).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hooks", "controller"),
     [("now", "before"), ("before", "now"), ("before", "before")],
