@@ -87,6 +87,7 @@ def test_it_ends_promptly_while_etcd_hangs(make_group: MakeGroup, own_etcd: OwnE
     etcd.resume()
 
 
+@pytest.mark.slow
 def test_repositories_that_come_and_go_are_served_and_left_while_it_runs(make_group: MakeGroup) -> None:
     group = make_group(2)
     first = pushed(group[0], "one")

@@ -53,6 +53,7 @@ def test_a_site_leaves_refuses_pushes_and_comes_back(make_group: MakeGroup, tmp_
     life.group.arrives(MAIN, third)
 
 
+@pytest.mark.slow
 def test_an_uninstalled_site_is_an_ordinary_repository_and_can_come_back(make_group: MakeGroup, tmp_path: Path) -> None:
     life = live(make_group, tmp_path)
     kyoto = life["kyoto"]

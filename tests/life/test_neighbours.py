@@ -39,6 +39,7 @@ def _pushed(site: Site, refspec: str = "HEAD:main") -> str:
     return oid
 
 
+@pytest.mark.slow
 def test_groups_whose_names_begin_alike_have_nothing_to_do_with_each_other(
     make_group: MakeGroup, tmp_path: Path
 ) -> None:
