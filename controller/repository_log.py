@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from itertools import islice
+from typing import Final
+
 import structlog
 
 from piehole.errors import EtcdError, Halted
 from piehole.group.config import Config
+from piehole.group.records import now
+from piehole.replicate.local_changes import UNADOPTED, put_back_words, unadopted_fix
 from piehole.replicate.reconcile import Report
+
+_SHOWN: Final = 5  # refs in one line of the log
+_REMEMBERED: Final = 20  # refs that were put back, for `piehole status` and `piehole check`
+_PUT_BACK_FOR: Final = 86400.0  # seconds for which they are told
 
 
 class RepositoryLog:
@@ -14,9 +24,12 @@ class RepositoryLog:
 
     def __init__(self, config: Config) -> None:
         self.log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
+        self._config = config
         self._report: Report | None = None
         self._trouble = ""
         self._peers: dict[str, str] = {}  # the last reason that was logged for a peer
+        # Refs that were changed here without a push, the newest last: when that was undone (monotonic seconds), and what to tell.
+        self._put_back: dict[str, tuple[float, str]] = {}
 
     def describe(self, halted: Halted | None) -> list[str]:
         """The lines of the answer to ``piehole status``, each ``WORD REST``."""
@@ -26,7 +39,8 @@ class RepositoryLog:
         if report is not None:
             lines.append(f"revision {report.revision}")
             lines += [f"stuck {ref} {' '.join(why.split())}" for ref, why in report.stuck.items()]
-        return lines
+        recent = time.monotonic() - _PUT_BACK_FOR
+        return lines + [f"put-back {ref} {why}" for ref, (since, why) in self._put_back.items() if since > recent]
 
     def reconcile_failed(self, error: Exception) -> None:
         text = str(error)
@@ -49,6 +63,7 @@ class RepositoryLog:
     def reconciled(self, report: Report) -> None:
         known, self._report = self._report, report
         self._trouble = ""
+        self._without_push(report, known)
         trouble = (report.stuck, report.locked) != ((known.stuck, known.locked) if known else ({}, {}))
         news = bool(report.moved or report.head or trouble)
         # A ref that a push holds is no news: that push moves it, and this repository is reconciled again at once.
@@ -69,3 +84,19 @@ class RepositoryLog:
             **({"kept": list(report.kept)[:5]} if report.kept else {}),
             **({"head": report.head} if report.head else {}),
         )
+
+    def _without_push(self, report: Report, known: Report | None) -> None:
+        """Log what was changed here without a push: it was put back, or is at this site alone."""
+        undone = put_back_words(str(self._config.git_dir), report.undone)
+        if undone:
+            shown = {ref: f"it {why}" for ref, why in islice(undone.items(), _SHOWN)}
+            self.log.warning("refs.put_back", count=len(undone), refs=shown)
+            told = (time.monotonic(), now())
+            kept = {ref: why for ref, why in self._put_back.items() if ref not in undone}
+            kept |= {ref: (told[0], f"{' '.join(why.split())} ({told[1]})") for ref, why in undone.items()}
+            self._put_back = dict(islice(kept.items(), max(0, len(kept) - _REMEMBERED), None))
+        alone = [ref for ref in report.unadopted if known is None or ref not in known.unadopted]
+        if alone:
+            self.log.warning(
+                "refs.unadopted", count=len(alone), refs=alone[:_SHOWN], reason=UNADOPTED, fix=unadopted_fix(alone[0])
+            )

@@ -43,6 +43,7 @@ def _folders(args: argparse.Namespace) -> list[Path]:
 
 def _one(folder: Path, args: argparse.Namespace) -> int:
     from piehole.group.replica import Replica
+    from piehole.replicate.local_changes import put_back_words, unadopted_fix
     from piehole.replicate.once import reconcile_once
     from piehole.repository.fitness import find_repository
 
@@ -51,11 +52,15 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
     for ref, why in report.locked.items():
         tell(f"{replica.git_dir}: locked: {ref}: {why}")
     for ref in report.unadopted:
-        tell(f"{replica.git_dir}: unadopted: {ref}: the group has no opinion on it, so it stays as it is")
+        tell(
+            f"{replica.git_dir}: unadopted: {ref}: the group has no value for it, so it stays as it is; {unadopted_fix(ref)}"
+        )
     for ref, move in report.moved.items():
         tell(f"{replica.git_dir}: {ref}: {move.old[:12]} -> {move.new[:12]}")
     if report.head:
         tell(f"{replica.git_dir}: HEAD -> {report.head}")
+    for ref, why in put_back_words(str(replica.git_dir), report.undone).items():
+        tell(f"{replica.git_dir}: put back: {ref} {why}")
     for ref, why in report.stuck.items():
         tell(f"{replica.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
     for ref in report.deferred:

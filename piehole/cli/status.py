@@ -9,7 +9,8 @@ number of refs that moved after its progress record; this site is judged by its 
   pending: REF: …             the next reconcile here will move it
   stuck: REF: …               why it cannot be moved here
   locked: REF: …              its value in the group is no object id (an administrator did that); it does not count
-  unadopted: REF              the group has no opinion on it, so it stays as it is; it does not count
+  unadopted: REF              the group has no value for it, so it stays as it is, at this site alone; it does not count
+  note: …                     what to do about the unadopted refs
   controller: …               whether a controller answers here
 
 The exit status is 0 only when every site shown is in step, this one included.
@@ -104,6 +105,8 @@ def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> t
 
 
 def _print(found: Status) -> None:
+    from piehole.replicate.local_changes import UNADOPTED, unadopted_fix
+
     config = found.replica.config
     lines = [f"group {config.group}, site {config.site}: {_summary(found)}"]
     lines += [f"site {one.group_site.site}: {_site(found, one)}" for one in found.sites]
@@ -112,6 +115,10 @@ def _print(found: Status) -> None:
     for word, refs in (("pending", found.pending), ("stuck", found.stuck), ("locked", found.locked)):
         lines += [f"{word}: {ref}: {why}" for ref, why in refs.items()]
     lines += [f"unadopted: {ref}" for ref in found.unadopted]
+    if found.unadopted:
+        lines.append(
+            f"note: unadopted: {UNADOPTED}; {unadopted_fix('REF' if len(found.unadopted) > 1 else found.unadopted[0])}"
+        )
     if found.controller is None:
         lines.append("controller: none answers here")
     else:
@@ -127,7 +134,8 @@ def _summary(found: Status) -> str:
         return "halted"
     if not found.in_step:
         return f"not in step: {len(found.pending)} pending, {len(found.stuck)} stuck"
-    return f"in step at revision {found.newest}"
+    alone = f", {len(found.unadopted)} unadopted" if found.unadopted else ""
+    return f"in step at revision {found.newest}{alone}"
 
 
 def _site(found: Status, one: SiteStatus) -> str:

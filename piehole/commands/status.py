@@ -17,6 +17,7 @@ from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisions
 from piehole.refs import short
 from piehole.replicate.dry_run import DryRun, dry_run
+from piehole.replicate.local_changes import pending_words
 from piehole.repository.stale_locks import old_locks
 from piehole.transfer import connectivity
 
@@ -172,7 +173,7 @@ def _pending(replica: Replica, seen: DryRun) -> dict[str, str]:
         found[move.ref] = f"{short(move.old)} here, the group has {short(move.new)}{why}"
     if seen.planned.head:
         found["HEAD"] = f"{seen.observed.head or 'detached'} here, the group has {seen.planned.head}"
-    return found
+    return found | {ref: f"{found[ref]}: {pending_words(move)}" for ref, move in seen.changed.items()}
 
 
 def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: Deadline) -> list[SiteStatus]:

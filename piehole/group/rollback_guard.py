@@ -104,6 +104,15 @@ def load(git_dir: Path) -> DiskState:
         ) from error
 
 
+def published_revision(git_dir: Path) -> int:
+    """The revision up to which this site has everything, as it has published; -1 where it has not, or where the file is damaged."""
+    try:
+        published = load(git_dir).published
+    except PieholeError:
+        return -1
+    return published.revision if published else -1
+
+
 def _note(value: dict[str, object]) -> Note:
     revision, name = value["revision"], value["id"]
     if not isinstance(revision, int) or not isinstance(name, str):

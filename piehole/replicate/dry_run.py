@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError
@@ -10,20 +11,25 @@ from piehole.fastpath import inflight
 from piehole.group import progress, rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
-from piehole.refs import is_zero
+from piehole.refs import Command, is_zero
+from piehole.replicate.local_changes import local_changes
 from piehole.replicate.plan import DesiredState, Plan, desired_state, plan
 from piehole.repository.repository import ObservedState, Repository
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """Local refs, the group as it was read after them, what a reconcile would do, and why this site must not move, if so."""
+    """Local refs, the group as it was read after them, what a reconcile would do, and why this site must not move, if so.
+
+    ``changed``: the moves (and HEAD) that would undo what was changed here without a push.
+    """
 
     observed: ObservedState
     state: GroupState
     desired: DesiredState
     planned: Plan
     halted: Halted | None
+    changed: Mapping[str, Command] = field(default_factory=dict)
 
 
 def dry_run(replica: Replica, deadline: Deadline) -> DryRun:
@@ -33,12 +39,14 @@ def dry_run(replica: Replica, deadline: Deadline) -> DryRun:
     :raises GitError: git failed where it must not
     """
     config = replica.config
+    published = rollback_guard.published_revision(replica.git_dir)
     observed = replica.repository.observe()
     in_flight = inflight.refs_in_flight(str(replica.git_dir), cleared=False)
     state = replica.reader.list_group(deadline)
     desired = desired_state(state.entries, config.object_format, config.exclude)
     planned = plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)
-    return DryRun(observed, state, desired, planned, halted(replica, state))
+    changed = local_changes(planned, desired, observed, published)
+    return DryRun(observed, state, desired, planned, halted(replica, state), changed)
 
 
 def halted(replica: Replica, state: GroupState) -> Halted | None:

@@ -66,10 +66,12 @@ def _view(replica: Replica) -> GroupState:
 def _until_no_push_holds_refs(reconciler: Reconciler) -> Report:
     """Reconcile again while pushes hold refs; the report is the last one, with the moves of all."""
     moved: dict[str, Command] = {}
+    undone: dict[str, Command] = {}
 
     def attempt() -> Report:
         report = reconciler.run()
         moved.update(report.moved)
+        undone.update(report.undone)
         return report
 
     again = tenacity.Retrying(
@@ -79,7 +81,7 @@ def _until_no_push_holds_refs(reconciler: Reconciler) -> Report:
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
     report: Report = again(attempt)
-    return replace(report, moved=moved)
+    return replace(report, moved=moved, undone=undone)
 
 
 def publish(replica: Replica, report: Report) -> bool:

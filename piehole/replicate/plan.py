@@ -31,6 +31,7 @@ class DesiredState:
     locked: Mapping[str, str] = field(default_factory=dict)
     head: str = ""
     newest: int = 0
+    head_revision: int = 0
 
     def with_values(self, names: Collection[str], fresh: DesiredState) -> DesiredState:
         """This state with what ``fresh`` says of these names; ``newest`` stays."""
@@ -39,6 +40,7 @@ class DesiredState:
             {ref: value for ref, value in self.locked.items() if ref not in names} | dict(fresh.locked),
             fresh.head if HEAD in names else self.head,
             self.newest,
+            fresh.head_revision if HEAD in names else self.head_revision,
         )
 
 
@@ -65,7 +67,7 @@ def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: 
     refs: dict[str, Value] = {}
     locked: dict[str, str] = {}
     head = ""
-    newest = 0
+    newest = head_revision = 0
     for name, kv in entries.items():
         if name in (keys.PUSH, keys.FENCE):
             continue
@@ -73,7 +75,7 @@ def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: 
         if name == HEAD:
             target = decode(kv.value.removesuffix(b"\n")).removeprefix("ref: ")
             if kv.value.startswith(b"ref: ") and is_ref_name(target):
-                head = target
+                head, head_revision = target, kv.mod_revision
             else:
                 locked[name] = f"the group's HEAD is {kv.value[:60]!r}, which is not 'ref: refs/heads/…'"
         elif not is_ref_name(name) or name.startswith(PIEHOLE_REFS):
@@ -86,7 +88,7 @@ def desired_state(entries: Mapping[str, KeyValue], object_format: str, exclude: 
                 continue
             if oid is not None:
                 refs[name] = Value(oid, kv.mod_revision, kv.create_revision)
-    return DesiredState(refs, locked, head, newest)
+    return DesiredState(refs, locked, head, newest, head_revision)
 
 
 def plan(

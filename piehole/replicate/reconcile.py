@@ -23,12 +23,14 @@ from typing import Final
 from piehole.errors import GitError
 from piehole.fastpath import inflight
 from piehole.fastpath.failpoints import Step, reached
+from piehole.group import rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, Command
 from piehole.replicate import incremental, recheck
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.incremental import Baseline, Changed
+from piehole.replicate.local_changes import local_changes
 from piehole.replicate.plan import DesiredState, Plan, Value, desired_state, only, plan, without
 from piehole.repository import kept_tips, stale_locks
 from piehole.repository.ref_moves import RefMover
@@ -46,6 +48,7 @@ _INCREMENTAL_FOR: Final = 30.0  # seconds after a full reconcile in which increm
 class Report:
     """What one reconcile did. ``converged``: every managed ref here holds the value it had at ``revision`` or a later one.
 
+    ``undone``: the moves among them (and HEAD) that undid what was changed here without a push.
     ``full``: it compared all refs, and not only those whose keys have changed. ``tips``: some commits that refs hold here, the newest first.
     """
 
@@ -61,6 +64,7 @@ class Report:
     bytes: int = 0
     seconds: float = 0.0
     newest: int = 0
+    undone: Mapping[str, Command] = field(default_factory=dict)
     full: bool = True
     tips: tuple[str, ...] = ()
 
@@ -153,6 +157,9 @@ class Reconciler:
         return self._apply(planned, found.desired, baseline.tips, report, stop, found.origin)
 
     def _run_full(self, stop: threading.Event | None) -> Report:
+        reached_before = rollback_guard.published_revision(
+            self._replica.git_dir
+        )  # before the refs are read, which are as new then
         claim = self._claim()
         in_flight = self._in_flight()
         observed = self._replica.repository.observe()
@@ -173,7 +180,10 @@ class Reconciler:
             stuck=dict(planned.stuck),
             newest=min(desired.newest, claimed),
         )
-        return self._apply(planned, desired, self._tips(observed), report, stop)
+        changed = local_changes(planned, desired, observed, reached_before)
+        report = self._apply(planned, desired, self._tips(observed), report, stop)
+        undone = {ref: move for ref, move in changed.items() if ref in report.moved or (ref == HEAD and report.head)}
+        return replace(report, undone=undone)
 
     def _plan(self, desired: DesiredState, observed: ObservedState, in_flight: set[str]) -> Plan:
         config = self._replica.config

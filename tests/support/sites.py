@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +120,21 @@ class Site:
         """``piehole COMMAND … `` for this repository (``-C`` is added after the command)."""
         command, *rest = arguments
         return piehole(command, "-C", self.repository, *rest, env=self.environment, check=check)
+
+    def offered(self, message: str) -> None:
+        """Run the first command that a message offers in backquotes, as the administrator of this site does in its repository."""
+        command = re.findall(r"`([^`]+)`", message)[0].replace("piehole clobber", "piehole clobber --yes")
+        path = f"{Path(sys.executable).parent}:{self.environment['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=self.repository,
+            env={**self.environment, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
 
     # ---- the controller
 

@@ -156,10 +156,15 @@ def _state(git_dir: Path) -> Iterator[Fault]:
 
 def _controller(git_dir: Path) -> Iterator[Fault]:
     try:
-        ask_status(str(git_dir))
+        told = ask_status(str(git_dir))
     except controller_socket.NoController as error:
         yield Fault(
             f"no controller answers for this repository ({error})",
             "pushes work, but what other sites push does not come here by itself: run `piehole controller`",
             warning=True,
         )
+        return
+    for word, _, rest in (line.partition(" ") for line in told):
+        if word == "put-back":
+            ref, _, why = rest.partition(" ")
+            yield Fault(f"{ref} was changed at this site alone", f"it {why}", warning=True)

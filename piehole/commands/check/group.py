@@ -10,8 +10,9 @@ from piehole.errors import NO_ACCESS, EtcdError, UsageError
 from piehole.group.records import GroupRecord, SiteRecord
 from piehole.group.replica import Replica
 from piehole.group.sites import list_sites
-from piehole.replicate.dry_run import halted
-from piehole.replicate.plan import desired_state
+from piehole.refs import HEAD, decode, is_managed, is_ref_name
+from piehole.replicate.dry_run import DryRun, dry_run
+from piehole.replicate.local_changes import UNADOPTED, pending_words, unadopted_fix
 from piehole.repository.fitness import Fault
 from piehole.transfer.urls import parse_url
 
@@ -30,8 +31,8 @@ def faults(replica: Replica) -> Iterator[Fault]:
 
 def _records(replica: Replica) -> Iterator[Fault]:
     config, deadline = replica.config, Deadline(_PATIENCE)
-    state = replica.reader.list_group(deadline)
-    why_halted = halted(replica, state)
+    seen = dry_run(replica, deadline)
+    state, why_halted = seen.state, seen.halted
     if why_halted is not None and why_halted.token == NO_ACCESS:
         return  # this site's state file is damaged, which piehole.commands.check.disk reports
     if why_halted is not None:
@@ -53,10 +54,30 @@ def _records(replica: Replica) -> Iterator[Fault]:
     for one in list_sites(replica, deadline):
         if one.fault:
             yield Fault(f"the records of the site {one.site!r} cannot be used", one.fault)
-    locked = desired_state(state.entries, config.object_format, config.exclude).locked
-    for name, why in list(locked.items())[:_SHOWN]:
+    for name, why in list(seen.planned.locked.items())[:_SHOWN]:
+        yield Fault(f"{name} is locked", f"{why}; {_unlock(replica, name)}", warning=True)
+    yield from _without_push(seen)
+
+
+def _unlock(replica: Replica, name: str) -> str:
+    key = decode(replica.keyspace.ref(replica.config.group, name))
+    if name != HEAD and not (is_ref_name(name) and is_managed(name, replica.config.exclude)):
+        return f"remove it: `etcdctl del {key}`"
+    value = "`ref: ` and a branch" if name == HEAD else "an object id"
+    return f"put {value} there (`etcdctl put {key} …`), or run `piehole clobber {name}`"
+
+
+def _without_push(seen: DryRun) -> Iterator[Fault]:
+    """What was changed here without a push: pushes to these refs do not do what their users expect."""
+    for ref, move in list(seen.changed.items())[:_SHOWN]:
+        yield Fault(f"{ref} is not as the group has it", pending_words(move), warning=True)
+    alone = seen.planned.unadopted
+    if alone:
+        named = f"{', '.join(alone[:_SHOWN])}{' …' if len(alone) > _SHOWN else ''}"
         yield Fault(
-            f"{name} is locked", f"{why}; put an object id there, or run `piehole clobber {name}`", warning=True
+            f"the group has no value for {named}, which {'was' if len(alone) == 1 else 'were'} {UNADOPTED}",
+            unadopted_fix(alone[0] if len(alone) == 1 else "REF"),
+            warning=True,
         )
 
 
