@@ -14,6 +14,7 @@ from piehole.fastpath.hook_messages import Answer, Question
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
     from piehole.group.replica import Replica
+    from piehole.push.admission import Admission
 
 
 class InProcessDecider:
@@ -29,6 +30,7 @@ class InProcessDecider:
         if libraries not in sys.path:
             sys.path.append(libraries)
         self._replica: Replica | None = None
+        self._admission: Admission | None = None
         self._noted = True
 
     def answer(self, question: Question) -> Answer:
@@ -64,9 +66,10 @@ class InProcessDecider:
         if question.kind == "propose":
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
             replica.etcd.head(replica.keyspace.group(replica.config.group), deadline=deadline)
-        source = LinearizableSource(replica, lambda: _start_reconcile(replica.git_dir))
-        admission = Admission(replica, source)
-        answered = hook_protocol.answer(question, admission, deadline, lambda: hook_protocol.is_awaited(question))
+        if self._admission is None:
+            source = LinearizableSource(replica, lambda: _start_reconcile(replica.git_dir))
+            self._admission = Admission(replica, source)
+        answered = hook_protocol.answer(question, self._admission, deadline, lambda: hook_protocol.is_awaited(question))
         if answered is not None and answered.kind == "accepted":
             # Whoever holds the state for so long hangs, and a push of many refs must not wait for it with each.
             self._noted = progress.remember_push(replica, int(answered.value), question.push_id, wait=self._noted)

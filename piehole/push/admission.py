@@ -20,6 +20,7 @@ from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.push import rules
 from piehole.push.consensus_source import Source
+from piehole.push.judged import JudgedBases
 from piehole.push.rules import Accept, Refuse
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
 from piehole.refs import Command, is_managed, is_zero
@@ -77,6 +78,7 @@ class Admission:
         self._repository = replica.repository
         self._swapper = Swapper(replica)
         self._source = source
+        self._judged = JudgedBases()
         self._known: tuple[float, dict[str, str]] = (0.0, {})
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
@@ -146,15 +148,22 @@ class Admission:
         if refused:
             # What may have been sent before was let pass then.
             return Unknown(refused.sentence) if earlier else refused
-        reached(Step.KEEPING)
-        kept_tips.keep(self._repository, left_behind)
         time = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        push = PushRecord(pusher.push_id, self._config.site, pusher.name, time)
-        if not may_go():
-            return None
-        half = deadline.at_most(deadline.remaining() / 2)
+        proposal = Proposal(PushRecord(pusher.push_id, self._config.site, pusher.name, time), tuple(items))
         try:
-            outcome = self._swapper.propose(Proposal(push, tuple(items)), half, deadline, earlier=earlier)
+            found = None if self._judged.take(items) else self._judge_proposal(items, deadline)
+            if found is None:
+                reached(Step.KEEPING)
+                kept_tips.keep(self._repository, left_behind)
+            if not may_go():
+                return None
+            if found is None:
+                half = deadline.at_most(deadline.remaining() / 2)
+                outcome = self._swapper.propose(proposal, half, deadline, earlier=earlier)
+            elif earlier:
+                outcome = self._swapper.settle(proposal, deadline)
+            else:
+                return found
         except EtcdError as error:
             if earlier:
                 return Unknown(str(error))
@@ -188,10 +197,27 @@ class Admission:
                 fast_forward=fast_forward or self._is_fast_forward,
             )
             if isinstance(verdict, Accept):
-                bases[command.ref] = Basis.of(command, state, writes=verdict.writes)
+                basis = bases[command.ref] = Basis.of(command, state, writes=verdict.writes)
+                self._judged.add(command, basis)
             else:
                 refusals.append(verdict)
         return refusals, bases
+
+    def _judge_proposal(self, items: Sequence[tuple[Command, Basis]], deadline: Deadline) -> Again | Refuse | None:
+        """Judge by the rules what a swap on these bases would do, and nothing else: None where they allow it.
+
+        A basis that :meth:`admit` has not given can name any mod_revisions, and a swap compares nothing else. So it counts only where
+        the state has these mod_revisions, and by the values that it has at them.
+        """
+        moves = [command for command, _ in items]
+        refusals = [refused for refused in map(self._out_of_bounds, moves) if refused]
+        if refusals:
+            return refusals[0]
+        for state in self._source.states(moves, deadline):
+            refusals, bases = self._judge_by(moves, state)
+            if not refusals and all(basis.holds(command, bases[command.ref]) for command, basis in items):
+                return None
+        return self._again(moves, state, deadline)
 
     def _is_fast_forward(self, old: str, new: str) -> bool:
         return self._repository.contains(new, old)

@@ -52,6 +52,14 @@ class Basis:
             writes=writes,
         )
 
+    def holds(self, command: Command, now: Basis) -> bool:
+        """Whether a swap on this basis can only find what ``now``, the basis of a later or equal state, was judged on."""
+        same = (self.ref, self.group, self.site, self.writes) == (now.ref, now.group, now.site, now.writes)
+        if not command.creates:
+            return same
+        # All names below it must be as old as this revision: from a revision to come the swap would compare nothing.
+        return same and self.parents == now.parents and self.revision <= now.revision
+
     def dump(self) -> str:
         """The basis as one word, for the in-flight record. Parents are listed by position: :meth:`parse` derives their names from the ref's."""
         return json.dumps(
@@ -153,12 +161,16 @@ class Swapper:
         if result.succeeded:
             return Accepted(result.revision)
         if earlier:
-            return self._fence(proposal, settle_by, "The outcome of an earlier proposal of this push is not known.")
+            return self.settle(proposal, settle_by)
         try:
             now = self._reader.read(proposal.commands, settle_by)
         except EtcdError as error:
             return Unknown(f"The swap did not succeed, and the state of the group could not be read. {error}")
         return self._identify(proposal, now, settle_by)
+
+    def settle(self, proposal: Proposal, settle_by: Deadline) -> Outcome:
+        """Determine the outcome of a proposal that another process may have sent, and that is not sent again."""
+        return self._fence(proposal, settle_by, "The outcome of an earlier proposal of this push is not known.")
 
     def _key(self, name: str) -> bytes:
         return self._keyspace.ref(self._group, name)

@@ -166,8 +166,9 @@ def test_a_proposal_of_a_hook_that_has_gone_is_dropped(site: Site, tmp_path: Pat
     """Its receive-pack lives and its bases are good, but it has hung up: it has decided without us meanwhile."""
     found = site.group.etcd.look(site.group.key(MAIN))
     record = site.group.etcd.look(f"{site.group.prefix}/group/{site.group.name}")
-    assert found is not None and record is not None
-    basis = f"[{found.mod_revision},{found.mod_revision},{record.mod_revision},0,[],1]"
+    own = site.group.etcd.look(f"{site.group.prefix}/site/{site.group.name}/{site}")
+    assert found is not None and record is not None and own is not None
+    basis = f"[{found.mod_revision},{found.mod_revision},{record.mod_revision},{own.mod_revision},0,[],1]"
     lines = ["propose", f"repository {site.repository}", "push PACK 00", "waited 0", "pusher x"]
     script = _GONE.format(
         tree=str(Path(controller_socket.__file__).parents[2]),

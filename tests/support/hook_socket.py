@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -140,3 +142,32 @@ def stub(git_dir: Path, talk: Talk, *, foresees: bool = True) -> Iterator[Stub]:
         yield made
     finally:
         made.close()
+
+
+# Asks one question and prints what comes back; PACK stands for the receive-pack below which it runs.
+_HOOK = """
+import os, socket, sys
+sys.path[:0] = [{tree!r}]
+from piehole.fastpath import controller_socket, processes
+lines = [line.replace("PACK", str(processes.identity(os.getppid()))) for line in {lines!r}]
+s = socket.socket(socket.AF_UNIX); s.settimeout(20); s.connect({path!r}); s.sendall(controller_socket.pack(lines))
+answer = b""
+while answer.count(b"\\n\\n") < 2 and (chunk := s.recv(65536)): answer += chunk
+print(answer.decode(), end="")
+"""
+
+
+def ask_as_hook(git_dir: Path, lines: Sequence[str]) -> list[str]:
+    """What a hook of this repository is answered that asks in these lines; empty where it gets no word. PACK stands for its receive-pack."""
+    script = _HOOK.format(
+        tree=str(Path(controller_socket.__file__).parents[2]),
+        lines=list(lines),
+        path=controller_socket.controller_socket(str(git_dir)),
+    )
+    # bash stays as the parent, since something follows the command.
+    command = 'exec -a git-receive-pack bash -c \'"$0" -I -c "$1"; true\' "$0" "$1"'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return [line for line in done.stdout.splitlines() if line][1:]
