@@ -34,6 +34,7 @@ TOO_MANY: Final = "too-many"
 CONFLICT: Final = "conflict"
 NO_ACCESS: Final = "no-access"
 UNKNOWN: Final = "unknown"
+CORRUPT: Final = "corrupt"
 
 
 class PieholeError(Exception):

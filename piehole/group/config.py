@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from piehole.errors import UsageError
 from piehole.etcd.endpoint import Credentials
 from piehole.group import keys
+from piehole.repository.fitness import setting_that_admits_gaps
 from piehole.repository.git_settings import GitConfig
 
 # Settings from a command line, by the variable's lower-case name.
@@ -20,7 +21,10 @@ DEFAULT_PROTOCOLS: Final = ("ssh", "https")
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings of piehole in a repository's git configuration. Times are seconds; ``shared`` is the value of core.sharedRepository."""
+    """The settings of piehole in a repository's git configuration. Times are seconds; ``shared`` is the value of core.sharedRepository.
+
+    ``admits_gaps``: the setting with which git accepts incomplete histories here, ``""`` where there is none.
+    """
 
     git_dir: Path
     group: str
@@ -38,6 +42,7 @@ class Config:
     credentials: Credentials = field(default_factory=Credentials)
     object_format: str = "sha1"
     shared: str = ""
+    admits_gaps: str = ""
 
     @property
     def keyspace(self) -> keys.Keyspace:
@@ -97,6 +102,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         ),
         object_format=found.one("extensions.objectformat", "sha1"),
         shared=found.one("core.sharedrepository"),
+        admits_gaps=setting_that_admits_gaps(found),
     )
 
 

@@ -13,12 +13,22 @@ from time import monotonic
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import NO_ACCESS, NO_QUORUM, RESERVED, STALE, TOO_MANY, EtcdError, EtcdRefused, NoAccess
+from piehole.errors import (
+    NO_ACCESS,
+    NO_QUORUM,
+    RESERVED,
+    STALE,
+    TOO_MANY,
+    EtcdError,
+    EtcdRefused,
+    NoAccess,
+)
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.push import rules
+from piehole.push.completeness import CompletenessCheck
 from piehole.push.consensus_source import Source
 from piehole.push.judged import JudgedBases
 from piehole.push.rules import Accept, Refuse
@@ -80,6 +90,7 @@ class Admission:
         self._source = source
         self._judged = JudgedBases()
         self._known: tuple[float, dict[str, str]] = (0.0, {})
+        self._completeness = CompletenessCheck(replica.config)
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
         """Whether one ref may move, without changing anything. The basis is what its swap will compare.
@@ -96,7 +107,7 @@ class Admission:
             return refused
         verdicts, basis = self._judge([command], deadline)
         if basis is not None:
-            return basis[command.ref]
+            return self._completeness.refusal([command], deadline) or basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
 
     def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | None]:
@@ -108,7 +119,8 @@ class Admission:
         managed = [command for command in bounded if is_managed(command.ref, self._config.exclude)]
         deleted = [command.old for command in managed if command.deletes and not command.creates]
         here = self._repository.kinds(deleted) if deleted else {}
-        sound = [command for command in managed if not command.deletes or command.old in here]
+        gaps = self._completeness.gaps()
+        sound = [command for command in managed if (command.old in here if command.deletes else gaps is None)]
         try:
             state = next(iter(self._source.states(sound, deadline)))
         except EtcdError:
@@ -144,7 +156,7 @@ class Admission:
         else:
             kinds = self._kinds(moves)
             left_behind = self._repository.not_contained(moves, kinds)
-        refused = self._unfit(moves, kinds)
+        refused = self._unfit(moves, kinds) or self._completeness.refusal(moves, deadline)
         if refused:
             # What may have been sent before was let pass then.
             return Unknown(refused.sentence) if earlier else refused

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -83,9 +85,7 @@ def faults(git_dir: Path) -> list[Fault]:
         )
     if (git_dir / "shallow").exists():
         found.append(Fault("the repository is shallow, its history is cut", "complete it with `git fetch --unshallow`"))
-    if config.one("extensions.partialclone") or any(
-        config.one(f"remote.{name}.promisor") == "true" for name in _remotes(git_dir)
-    ):
+    if _is_partial(config):
         found.append(
             Fault(
                 "the repository is a partial clone, objects are missing on purpose", "clone it again without a filter"
@@ -96,6 +96,14 @@ def faults(git_dir: Path) -> list[Fault]:
             Fault(
                 "info/grafts rewrites history as this site sees it",
                 "remove the file, or make the change real with `git replace --convert-graft-file` and a rewrite",
+            )
+        )
+    if config.is_true("receive.shallowupdate"):
+        found.append(
+            Fault(
+                "receive.shallowUpdate is set, so git accepts histories that are cut off",
+                "piehole refuses these, and walks through the history of each push to find them: unset it",
+                warning=True,
             )
         )
     alternates = git_dir / "objects" / "info" / "alternates"
@@ -118,8 +126,55 @@ def faults(git_dir: Path) -> list[Fault]:
     return found
 
 
-def _remotes(git_dir: Path) -> list[str]:
-    return git.lines(git.run(git_dir, ["remote"]).stdout)
+def _is_partial(config: GitConfig) -> bool:
+    promisors = (name for name in config.names() if name.startswith("remote.") and name.endswith(".promisor"))
+    return bool(config.one("extensions.partialclone")) or any(config.is_true(name) for name in promisors)
+
+
+def setting_that_admits_gaps(config: GitConfig) -> str:
+    """The setting with which receive-pack accepts a history that is not complete here; ``""`` where there is none."""
+    if config.is_true("receive.shallowupdate"):
+        return "receive.shallowUpdate is set"
+    return "a remote is a promisor (partial clone)" if _is_partial(config) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Why git's own connectivity check does not prove a push complete. ``old``: the history that refs hold may have gaps as well."""
+
+    why: str
+    old: bool
+
+
+def gaps(git_dir: Path, setting: str) -> Gaps | None:
+    """What may hide gaps from git's connectivity check; None: nothing, so what receive-pack accepts is complete.
+
+    A push asks this, so it takes a few stats and no process.
+
+    :param setting: by :func:`setting_that_admits_gaps`
+    """
+    for name in ("shallow", "info/grafts"):
+        if os.path.lexists(git_dir / name):
+            return Gaps(f"the file {name} cuts histories off", old=True)
+    if setting:
+        return Gaps(setting, old="promisor" in setting)
+    try:
+        packed = (git_dir / "packed-refs").stat()
+    except OSError:
+        packed = None
+    loose = (git_dir / "refs" / "replace").is_dir()
+    if loose or (packed and _replaces(str(git_dir), packed.st_ino, packed.st_size, packed.st_mtime_ns)):
+        return Gaps("refs/replace/ replaces objects", old=False)
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _replaces(git_dir: str, *_: int) -> bool:
+    """Whether the packed refs, as they were with this stat, have names below refs/replace/."""
+    try:
+        return b" refs/replace/" in Path(git_dir, "packed-refs").read_bytes()
+    except OSError:
+        return True
 
 
 def refuse_unfit(git_dir: Path) -> list[Fault]:

@@ -99,6 +99,14 @@ class GitConfig:
         found = self._values.get(name)
         return found[-1][1] if found else default
 
+    def is_true(self, name: str) -> bool:
+        """Whether git takes the effective value for true."""
+        return self.one(name, "false").lower() in ("true", "yes", "on", "1")
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all variables that are set."""
+        return tuple(self._values)
+
     def many(self, name: str) -> tuple[str, ...]:
         """All values of the narrowest scope that sets the name: a repository's list replaces the server's. Commas separate values, too."""
         return tuple(part.strip() for value in self.narrowest(name) for part in value.split(",") if part.strip())

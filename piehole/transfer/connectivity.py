@@ -24,6 +24,8 @@ RunGit = Callable[[Sequence[str], bytes], bool]
 
 _FATAL: Final = (0, 1, 128)
 _SECURE: Final = Limits()
+# The border of a shallow repository is no end of a history: what lies behind it is missing.
+_WHOLE: Final = ("--shallow-file", "")
 
 
 def existing(git_dir: Path, oids: Collection[str]) -> set[str]:
@@ -39,7 +41,7 @@ def is_closed(run_git: RunGit, wants: Sequence[str], bases: Sequence[str]) -> bo
 
     :param bases: oids that exist and that local refs hold; where none are given, everything that refs hold counts as complete
     """
-    walk = ["rev-list", "--objects", "--quiet", "--stdin"]
+    walk = [*_WHOLE, "rev-list", "--objects", "--quiet", "--stdin"]
     if bases:
         # A stale commit-graph lists commits that were pruned. The walk is short and needs no graph.
         return run_git(["-c", "core.commitGraph=false", *walk], _lines([*wants, *(f"^{base}" for base in bases)]))
@@ -49,7 +51,34 @@ def is_closed(run_git: RunGit, wants: Sequence[str], bases: Sequence[str]) -> bo
 
 def is_self_contained(run_git: RunGit, wants: Sequence[str]) -> bool:
     """Whether the closure of all wants is complete, by a full walk that relies on no ref."""
-    return run_git(["-c", "core.commitGraph=false", "rev-list", "--objects", "--quiet", "--stdin"], _lines(wants))
+    walk = ["rev-list", "--objects", "--quiet", "--stdin"]
+    return run_git([*_WHOLE, "-c", "core.commitGraph=false", *walk], _lines(wants))
+
+
+def lacks_nothing(git_dir: Path, wants: Collection[str], *, beyond_refs: bool, seconds: float) -> bool:
+    """Whether everything that the wants need is really here, whatever this repository takes for complete: shallow borders, promised
+    objects, grafts and replacements do not count.
+
+    :param beyond_refs: check only what no ref holds; False: walk all of it
+    :raises GitError: git could not tell, or not within so many seconds
+    """
+    walk = [
+        "rev-list",
+        "--objects",
+        "--quiet",
+        "--missing=print",
+        "--stdin",
+        *(("--not", "--all") if beyond_refs else ()),
+    ]
+    done = git.run(
+        git_dir,
+        [*_WHOLE, "-c", "core.commitGraph=false", *walk],
+        stdin=_lines(wants),
+        timeout=seconds,
+        extra_env={"GIT_NO_LAZY_FETCH": "1"},
+        ok=_FATAL,
+    )
+    return done.returncode == 0 and not done.stdout
 
 
 @dataclass(frozen=True, slots=True)
