@@ -8,6 +8,7 @@
     │   ├── EtcdUnreachable      exit status 3: no endpoint answered in time, or there is no quorum
     │   ├── EtcdRefused          etcd answered and said no (authentication, permission, bad request)
     │   │   └── NoAccess         this account cannot read the etcd credentials
+    │   ├── EtcdFull             etcd's database is full; a write that was answered so may have been made
     │   └── Compacted            the requested history was compacted: list again
     ├── GitError                 a git process failed where it must not
     │   └── GitSilent            a git process gave no answer in time and was killed
@@ -77,6 +78,20 @@ class EtcdRefused(EtcdError):
 
 class NoAccess(EtcdRefused):
     """This account cannot read a credential for etcd: the password file, a certificate or its key."""
+
+
+class EtcdFull(EtcdError):
+    """etcd's database is full (its alarm NOSPACE), so it takes no further writes; reads go on.
+
+    A write that was answered so may have been made all the same. But its outcome is decided: a linearizable read tells.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f'{what} Compact and defragment etcd, then disarm its alarm NOSPACE (docs/operations.md, "When etcd is full"). What was '
+            "being written may be written all the same: then run the same command again, it goes on where it stopped."
+        )
+        self.what = what
 
 
 class Compacted(EtcdError):

@@ -96,7 +96,7 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
     except UsageError as error:
         say(f"the site's record in etcd stays as it is: {error}")
     except EtcdError as error:
-        say(f"the site's record could not be marked as left: {error} {elsewhere}")
+        say(f"it is not known whether the site's record is marked as left: {error} {elsewhere}")
     except PieholeError as error:
         say(f"the site's record was not marked as left: {error}")
     else:

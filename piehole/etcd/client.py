@@ -26,6 +26,7 @@ from piehole.etcd.model import (
     Operation,
     Range,
     Snapshot,
+    Trouble,
     TxnResult,
     prefix_end,
 )
@@ -157,6 +158,7 @@ class Etcd:
         :raises EtcdUnreachable: with ``maybe_sent``, the outcome is unknown and the transaction may still be applied;
             without, it was never sent
         :raises EtcdRefused: nothing was changed; ``too_many``: more operations than etcd takes at once
+        :raises EtcdFull: etcd has no space left; it has applied the transaction or never will
         """
         body = json_gateway.txn_request(compares, success, failure)
         reads_only = all(isinstance(operation, Range) for operation in (*success, *failure))
@@ -267,6 +269,7 @@ class Etcd:
             latency = time.monotonic() - began
             answer = client.call("/maintenance/status", {}, timeout=wait)
             member_id = int(answer["header"]["member_id"])
+            errors = [str(said) for said in answer.get("errors", ())]
             return EndpointStatus(
                 client.name,
                 version=str(answer["version"]),
@@ -275,11 +278,16 @@ class Etcd:
                 revision=json_gateway.revision_of(answer),
                 leader=int(answer.get("leader", 0)) == member_id,
                 latency=latency,
-                error="; ".join(map(str, answer.get("errors", ()))),
+                error="; ".join(said for said in errors if not json_gateway.alarm_of(said)),
+                alarms=tuple(dict.fromkeys(filter(None, map(json_gateway.alarm_of, errors)))),
+                needs_no_login=client.needs_no_login,
             )
         except Inconclusive as inconclusive:
-            return EndpointStatus(client.name, error=f"etcd at {client.name}: {inconclusive.reason}")
+            kind: Trouble = (
+                "foreign" if inconclusive.foreign else "undecided" if inconclusive.answered else "unreachable"
+            )
+            return EndpointStatus(client.name, error=f"etcd at {client.name}: {inconclusive.reason}", trouble=kind)
         except EtcdError as error:
-            return EndpointStatus(client.name, error=str(error))
+            return EndpointStatus(client.name, error=str(error), trouble="refused")
         except json_gateway.MALFORMED:
-            return EndpointStatus(client.name, error=f"{client.name} does not speak etcd's v3 JSON")
+            return EndpointStatus(client.name, error=f"{client.name} does not speak etcd's v3 JSON", trouble="foreign")

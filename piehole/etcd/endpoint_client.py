@@ -16,7 +16,7 @@ from piehole.errors import EtcdError
 from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
 from piehole.etcd.http_session import HttpAnswer, HttpSession
-from piehole.etcd.json_gateway import Inconclusive, Json, TokenRefused
+from piehole.etcd.json_gateway import Inconclusive, Json, NotEnabled, TokenRefused
 
 CONNECT_SECONDS: Final = 1.0
 # A member without a leader then refuses at once, and ends a watch, instead of letting the caller wait.
@@ -71,7 +71,8 @@ class _Connection:
 class EndpointClient:
     """The client of one endpoint, safe to use from many threads: each call borrows a connection of its own.
 
-    The connection that was returned last is borrowed first. A token is kept until etcd refuses it; then one new login is made.
+    The connection that was returned last is borrowed first. A token is kept until etcd refuses it, or a call with it gets no answer;
+    then a new login is made. While etcd's authentication is off, the calls carry no token, as etcd wants none.
     """
 
     def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
@@ -89,6 +90,7 @@ class EndpointClient:
         :param timeout: seconds for the answer; connecting takes at most CONNECT_SECONDS of it
         :raises Inconclusive: there is no definite answer
         :raises EtcdRefused, Compacted: the answer is a refusal; nothing was changed
+        :raises EtcdFull: etcd has no space left; what was sent was applied or never will be
         """
 
         def post(connection: _Connection, headers: dict[str, str]) -> Json:
@@ -120,6 +122,11 @@ class EndpointClient:
         with self._lock:
             self._token = None
         return self._credentials.user is not None
+
+    @property
+    def needs_no_login(self) -> bool:
+        """Whether a login is configured, and the last one was answered that etcd's authentication is off."""
+        return self._token == ""
 
     def close(self) -> None:
         """Close the idle connections now, and every borrowed one when it is returned."""
@@ -159,21 +166,33 @@ class EndpointClient:
         token = self._token  # another thread may log in at the same time: then both tokens are valid
         if token is not None:
             try:
-                return post(connection, {**_HEADERS, "Authorization": token})
+                return post(connection, _with(token))
             except TokenRefused:
                 pass  # nothing was applied, so asking again is safe
-        return post(connection, {**_HEADERS, "Authorization": self._login(connection)})
+            except Inconclusive as inconclusive:
+                if not inconclusive.answered:
+                    # Some versions answer an old token by closing the connection (etcd-io/etcd#15256).
+                    self.forget_login()
+                raise
+        try:
+            return post(connection, _with(self._login(connection)))
+        except TokenRefused:
+            # Authentication was switched on, or a user or role was changed, after this login.
+            return post(connection, _with(self._login(connection)))
 
     def _login(self, connection: _Connection) -> str:
+        """Get a token; ``""`` while etcd's authentication is off, which asks for none."""
         body = {"name": self._credentials.user, "password": self._credentials.password()}
         try:
-            token = self._post(connection, "/auth/authenticate", body, _HEADERS)["token"]
+            token = str(self._post(connection, "/auth/authenticate", body, _HEADERS)["token"])
         except Inconclusive as inconclusive:
             raise Inconclusive(f"login: {inconclusive.reason}", sent=False) from inconclusive
         except KeyError as error:
             raise Inconclusive("login: no token in the answer", sent=False) from error
-        self._token = str(token)
-        return self._token
+        except NotEnabled:
+            token = ""
+        self._token = token
+        return token
 
     # ---- one request
 
@@ -183,7 +202,7 @@ class EndpointClient:
         except (Etcd3Exception, HTTPException, OSError, ValueError) as error:
             raise self._judge(error, connection) from error
         if not isinstance(answer, dict):
-            raise Inconclusive(f"does not speak etcd's v3 JSON ({str(answer)[:80]!r})", sent=True)
+            raise json_gateway.foreign(str(answer))
         return answer
 
     def _post_for_stream(self, connection: _Connection, path: str, body: Json, headers: dict[str, str]) -> HttpAnswer:
@@ -214,8 +233,12 @@ class EndpointClient:
             )
             return Inconclusive(said, sent=sent)
         if isinstance(error, JSONDecodeError | UnicodeDecodeError):
-            return Inconclusive("does not speak etcd's v3 JSON", sent=sent)
+            return Inconclusive("does not speak etcd's v3 JSON", sent=sent, foreign=True)
         return Inconclusive(describe(error), sent=sent)
+
+
+def _with(token: str) -> dict[str, str]:
+    return {**_HEADERS, "Authorization": token} if token else _HEADERS
 
 
 def describe(error: Exception) -> str:

@@ -12,7 +12,7 @@ from binascii import a2b_base64
 from collections.abc import Sequence
 from typing import Any, Final
 
-from piehole.errors import Compacted, EtcdError, EtcdRefused
+from piehole.errors import Compacted, EtcdError, EtcdFull, EtcdRefused
 from piehole.etcd.model import Batch, Compare, Delete, Event, KeyValue, Operation, Put, Range, Snapshot, TxnResult
 
 Json = dict[str, Any]
@@ -22,16 +22,26 @@ class Inconclusive(Exception):
     """One attempt at one endpoint ended without a definite answer; ``reason`` says why, as far as it is known.
 
     ``sent``: the request may have reached a member, so that a write may still take effect.
+    ``answered``: etcd has answered, with an error that leaves the outcome open. ``foreign``: what answered is no etcd.
     """
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    def __init__(self, reason: str, *, sent: bool, answered: bool = False, foreign: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
+        self.answered = answered
+        self.foreign = foreign
 
 
 class TokenRefused(EtcdRefused):
-    """The token is no longer valid: a simple token expires after 300 s, a JWT when users or roles change."""
+    """The token is no longer valid, or there was none: nothing was changed, and a new login may help.
+
+    A simple token expires after 300 s, a JWT when users or roles change.
+    """
+
+
+class NotEnabled(EtcdRefused):
+    """The answer to a login while etcd's authentication is off."""
 
 
 class CompactedAt(Compacted):
@@ -148,6 +158,11 @@ def txn_result(answer: Json) -> TxnResult:
     )
 
 
+def alarm_of(error: str) -> str:
+    """The alarm that a member names among the errors of its status, such as NOSPACE; ``""`` where the error is none."""
+    return error.partition("alarm:")[2].strip()
+
+
 def batch(result: Json, after: int) -> Batch | None:
     """What one message of a watch adds to everything delivered up to revision ``after``; None: nothing.
 
@@ -169,18 +184,40 @@ def _event(event: Json) -> Event:
 
 # ---- refusals ------------------------------------------------------------------------------------------------------
 
-# gRPC status codes that mean: not applied, and never will be. After any other code (2 unknown, 4 deadline exceeded,
-# 13 internal, 14 unavailable, ...) a write may still take effect.
-_DEFINITE: Final = {3: 400, 5: 404, 6: 409, 7: 403, 8: 429, 9: 412, 11: 400, 12: 501, 16: 401}
+# What an error says of a write. Read in etcd's source, release branches 3.4, 3.5, 3.6 and 3.7, whose functions have the same names there:
+# ``Txn`` of v3rpc/key.go (checkTxnRequest) and v3rpc/quota.go, then processInternalRaftRequestOnce (v3_server.go), which proposes, then
+# the appliers (apply.go, apply_auth.go; since 3.6 in apply/ and txn/). An error is definite where etcd raises it before it proposes, or in
+# an applier that has not applied. After any other (1 canceled, 2 unknown, 4 deadline exceeded, 10 aborted, 13 internal, 14 unavailable,
+# 15 data loss, and 6, which no function of these raises) the write may still take effect.
+_DEFINITE: Final = {
+    # Before proposing: checkTxnRequest ("too many operations", "duplicate key", "key is not provided", "invalid sort option"),
+    # processInternalRaftRequestOnce ("request is too large"), the gateway's JSON parser. authApplierV3.Txn asks checkTxnAuth before it
+    # applies ("user name is empty", "revision of auth store is old"); checkRequestPut ("key not found") comes before applyTxn.
+    3: 400,
+    5: 404,  # "requested lease not found": checkRequestPut, before applyTxn. "Not Found": the gateway has no such path.
+    7: 403,  # "permission denied": authApplierV3.Txn asks checkTxnAuth before it applies
+    9: 412,  # "authentication is not enabled": CheckPassword, which proposes nothing. The others are raised for members and leases.
+    11: 400,  # "has been compacted", "is a future revision": checkRequestRange, before applyTxn
+    12: 501,  # the member's gRPC server has no such method
+    16: 401,  # "invalid auth token": AuthInfoFromCtx in processInternalRaftRequestOnce, before proposing
+}
+# Refused before it was proposed, and another member may take it: newUnaryInterceptor (v3rpc/interceptor.go; the last two have code 14
+# in 3.4 and 9 in 3.6), and "too many requests" (code 8) at the top of processInternalRaftRequestOnce.
+_AT_THE_DOOR: Final = ("no leader", "too many requests", "not capable", "rpc not supported for learner")
+# Code 8 of the member's gRPC server, which has not decoded the request. (The gateway takes answers of any size: embed/etcd.go.)
+_TOO_LARGE: Final = "received message larger than max"
+# Code 8 as well, and no proof of anything. Three functions say it: quotaAlarmer.check (v3rpc/quota.go) before it proposes;
+# applierV3Capped, which does not apply; and quotaApplierV3, which *has applied* the write that reached the quota (etcd-io/etcd#16659).
+_FULL: Final = "database space exceeded"
 _NAMES: Final = {"InvalidArgument": 3, "FailedPrecondition": 9, "PermissionDenied": 7, "Unauthenticated": 16}
+_LOG_IN: Final = ("revision of auth store is old", "user name is empty")
 _ADVICE: Final = (
     ("too many operations", "change fewer refs at once, or raise etcd's --max-txn-ops"),
     ("request is too large", "change fewer refs at once, or raise etcd's --max-request-bytes"),
+    (_TOO_LARGE, "change fewer refs at once, or raise etcd's --max-request-bytes"),
     ("permission denied", "grant the etcd user's role read and write access to the prefix"),
     ("user name is empty", "set piehole.etcdUser and piehole.etcdPasswordFile"),
-    ("authentication is not enabled", "unset piehole.etcdUser, or enable authentication in etcd"),
     ("authentication failed", "correct piehole.etcdUser or the password in piehole.etcdPasswordFile"),
-    ("space exceeded", "compact and defragment etcd, then disarm its NOSPACE alarm"),
     ("CommonName", "use a client certificate without a CN: etcd's gateway refuses those that have one"),
 )
 
@@ -191,28 +228,38 @@ def refusal(endpoint: str, body: str) -> EtcdError | Inconclusive:
         answer = json.loads(body)
         code, message = int(answer.get("code", 2)), str(answer.get("message") or answer.get("error") or "")
     except MALFORMED:
-        return Inconclusive(f"does not speak etcd's v3 JSON ({body.strip()[:80]!r})", sent=True)
+        return foreign(body)
     return classify(endpoint, code, message)
+
+
+def foreign(body: str) -> Inconclusive:
+    """What is known after an answer that is not etcd's. Its CommonName advice is for a refusal of etcd's own that is no JSON (embed/serve.go)."""
+    advice = next((f" ({advice})" for part, advice in _ADVICE if part in body), "")
+    return Inconclusive(
+        f"does not speak etcd's v3 JSON: it said {body.strip()[:80]!r}{advice}", sent=True, foreign=not advice
+    )
 
 
 def classify(endpoint: str, code: int, message: str) -> EtcdError | Inconclusive:
     """What etcd's gRPC status ``code`` and ``message`` mean for the caller."""
     words = message.removeprefix("etcdserver: ") or f"gRPC status {code}"
-    if words == "no leader":  # because of the header hasleader it was refused before it was proposed
-        return Inconclusive(words, sent=False)
-    if code not in _DEFINITE:
-        return Inconclusive(words, sent=True)
-    if "too many requests" in words:  # refused before it was proposed
-        return Inconclusive(words, sent=False)
+    if words in _AT_THE_DOOR:
+        return Inconclusive(words, sent=False, answered=True)
+    if _FULL in words:
+        return EtcdFull(f"etcd at {endpoint} is full ({words}).")
+    if code not in _DEFINITE and _TOO_LARGE not in words:
+        return Inconclusive(words, sent=True, answered=True)
     if "has been compacted" in words or "future revision" in words:
         return Compacted(f"etcd at {endpoint} no longer has this revision: {words}")
     sentence = f"etcd at {endpoint} refused: {words}"
     for part, advice in _ADVICE:
         if part in words:
             sentence += f" ({advice})"
-    if code == 16 or "revision of auth store is old" in words:
+    if code == 16 or any(part in words for part in _LOG_IN):
         return TokenRefused(sentence, status=401)
-    return EtcdRefused(sentence, status=_DEFINITE[code], too_many="too many operations" in words)
+    if "authentication is not enabled" in words:
+        return NotEnabled(sentence, status=412)
+    return EtcdRefused(sentence, status=_DEFINITE.get(code, 429), too_many="too many operations" in words)
 
 
 def canceled(endpoint: str, result: Json) -> EtcdError | Inconclusive | None:

@@ -116,12 +116,17 @@ class Head:
     revision: int
 
 
+# Nobody answered; etcd answered that it could not decide; etcd refused; something answered that is no etcd.
+Trouble: TypeAlias = Literal["", "unreachable", "undecided", "refused", "foreign"]
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
     """The health of one endpoint.
 
-    ``latency``: seconds of one linearizable read. ``leader``: this member leads. ``error``: a sentence, empty when
-    all is well (the other fields may then hold zeros).
+    ``latency``: seconds of one linearizable read. ``leader``: this member leads. ``error``: a sentence, empty when all is well (with
+    one, the other fields may hold zeros), and ``trouble`` its kind. ``alarms``: the alarms of the cluster that this member names, such
+    as NOSPACE. ``needs_no_login``: a login is configured, and etcd's authentication is off.
     """
 
     endpoint: str
@@ -132,6 +137,9 @@ class EndpointStatus:
     leader: bool = False
     latency: float = 0.0
     error: str = ""
+    trouble: Trouble = ""
+    alarms: tuple[str, ...] = ()
+    needs_no_login: bool = False
 
 
 def prefix_end(prefix: bytes) -> bytes:

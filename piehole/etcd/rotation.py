@@ -38,7 +38,7 @@ class EndpointRotation:
 
         :param repeatable: go on even after a request that may have been sent
         :raises EtcdUnreachable: no endpoint did before the deadline
-        :raises EtcdRefused, Compacted: an endpoint refused
+        :raises EtcdRefused, EtcdFull, Compacted: an endpoint refused
         """
         count, start = len(self.clients), self._current
         reasons: dict[str, str] = {}  # of each endpoint's last failure
@@ -88,7 +88,7 @@ class EndpointRotation:
         try:
             return read(answer)
         except json_gateway.MALFORMED as error:
-            raise Inconclusive(f"does not speak etcd's v3 JSON ({error!r})", sent=True) from error
+            raise Inconclusive(f"does not speak etcd's v3 JSON ({error!r})", sent=True, foreign=True) from error
 
     def rotate_from(self, client: EndpointClient) -> None:
         """Let the next call begin at another endpoint: this one has failed."""

@@ -75,6 +75,7 @@ class Watch:
                 yield from self._batches()
             except Inconclusive as inconclusive:
                 if not self._stopped:
+                    self._client.forget_login()  # an old token may be answered by a closed connection
                     self._on_failure(self._client)
                     sentence = f"The watch at {self.head.endpoint} was lost: {inconclusive.reason}"
                     raise EtcdUnreachable(sentence) from inconclusive

@@ -20,6 +20,7 @@ from piehole.errors import (
     STALE,
     TOO_MANY,
     EtcdError,
+    EtcdFull,
     EtcdRefused,
     NoAccess,
 )
@@ -62,12 +63,18 @@ class Pusher:
 
 
 def refusal(error: EtcdError) -> Refuse:
-    """The refusal for a pusher where etcd could not be used and nothing was sent."""
+    """The refusal for a pusher where etcd could not be used and nothing changed."""
     if isinstance(error, EtcdRefused) and error.too_many:
         return Refuse(
             TOO_MANY,
             "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
             "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
+        )
+    if isinstance(error, EtcdFull):
+        return Refuse(
+            NO_ACCESS,
+            f"{error.what} Nothing changed; reading still works. Have the administrator compact and defragment etcd, then disarm its alarm "
+            'NOSPACE (docs/operations.md, "When etcd is full").',
         )
     if isinstance(error, NoAccess):
         return Refuse(

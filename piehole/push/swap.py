@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import tenacity
 
 from piehole.deadline import Deadline
-from piehole.errors import EtcdError, EtcdUnreachable
+from piehole.errors import EtcdError, EtcdFull, EtcdUnreachable
 from piehole.etcd.model import Compare, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
@@ -148,6 +148,7 @@ class Swapper:
         :param earlier: another process may have sent this same proposal before, and its outcome is not known
         :raises EtcdUnreachable: no endpoint was reached, so nothing was sent and nothing changed
         :raises EtcdRefused: etcd refused the transaction as such, nothing changed
+        :raises EtcdFull: etcd has no space left, nothing changed
         """
         try:
             reached(Step.PROPOSING)
@@ -158,6 +159,12 @@ class Swapper:
             if not (error.maybe_sent or earlier):
                 raise
             return self._fence(proposal, settle_by, str(error))
+        except EtcdFull as full:
+            # This answer ends the proposal: it was applied before the answer, or it never will be.
+            outcome = self._unfenced(proposal, settle_by, full.what, ended=not earlier)
+            if isinstance(outcome, Lost) and not earlier:
+                raise
+            return outcome
         if result.succeeded:
             return Accepted(result.revision)
         if earlier:
@@ -178,7 +185,7 @@ class Swapper:
     def _compares(self, proposal: Proposal) -> list[Compare]:
         # Of bases that were read at different times the oldest counts: if anything changed in between, the swap fails and
         # everything is read again.
-        fence = min(basis.fence for _, basis in proposal.items)
+        fence = _oldest_fence(proposal)
         group = min(basis.group for _, basis in proposal.items)
         site = min(basis.site for _, basis in proposal.items)
         compares = [
@@ -224,9 +231,26 @@ class Swapper:
 
         try:
             now = attempts(attempt)
+        except EtcdFull as full:
+            return self._unfenced(proposal, settle_by, f"{why} Then: {full.what}", ended=False)
         except EtcdError as error:
             return Unknown(f"{why} Then: {error}")
         return self._identify(proposal, now, settle_by)
+
+    def _unfenced(self, proposal: Proposal, settle_by: Deadline, why: str, *, ended: bool) -> Outcome:
+        """Determine the outcome by one linearizable read: an etcd that is full takes no fence, or applies it and says that it did not.
+
+        :param ended: no proposal of this push is under way any more. Else one may still be applied while what it compares is unchanged.
+        """
+        try:
+            now = self._reader.read(proposal.commands, settle_by)
+        except EtcdError as error:
+            return Unknown(f"{why} Then: {error}")
+        outcome = self._identify(proposal, now, settle_by)
+        unchanged = now.mod(keys.FENCE) == _oldest_fence(proposal) and all(
+            command.creates or now.mod(command.ref) == basis.ref for command, basis in proposal.items
+        )
+        return Unknown(why) if isinstance(outcome, Lost) and unchanged and not ended else outcome
 
     def _identify(self, proposal: Proposal, now: GroupState, settle_by: Deadline) -> Outcome:
         """Decide whether this swap moved the refs. All of them move together, so any one shows it."""
@@ -250,6 +274,10 @@ class Swapper:
             except EtcdError as error:
                 return Unknown(str(error))
         return Lost(now)
+
+
+def _oldest_fence(proposal: Proposal) -> int:
+    return min(basis.fence for _, basis in proposal.items)
 
 
 def _is_same(found: PushRecord | None, push: PushRecord) -> bool:

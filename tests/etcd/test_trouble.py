@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from piehole.deadline import Deadline
-from piehole.errors import EtcdRefused, EtcdUnreachable, NoAccess, UsageError
+from piehole.errors import EtcdFull, EtcdRefused, EtcdUnreachable, NoAccess, UsageError
 from piehole.etcd.client import Credentials, Etcd
 from piehole.etcd.model import Compare, Put, Range
 from tests.conftest import OwnCluster, OwnEtcd
@@ -192,6 +192,8 @@ def test_what_speaks_no_whole_http_leaves_a_transaction_unknown(
         (500, b'{"code":13,"message":"internal"}'),
         (503, b'{"code":14,"message":"etcdserver: leader changed"}'),
         (504, b'{"code":4,"message":"context deadline exceeded"}'),
+        (409, b'{"code":6,"message":"x"}'),
+        (429, b'{"code":8,"message":"x"}'),
         (502, b"<html>Bad Gateway</html>"),
         (404, b"404 page not found"),
         (200, b"<html>hello</html>"),
@@ -220,7 +222,7 @@ def test_a_redirect_is_not_followed(connect: Connect, etcd: EtcdProcess, root: b
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
-        (429, 8, "etcdserver: mvcc: database space exceeded"),
+        (429, 8, "grpc: received message larger than max (2097153 vs. 2097152)"),
         (412, 9, "x"),
         (400, 3, "x"),
         (403, 7, "permission denied"),
@@ -232,10 +234,20 @@ def test_a_definite_no_is_a_refusal(connect: Connect, root: bytes, status: int, 
         connect(endpoint).txn([], [Put(root, b"")], deadline=Deadline(5))
 
 
+def test_a_full_etcd_has_applied_a_transaction_or_not_and_is_not_asked_again(connect: Connect, root: bytes) -> None:
+    body = b'{"code":8,"message":"etcdserver: mvcc: database space exceeded"}'
+    with stranger(429, body) as endpoint, pytest.raises(EtcdFull, match="may be written all the same"):
+        connect(endpoint).txn([], [Put(root, b"")], deadline=Deadline(5))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(8, "too many requests"), (14, "no leader"), (14, "not capable"), (9, "rpc not supported for learner")],
+)
 def test_a_transaction_turned_away_at_the_door_goes_to_the_next_endpoint(
-    connect: Connect, etcd: EtcdProcess, root: bytes
+    connect: Connect, etcd: EtcdProcess, root: bytes, code: int, words: str
 ) -> None:
-    with stranger(429, b'{"code":8,"message":"etcdserver: too many requests"}') as busy:
+    with stranger(429, f'{{"code":{code},"message":"etcdserver: {words}"}}'.encode()) as busy:
         assert connect(busy, etcd.endpoint).txn([], [Put(root, b"")], deadline=Deadline(5)).succeeded
 
 

@@ -16,7 +16,8 @@ from tests.support.ports import LOOPBACK
 from tests.support.wait import until
 
 Kind = Literal["swap", "fence", "read", "watch"]
-Action = Literal["pass", "lose answer", "hang answer", "lose request", "hold request"]
+Action = Literal["pass", "lose answer", "hang answer", "lose request", "hold request", "err after", "err before"]
+FULL = (8, "etcdserver: mvcc: database space exceeded")
 
 
 class Tamper:
@@ -32,6 +33,7 @@ class Tamper:
         self._held: list[bytes] = []
         self._waiting: list[socket.socket] = []
         self.seen: list[Kind] = []
+        self.error = FULL  # the gRPC code and the words of "err after" (etcd has applied the request) and "err before" (it never sees it)
         self._listener = socket.create_server((LOOPBACK, 0), backlog=64)
         self.endpoint = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -89,6 +91,11 @@ class Tamper:
                 self._held.append(request)
             elif action == "hang answer":
                 self._ask(request)
+            elif action in ("err after", "err before"):
+                if action == "err after":
+                    self._ask(request)
+                near.sendall(_error(*self.error))
+                _end(near)
             elif action == "lose answer":
                 self._ask(request)
                 _end(near)
@@ -129,6 +136,11 @@ def kind_of(request: bytes) -> Kind:
     if not any("request_put" in operation for operation in transaction.get("success", ())):
         return "read"
     return "swap" if transaction.get("compare") else "fence"
+
+
+def _error(code: int, message: str) -> bytes:
+    body = json.dumps({"error": message, "code": code, "message": message}).encode()
+    return b"HTTP/1.1 503 -\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
 def _body(message: bytes) -> bytes:

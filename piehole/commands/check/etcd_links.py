@@ -19,6 +19,13 @@ _MANY: Final = 1000  # refs in one push; deploy/ sets --max-txn-ops to 8192
 # The first patch release of each etcd line that loses no watch events around compactions (etcd's change logs).
 _FIXED: Final = {(3, 4): 36, (3, 5): 18}
 
+_FIXES: Final = {
+    "unreachable": "see that {} runs and can be reached from here, or correct piehole.etcd",
+    "undecided": "see that a majority of etcd's members runs and that they reach each other",
+    "refused": 'see docs/operations.md, "etcd: access", for the login and the permission that piehole needs',
+    "foreign": "something else answers at {}, such as a proxy or a login page: correct piehole.etcd",
+}
+
 
 def links(replica: Replica) -> list[EndpointStatus]:
     """The health of each configured endpoint."""
@@ -28,10 +35,16 @@ def links(replica: Replica) -> list[EndpointStatus]:
 def faults(found: Sequence[EndpointStatus]) -> Iterator[Fault]:
     for link in found:
         if link.error:
-            yield Fault(
-                link.error, f"see that {link.endpoint} runs and can be reached from here, or correct piehole.etcd"
-            )
+            yield Fault(link.error, _FIXES[link.trouble or "undecided"].format(link.endpoint))
             continue
+        for alarm in link.alarms:
+            yield _alarm(link.endpoint, alarm)
+        if link.needs_no_login:
+            yield Fault(
+                f"piehole.etcdUser is set, but etcd at {link.endpoint} asks for no login: its authentication is off",
+                "whoever reaches etcd can move every ref: run `etcdctl auth enable`; pushes go on meanwhile",
+                warning=True,
+            )
         if link.latency > _SLOW:
             yield Fault(
                 f"etcd at {link.endpoint} took {link.latency:.1f} s for one read",
@@ -51,6 +64,18 @@ def faults(found: Sequence[EndpointStatus]) -> Iterator[Fault]:
             "where it fails nobody can push here: add the other members to piehole.etcd",
             warning=True,
         )
+
+
+def _alarm(endpoint: str, alarm: str) -> Fault:
+    if alarm == "NOSPACE":
+        return Fault(
+            f"etcd at {endpoint} is full (alarm NOSPACE), so no push is accepted",
+            'compact and defragment each member, then disarm the alarm: docs/operations.md, "When etcd is full"',
+        )
+    return Fault(
+        f"etcd at {endpoint} has the alarm {alarm}",
+        "see etcd's log and `etcdctl alarm list`; with CORRUPT, replace the member whose data differs",
+    )
 
 
 def _version(link: EndpointStatus) -> Iterator[Fault]:
