@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import re
 import socket
 import socketserver
 import threading
@@ -90,6 +91,64 @@ class Proxy:
         thread.start()
 
 
+class TokenProxy:
+    """Closes a connection without a byte where a request carries an old token, as some versions of etcd do (etcd-io/etcd#15256).
+
+    A token is old after ``forget_tokens``, until it was given out again by a login.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = _address(target)
+        self._lock = threading.Lock()
+        self._good: set[bytes] = set()
+        self.closed = 0
+        self._listener = socket.create_server((LOOPBACK, 0), backlog=64)
+        self.endpoint = f"http://{LOOPBACK}:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def forget_tokens(self) -> None:
+        with self._lock:
+            self._good.clear()
+
+    def close(self) -> None:
+        _shut(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with near, socket.create_connection(self._target) as far:
+            threading.Thread(target=self._answers, args=(far, near), daemon=True).start()
+            try:
+                while data := near.recv(1 << 20):
+                    token = re.search(rb"(?i)\r\nauthorization: ([^\r]+)", data)
+                    if token and token[1] not in self._good:
+                        self.closed += 1
+                        break
+                    far.sendall(data)
+            except OSError:
+                pass  # the other side has gone
+            _shut(near)
+            _shut(far)
+
+    def _answers(self, far: socket.socket, near: socket.socket) -> None:
+        try:
+            while data := far.recv(1 << 20):
+                if given := re.search(rb'"token": ?"([^"]+)"', data):
+                    with self._lock:
+                        self._good.add(given[1])
+                near.sendall(data)
+        except OSError:
+            pass  # the other side has gone
+        _shut(near)
+
+
 def _address(endpoint: str) -> tuple[str, int]:
     parts = urlsplit(endpoint)
     return parts.hostname or LOOPBACK, parts.port or 0
@@ -105,6 +164,15 @@ def _shut(one: socket.socket) -> None:
 @contextmanager
 def proxy_to(endpoint: str) -> Iterator[Proxy]:
     proxy = Proxy(endpoint)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@contextmanager
+def token_proxy_to(endpoint: str) -> Iterator[TokenProxy]:
+    proxy = TokenProxy(endpoint)
     try:
         yield proxy
     finally:
