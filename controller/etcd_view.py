@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, ItemsView, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,10 @@ from piehole.group.keys import FENCE, PUSH, Keyspace, name_below
 from piehole.refs import decode, encode
 
 _END: Final = 5.0  # seconds that the informer gets to end
+# Seconds of silence after which etcd is asked before a push is let pass; `_NEAR` where it has answered within `_HIDDEN` before.
+_NEAR: Final = 2.0
+_FAR: Final = 6.0
+_HIDDEN: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,17 @@ class EtcdView:
         """Grows with each (re)connect: in each epoch it is checked again whether etcd was restored from a backup."""
         with self._counted:
             return self._connections
+
+    def heard_lately(self) -> bool:
+        """Whether the watch is up, and etcd has answered so lately that a push need not ask it first.
+
+        Where etcd is near, asking takes less time than git needs for its next steps. Where it is far, a message of the watch is enough:
+        with deploy's settings one comes every five seconds.
+        """
+        status = self.informer.status()
+        near = self.etcd.quickest < _HIDDEN
+        heard = self.etcd.answered if near else max(self.etcd.answered, status.last_contact or 0.0)
+        return status.connected and time.monotonic() - heard < (_NEAR if near else _FAR)
 
     def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> GroupState:
         """The group's keys as the informer has them now, with the group's and the site's record of the last site check.

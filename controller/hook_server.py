@@ -118,6 +118,17 @@ class HookServer:
         if answered is None:
             self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
             return False
+        if question.kind == "propose" and answered.kind == "refuse":
+            # Git ends the push, and over HTTP and git:// its user reads no words of this.
+            self._log.warning(
+                "push.refused",
+                repository=question.repository,
+                push=question.push_id,
+                pusher=question.pusher,
+                refs=[ref for ref, _, _ in question.commands[:5]],
+                token=answered.value,
+                reason=answered.sentence,
+            )
         _send(connection, answered.pack())
         return True
 

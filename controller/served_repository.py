@@ -68,7 +68,11 @@ class ServedRepository:
         self._replica = Replica.of(config, etcd_view.etcd)
         self._log = RepositoryLog(config)
         self._check = SiteCheck(self._replica, etcd_view, self._log.log)
-        self.admission = Admission(self._replica, CachedSource(self._replica, enqueue, self._check.view))
+        self._enqueue = enqueue
+        source = CachedSource(
+            self._replica, enqueue, self._check.view, heard_lately=etcd_view.heard_lately, doubt=self._doubt
+        )
+        self.admission = Admission(self._replica, source)
         self._reconciler = Reconciler(
             self._replica,
             ObjectFetcher(self._replica, health, limits=limits, failed=self._log.peer_failed),
@@ -92,6 +96,10 @@ class ServedRepository:
     def check_again(self) -> None:
         """Have the next turn check whether this site may act, whatever was found before."""
         self._check.expire()
+
+    def _doubt(self) -> None:
+        self.check_again()
+        self._enqueue()
 
     def delay_of_change(self) -> float:
         """Seconds for which the group's newest change can wait. Called from an informer's thread.

@@ -98,7 +98,8 @@ class ForecastClient(DecisionClient):
         """Whether the forecast lets all commands pass that are still to come. Never where they are too many for one question: if the
         group does not take so many either, `update` has to say so.
         """
-        return self._in_one and bool(self._pending) and self._pending.keys() <= self._forecast.keys()
+        known = [self._forecast.get(command) for command in self._pending]
+        return self._in_one and bool(known) and all(one is not None and one.kind != "refuse" for one in known)
 
     def ask_controller(self, question: Question) -> Answer:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -30,6 +31,8 @@ class EndpointRotation:
         self.clients = clients
         self._current = first
         self._lock = threading.Lock()
+        self.answered = 0.0  # when a call was last answered (monotonic seconds)
+        self.quickest = float("inf")  # the seconds of the quickest answer yet
 
     def ask(
         self, path: str, body: Json, read: Callable[[Json], T], deadline: Deadline, *, repeatable: bool = True
@@ -74,6 +77,7 @@ class EndpointRotation:
     ) -> T:
         if timeout <= 0:
             raise Inconclusive("no time was left", sent=False)
+        began = time.monotonic()
         try:
             answer = self._understood(client.call(path, body, timeout=timeout), read)
         except Inconclusive as inconclusive:
@@ -81,6 +85,8 @@ class EndpointRotation:
             self.rotate_from(client)
             raise
         self._stay_with(client)
+        self.answered = time.monotonic()
+        self.quickest = min(self.quickest, self.answered - began)
         return answer
 
     @staticmethod

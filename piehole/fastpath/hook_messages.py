@@ -19,7 +19,8 @@ line names it, and lines that a version does not know are ignored. No value hold
                                                                     refuse TOKEN SENTENCE   (also: unknown)
 
 ``foresee`` is ``admit`` for many commands, before git has moved the push's objects into the repository; ``later`` means that only
-``admit`` can tell. ``status`` and ``repository PATH`` ask for what `piehole status` shows of a repository, ``WORD REST`` each line.
+``admit`` can tell, and ``refuse TOKEN SENTENCE`` comes where etcd could not be used. ``status`` and ``repository PATH`` ask for
+what `piehole status` shows of a repository, ``WORD REST`` each line.
 Before its answer to anything the controller says ``here VERSION SECONDS``: it lives, and may take that long.
 
 The shell hooks (hooks/shim.sh) ask the push's helper (:mod:`hooks.helper`) through two pipes, one line each::

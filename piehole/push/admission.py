@@ -117,10 +117,10 @@ class Admission:
             return self._completeness.refusal([command], deadline) or basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
 
-    def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | None]:
+    def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | Refuse | None]:
         """What :meth:`admit` would say of each command, from one read of the group and without the objects that the push brings.
 
-        None: that is not enough to tell, or it would be a refusal.
+        None: that is not enough to tell. Refused is only what etcd would be needed for, where it could not be used.
         """
         bounded = [command for command in commands if self._out_of_bounds(command) is None]
         managed = [command for command in bounded if is_managed(command.ref, self._config.exclude)]
@@ -128,13 +128,14 @@ class Admission:
         here = self._repository.kinds(deleted) if deleted else {}
         gaps = self._completeness.gaps()
         sound = [command for command in managed if (command.old in here if command.deletes else gaps is None)]
+        known: dict[Command, Free | Basis | Refuse] = dict.fromkeys(set(bounded).difference(managed), Free())
         try:
             state = next(iter(self._source.states(sound, deadline)))
-        except EtcdError:
-            return [None] * len(commands)
-        known: dict[Command, Free | Basis] = dict.fromkeys(set(bounded).difference(managed), Free())
-        _, bases = self._judge_by(sound, state, lambda _, __: False)
-        known |= {command: bases[command.ref] for command in sound if command.ref in bases}
+            _, bases = self._judge_by(sound, state, lambda _, __: False)
+        except EtcdError as error:
+            known |= dict.fromkeys(sound, refusal(error))
+        else:
+            known |= {command: bases[command.ref] for command in sound if command.ref in bases}
         return [known.get(command) for command in commands]
 
     def _out_of_bounds(self, command: Command) -> Refuse | None:

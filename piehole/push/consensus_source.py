@@ -69,19 +69,41 @@ class LinearizableSource:
 class CachedSource(LinearizableSource):
     """Offers the cached view first, which costs nothing; a linearizable read follows where the view would refuse.
 
-    :param view: the group's keys as a cache has them; None where this site may not act on them
+    A view may admit what the swap cannot do any more, because etcd is down or has another group by now. Git then tells the client
+    nothing but that the connection ended. So where etcd has been silent, one small read comes before the view.
     """
 
-    def __init__(self, replica: Replica, reconcile: Callable[[], None], view: Callable[[], GroupState | None]) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        reconcile: Callable[[], None],
+        view: Callable[[], GroupState | None],
+        *,
+        heard_lately: Callable[[], bool],
+        doubt: Callable[[], None],
+    ) -> None:
+        """
+        :param view: the group's keys as a cache has them; None where this site may not act on them
+        :param heard_lately: whether etcd has given a sign of life in the last seconds
+        :param doubt: called where etcd says that this site must not act: ``view`` gives None until that was checked
+        """
         super().__init__(replica, reconcile)
         self._view = view
+        self._heard_lately = heard_lately
+        self._doubt = doubt
 
     def states(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[GroupState]:
         view = self._view()
-        if view is not None:
+        if view is not None and (self._heard_lately() or self._may_act(deadline)):
             yield view
         yield from super().states(commands, deadline)
 
     def halted(self, state: GroupState) -> Halted | None:
         # A view is only handed in where this site may act on it.
-        return None if state.from_view else super().halted(state)
+        found = None if state.from_view else super().halted(state)
+        if found is not None:
+            self._doubt()
+        return found
+
+    def _may_act(self, deadline: Deadline) -> bool:
+        return self.halted(self._replica.reader.read((), deadline)) is None

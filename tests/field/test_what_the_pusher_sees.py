@@ -1,0 +1,194 @@
+"""What the terminal of a pusher shows, over every transport: piehole's words wherever git lets them through."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from controller import etcd_view
+from tests.conftest import OwnEtcd
+from tests.support import git
+from tests.support.assertions import Pushed, accepted
+from tests.support.etcd import EtcdOptions, EtcdProcess
+from tests.support.etcd_tamper import tampering
+from tests.support.git import MAIN
+from tests.support.gitdaemon import GitDaemon
+from tests.support.groups import Group, MakeGroup
+from tests.support.httpd import HttpServer
+from tests.support.sshd import SshServer
+
+TRANSPORTS = ("path", "ssh", "http", "git")
+DISCONNECTED = "the connection ended"
+SETTINGS = {"piehole.hookTimeout": "2", "piehole.catchUp": "0"}
+
+Everywhere = Mapping[str, list[str]]
+Urls = Callable[[Path], Mapping[str, str]]
+
+
+def over_all(words: list[str], **others: list[str]) -> dict[str, list[str]]:
+    return {**dict.fromkeys(TRANSPORTS, words), **others}
+
+
+def unheard(word: str) -> dict[str, list[str]]:
+    """A word of `reference-transaction`: git hands it on over path and ssh alone."""
+    return {name: [word, DISCONNECTED] if name in ("path", "ssh") else [DISCONNECTED] for name in TRANSPORTS}
+
+
+@pytest.fixture
+def urls(sshd: SshServer, httpd: HttpServer, git_daemon: GitDaemon, monkeypatch: pytest.MonkeyPatch) -> Urls:
+    """The URL of a repository over each transport."""
+    monkeypatch.setenv("GIT_SSH_COMMAND", sshd.git_ssh_command)
+    reach: dict[str, Callable[[Path], str]] = {
+        "path": str,
+        "ssh": sshd.url_for,
+        "http": httpd.url_for,
+        "git": git_daemon.url_for,
+    }
+    return lambda repository: {name: reach[name](repository) for name in TRANSPORTS}
+
+
+def shown(pushed: Pushed) -> list[str]:
+    """The tokens that the terminal shows, each once, and whether it says no more than that the connection ended."""
+    lines = [line.removeprefix("remote: ") for line in pushed.stderr.splitlines()]
+    tokens = [line.split(": ")[1] for line in lines if line.startswith("piehole: ")]
+    ended = "disconnect" in pushed.stderr or "hung up" in pushed.stderr
+    return [*dict.fromkeys(tokens), *([DISCONNECTED] if ended else [])]
+
+
+def everywhere(urls: Urls, group: Group, work: Path, *refspecs: str) -> dict[str, Pushed]:
+    """A push over all transports at once; it is meant to be refused, so that none changes what the others see.
+
+    ``VIA`` in a refspec stands for the transport: two pushes that come as far as git's locks need refs of their own.
+    """
+    with ThreadPoolExecutor(len(TRANSPORTS)) as pool:
+        pushing = {
+            name: pool.submit(git.push, work, url, *(refspec.replace("VIA", name) for refspec in refspecs))
+            for name, url in urls(group[0].repository).items()
+        }
+        return {name: future.result() for name, future in pushing.items()}
+
+
+def refusals(urls: Urls, group: Group, work: Path, *refspecs: str) -> Everywhere:
+    before = group[0].refs()
+    pushed = everywhere(urls, group, work, *refspecs)
+    assert all(one.returncode for one in pushed.values())
+    assert group[0].refs() == before
+    return {name: shown(one) for name, one in pushed.items()}
+
+
+def begin(make_group: MakeGroup, etcd: EtcdProcess | None = None, endpoints: Sequence[str] = ()) -> tuple[Group, Path]:
+    """A site with its controller, and a clone whose newest commit was not pushed."""
+    group = make_group(1, etcd=etcd, endpoints=endpoints, settings=SETTINGS)
+    work, _ = group.begun()
+    group.published()
+    git.commit(work, "second")
+    return group, work
+
+
+def silence() -> None:
+    """Until etcd has been silent for so long that a controller does not rely on it: only the time can tell."""
+    time.sleep(etcd_view._NEAR + 0.3)
+
+
+def test_accepted_is_said_where_the_words_of_reference_transaction_are_heard(make_group: MakeGroup, urls: Urls) -> None:
+    group, work = begin(make_group)
+    for name, url in urls(group[0].repository).items():
+        tip = git.commit(work, name)
+        pushed = accepted(git.push(work, url, "HEAD:main"))
+        assert shown(pushed) == (["accepted"] if name in ("path", "ssh") else [])
+        assert "HEAD -> main" in pushed.stderr
+        assert group.value() == tip
+
+
+def test_stale_is_said(make_group: MakeGroup, urls: Urls) -> None:
+    group, work = begin(make_group)
+    group.put(MAIN, "1" * 40)
+    assert refusals(urls, group, work, "HEAD:main") == over_all(["stale"])
+
+
+def test_locked_is_said(make_group: MakeGroup, urls: Urls) -> None:
+    group, work = begin(make_group)
+    group.put(MAIN, "frozen until Monday")
+    assert refusals(urls, group, work, "HEAD:main") == over_all(["locked"])
+
+
+def test_conflict_is_said(make_group: MakeGroup, urls: Urls) -> None:
+    group, work = begin(make_group)
+    accepted(git.push(work, group[0].repository, "HEAD:refs/heads/topic"))
+    assert refusals(urls, group, work, "HEAD:refs/heads/topic/one") == over_all(["conflict"])
+
+
+def test_no_quorum_is_said_where_etcd_is_stopped(make_group: MakeGroup, own_etcd: OwnEtcd, urls: Urls) -> None:
+    etcd = own_etcd()
+    group, work = begin(make_group, etcd)
+    etcd.kill()
+    assert refusals(urls, group, work, "HEAD:main", "HEAD:side") == over_all(["no-quorum"])
+
+
+def test_no_quorum_is_said_where_etcd_is_frozen(make_group: MakeGroup, own_etcd: OwnEtcd, urls: Urls) -> None:
+    etcd = own_etcd()
+    group, work = begin(make_group, etcd)
+    etcd.pause()
+    silence()
+    assert refusals(urls, group, work, "HEAD:main", "HEAD:side") == over_all(["no-quorum"])
+
+
+def test_no_quorum_is_said_where_etcd_is_frozen_and_there_is_no_controller(
+    make_group: MakeGroup, own_etcd: OwnEtcd, urls: Urls
+) -> None:
+    etcd = own_etcd()
+    group, work = begin(make_group, etcd)
+    group[0].stop()
+    etcd.pause()
+    assert refusals(urls, group, work, "HEAD:main") == over_all(["no-quorum"])
+
+
+def test_that_etcd_has_no_record_of_the_group_is_said_once_it_is_known(make_group: MakeGroup, urls: Urls) -> None:
+    group, work = begin(make_group)
+    group.etcd.delete(f"{group.prefix}/group/{group.name}")
+    silence()
+    assert refusals(urls, group, work, "HEAD:main") == over_all(["wrong-group"])
+
+
+def test_a_push_that_finds_no_record_of_the_group_tells_the_next_ones(make_group: MakeGroup, urls: Urls) -> None:
+    group, work = begin(make_group)
+    group.etcd.delete(f"{group.prefix}/group/{group.name}")
+    # etcd has just been heard, so this push comes as far as the swap.
+    path = urls(group[0].repository)["path"]
+    assert shown(git.push(work, path, "HEAD:main")) == ["wrong-group", DISCONNECTED]
+    assert refusals(urls, group, work, "HEAD:main") == over_all(["wrong-group"])
+
+
+def test_too_many_is_said_to_those_who_hear_it_and_logged(make_group: MakeGroup, own_etcd: OwnEtcd, urls: Urls) -> None:
+    group, work = begin(make_group, own_etcd(options=EtcdOptions(max_txn_ops=12)))
+    refspecs = [f"HEAD:refs/heads/VIA{number}" for number in range(12)]
+    assert refusals(urls, group, work, "--atomic", *refspecs) == unheard("too-many")
+    event = group[0].wait_event("push.refused")
+    assert event.get("token") == "too-many"
+    assert event["refs"][0].startswith("refs/heads/")
+
+
+def test_unknown_is_said_to_those_who_hear_it_and_logged(make_group: MakeGroup, etcd: EtcdProcess, urls: Urls) -> None:
+    with tampering(etcd.endpoint) as tamper:
+        group, work = begin(make_group, endpoints=[tamper.endpoint])
+        tamper.always("hold request", "swap", "fence")
+        assert refusals(urls, group, work, "HEAD:VIA") == unheard("unknown")
+        event = group[0].wait_event("push.refused")
+        assert event.get("token") == "unknown"
+        assert "look before pushing again" in event["reason"]
+
+
+def test_where_there_is_no_controller_the_words_are_in_the_log_of_the_server(
+    make_group: MakeGroup, etcd: EtcdProcess, urls: Urls, httpd: HttpServer, git_daemon: GitDaemon
+) -> None:
+    with tampering(etcd.endpoint) as tamper:
+        group, work = begin(make_group, endpoints=[tamper.endpoint])
+        group[0].stop()
+        tamper.always("hold request", "swap", "fence")
+        assert refusals(urls, group, work, "HEAD:VIA") == unheard("unknown")
+    assert "piehole: unknown: " in git_daemon.log
+    assert "piehole: unknown: " in "".join(path.read_text() for path in httpd.folder.glob("*.log"))
