@@ -9,6 +9,8 @@ every etcd line that is supported, everything else on one.
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -117,7 +119,29 @@ class SlowLedger:
             terminalreporter.write_line(f"{seconds:6.1f} s  {name}")
 
 
+def _use_the_git_asked_for() -> None:
+    """PIEHOLE_GIT names the git of the whole suite, servers and users alike; without it, the one on PATH is used.
+
+    :raises pytest.UsageError: it is no git
+    """
+    wish = os.environ.get("PIEHOLE_GIT", "")
+    if not wish:
+        return
+    folder = Path(wish).absolute().parent
+    found = shutil.which("git", path=str(folder))
+    if found is None or not Path(wish).samefile(found):
+        raise pytest.UsageError(f"PIEHOLE_GIT={wish} is no program named git")
+    path = os.environ.get("PATH", os.defpath)
+    if path.split(os.pathsep)[0] != str(folder):  # as in a worker of pytest-xdist, whose parent has done it
+        os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
+
+
+def pytest_report_header() -> str:
+    return subprocess.run(["git", "version"], capture_output=True, text=True, check=False).stdout.strip()
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _use_the_git_asked_for()
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SkipLedger())
         config.pluginmanager.register(SlowLedger())
