@@ -15,10 +15,10 @@ import os
 from time import monotonic
 
 from hooks.decide import DecisionClient
-from hooks.push_hooks import PushHooks, parse_ref_updates
-from piehole.fastpath import inflight, processes
+from hooks.push_hooks import PushHooks
+from piehole.fastpath import inflight, processes, ref_files
 from piehole.fastpath.controller_socket import Connection, NoController
-from piehole.fastpath.hook_messages import Answer, Question, pack_shim_answer, parse_shim_request
+from piehole.fastpath.hook_messages import Answer, Question, pack_shim_answer, parse_ref_updates, parse_shim_request
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -125,7 +125,13 @@ class ForecastClient(DecisionClient):
         question = self._question()
         each = super().ask(record, question).each
         known = zip(question.commands, each, strict=True) if len(each) == len(question.commands) else ()
-        self._forecast = {command: answer for command, answer in known if answer is not None}
+        new_names = ref_files.NewNames()
+        self._forecast = {
+            command: answer
+            for command, answer in known
+            # A new ref that cannot stand beside another one of this push is refused by `update`.
+            if answer is not None and (command[1].strip("0") or not new_names.add(command[0]))
+        }
         self.until = monotonic() + _FRESH
 
 
@@ -186,7 +192,10 @@ class Helper:
 
     def serve(self) -> None:
         """Answer hooks until the receive-pack ends."""
-        import select  # the push does not wait for this process's imports
+        # The push does not wait for this process's imports.
+        import select
+
+        import hooks.git_locks  # noqa: F401 -- for `prepared`
 
         ready = select.poll()
         ready.register(REQUESTS, select.POLLIN)

@@ -12,7 +12,8 @@ from time import sleep
 from hooks.decide import DecisionClient
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.fastpath.hook_messages import Answer, Question
+from piehole.fastpath.hook_messages import Answer, Question, parse_ref_updates
+from piehole.fastpath.ref_files import NewNames, reflog_obstacle
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -40,20 +41,6 @@ def say(token: str, sentence: str) -> None:
         pass
 
 
-def parse_ref_updates(lines: list[str]) -> list[tuple[str, str, str]]:
-    """Old value, new value and name of each ref, from what git writes to ``reference-transaction`` (githooks(5)).
-
-    :raises ValueError: a line has another form
-    """
-    found = []
-    for line in lines:
-        fields = line.split(" ", 2)
-        if len(fields) != 3:
-            raise ValueError(f"git's line {line[:200]!r} for this transaction makes no sense")
-        found.append((fields[0], fields[1], fields[2]))
-    return found
-
-
 class PushHooks:
     """The hooks of one push."""
 
@@ -72,6 +59,7 @@ class PushHooks:
         self._git_process = git_process or processes.nearest_git(os.getpid())
         self._client = client or DecisionClient(git_dir, libraries, self._git_process[0])
         self._record: inflight.Record | None = None
+        self._new_names: NewNames | None = None
         self._say: Callable[[str, str], None] = say
         # Taken now: a decision in this process forgets what the pusher's environment holds.
         self._namespace = os.environ.get("GIT_NAMESPACE", "")
@@ -111,6 +99,7 @@ class PushHooks:
         reached(Step.UPDATE_BEGUN)
         record = self._current(inflight.Record.open)
         self._check_number(record)
+        self._check_beside(record, ref, old)
         answer = self._client.ask(record, Question("admit", [(ref, old, new)]))
         reached(Step.ADMITTING)
         if answer.kind == "take":
@@ -143,12 +132,30 @@ class PushHooks:
             record = self._current(inflight.Record.load)
         except FileNotFoundError:
             record = inflight.Record(self.git_dir, "")  # nothing was announced, so every line is refused below
-        wanted = [one for one in (self._announced(record, *line) for line in managed) if one is not None]
+        wanted = self._without_rejected(
+            [one for one in (self._announced(record, *line) for line in managed) if one is not None]
+        )
         if wanted:
             reached(Step.PREPARED_BEGUN)
             for one in wanted:
                 self._check_reflog(one.ref)
             self._propose(record, wanted)
+
+    def _without_rejected(self, wanted: list[inflight.Announcement]) -> list[inflight.Announcement]:
+        """Without the refs that git has rejected: it names them, too, where it moves many refs together, and moves the others alone."""
+        from hooks import git_locks  # the helper has imported it while nobody waited
+
+        try:
+            rejected = git_locks.rejected(self.git_dir, wanted)
+        except git_locks.NotKnown as error:
+            raise Refused("stale", f"{error}, so this push moves nothing. Push again.") from error
+        for one in wanted:
+            if one.ref in rejected:
+                self._say(
+                    "stale",
+                    f"{one.ref} does not move, and the group was not asked: {rejected[one.ref]}. Pull and push again.",
+                )
+        return [one for one in wanted if one.ref not in rejected]
 
     def _check_number(self, record: inflight.Record) -> None:
         """With ``--atomic`` git asks about all refs before it moves any, so a push that no etcd takes can end here. (Without it
@@ -160,19 +167,41 @@ class PushHooks:
                 f"this push moves more than {_MOST} refs at once, and it is never split. Push fewer refs at once, or without --atomic.",
             )
 
+    def _check_beside(self, record: inflight.Record, ref: str, old: str) -> None:
+        """Refuse a new ref that cannot stand beside another one of this push: where git moves both together, it rejects one of them,
+        and which one depends on its version.
+        """
+        if self._new_names is None:
+            self._new_names = NewNames()
+            for one in record.announced.values():
+                if not one.old.strip("0"):
+                    self._new_names.add(one.ref)
+        rival = "" if old.strip("0") else self._new_names.add(ref)
+        if rival:
+            raise Refused(
+                "conflict",
+                f"{ref} cannot be created, since this push also creates {rival}: one name cannot be both a ref and a folder of refs. "
+                "Choose another name.",
+            )
+
     def _refuse_swallowed_lines(self) -> None:
-        """Refuse the push where a chained hook has read standard input and not passed it on: those refs would move without a swap."""
+        """Refuse the push where a chained hook has read standard input and not passed it on: those refs would move without a swap.
+
+        Git itself names no ref where it has rejected all of them before it took a lock.
+        """
         try:
             record = self._current(inflight.Record.load)
         except FileNotFoundError:
             return
+        from hooks import git_locks
+
         # A deletion of what is not here ("0 0") is never swapped, so never settled.
         announced = [record.announced[ref] for ref in record.waiting]
-        waiting = [one.ref for one in announced if (one.old + one.new).strip("0")]
-        if waiting:
+        locked = git_locks.holds_any(self.git_dir, [one.ref for one in announced if (one.old + one.new).strip("0")])
+        if locked:
             raise Refused(
                 "no-access",
-                f"git is about to move {waiting[0]}, and its lines have not come here: a hook that is chained before piehole's "
+                f"git is about to move {locked}, and its lines have not come here: a hook that is chained before piehole's "
                 '`reference-transaction` must pass standard input on (docs/operations.md, "Chaining hooks").',
             )
 
@@ -227,19 +256,11 @@ class PushHooks:
 
     def _check_reflog(self, ref: str) -> None:
         """Refuse a ref whose reflog git could not write: git writes it after the swap, so the push would fail and the group have moved."""
-        log = path = f"{self.git_dir}/logs/{ref}"
-        while not os.path.lexists(path):
-            path = os.path.dirname(path)
-        free = os.path.isdir(path)
-        if path == log:
-            from piehole.fastpath import paths  # few pushes need it
-
-            # Git removes a folder that is in a reflog's way where it holds nothing but folders.
-            free = all(folder for _, folder in paths.below(log))
-        if not free or not os.access(path, os.W_OK):
+        obstacle = reflog_obstacle(self.git_dir, ref)
+        if obstacle:
             raise Refused(
                 "no-access",
-                f"{path} stands in the way or cannot be written by this account, so git could not record the push. "
+                f"{obstacle} stands in the way or cannot be written by this account, so git could not record the push. "
                 "Run `piehole check` at this site.",
             )
 

@@ -167,6 +167,20 @@ def parse_status(lines: list[str]) -> list[str]:
     return lines[1:]
 
 
+def parse_ref_updates(lines: list[str]) -> list[tuple[str, str, str]]:
+    """Old value, new value and name of each ref, from what git writes to ``reference-transaction`` (githooks(5)).
+
+    :raises ValueError: a line has another form
+    """
+    found = []
+    for line in lines:
+        fields = line.split(" ", 2)
+        if len(fields) != 3:
+            raise ValueError(f"git's line {line[:200]!r} for this transaction makes no sense")
+        found.append((fields[0], fields[1], fields[2]))
+    return found
+
+
 def parse_shim_request(line: bytes) -> tuple[str, str, list[str]]:
     """The pid of a shell hook, its name or ``passed``, and its arguments."""
     pid, hook, *arguments = line.decode("utf-8", "surrogateescape").split(" ")

@@ -114,7 +114,7 @@ class Admission:
             return refused
         verdicts, basis = self._judge([command], deadline)
         if basis is not None:
-            return self._completeness.refusal([command], deadline) or basis[command.ref]
+            return self._blocked(command) or self._completeness.refusal([command], deadline) or basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
 
     def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | Refuse | None]:
@@ -128,6 +128,7 @@ class Admission:
         here = self._repository.kinds(deleted) if deleted else {}
         gaps = self._completeness.gaps()
         sound = [command for command in managed if (command.old in here if command.deletes else gaps is None)]
+        sound = [command for command in sound if self._blocked(command) is None]
         known: dict[Command, Free | Basis | Refuse] = dict.fromkeys(set(bounded).difference(managed), Free())
         try:
             state = next(iter(self._source.states(sound, deadline)))
@@ -286,6 +287,11 @@ class Admission:
                     f"{move.ref} would name {move.new}, which is not among the objects of this repository. Nothing changed; push again.",
                 )
         return None
+
+    def _blocked(self, command: Command) -> Refuse | None:
+        # Git finds out only under its locks, and may then reject this ref alone, after the group has been asked about all of them.
+        blocker = self._repository.blocker(command.ref) if command.creates and not command.deletes else ""
+        return rules.blocked_here(command.ref, blocker) if blocker else None
 
     def _broken_deletion(self, command: Command) -> Refuse | None:
         # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:

@@ -85,6 +85,15 @@ def _creation(command: Command, conflict: str | None) -> Verdict:
     )
 
 
+def blocked_here(ref: str, blocker: str) -> Refuse:
+    """Refuse a new ref that cannot stand beside a local one."""
+    return Refuse(
+        CONFLICT,
+        f"{ref} cannot be created here, since this repository has {blocker}: one name cannot be both a ref and a folder of refs. "
+        f"Choose another name, or have the administrator see `piehole status` for {blocker}: the group may not have it.",
+    )
+
+
 def out_of_bounds(ref: str, *, symbolic: bool, namespace: str) -> Refuse | None:
     """Refuse a ref that no push may move, whatever its consensus value."""
     if namespace:

@@ -13,7 +13,8 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError, PieholeError
-from piehole.refs import HEAD, Command, decode, is_zero, zero
+from piehole.fastpath import ref_files
+from piehole.refs import HEAD, Command, decode, is_zero, parents, zero
 from piehole.repository import ancestry
 
 # piehole's own moves are not pushes: they need no hook, and a hook that refuses everything must not block a recovery.
@@ -76,6 +77,20 @@ class Repository:
         """The oid of one ref, the zero oid where it does not exist."""
         found = git.lines(self.git("rev-parse", "--verify", "--quiet", "--end-of-options", ref, ok=(0, 1)))
         return found[0] if found else self.zero
+
+    def values(self, refs: Sequence[str]) -> dict[str, str]:
+        """The oids of those of these refs that exist, read by one process."""
+        shown = git.lines(self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", *refs)) if refs else []
+        found = {name: oid for oid, _, name in (line.partition(" ") for line in shown)}
+        return {ref: found[ref] for ref in refs if ref in found}
+
+    def blocker(self, ref: str) -> str:
+        """A ref beside which ``ref`` cannot be created here (directory/file); ``""``: there is none."""
+        if not (self.git_dir / "reftable").exists():
+            return ref_files.blocker(str(self.git_dir), ref)
+        above = self.values(parents(ref))
+        below = git.lines(self.git("for-each-ref", "--count=1", "--format=%(refname)", "--", f"{ref}/"))
+        return next(iter([*above, *below]), "")
 
     def loose_value(self, ref: str) -> str | None:
         """What the file of a ref holds, most often its oid; None where it has no file of its own (packed, say)."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from hooks.push_hooks import parse_ref_updates
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import KeyValue
 from piehole.fastpath import controller_socket, inflight
+from piehole.fastpath.hook_messages import parse_ref_updates
 from piehole.group import keys, ref_log, rollback_guard
 from piehole.group.records import GroupRecord, Progress, PushRecord, RecordError, SiteRecord
 from piehole.push import hook_protocol
