@@ -18,6 +18,7 @@ from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
+from piehole.group.keys import FENCE
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.push.admission import Admission
@@ -75,7 +76,13 @@ class ServedRepository:
         self.admission = Admission(self._replica, source)
         self._reconciler = Reconciler(
             self._replica,
-            ObjectFetcher(self._replica, health, limits=limits, failed=self._log.peer_failed),
+            ObjectFetcher(
+                self._replica,
+                health,
+                limits=limits,
+                failed=self._log.peer_failed,
+                fence=lambda: self._group_state().mod(FENCE),
+            ),
             self._group_state,
             lambda: self._group_state().revision,
             partial(etcd_view.changed, config.group),

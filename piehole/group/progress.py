@@ -12,9 +12,9 @@ from piehole.errors import Compacted, Halted, PieholeError
 from piehole.etcd.model import Compare, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.files import locked
-from piehole.group import rollback_guard
+from piehole.group import keys, rollback_guard
 from piehole.group.group_state import GroupState
-from piehole.group.records import Progress, SiteRecord, now
+from piehole.group.records import Progress, PushRecord, SiteRecord, now
 from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
 
@@ -126,8 +126,11 @@ def republish(replica: Replica, deadline: Deadline) -> None:
 def _register(replica: Replica, deadline: Deadline) -> None:
     key = replica.keyspace.site(replica.config.group, replica.config.site)
     record = SiteRecord(replica.config.site_id, replica.config.url)
+    # All controllers watch the fence: they ask this site by the address that they know until it changes.
+    heard = PushRecord.create(replica.config.site, "registered")
+    news = Put(replica.keyspace.ref(replica.config.group, keys.FENCE), heard.dump())
     # Where another process writes the record first, the next check judges that record.
-    replica.etcd.txn([Compare(key)], [Put(key, record.dump())], deadline=deadline)
+    replica.etcd.txn([Compare(key)], [Put(key, record.dump()), news], deadline=deadline)
 
 
 def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bool = False) -> None:

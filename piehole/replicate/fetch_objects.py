@@ -61,17 +61,21 @@ class ObjectFetcher:
         limits: Limits | None = None,
         progress: Callable[[str, int], None] | None = None,
         failed: Callable[[str, str], None] | None = None,
+        fence: Callable[[], int] = lambda: 0,
     ) -> None:
         """
         :param progress: called with the site that sends and the bytes received so far
         :param failed: called with a site that could not be fetched from and the reason, also where another one had the objects
+        :param fence: the mod_revision of the group's fence in the cached view. A site whose record changes writes the fence
         """
         self._replica = replica
         self._health = health
         self._limits = limits or Limits()
         self._progress = progress
         self._failed = failed
-        self._known: tuple[list[Peer], float] = ([], float("-inf"))  # the peers, and when they were looked up
+        self._fence = fence
+        # The peers, when they were looked up, and the fence at that time.
+        self._known: tuple[list[Peer], float, int] = ([], float("-inf"), 0)
 
     def fetch(
         self,
@@ -138,8 +142,8 @@ class ObjectFetcher:
 
         Whether it is here already is not asked: it hardly ever is, and a peer sends nothing that the haves contain.
         """
-        known, at = self._known
-        if time.monotonic() - at > _KNOWN_FOR or all(peer.site != origin for peer in known):
+        known, at, fence = self._known
+        if time.monotonic() - at > _KNOWN_FOR or fence != self._fence() or all(peer.site != origin for peer in known):
             return None
         if any((self._replica.git_dir / "objects" / oid[:2] / oid[2:]).exists() for oid in wanted):
             return None
@@ -153,7 +157,7 @@ class ObjectFetcher:
 
         :param few: so many are enough, the site that pushed apart; 0: all
         """
-        config, deadline = self._replica.config, Deadline(_PATIENCE)
+        config, deadline, fence = self._replica.config, Deadline(_PATIENCE), self._fence()
         push = Range(self._replica.keyspace.ref(config.group, keys.PUSH))
         # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
         listed = sites.read_sites(self._replica, deadline, push, limit=few)
@@ -165,7 +169,7 @@ class ObjectFetcher:
         found = [
             Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
         ]
-        self._known = (found, time.monotonic())
+        self._known = (found, time.monotonic(), fence)
         return self._in_order(found, wanted, origin), listed.cut
 
     def _in_order(self, found: list[Peer], wanted: Mapping[str, Value], origin: str) -> list[Peer]:
