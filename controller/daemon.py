@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import queue
 import random
+import resource
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from controller.work_queue import WorkQueue
 from controller.worker_pool import WorkerPool
 from piehole.errors import PieholeError
 from piehole.group.config import Overrides
+from piehole.repository.controller_pointer import ControllerPointer
 from piehole.transfer.watchdog import Limits
 
 _WORKERS: Final = 16
@@ -36,6 +39,7 @@ _GIVE_BACK: Final = 60.0  # seconds between two returns of free memory to the sy
 _RESYNC: Final = 600.0  # seconds; every repository is reconciled this often, also without a change
 _M_ARENA_MAX: Final = -8  # <malloc.h>
 _ARENAS: Final = 2
+_DESCRIPTORS: Final = 65536  # as deploy/ has it
 _TICK: Final = 1.0  # seconds between two rounds of the main loop
 
 
@@ -69,13 +73,13 @@ class Controller:
         self._crash: BaseException | None = None
         self._log = structlog.get_logger()
         self._notifier = Notifier()
-        self._server = HookServer(
-            ",".join(str(root.resolve()) for root in options.roots), lambda key: self._registry.find(key)
-        )
+        _allow_descriptors()
+        name = ",".join(str(root.resolve()) for root in options.roots)
+        self._server = HookServer(name, lambda key: self._registry.find(key))
         self._reconcile_queue = WorkQueue(backlog_limit=_BACKLOG)
         self._registry = Registry(
             Folders(options.roots),
-            self._server.path,
+            ControllerPointer(self._server.path, name),
             options.limits,
             options.overrides,
             self._reconcile_queue,
@@ -131,6 +135,7 @@ class Controller:
                 pool.replace_slow()
             now = time.monotonic()
             if order == "reload" or now >= scan:
+                self._server.look_after()
                 self._registry.scan()
                 scan = time.monotonic() + self._options.scan_every
                 if order == "reload":
@@ -191,6 +196,14 @@ def _share_arenas() -> None:
     ten thousand pushes the controller's forty threads, which all do the same work in turn, kept a third more than they needed.
     """
     _call_libc("mallopt", _M_ARENA_MAX, _ARENAS)
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as this process may have: the soft limit is often 1024, for the sake of programs that use select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), hard))
 
 
 def _call_libc(function: str, *numbers: int) -> None:

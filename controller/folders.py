@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from piehole.repository import discovery
 
 Stamp = tuple[int, int, int]
@@ -28,6 +30,8 @@ class Folders:
         self._roots = roots
         self._stamps: dict[str, Stamp] = {}
         self._grouped: set[str] = set()
+        self._unread: set[str] = set()
+        self._log = structlog.get_logger()
 
     def forget(self, git_dir: Path | None = None) -> None:
         """Have the next scan report a repository (None: every one) as changed."""
@@ -37,14 +41,19 @@ class Folders:
             self._stamps.pop(str(git_dir), None)
 
     def scan(self) -> FolderScan:
+        """A repository is gone where its file or a folder above it is not there. Where that cannot be read now, it is what it was."""
         seen: set[str] = set()
         changed: list[Path] = []
+        unread: list[str] = []
         for root in self._roots:
-            for git_dir in discovery.candidates(root, self._stamps):
+            for git_dir in discovery.candidates(root, self._stamps, unread):
                 key = str(git_dir)
                 try:
                     found = os.stat(f"{key}/config")  # noqa: PTH116 -- pathlib takes twice as long, for thousands of them
-                except OSError:  # it is gone
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                except OSError:
+                    seen.add(key)
                     continue
                 if not stat.S_ISREG(found.st_mode):  # git would wait for ever for a pipe
                     continue
@@ -58,7 +67,15 @@ class Folders:
                     changed.append(git_dir)
                 else:
                     self._grouped.discard(key)
-        for gone in self._stamps.keys() - seen:
+        hidden = tuple(f"{folder.rstrip('/')}/" for folder in unread)
+        self._complain_of(unread)
+        for gone in [key for key in self._stamps.keys() - seen if not key.startswith(hidden)]:
             del self._stamps[gone]
             self._grouped.discard(gone)
         return FolderScan(frozenset(self._grouped), tuple(changed))
+
+    def _complain_of(self, unread: Sequence[str]) -> None:
+        """Log the folders that cannot be read, once for each."""
+        for folder in set(unread) - self._unread:
+            self._log.warning("folder.unreadable", folder=folder)
+        self._unread = set(unread)

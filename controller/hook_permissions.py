@@ -9,8 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Final
 
-# Connections of one account at a time. A hook asks one question after the other, so this is as many pushes at once.
+# Connections of one other account at a time. A hook asks one question after the other, so this is as many pushes at once.
 AT_ONCE: Final = 64
+_MOST: Final = 4096  # connections of all accounts; each has a thread
+_SHARE: Final = 4  # of the descriptors: the others are for etcd, for git and for repositories
 _WRITE: Final = 0o2
 _SEARCH: Final = 0o1
 
@@ -21,19 +23,27 @@ def is_trusted(uid: int) -> bool:
 
 
 class ConnectionCounter:
-    """Counts connections by account, so that a flood from one leaves threads and descriptors for all others."""
+    """Counts connections by account, so that a flood leaves threads and descriptors for the work: half of the connections are for root and
+    the controller's own account, the other half is for all other accounts, each of which has a part of it.
 
-    def __init__(self) -> None:
+    :param descriptors: how many this process may have open, as getrlimit(2) has it
+    """
+
+    def __init__(self, descriptors: int) -> None:
+        self._half = _MOST // 2 if descriptors < 0 else max(2, min(_MOST, descriptors // _SHARE) // 2)
+        self._each = min(AT_ONCE, max(1, self._half // 2))
         self._lock = threading.Lock()
         self._open: Counter[int] = Counter()
 
     def enter(self, uid: int) -> bool:
         """Whether one more connection of this account is served; :meth:`leave` ends one that is."""
         with self._lock:
-            if not is_trusted(uid) and self._open[uid] >= AT_ONCE:
-                return False
-            self._open[uid] += 1
-            return True
+            trusted = sum(count for one, count in self._open.items() if is_trusted(one))
+            others = self._open.total() - trusted
+            free = trusted < self._half if is_trusted(uid) else self._open[uid] < self._each and others < self._half
+            if free:
+                self._open[uid] += 1
+            return free
 
     def leave(self, uid: int) -> None:
         with self._lock:

@@ -7,12 +7,15 @@ may do itself: its hook must run below a living receive-pack, and it must be abl
 from __future__ import annotations
 
 import os
+import resource
 import select
 import socket
 import socketserver
 import struct
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +37,8 @@ _QUESTION: Final = 5.0  # seconds in which a client must have asked
 _NEXT_QUESTION: Final = 300.0  # in which it must have asked again: other hooks may run between two hooks of a push
 # Bytes of a question from another account; its repository is only known when it has arrived. 8192 refs have about three million.
 _OTHERS_LARGEST: Final = 4 << 20
+_BACK_OFF: Final = 0.2  # seconds until a connection is accepted after one could not be
+_LOG_EVERY: Final = 60.0  # seconds
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
 
 
@@ -56,16 +61,44 @@ class HookServer:
         :raises PieholeError: there is no directory that only this account can write, or another controller has this name
         """
         self.path = _directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
+        self._name = name
         self._find = find
         self._log = structlog.get_logger(socket=str(self.path))
-        self._lock = _lock(self.path.with_suffix(".lock"), name)
+        self._lock_path = self.path.with_suffix(".lock")
+        self._lock = _lock(self._lock_path, name)
+        self._callers = ConnectionCounter(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._listen()
+
+    def _listen(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._server = _Listener(str(self.path), self._handle)
+        self._server = _Listener(str(self.path), self._handle, self._callers)
         self.path.chmod(0o666)
+        self._made = self.path.lstat()
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.5,), name="hooks' socket")
 
     def start(self) -> None:
         self._thread.start()
+
+    def look_after(self) -> None:
+        """Make the socket and the lock beside it again where they were removed: a running listener is of no use without its name.
+
+        :raises PieholeError: that is not possible, so this controller had better be started again
+        :raises OSError: likewise
+        """
+        if _is_in_place(self.path, self._made) and _is_in_place(self._lock_path, os.fstat(self._lock)):
+            return
+        if _directory() != self.path.parent:
+            raise PieholeError(f"the directory of the socket {self.path} was removed, and cannot be made again.")
+        if not _is_in_place(self._lock_path, os.fstat(self._lock)):
+            held, self._lock = self._lock, _lock(self._lock_path, self._name)
+            os.close(held)
+        former, thread = self._server, self._thread
+        self._listen()
+        self._thread.start()
+        former.shutdown()
+        thread.join()
+        former.server_close()
+        self._log.warning("socket.restored")
 
     def stop(self) -> None:
         """Take no new question; those being answered end with their hooks' deadlines."""
@@ -73,8 +106,9 @@ class HookServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-        self.path.unlink(missing_ok=True)
-        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        if _is_in_place(self._lock_path, os.fstat(self._lock)):
+            self.path.unlink(missing_ok=True)
+            self._lock_path.unlink(missing_ok=True)
         os.close(self._lock)
 
     def _handle(self, connection: socket.socket) -> None:
@@ -137,6 +171,9 @@ class HookServer:
         if site is not None and may_write(Path(path), uid):
             _send(connection, hook_messages.pack_here(10))
             _send(connection, hook_messages.pack_status(site.describe()))
+        elif site is None and is_trusted(uid):
+            _send(connection, hook_messages.pack_here(10))
+            _send(connection, hook_messages.pack_not_served())
 
 
 class _Listener(socketserver.ThreadingUnixStreamServer):
@@ -144,13 +181,36 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, path: str, handle: Callable[[socket.socket], None]) -> None:
+    def __init__(self, path: str, handle: Callable[[socket.socket], None], callers: ConnectionCounter) -> None:
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 handle(self.request)
 
-        self._callers = ConnectionCounter()
+        self._callers = callers
+        self._log = structlog.get_logger(socket=path)
+        self._logged_at = float("-inf")
         super().__init__(path, Handler)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """The next connection. Where none can be taken (no descriptor is free), wait a little: it stays in the queue, so that the caller
+        would come back at once, and again and again.
+        """
+        try:
+            return super().get_request()
+        except OSError as error:
+            self._back_off(error)
+            raise
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 -- socketserver's
+        self._back_off(sys.exc_info()[1])
+
+    def _back_off(self, error: BaseException | None) -> None:
+        if monotonic() - self._logged_at > _LOG_EVERY:
+            self._logged_at = monotonic()
+            self._log.error(
+                "hooks.not_accepted", error=str(error), advice="raise LimitNOFILE or `ulimit -n`, and see who connects"
+            )
+        time.sleep(_BACK_OFF)
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override] # typeshed: a pair, too
         uid = _caller(request)[1]
@@ -169,6 +229,17 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
             super().process_request_thread(request, client_address)
         finally:
             self._callers.leave(uid)
+
+
+def _is_in_place(path: Path, made: os.stat_result) -> bool:
+    """Whether this file still has its name; true also where that cannot be told."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino)
 
 
 def _lock(path: Path, name: str) -> int:
@@ -227,5 +298,6 @@ def _is_hook(pid: int, push_name: str) -> bool:
 
 def _is_open(connection: socket.socket) -> bool:
     """Whether the client still waits for the answer."""
-    readable, _, _ = select.select([connection], [], [], 0)
-    return not readable or bool(connection.recv(1, socket.MSG_PEEK))
+    readable = select.poll()  # select() knows no descriptor above 1023
+    readable.register(connection, select.POLLIN)
+    return not readable.poll(0) or bool(connection.recv(1, socket.MSG_PEEK))

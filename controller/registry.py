@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -12,12 +12,11 @@ from controller.etcd_view import EtcdAddress, EtcdView
 from controller.folders import Folders
 from controller.served_repository import ServedRepository
 from controller.work_queue import WorkQueue
-from piehole import files
 from piehole.errors import PieholeError
-from piehole.fastpath import controller_socket
 from piehole.group import config
 from piehole.group.config import Config, Overrides
 from piehole.replicate.peers import PeerHealth
+from piehole.repository.controller_pointer import ControllerPointer, ServedElsewhere
 from piehole.repository.repository import Repository
 from piehole.transfer.watchdog import Limits
 
@@ -25,7 +24,7 @@ from piehole.transfer.watchdog import Limits
 class Registry:
     """Changed by one thread, in :meth:`scan`; read by any.
 
-    :param socket: the hooks' socket
+    :param pointer: to the hooks' socket
     :param queue: of the repositories to be reconciled
     :param on_crash: called with the error that has ended an informer
     :param ending: whether the controller is ending
@@ -34,7 +33,7 @@ class Registry:
     def __init__(
         self,
         folders: Folders,
-        socket: Path,
+        pointer: ControllerPointer,
         limits: Limits,
         overrides: Overrides,
         queue: WorkQueue,
@@ -42,7 +41,7 @@ class Registry:
         ending: Callable[[], bool],
     ) -> None:
         self._folders = folders
-        self._socket = socket
+        self._pointer = pointer
         self._limits = limits
         self._overrides = overrides
         self._queue = queue
@@ -54,6 +53,7 @@ class Registry:
         self._by_group: dict[tuple[EtcdAddress, str], tuple[str, ...]] = {}
         self._views: dict[EtcdAddress, EtcdView] = {}
         self._complaints: dict[str, str] = {}
+        self._elsewhere: set[str] = set()  # repositories that another controller serves
         self._log = structlog.get_logger()
 
     def __len__(self) -> int:
@@ -71,6 +71,8 @@ class Registry:
 
     def scan(self) -> None:
         """Serve new repositories, leave those that are gone, and replace those whose configuration has changed."""
+        for key in list(self._elsewhere):
+            self._look_elsewhere(Path(key))
         found = self._folders.scan()
         for key in [key for key in self._served if key not in found.present]:
             self._leave(key)
@@ -80,18 +82,40 @@ class Registry:
             try:
                 self._take(git_dir)
             except (PieholeError, OSError) as error:
-                self._complain(git_dir, str(error))
+                self._complain(git_dir, error)
         for key in [key for key in self._complaints if key not in found.present]:
             del self._complaints[key]
-        self._find_stale_locks()
+        self._elsewhere &= found.present
+        for key in self:
+            try:
+                self._look_after(key)
+            except OSError as error:  # unreadable for the moment; the next scan looks again
+                self._log.debug("repository.unreadable", repository=key, error=str(error))
 
-    def _find_stale_locks(self) -> None:
-        """Have the locks of dead pushes removed: a receive-pack that was killed before its swap causes no event, and its locks refuse
-        every other push.
+    def _look_elsewhere(self, git_dir: Path) -> None:
+        """Have this scan take a repository over whose other controller has ended."""
+        try:
+            self._pointer.check(git_dir)
+        except ServedElsewhere:
+            return
+        self._elsewhere.discard(str(git_dir))
+        self._folders.forget(git_dir)
+
+    def _look_after(self, key: str) -> None:
+        """See that the hooks of a served repository find this controller, and have the locks of dead pushes removed: a receive-pack that
+        was killed before its swap causes no event, and its locks refuse every other push.
         """
-        for key, served in self._served.items():
-            if served.stale_locks.any_dead():
-                self._queue.add(key)
+        served = self._served[key]
+        if not self._pointer.is_set(served.config.git_dir):
+            try:
+                self._pointer.set(served.config.git_dir)
+                self._log.warning("pointer.restored", repository=key)
+            except ServedElsewhere as error:
+                self._leave(key)
+                self._complain(served.config.git_dir, error)
+                return
+        if served.stale_locks.any_dead():
+            self._queue.add(key)
 
     def stop(self) -> None:
         """End the informers: no further change comes."""
@@ -103,7 +127,9 @@ class Registry:
         for view in self._views.values():
             view.join()
         for served in self._served.values():
-            self._unpoint(served.config.git_dir)
+            self._clear_pointer(served.config.git_dir)
+        for key in self._elsewhere:
+            self._forget_refusal(Path(key))
 
     def _take(self, git_dir: Path) -> None:
         key = str(git_dir)
@@ -116,6 +142,8 @@ class Registry:
             raise
         fresh = config.load(git_dir, self._overrides)
         served = self._served.get(key)
+        if served is None:
+            self._pointer.check(git_dir)
         if served is None or served.config != fresh:
             if served is not None:
                 self._leave(key)
@@ -127,9 +155,14 @@ class Registry:
             place = (address, fresh.group)
             self._by_group[place] = (*self._by_group.get(place, ()), key)
             self._log.info("repository.served", repository=key, group=fresh.group, site=fresh.site)
-        self._complaints.pop(key, None)
         # Written last: a hook that asks there finds the repository served. Written each time: the repository may be a new one.
-        self._point(git_dir)
+        try:
+            self._pointer.set(git_dir)
+        except ServedElsewhere:
+            self._leave(key)
+            raise
+        self._complaints.pop(key, None)
+        self._elsewhere.discard(key)
         self._queue.add(key)
 
     def _check_twin(self, fresh: Config, address: EtcdAddress) -> None:
@@ -163,7 +196,7 @@ class Registry:
 
     def _leave(self, key: str) -> None:
         served = self._served.pop(key)
-        self._unpoint(served.config.git_dir)
+        self._clear_pointer(served.config.git_dir)
         self._log.info("repository.left", repository=key)
         address = served.etcd_view.address
         place = (address, served.config.group)
@@ -175,30 +208,26 @@ class Registry:
         if not any(other.etcd_view.address == address for other in self._served.values()):
             self._views.pop(address).stop()
 
-    def _complain(self, git_dir: Path, why: str) -> None:
+    def _complain(self, git_dir: Path, error: Exception) -> None:
         """Log once, not at each scan, why a repository is not served (or not as it is configured now), and try again at the next scan."""
-        key = str(git_dir)
-        self._folders.forget(git_dir)
+        key, why = str(git_dir), str(error)
+        if isinstance(error, ServedElsewhere):
+            self._elsewhere.add(key)
+            self._note_refusal(git_dir)
+        else:
+            self._folders.forget(git_dir)
         if self._complaints.get(key) != why:
             self._complaints[key] = why
             self._log.error("repository.refused", repository=key, reason=why)
 
-    def _point(self, git_dir: Path) -> None:
-        """Write the path of the socket where the repository's hooks look for it."""
-        pointer = git_dir / controller_socket.POINTER
-        if _read(pointer) == str(self._socket):
-            return
-        files.replace_file(pointer, f"{self._socket}\n", 0o644, suffix=f".{os.getpid()}.tmp")
+    def _clear_pointer(self, git_dir: Path) -> None:
+        with suppress(OSError):  # hooks find nobody there
+            self._pointer.clear(git_dir)
 
-    def _unpoint(self, git_dir: Path) -> None:
-        pointer = git_dir / controller_socket.POINTER
-        # Another controller may have taken the repository over meanwhile.
-        if _read(pointer) == str(self._socket):
-            pointer.unlink(missing_ok=True)
+    def _note_refusal(self, git_dir: Path) -> None:
+        with suppress(OSError):  # the log has it
+            self._pointer.note_refusal(git_dir)
 
-
-def _read(pointer: Path) -> str:
-    try:
-        return pointer.read_text(errors="replace").strip()
-    except OSError:  # there is none, or the repository itself is gone
-        return ""
+    def _forget_refusal(self, git_dir: Path) -> None:
+        with suppress(OSError):  # it counts no more once this process has ended
+            self._pointer.forget_refusal(git_dir)

@@ -28,6 +28,7 @@ The exit status is 0 only when every site shown is in step, this one included.
     error                     null, or why etcd could not be asked
     halted                    null, or an object with token and why
     controller                whether a controller answers; controller_says holds its own lines
+    second_controller         null, or what another controller is called that was refused here
     pending, stuck, locked    objects from a ref to a sentence
     unadopted                 a list of refs
     sites                     a list of objects: site, this (bool), state, behind (number of refs), since (the time of the first
@@ -123,6 +124,8 @@ def _print(found: Status) -> None:
         lines.append("controller: none answers here")
     else:
         lines += [f"controller: {line}" for line in found.controller or ["answers"]]
+    if found.second:
+        lines.append(f"controller: a second controller ({found.second}) is refused here: stop one of the two")
     for line in lines:
         tell(f"{config.git_dir}: {line}")
 

@@ -18,6 +18,7 @@ from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisi
 from piehole.refs import short
 from piehole.replicate.dry_run import DryRun, dry_run
 from piehole.replicate.local_changes import pending_words
+from piehole.repository.controller_pointer import second_controller
 from piehole.repository.stale_locks import old_locks
 from piehole.transfer import connectivity
 
@@ -42,7 +43,10 @@ class SiteStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One repository. ``trouble``: etcd could not be read, so only the state of this disk is known."""
+    """One repository. ``trouble``: etcd could not be read, so only the state of this disk is known.
+
+    ``controller``: what the controller says that serves it, None where none answers; ``second``: another one that was refused here.
+    """
 
     replica: Replica
     newest: int = 0
@@ -53,6 +57,7 @@ class Status:
     locked: Mapping[str, str] = field(default_factory=dict)
     unadopted: Sequence[str] = ()
     controller: Sequence[str] | None = None
+    second: str = ""
     sites: Sequence[SiteStatus] = ()
     trouble: EtcdError | None = None
 
@@ -81,6 +86,7 @@ class Status:
             "halted": {"token": self.halted.token, "why": str(self.halted)} if self.halted else None,
             "controller": self.controller is not None,
             "controller_says": list(self.controller or ()),
+            "second_controller": self.second or None,
             "pending": dict(self.pending),
             "stuck": dict(self.stuck),
             "locked": dict(self.locked),
@@ -127,7 +133,9 @@ def status(replica: Replica, patience: float) -> Status:
         "where no git process holds it any more, remove it"
         for name, seconds in old_locks(replica.git_dir).items()
     }
-    now = Status(replica, stuck=locks, controller=_controller(replica.git_dir))
+    now = Status(
+        replica, stuck=locks, controller=_controller(replica.git_dir), second=second_controller(replica.git_dir)
+    )
     deadline = Deadline(patience)
     try:
         seen = dry_run(replica, deadline)

@@ -70,7 +70,7 @@ def _wait_for_controller(git_dir: Path) -> None:
     deadline = Deadline(_CONTROLLER_PATIENCE)
     while not deadline.passed:
         try:
-            controller_socket.ask(str(git_dir), ["status", f"repository {git_dir}"])
+            controller_socket.ask_status(str(git_dir))
         except controller_socket.NoController:
             return
         time.sleep(_LOOK_EVERY)

@@ -14,7 +14,7 @@ import os
 from sys import byteorder
 from time import monotonic
 
-from piehole.fastpath.hook_messages import pack_status_question, parse_here, parse_status
+from piehole.fastpath.hook_messages import is_served, pack_status_question, parse_here, parse_status
 
 POINTER = "piehole/controller"
 HERE_TIMEOUT = 1.0  # seconds in which a controller that lives says "here"
@@ -178,4 +178,7 @@ def ask_status(git_dir: str) -> list[str]:
 
     :raises NoController: none answers
     """
-    return parse_status(ask(git_dir, pack_status_question(git_dir)))
+    lines = ask(git_dir, pack_status_question(git_dir))
+    if not is_served(lines):
+        raise NoController("the controller that it names does not serve this repository")
+    return parse_status(lines)

@@ -20,7 +20,7 @@ line names it, and lines that a version does not know are ignored. No value hold
 
 ``foresee`` is ``admit`` for many commands, before git has moved the push's objects into the repository; ``later`` means that only
 ``admit`` can tell, and ``refuse TOKEN SENTENCE`` comes where etcd could not be used. ``status`` and ``repository PATH`` ask for
-what `piehole status` shows of a repository, ``WORD REST`` each line.
+what `piehole status` shows of a repository, ``WORD REST`` each line; ``not-served`` is the answer where this controller does not serve it.
 Before its answer to anything the controller says ``here VERSION SECONDS``: it lives, and may take that long.
 
 The shell hooks (hooks/shim.sh) ask the push's helper (:mod:`hooks.helper`) through two pipes, one line each::
@@ -157,6 +157,18 @@ def parse_status_question(lines: Sequence[str]) -> str | None:
     if lines[0] != "status":
         return None
     return lines[1].partition(" ")[2] if len(lines) > 1 else ""
+
+
+_NOT_SERVED = "not-served"  # the answer for a repository that this controller does not serve
+
+
+def pack_not_served() -> list[str]:
+    return ["status", _NOT_SERVED]
+
+
+def is_served(lines: Sequence[str]) -> bool:
+    """Whether the controller that answered the question for the status serves the repository."""
+    return lines[1:] != [_NOT_SERVED]
 
 
 def pack_status(described: Sequence[str]) -> list[str]:

@@ -20,10 +20,12 @@ def repositories(root: Path) -> Iterator[Path]:
             yield git_dir
 
 
-def candidates(root: Path, known: Container[str] = ()) -> Iterator[Path]:
+def candidates(root: Path, known: Container[str] = (), unread: list[str] | None = None) -> Iterator[Path]:
     """Folders that look like bare repositories. Nothing below one is searched.
 
     :param known: paths that were found before: they are not read again, and the caller checks whether they still exist
+    :param unread: gets the folders that are there and cannot be read now (closed to this account, no descriptor is free, the disk
+        fails): nobody knows what is below them
     """
     waiting = [str(root.resolve())]
     while waiting:
@@ -34,17 +36,29 @@ def candidates(root: Path, known: Container[str] = ()) -> Iterator[Path]:
         try:
             with os.scandir(folder) as entries:
                 # In a repository a folder may be a symbolic link; on the way to one none is followed.
-                found = {entry.name: (entry.is_dir(), entry.is_symlink()) for entry in entries}
-        except OSError:  # it is gone, or closed to this account
+                found = {entry.name: (_is_folder(entry), entry.is_symlink()) for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            if unread is not None:
+                unread.append(folder)
             continue
         folders = {name for name, (is_folder, _) in found.items() if is_folder}
         if {"HEAD", "config"} <= found.keys() - folders and {"objects", "refs"} <= folders:
             # Whoever may make a folder here could put a pipe there, and git would wait for it forever.
-            if (Path(folder) / "config").is_file():
+            if os.path.isfile(f"{folder}/config"):  # noqa: PTH113 -- pathlib raises an error where the account may not look
                 yield Path(folder)
         else:
             below = (name for name in folders if not found[name][1])
             waiting += [f"{folder.rstrip('/')}/{name}" for name in sorted(below, reverse=True)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, also by a symbolic link. A link that leads nowhere must not hide what lies beside it."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def has_group(git_dir: Path) -> bool:

@@ -108,8 +108,10 @@ def _gc_runs(git_dir: Path) -> bool:
     """Whether a living `git gc` holds its lock (gc.pid: "PID HOST")."""
     try:
         pid, _, host = (git_dir / "gc.pid").read_text().strip().partition(" ")
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:  # it cannot be read now, so it may
+        return True
     if host != os.uname().nodename:
         return True
     return pid.isdigit() and Path(f"/proc/{pid}").exists()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,49 @@ def test_a_folder_that_is_reached_by_a_symbolic_link_is_not_found_twice(root: Pa
     first = grouped(root / "team" / "a.git")
     (root / "link").symlink_to(root / "team")
     assert Folders([root]).scan().changed == (first,)
+
+
+class Unreadable:
+    """Folders whose reading fails with an error, as where no descriptor is free or the disk fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.scans: dict[str, int] = {}
+        self.stats: dict[str, int] = {}
+        scandir, stat = os.scandir, os.stat
+
+        def _scandir(path: str) -> Iterator[os.DirEntry[str]]:
+            if path in self.scans:
+                raise OSError(self.scans[path], os.strerror(self.scans[path]), path)
+            return scandir(path)
+
+        def _stat(path: str, **options: bool) -> os.stat_result:
+            if path in self.stats:
+                raise OSError(self.stats[path], os.strerror(self.stats[path]), path)
+            return stat(path, **options)
+
+        monkeypatch.setattr("piehole.repository.discovery.os.scandir", _scandir)
+        monkeypatch.setattr("controller.folders.os.stat", _stat)
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ESTALE])
+def test_what_cannot_be_read_now_is_not_gone(root: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    first, second = grouped(root / "a.git"), grouped(root / "team" / "b.git")
+    folders = Folders([root])
+    both = folders.scan().present
+    assert both == {str(first), str(second)}
+    unreadable = Unreadable(monkeypatch)
+    for folder in (root, root / "team"):
+        unreadable.scans = {str(folder): error}
+        assert folders.scan().present == both
+    unreadable.scans.clear()
+    unreadable.stats = {str(first / "config"): error}
+    assert folders.scan().present == both
+    unreadable.stats = {str(first / "config"): errno.ENOENT}
+    assert folders.scan().present == {str(second)}
+
+
+def test_a_link_that_leads_nowhere_hides_nothing_beside_it(root: Path) -> None:
+    first = grouped(root / "a.git")
+    folders = Folders([root])
+    (root / "loop").symlink_to(root / "loop")
+    assert folders.scan().present == {str(first)}

@@ -13,7 +13,7 @@ STRANGER = 54321  # an account that no machine has
 
 
 def test_one_account_has_so_many_connections_at_a_time_and_the_others_theirs() -> None:
-    callers = ConnectionCounter()
+    callers = ConnectionCounter(65536)
     assert all(callers.enter(STRANGER) for _ in range(AT_ONCE))
     assert not callers.enter(STRANGER)
     assert callers.enter(STRANGER + 1)
@@ -22,9 +22,19 @@ def test_one_account_has_so_many_connections_at_a_time_and_the_others_theirs() -
     assert not callers.enter(STRANGER)
 
 
-def test_the_account_that_receives_everybodys_pushes_is_not_limited() -> None:
-    callers = ConnectionCounter()
-    assert all(callers.enter(os.geteuid()) for _ in range(3 * AT_ONCE))
+def test_the_account_that_receives_everybodys_pushes_has_as_many_as_all_others_together() -> None:
+    callers = ConnectionCounter(65536)
+    assert all(callers.enter(os.geteuid()) for _ in range(30 * AT_ONCE))
+    assert callers.enter(STRANGER)
+
+
+@pytest.mark.parametrize("descriptors", [24, 40, 1024])
+def test_connections_leave_three_quarters_of_the_descriptors_for_the_work(descriptors: int) -> None:
+    callers = ConnectionCounter(descriptors)
+    strangers = sum(callers.enter(STRANGER + number) for number in range(100) for _ in range(100))
+    own = sum(callers.enter(uid) for uid in (0, os.geteuid()) for _ in range(1000))
+    assert strangers == own >= 2
+    assert strangers + own <= descriptors / 4
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from piehole.group import rollback_guard
 from piehole.group.replica import Replica
 from piehole.refs import KEPT_REFS, is_managed
 from piehole.repository import git_settings, hook_files
+from piehole.repository.controller_pointer import second_controller
 from piehole.repository.fitness import Fault
 from piehole.repository.git_settings import GitConfig
 from piehole.repository.stale_locks import old_locks
@@ -155,16 +156,24 @@ def _state(git_dir: Path) -> Iterator[Fault]:
 
 
 def _controller(git_dir: Path) -> Iterator[Fault]:
+    told: list[str] = []
     try:
         told = ask_status(str(git_dir))
     except controller_socket.NoController as error:
         yield Fault(
             f"no controller answers for this repository ({error})",
-            "pushes work, but what other sites push does not come here by itself: run `piehole controller`",
+            "pushes work, but what other sites push does not come here by itself: run `piehole controller`, "
+            "or see in its log why one that runs does not serve this repository",
             warning=True,
         )
-        return
     for word, _, rest in (line.partition(" ") for line in told):
         if word == "put-back":
             ref, _, why = rest.partition(" ")
             yield Fault(f"{ref} was changed at this site alone", f"it {why}", warning=True)
+    second = second_controller(git_dir)
+    if second:
+        yield Fault(
+            f"a second controller ({second}) finds this repository, and is refused here",
+            "stop one of the two, or give each its own --root",
+            warning=True,
+        )
