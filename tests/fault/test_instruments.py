@@ -122,6 +122,32 @@ def test_through_a_dead_link_nothing_passes_until_it_is_healed(
     assert client.recv(100) == b" you"
 
 
+def test_through_a_link_with_an_error_every_other_write_gets_through_and_is_answered_with_it(
+    link: Link, client: socket.socket, echo: Echo
+) -> None:
+    link.error = (8, "etcdserver: mvcc: database space exceeded")
+    write = b'POST /v3/kv/txn HTTP/1.1\r\n\r\n{"success": [{"request_put": {}}]}'
+    client.sendall(write)
+    assert client.recv(1000) == write
+    client.sendall(b"a read")
+    assert client.recv(1000) == b"a read"
+    client.sendall(write)
+    assert b'"code": 8' in client.recv(1000)
+    assert echo.got.endswith(write)
+
+
+def test_a_link_closes_an_older_connection_at_its_next_request_which_nobody_gets(
+    link: Link, client: socket.socket, echo: Echo
+) -> None:
+    link.age += 1
+    client.sendall(b"anybody?")
+    assert client.recv(100) == b""
+    assert echo.got == b"hello"
+    with socket.create_connection((LOOPBACK, link.port), timeout=5) as late:
+        late.sendall(b"again")
+        assert late.recv(100) == b"again"
+
+
 @pytest.mark.skipif(not (shutil.which("cc") or shutil.which("gcc")), reason="no C compiler")
 def test_the_clock_of_a_running_process_jumps_and_its_monotonic_clock_does_not(tmp_path: Path) -> None:
     clock = Clock(tmp_path)

@@ -26,6 +26,19 @@ _GC: Final = (
     ("repack", "-adq"),
     ("pack-refs", "--all", "--prune"),
 )
+# The gRPC codes after which a write may have been applied, with words that etcd says.
+ERRORS: Final = (
+    (8, "etcdserver: mvcc: database space exceeded"),
+    (14, "etcdserver: request timed out, possibly due to previous leader failure"),
+    (1, "etcdserver: request canceled"),
+    (2, "raft: stopped"),
+    (4, "context deadline exceeded"),
+    (6, "exists"),
+    (8, "resource exhausted by something in between"),
+    (10, "aborted"),
+    (13, "internal"),
+    (15, "etcdserver: corrupt cluster"),
+)
 _HUNT: Final = 1.0  # seconds to wait for somebody's push to be under way
 
 
@@ -53,6 +66,8 @@ class Makers:
             "link-cut": lambda fault: self._link(fault, "cut"),
             "link-deaf": lambda fault: self._link(fault, "deaf"),
             "link-dead": lambda fault: self._link(fault, "dead"),
+            "error-applied": self._error_applied,
+            "token-closed": self._token_closed,
             "peer-cut": self._peer_cut,
             "compact": self._compact,
             "key-rewrite": self._key_rewrite,
@@ -211,6 +226,24 @@ class Makers:
                 self._bed.relays.set(link, "open")
 
         return heal
+
+    def _error_applied(self, fault: Fault) -> Heal:
+        """etcd applies what a site writes, and answers half of it with an error (etcd-io/etcd#16659)."""
+        links = self._place(fault).links
+        for link in links:
+            link.error = ERRORS[fault.variant % len(ERRORS)]
+
+        def heal() -> None:
+            for link in links:
+                link.error = None
+
+        return heal
+
+    def _token_closed(self, fault: Fault) -> Heal:
+        """Each kept connection of a site is closed without an answer to its next request, as with an old token (etcd-io/etcd#15256)."""
+        for link in self._place(fault).links:
+            link.age += 1
+        return _nothing
 
     def _peer_cut(self, fault: Fault) -> Heal:
         door = self._place(fault).door

@@ -148,6 +148,19 @@ MUTANTS: Final = (
         seconds=7.0,
     ),
     Mutant(
+        "code_8_is_definite",
+        (
+            Patch(
+                "piehole/etcd/json_gateway.py",
+                '        return EtcdFull(f"etcd at {endpoint} is full ({words}).")\n',
+                '        return EtcdRefused(f"etcd at {endpoint} is full ({words}).", status=429)\n',
+            ),
+        ),
+        frozenset({"refused"}),
+        _OWN,
+        _each("error-applied", variant=0),
+    ),
+    Mutant(
         "packing_is_deletion",
         (
             Patch("hooks/shim.sh", "\tcase $parent in gitpack-refs*) exit 0 ;; esac\n", ""),

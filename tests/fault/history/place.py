@@ -181,6 +181,7 @@ class Place:
         self.set_clock(0)
         for link in (*self.links, self.door):
             self._relays.set(link, "open")
+            link.error = None
         if self.site.controller is not None:
             self.site.controller.resume()
         self.launch()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Literal
 
@@ -15,12 +17,19 @@ _CHUNK: Final = 1 << 16
 
 
 class Link:
-    """One relay. ``cut``: connections are closed; ``deaf``: requests pass, answers wait; ``dead``: nothing passes, all stay open."""
+    """One relay. ``cut``: connections are closed; ``deaf``: requests pass, answers wait; ``dead``: nothing passes, all stay open.
+
+    ``error``: etcd gets every write, and every other one of them is then answered with this gRPC code and these words.
+    ``age``: a connection that was made at an earlier age is closed at its next request, which nobody gets.
+    """
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.target = target
         self.state: State = "open"
+        self.error: tuple[int, str] | None = None
+        self.writes = 0
+        self.age = 0
         self.writers: set[asyncio.StreamWriter] = set()
         self.forth = asyncio.Event()
         self.back = asyncio.Event()
@@ -103,10 +112,11 @@ class Relays:
                 return
             far_reader, far = await asyncio.open_connection(LOOPBACK, link.target)
             link.writers |= {writer, far}
+            between = _Between(link)
             # Where one side ends, both do: nobody here uses half a connection.
             pipes = [
-                asyncio.ensure_future(_pipe(reader, far, link.forth)),
-                asyncio.ensure_future(_pipe(far_reader, writer, link.back)),
+                asyncio.ensure_future(_pipe(reader, far, link.forth, between.request)),
+                asyncio.ensure_future(_pipe(far_reader, writer, link.back, between.answer)),
             ]
             try:
                 await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
@@ -125,9 +135,44 @@ class Relays:
                         await one.wait_closed()
 
 
-async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter, passes: asyncio.Event) -> None:
+class _Between:
+    """What the relay makes of the requests and answers of one connection; ``None`` ends the connection."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._age = link.age
+        self._asked = b""
+        self._ended = False
+
+    def request(self, data: bytes) -> bytes | None:
+        self._asked += data
+        return data if self._age == self._link.age else None
+
+    def answer(self, data: bytes) -> bytes | None:
+        asked, self._asked = self._asked, b""
+        writes = b"POST /v3/kv/txn" in asked and b'"request_put"' in asked
+        self._link.writes += writes
+        if self._ended:
+            return None
+        if not writes or self._link.error is None or self._link.writes % 2:
+            return data
+        self._ended = True
+        code, words = self._link.error
+        body = json.dumps({"error": words, "code": code, "message": words}).encode()
+        return b"HTTP/1.1 503 -\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+async def _pipe(
+    source: asyncio.StreamReader,
+    sink: asyncio.StreamWriter,
+    passes: asyncio.Event,
+    change: Callable[[bytes], bytes | None],
+) -> None:
     with contextlib.suppress(OSError):
         while data := await source.read(_CHUNK):
             await passes.wait()
-            sink.write(data)
+            changed = change(data)
+            if changed is None:
+                return
+            sink.write(changed)
             await sink.drain()

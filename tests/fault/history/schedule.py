@@ -19,6 +19,8 @@ KINDS: Final = (
     "link-cut",
     "link-deaf",
     "link-dead",
+    "error-applied",
+    "token-closed",
     "peer-cut",
     "compact",
     "key-rewrite",
