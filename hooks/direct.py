@@ -29,6 +29,8 @@ class InProcessDecider:
         site.main()  # the hook was started without it, since that costs every push some milliseconds
         if libraries not in sys.path:
             sys.path.append(libraries)
+        import piehole.push.hook_protocol  # noqa: F401 -- most of the packages, now: what answers is measured
+
         self._replica: Replica | None = None
         self._admission: Admission | None = None
         self._noted = True

@@ -16,7 +16,7 @@ def run(libraries: str, arguments: list[str]) -> int:
     """
     hook = arguments[0]
     try:
-        if hook == "pre-receive":
+        if hook in ("pre-receive", "update"):
             from hooks import helper
         else:
             from hooks.push_hooks import PushHooks
@@ -28,6 +28,8 @@ def run(libraries: str, arguments: list[str]) -> int:
     lines: list[str] = []
     if hook in ("pre-receive", "reference-transaction"):
         lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")[:-1]
+    if hook == "update":
+        return helper.update(libraries, arguments)
     if hook != "pre-receive":
         return PushHooks(os.path.realpath(os.environ.get("GIT_DIR", ".")), libraries).run(arguments, lines)
     try:

@@ -1,4 +1,4 @@
-"""One process per push that answers its other hooks: ``pre-receive`` starts it, and it ends with its receive-pack.
+"""One process per push that answers its other hooks: the first of them starts it, and it ends with its receive-pack.
 
 Starting Python costs 10 to 15 ms, and a push of a thousand refs has two thousand hooks that have something to decide. So
 ``update`` and ``reference-transaction`` are shell (hooks/shim.sh), and ask this process through two pipes. No file of the repository
@@ -7,6 +7,9 @@ nothing to open. Its pid is in the push's in-flight record. While a third descri
 pass, so ``update`` waits for no answer. :mod:`piehole.fastpath.hook_messages` has the lines that go through the pipes.
 
 Everything it does for a hook is what the hook would do (:mod:`hooks.push_hooks`). Where it cannot be started, each hook does it itself.
+
+``pre-receive`` comes first and knows all commands. Where it is somebody's own and does not call piehole's, the first ``update`` decides
+about its ref and leaves the helper behind, which then decides about one ref after the other.
 """
 
 from __future__ import annotations
@@ -79,8 +82,8 @@ class ForecastClient(DecisionClient):
             record.add_wait_since(started)
 
     def take_forecast(self, record: inflight.Record) -> None:
-        """Take the answer to what :meth:`begin` asked, where there was a controller to ask."""
-        if self._connection is not None:
+        """Take the answer to what :meth:`begin` asked, where there was a controller to ask, and something to ask about."""
+        if self._connection is not None and self._pending:
             self._ask_forecast(record)
 
     def ask(self, record: inflight.Record, question: Question) -> Answer:
@@ -154,6 +157,33 @@ def begin(libraries: str, lines: list[str]) -> None:
         client.begin(record)
     except HookMustDecide:
         return
+    _fork(hooks, git, client, record)
+
+
+def update(libraries: str, arguments: list[str]) -> int:
+    """Run the hook ``update`` in this process, and leave a helper behind where the push has none. Returns the exit status."""
+    process = processes.nearest_git(os.getpid())
+    git_dir = os.path.realpath(os.environ.get("GIT_DIR", "."))
+    client = ForecastClient(git_dir, libraries, process[0], ())
+    hooks = PushHooks(git_dir, libraries, process, client)
+    try:
+        status = hooks.run(arguments, [])
+    except HookMustDecide:  # the controller has just gone
+        return PushHooks(git_dir, libraries, process).run(arguments, [])
+    record = hooks.record
+    if record is not None and not record.has_helper:
+        try:
+            _fork(hooks, process[0], client, record)
+        except OSError:
+            pass  # it is there for speed alone
+    return status
+
+
+def _fork(hooks: PushHooks, receive_pack: int, client: ForecastClient, record: inflight.Record) -> None:
+    """Let a copy of this process go on as the push's helper.
+
+    :raises OSError: there is none
+    """
     requests, answers = os.pipe(), os.pipe()
     os.dup2(requests[0], REQUESTS, inheritable=False)
     os.dup2(answers[1], ANSWERS, inheritable=False)
@@ -165,7 +195,7 @@ def begin(libraries: str, lines: list[str]) -> None:
         _let_go()
         client.take_forecast(record)
         # (This process keeps the other ends, too: so the pipes have no end while it lives.)
-        Helper(hooks, git, name, client, answers[0]).serve()
+        Helper(hooks, receive_pack, record.name, client, answers[0]).serve()
     finally:
         os._exit(0)
 

@@ -58,7 +58,7 @@ class PushHooks:
         self._gate_path = f"{git_dir}/hooks/reference-transaction"
         self._git_process = git_process or processes.nearest_git(os.getpid())
         self._client = client or DecisionClient(git_dir, libraries, self._git_process[0])
-        self._record: inflight.Record | None = None
+        self.record: inflight.Record | None = None
         self._new_names: NewNames | None = None
         self._say: Callable[[str, str], None] = say
         # Taken now: a decision in this process forgets what the pusher's environment holds.
@@ -229,16 +229,16 @@ class PushHooks:
 
     def _current(self, read: Callable[[inflight.Record], inflight.Record]) -> inflight.Record:
         """The record of the receive-pack that runs this hook, as it is now; ``read`` is for the first time."""
-        if self._record is not None:
-            return self._record.refresh()
+        if self.record is not None:
+            return self.record.refresh()
         git, command = self._git_process
         name = processes.identity(git) if git and command == "receive-pack" else None
         if name is None:
             raise Refused(
                 "no-access", "no living git receive-pack runs this hook, so it cannot be part of a push: nothing moves."
             )
-        self._record = read(inflight.Record(self.git_dir, name))
-        return self._record
+        self.record = read(inflight.Record(self.git_dir, name))
+        return self.record
 
     def _announced(self, record: inflight.Record, old: str, new: str, ref: str) -> inflight.Announcement | None:
         """The announcement that a line of this transaction must match; None where the line is not swapped."""

@@ -9,7 +9,7 @@ entry=@ENTRY@
 ask() {
 	for record in "${GIT_DIR:-.}"/piehole/inflight/*."$PPID".*; do
 		[ -O "$record" ] || continue
-		for _ in 1 2 3 4; do # before it, there may be what the push has waited, and for whom
+		for _ in 1 2 3 4 5 6 7 8; do # before it, there may be what the push has waited, for whom, and its first ref
 			read -r word helper requests answers && [ "$word" != helper ] || break
 		done <"$record"
 		[ "$word" = helper ] && [ -p "/proc/$helper/fd/$answers" ] || continue

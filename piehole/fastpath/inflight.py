@@ -5,7 +5,7 @@ and created exclusively. It ends with its receive-pack, never with ``aborted``: 
 before ``prepared``. A record is lines that are only ever appended; of several lines for a ref the last one counts::
 
     piehole 1 PUSH-ID
-    helper PID REQUESTS ANSWERS     one of the first four lines: who answers this push's hooks (hooks/helper.py), by which descriptors
+    helper PID REQUESTS ANSWERS     one of the first lines: who answers this push's hooks (hooks/helper.py), by which descriptors
     want REF OLD NEW SNAPSHOT       the mod_revisions that a proposal of this ref compares
     free REF OLD NEW -              not managed: git may move it, the consensus has no say
     waited MILLISECONDS             how much of the push's patience etcd has used up
@@ -34,8 +34,9 @@ FOLDER = "piehole/inflight"
 MOVING = "piehole/moving"
 _DIGITS = 9  # of a number of milliseconds; more is none of ours
 LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
-# An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has.
-_PROMPT = 0.1
+# An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has: where etcd's members
+# are far apart, each ref's swap takes some tenths of a second.
+_PROMPT = 0.75
 # Seconds without a new line, after which a record of another pid namespace no longer holds its refs.
 _SILENT = 60.0
 
@@ -66,6 +67,7 @@ class Record:
         self.push_id = ""
         self.waited = 0.0
         self.silent = False
+        self.has_helper = False
         self.announced: dict[str, Announcement] = {}
         # Refs that the consensus has to agree to, and has not yet.
         self.waiting: set[str] = set()
@@ -115,6 +117,8 @@ class Record:
                 self._note_settled(rest)
             elif word == "silent":
                 self.silent = True
+            elif word == "helper":
+                self.has_helper = True
             elif word == "waited" and rest.isascii() and rest.isdigit() and len(rest) <= _DIGITS:
                 self.waited += int(rest) / 1000
             elif word == "piehole" and len(fields) == 2 and fields[0] == "1":

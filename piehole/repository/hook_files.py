@@ -12,7 +12,7 @@ from typing import Final
 from piehole import files
 from piehole.errors import PieholeError
 
-# ``pre-receive`` starts the process that answers the other two. They work without it where a foreign hook has its place.
+# ``pre-receive`` starts the process that answers the other two. Where a foreign hook has its place, the first ``update`` does.
 HOOKS: Final = ("pre-receive", "update", "reference-transaction")
 _OPTIONAL: Final = "pre-receive"
 _MARK: Final = b"# piehole hook;"
