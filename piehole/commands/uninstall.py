@@ -37,7 +37,11 @@ def uninstall(
     if record:
         # First: from now on the hooks refuse, so no push can pass while they are removed.
         _leave(git_dir, overrides, say)
-    chained = [hook for hook in hook_files.HOOKS if hook_files.is_chained(git_dir / "hooks" / hook)]
+    chained = {
+        hook: hook_files.place(git_dir, hook).relative_to(git_dir / "hooks").as_posix()
+        for hook in hook_files.HOOKS
+        if hook_files.is_chained(git_dir / "hooks" / hook)
+    }
     removed = hook_files.remove(git_dir)
     say(f"hooks: removed {', '.join(removed)}" if removed else "hooks: there were none of piehole's")
     if hook_files.is_gitolite(git_dir):
@@ -45,10 +49,10 @@ def uninstall(
             "note: gitolite's gate stays, and refuses every push until gitolite.conf leaves this repository out: "
             'see "Taking a repository out" in docs/gitolite.md'
         )
-        chained = []
-    for hook in chained:
+        chained = {}
+    for hook, name in chained.items():
         say(
-            f"note: {git_dir / 'hooks' / hook} is somebody else's and still calls {hook}.piehole, which is gone: take that line out"
+            f"note: {git_dir / 'hooks' / hook} is somebody else's and still calls {name}, which is gone: take that line out"
         )
     if _has_section(git_dir):
         git.run(git_dir, ["config", "--local", "--remove-section", "piehole"])

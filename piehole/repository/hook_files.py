@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from importlib.util import find_spec
@@ -15,7 +16,10 @@ from piehole.errors import PieholeError
 # ``pre-receive`` starts the process that answers the other two. Where a foreign hook has its place, the first ``update`` does.
 HOOKS: Final = ("pre-receive", "update", "reference-transaction")
 _OPTIONAL: Final = "pre-receive"
+_GATE: Final = "reference-transaction"
 _MARK: Final = b"# piehole hook;"
+# `"$0".d/*`, `${GIT_DIR}/hooks/${hookname}.d/*`, `hooks/update.d/*`
+_RUNS_A_FOLDER: Final = re.compile(rb"\.d[\"'}]?/")
 _GITOLITE: Final = b"Gitolite::Hooks::Update"
 _GITOLITE_FIX: Final = (
     "copy deploy/gitolite/local to gitolite's LOCAL_CODE, append deploy/gitolite/piehole.rc to its rc file and run `gitolite setup` "
@@ -63,11 +67,43 @@ def is_ours(path: Path) -> bool:
 
 
 def is_chained(path: Path) -> bool:
-    """Whether this is a foreign hook that calls piehole's (docs/operations.md, "Chaining hooks")."""
+    """Whether this is a foreign hook that calls piehole's by its name (docs/operations.md, "Chaining hooks")."""
+    return _named(path) is not None
+
+
+def _named(path: Path) -> Path | None:
+    """The file of piehole that a foreign hook calls by its name; None where it calls none."""
     try:
-        return not is_ours(path) and f"{path.name}.piehole".encode() in path.read_bytes()
+        script = path.read_bytes()
     except FileNotFoundError:
-        return False
+        return None
+    if _MARK in script[:200]:
+        return None
+    places = (path.with_name(f"{path.name}.piehole"), path.with_name(f"{path.name}.d") / "piehole")
+    return next((one for one in places if one.relative_to(path.parent).as_posix().encode() in script), None)
+
+
+def _delegated(path: Path) -> Path | None:
+    """Piehole's file, where a foreign hook runs the files of a folder one by one, as those of forges do; None where it does not.
+
+    Not for ``reference-transaction``: a script that does not name piehole's there could move refs without it.
+    """
+    folder = path.with_name(f"{path.name}.d")
+    if path.name == _GATE or not folder.is_dir() or not path.exists() or is_ours(path):
+        return None
+    if not _RUNS_A_FOLDER.search(path.read_bytes()):
+        return None
+    beside = path.with_name(f"{path.name}.piehole")
+    for one in _files(folder):
+        if is_ours(one):
+            return one
+        if beside.name.encode() in one.read_bytes():
+            return beside
+    return folder / "piehole"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.is_file())
 
 
 def is_gitolite(git_dir: Path) -> bool:
@@ -82,15 +118,16 @@ def is_gitolite(git_dir: Path) -> bool:
 
 
 def place(git_dir: Path, hook: str) -> Path:
-    """Where piehole's own file goes: beside a hook that chains to it, else under the hook's name."""
+    """Where piehole's own file goes: where a foreign hook runs it, else under the hook's name."""
     path = git_dir / "hooks" / hook
-    beside = is_chained(path) or (hook == "update" and is_gitolite(git_dir))
-    return path.with_name(f"{hook}.piehole") if beside else path
+    if hook == "update" and is_gitolite(git_dir):
+        return path.with_name(f"{hook}.piehole")
+    return _named(path) or _delegated(path) or path
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether this is a foreign hook that does not chain to piehole's."""
-    return path.exists() and not is_ours(path) and not is_chained(path)
+    """Whether this is a foreign hook that does not run piehole's."""
+    return path.exists() and not is_ours(path) and not is_chained(path) and not _delegated(path)
 
 
 def refuse_foreign(git_dir: Path) -> None:
@@ -102,7 +139,9 @@ def refuse_foreign(git_dir: Path) -> None:
     if gitolite and not is_chained(git_dir / "hooks" / "reference-transaction"):
         raise PieholeError(f"{_gitolite_lacks_gate(git_dir)}: {_GITOLITE_FIX}.")
     for hook in HOOKS:
-        path = git_dir / "hooks" / hook
+        path, own = git_dir / "hooks" / hook, place(git_dir, hook)
+        if own != path and own.exists() and not is_ours(own):
+            raise PieholeError(f"{own} is somebody else's file, and piehole's goes there. Move it away.")
         if gitolite and hook == "update":
             continue
         if _is_foreign(path) and hook != _OPTIONAL:
@@ -139,7 +178,7 @@ def write(git_dir: Path) -> list[str]:
         files.replace_file(path, wanted, 0o755)  # a push that is under way runs the old hook or the new one
         if not os.access(path, os.X_OK):
             raise PieholeError(f"{path} cannot be executed: is the file system mounted with noexec?")
-        changed.append(path.name)
+        changed.append(path.relative_to(git_dir / "hooks").as_posix())
     return changed
 
 
@@ -147,10 +186,11 @@ def remove(git_dir: Path) -> list[str]:
     """Remove piehole's own hook files; return their names."""
     removed = []
     for hook in HOOKS:
-        for path in (git_dir / "hooks" / hook, git_dir / "hooks" / f"{hook}.piehole"):
+        own = git_dir / "hooks" / hook
+        for path in (own, own.with_name(f"{hook}.piehole"), *_files(own.with_name(f"{hook}.d"))):
             if is_ours(path):
                 path.unlink()
-                removed.append(path.name)
+                removed.append(path.relative_to(own.parent).as_posix())
     return removed
 
 
@@ -167,7 +207,7 @@ def faults(git_dir: Path) -> list[str]:
         if not path.exists():
             found.append(f"{path} is missing")
         elif not is_ours(path):
-            found.append(f"{path} is not piehole's hook and does not chain to it")
+            found.append(f"{path} is not piehole's hook and does not run it")
         elif not os.access(path, os.X_OK) or not os.access(entry, os.X_OK):
             found.append(f"{path if not os.access(path, os.X_OK) else entry} is not executable")
         elif path.read_text(errors="replace") != text(hook):

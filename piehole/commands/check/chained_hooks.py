@@ -20,10 +20,11 @@ def faults(git_dir: Path) -> Iterator[Fault]:
         path = git_dir / "hooks" / hook
         if not hook_files.is_chained(path):
             continue
-        if loses_status(path.read_text(errors="replace"), f"{hook}.piehole"):
+        name = hook_files.place(git_dir, hook).relative_to(path.parent).as_posix()
+        if loses_status(path.read_text(errors="replace"), name):
             yield Fault(
-                f"{path} seems to lose the exit status of {hook}.piehole, so what piehole refuses could move here all the same",
-                f'let it end with `exec "$(dirname "$0")/{hook}.piehole" "$@"` (docs/operations.md, "Chaining hooks")',
+                f"{path} seems to lose the exit status of {name}, so what piehole refuses could move here all the same",
+                f'let it end with `exec "$(dirname "$0")/{name}" "$@"` (docs/operations.md, "Chaining hooks")',
                 warning=True,
             )
 
