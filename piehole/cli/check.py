@@ -2,7 +2,8 @@
 
 It checks the repository (hooks, settings, owners, locks, grafts, shallow or partial clones, alternates, namespaces, symbolic refs),
 the account it runs as, other repositories that claim to be this site, the versions of git and etcd, every etcd endpoint,
-the records of the group and its sites, the controller's socket, and each peer's URL. It changes nothing. It prints one line each:
+the records of the group and its sites, what was changed here without a push, the controller's socket, and each site's URL, and whether
+the repository there has the refs that the site has published that it has. It changes nothing. It prints one line each:
 
   fault: WHAT: FIX
   warning: WHAT: FIX

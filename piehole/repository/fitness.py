@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -106,23 +107,64 @@ def faults(git_dir: Path) -> list[Fault]:
                 warning=True,
             )
         )
-    alternates = git_dir / "objects" / "info" / "alternates"
-    if alternates.exists():
-        found.append(
-            Fault(
-                f"objects are borrowed from {alternates.read_text().strip()}",
-                "this works as long as nothing is pruned there; `git repack -a -d` and removing objects/info/alternates ends it",
-                warning=True,
+    found += [*_borrowed(git_dir / "objects"), *_large_files(git_dir)]
+    return found
+
+
+def _borrowed(objects: Path, depth: int = 5) -> Iterator[Fault]:
+    """Each object store that this one borrows objects from, and those that they borrow from."""
+    listed = objects / "info" / "alternates"
+    try:
+        lines = listed.read_text(errors="surrogateescape").split("\n")
+    except FileNotFoundError:
+        return
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        named = line[1:-1].encode().decode("unicode_escape") if line.startswith('"') else line
+        store = objects / named
+        if not store.is_dir() or not os.access(store, os.R_OK | os.X_OK):
+            yield Fault(
+                f"objects are borrowed from {store} ({listed}), which is {'not readable' if store.is_dir() else 'not there'}",
+                "bring it back; or remove that line, if `git fsck --connectivity-only` finds nothing missing without it",
             )
+            continue
+        yield Fault(
+            f"objects are borrowed from {store}",
+            f"this works as long as nothing is pruned there; `git repack -a -d` and removing {listed} ends it",
+            warning=True,
         )
-    if (git_dir / "lfs").exists():
-        found.append(
-            Fault(
-                "the repository uses Git LFS",
-                "piehole replicates the pointers, not the large files: give all sites one LFS server",
-                warning=True,
-            )
+        if depth:
+            yield from _borrowed(store, depth - 1)
+
+
+def _large_files(git_dir: Path) -> Iterator[Fault]:
+    """Whether Git LFS is used, and no file in the branch names one server for all clones."""
+    listed = git.run(git_dir, ["for-each-ref", "--count=100", "--format=%(refname)", "refs/heads"]).stdout
+    branches = ["HEAD", *git.lines(listed)]
+    found = _blobs(git_dir, [f"{branch}:{name}" for branch in branches for name in (".gitattributes", ".lfsconfig")])
+    using = [branch for branch in branches if b"filter=lfs" in found[f"{branch}:.gitattributes"]]
+    alone = [b for b in using if not re.search(rb"^\s*url\s*=", found[f"{b}:.lfsconfig"], re.MULTILINE)]
+    if alone or (not using and (git_dir / "lfs").exists()):
+        yield Fault(
+            f"the repository uses Git LFS ({f'.gitattributes of {alone[0]}' if alone else git_dir / 'lfs'})",
+            "piehole replicates the pointers, not the large files, so a clone of another site fails at its checkout: give all sites one LFS "
+            "server (lfs.url in a committed .lfsconfig)",
+            warning=True,
         )
+
+
+def _blobs(git_dir: Path, names: list[str]) -> dict[str, bytes]:
+    """What these names (``REVISION:PATH``) hold, nothing where they do not exist."""
+    asked = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogateescape")
+    rest = git.run(git_dir, ["cat-file", "--batch"], stdin=asked, ok=(0, 128)).stdout
+    found = dict.fromkeys(names, b"")
+    for name in names:
+        header, _, rest = rest.partition(b"\n")
+        words = header.split(b" ")
+        if len(words) == 3 and words[1] in (b"blob", b"tree") and words[2].isdigit():
+            size = int(words[2])
+            found[name], rest = rest[:size], rest[size + 1 :]
     return found
 
 

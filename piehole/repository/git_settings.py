@@ -41,7 +41,7 @@ SETTINGS: Final = (
 )
 
 
-def _canonical(name: str) -> str:
+def canonical(name: str) -> str:
     """A setting's name as git lists it: only a subsection keeps its case."""
     section, _, variable = name.rpartition(".")
     head, dot, subsection = section.partition(".")
@@ -54,7 +54,7 @@ def missing(git_dir: Path) -> list[Setting]:
     lacking = []
     for setting in SETTINGS:
         held: Iterable[str] = (
-            found.every(_canonical(setting.name)) if setting.several else (found.local(_canonical(setting.name)),)
+            found.every(canonical(setting.name)) if setting.several else (found.local(canonical(setting.name)),)
         )
         if setting.value not in held:
             lacking.append(setting)
@@ -119,6 +119,10 @@ class GitConfig:
     def every(self, name: str) -> tuple[str, ...]:
         """All values of all scopes, as git itself reads lists such as transfer.hideRefs."""
         return tuple(value for _, value in self._values.get(name, []))
+
+    def system(self, name: str) -> tuple[str, ...]:
+        """All values that the server's own configuration sets: the only ones that hold for every account."""
+        return tuple(value for scope, value in self._values.get(name, []) if scope == "system")
 
     def local(self, name: str) -> str:
         """The value that the repository itself sets, or ``""``."""

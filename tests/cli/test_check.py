@@ -57,7 +57,7 @@ def test_what_rewrites_or_cuts_history_is_a_fault(pair: Group) -> None:
     git(a, "config", "remote.x.promisor", "true")
     answer = check(pair)
     assert answer.status == 1
-    for part in ("grafts", "shallow", "partial clone"):
+    for part in ("info/grafts rewrites history", "is shallow, its history is cut", "is a partial clone"):
         assert answer.line(part).startswith("fault: ")
 
 
@@ -65,7 +65,7 @@ def test_a_second_repository_of_this_site_is_a_fault(pair: Group) -> None:
     shutil.copytree(pair["a"].repository, pair["a"].root / "copy.git")
     answer = check(pair)
     assert answer.status == 1
-    assert "uninstall --local" in answer.line(str(pair["a"].root / "copy.git"))
+    assert "uninstall --local" in answer.line(f"{pair['a'].root / 'copy.git'} is installed as the site 'a'")
     assert piehole("uninstall", "--local", pair["a"].root / "copy.git").status == 0
     assert check(pair).status == 0
 
@@ -143,7 +143,7 @@ def test_a_namespace_is_a_fault(pair: Group, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("GIT_NAMESPACE", "tenant")
     answer = check(pair)
     assert answer.status == 1
-    assert answer.line("fault: GIT_NAMESPACE")
+    assert answer.line("fault: GIT_NAMESPACE is set here (tenant)")
 
 
 def test_a_repository_that_is_not_installed_lacks_settings(pair: Group) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from piehole import git
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket, inflight, paths
 from piehole.fastpath.controller_socket import ask_status
@@ -25,7 +25,6 @@ _INSTALL: Final = "run `piehole install` again"
 _SAMPLE: Final = 20_000  # files
 _SHOWN: Final = 3
 _LEAST_FREE: Final = 0.02  # of the disk
-_SHARED: Final = ("group", "true", "1", "all", "world", "everybody", "2")
 
 
 def faults(replica: Replica) -> Iterator[Fault]:
@@ -34,8 +33,11 @@ def faults(replica: Replica) -> Iterator[Fault]:
     for what in hook_files.faults(git_dir):
         yield Fault(what, _INSTALL)
     for setting in git_settings.missing(git_dir):
-        held = config.one(setting.name.lower()) or "not set"
-        yield Fault(f"{setting.name} is {held}, not {setting.value} ({setting.why})", _INSTALL)
+        held = config.local(git_settings.canonical(setting.name))
+        wrong = (
+            f"does not list {setting.value}" if setting.several else f"is {held or 'not set here'}, not {setting.value}"
+        )
+        yield Fault(f"{setting.name} {wrong} ({setting.why})", _INSTALL)
     for name in ("groupid", "siteid"):
         if not config.local(f"piehole.{name}"):
             yield Fault(f"piehole.{name} is not set: the repository is not installed to its end", _INSTALL)
@@ -43,24 +45,31 @@ def faults(replica: Replica) -> Iterator[Fault]:
     yield from _visibility(replica, config)
     yield from _state(git_dir)
     yield from _controller(git_dir)
-    usage = shutil.disk_usage(git_dir)
-    if usage.free < usage.total * _LEAST_FREE:
-        yield Fault(
-            f"the disk of {git_dir} is nearly full", "make room: pushes and fetches fail without it", warning=True
-        )
+    yield from _space(git_dir)
+
+
+def _space(git_dir: Path) -> Iterator[Fault]:
+    disk = os.statvfs(git_dir)
+    for free, total, what in ((disk.f_bavail, disk.f_blocks, "space"), (disk.f_favail, disk.f_files, "inodes")):
+        if free < total * _LEAST_FREE:
+            yield Fault(
+                f"the disk of {git_dir} is nearly full: {free / total:.1%} of its {what} is left",
+                "make room: pushes and fetches fail without it",
+                warning=True,
+            )
 
 
 def _ownership(git_dir: Path, config: GitConfig) -> Iterator[Fault]:
     status = git_dir.stat()
-    shared = config.one("core.sharedrepository").lower() in _SHARED
+    shared = bool(git.shared_mode(config.one("core.sharedrepository")) & 0o022)
     if os.geteuid() != status.st_uid:
         yield Fault(
             f"{git_dir} belongs to uid {status.st_uid}, and this runs as uid {os.geteuid()}",
             "run piehole and its controller as the repository's owner",
         )
-    if shared and not config.many("safe.directory"):
+    if shared and not _is_safe(git_dir, config.system("safe.directory")):
         yield Fault(
-            "several accounts share this repository (core.sharedRepository), and safe.directory names none",
+            "several accounts share this repository (core.sharedRepository), and the system's safe.directory does not name it",
             f"git refuses accounts that do not own it: git config --system --add safe.directory {git_dir}",
             warning=True,
         )
@@ -74,6 +83,14 @@ def _ownership(git_dir: Path, config: GitConfig) -> Iterator[Fault]:
             else f"chown -R {status.st_uid} {git_dir}, and run git and piehole here as that account only"
         )
         yield Fault(f"files that the next push may not be able to write: {named}{more}", fix)
+
+
+def _is_safe(git_dir: Path, values: Sequence[str]) -> bool:
+    """Whether git takes a repository of another account, by the values of safe.directory: an empty one forgets those before it."""
+    names = {str(git_dir), str(git_dir.resolve())}
+    folders = {f"{parent}/*" for name in names for parent in Path(name).parents}
+    since = max((number + 1 for number, value in enumerate(values) if not value), default=0)
+    return not {"*", *names, *folders}.isdisjoint(values[since:])
 
 
 def _files(git_dir: Path) -> Iterator[Path]:
@@ -131,8 +148,17 @@ def _visibility(replica: Replica, config: GitConfig) -> Iterator[Fault]:
                 "it is no part of the group; delete it or leave it",
                 warning=True,
             )
-    for name in ("transfer.hiderefs", "uploadpack.hiderefs", "receive.hiderefs"):
-        hidden = [value for value in config.many(name) if value != KEPT_REFS.rstrip("/")]
+    for name in ("transfer.hideRefs", "uploadpack.hideRefs", "receive.hideRefs"):
+        values = config.every(name.lower())
+        shown = [
+            value for value in values if value.startswith("!") and f"{KEPT_REFS}".startswith(value[1:].lstrip("^"))
+        ]
+        if shown and name != "receive.hideRefs":
+            yield Fault(
+                f"{name} = {shown[0]} shows kept tips to clients",
+                "unset it: they are piehole's own, and hold what was replaced",
+            )
+        hidden = [value for value in values if value != KEPT_REFS.rstrip("/") and not value.startswith("!")]
         if hidden:
             yield Fault(
                 f"{name} hides {', '.join(hidden)}",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import NO_ACCESS, EtcdError, UsageError
+from piehole.errors import NO_ACCESS, EtcdError, EtcdRefused, UsageError
 from piehole.group.records import GroupRecord, SiteRecord
 from piehole.group.replica import Replica
 from piehole.group.sites import list_sites
@@ -24,9 +24,20 @@ def faults(replica: Replica) -> Iterator[Fault]:
     try:
         found = [*_records(replica)]
     except EtcdError as error:
-        found = [Fault(f"the group's records cannot be read: {error}", "see that a majority of etcd's members runs")]
+        found = [unreadable("the group's records cannot be read", error)]
+    except OSError as error:  # a folder of piehole that this account may not read
+        found = [
+            Fault(f"this repository cannot be compared with the group: {error}", "run this as the repository's owner")
+        ]
     yield from found
     yield from _url(replica)
+
+
+def unreadable(what: str, error: EtcdError) -> Fault:
+    """The fault where etcd answered before, and not to this."""
+    denied = isinstance(error, EtcdRefused)
+    fix = 'see docs/operations.md, "etcd: access", for what the etcd user must be allowed'
+    return Fault(f"{what}: {error}", fix if denied else "see that a majority of etcd's members runs")
 
 
 def _records(replica: Replica) -> Iterator[Fault]:
@@ -39,11 +50,15 @@ def _records(replica: Replica) -> Iterator[Fault]:
         yield Fault(f"this site is halted ({why_halted.token})", str(why_halted))
         return
     if state.group is not None and GroupRecord.parse(state.group.value).object_format != config.object_format:
-        yield Fault("the group has another object format than this repository", "make the repository anew")
+        wanted = GroupRecord.parse(state.group.value).object_format
+        yield Fault(
+            f"the group has {wanted} objects, and this repository has {config.object_format}",
+            f"make the repository anew (`git init --bare --object-format={wanted}`), and install it",
+        )
     if state.site is None:
         yield Fault(
             f"the record of the site {config.site!r} is missing in etcd",
-            "the next reconcile writes it again",
+            "`piehole reconcile --once` here writes it again",
             warning=True,
         )
     elif SiteRecord.parse(state.site.value).url != config.url:
