@@ -11,6 +11,7 @@ from piehole.group import progress, rollback_guard
 from piehole.group.replica import Replica
 from piehole.replicate import once
 from piehole.replicate.reconcile import Report
+from piehole.repository import verification
 
 _ETCD_TIMEOUT: Final = 5.0  # seconds
 EVERY: Final = 1.0  # seconds between two progress records of one repository
@@ -50,11 +51,13 @@ class ProgressPublisher:
         if last is None:
             return
         known = rollback_guard.load(self._replica.git_dir).published
-        if converged is not None and (known is None or converged.newest > known.revision):
+        untold = verification.untold(self._replica.git_dir)
+        if converged is not None and not last.corrupt and (known is None or converged.newest > known.revision):
             self._published_at = time.monotonic()
             once.publish(self._replica, converged)
-        elif known is not None and last.newest > max(known.revision, self._covered):
-            # Something keeps the progress back while pushes go on: a backup of etcd must be recognised all the same.
+        elif known is not None and (last.newest > max(known.revision, self._covered) or untold):
+            # The other sites must learn that this one is corrupt, or no longer is. And where something keeps the progress back while
+            # pushes go on, a backup of etcd must be recognised all the same.
             self._published_at = time.monotonic()
             progress.republish(self._replica, Deadline(_ETCD_TIMEOUT))
         else:

@@ -103,7 +103,8 @@ class Registry:
 
     def _look_after(self, key: str) -> None:
         """See that the hooks of a served repository find this controller, and have the locks of dead pushes removed: a receive-pack that
-        was killed before its swap causes no event, and its locks refuse every other push.
+        was killed before its swap causes no event, and its locks refuse every other push. Nor does a command that has found the
+        repository corrupt.
         """
         served = self._served[key]
         if not self._pointer.is_set(served.config.git_dir):
@@ -114,7 +115,7 @@ class Registry:
                 self._leave(key)
                 self._complain(served.config.git_dir, error)
                 return
-        if served.stale_locks.any_dead():
+        if served.stale_locks.any_dead() or served.awaits_repair:
             self._queue.add(key)
 
     def stop(self) -> None:

@@ -38,6 +38,7 @@ class RepositoryLog:
         lines += [f"trouble {' '.join(self._trouble.split())}"] if self._trouble else []
         if report is not None:
             lines.append(f"revision {report.revision}")
+            lines += [f"corrupt {' '.join(report.corrupt.split())}"] if report.corrupt else []
             lines += [f"stuck {ref} {' '.join(why.split())}" for ref, why in report.stuck.items()]
         recent = time.monotonic() - _PUT_BACK_FOR
         return lines + [f"put-back {ref} {why}" for ref, (since, why) in self._put_back.items() if since > recent]
@@ -60,9 +61,21 @@ class RepositoryLog:
             self.log.warning("peer.failed", peer=site, reason=why)
         self._peers[site] = why
 
+    @property
+    def is_corrupt(self) -> bool:
+        """Whether the last reconcile has reported that the repository is corrupt."""
+        return self._report is not None and bool(self._report.corrupt)
+
+    def _soundness(self, corrupt: str, before: str) -> None:
+        if corrupt and not before:
+            self.log.error("repository.corrupt", reason=corrupt)
+        elif before and not corrupt:
+            self.log.warning("repository.repaired")
+
     def reconciled(self, report: Report) -> None:
         known, self._report = self._report, report
         self._trouble = ""
+        self._soundness(report.corrupt, known.corrupt if known else "")
         self._without_push(report, known)
         trouble = (report.stuck, report.locked) != ((known.stuck, known.locked) if known else ({}, {}))
         news = bool(report.moved or report.head or trouble)

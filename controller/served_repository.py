@@ -27,6 +27,7 @@ from piehole.refs import zero
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
+from piehole.repository import verification
 from piehole.repository.stale_locks import StaleLockMonitor
 from piehole.transfer.keep_files import sweep
 from piehole.transfer.watchdog import Limits
@@ -66,6 +67,7 @@ class ServedRepository:
         self.config = config
         self.etcd_view = etcd_view
         self.stale_locks = StaleLockMonitor(config.git_dir)
+        self._enqueue = enqueue
         self._replica = Replica.of(config, etcd_view.etcd)
         self._log = RepositoryLog(config)
         self._check = SiteCheck(self._replica, etcd_view, self._log.log)
@@ -93,11 +95,18 @@ class ServedRepository:
         self._publisher = ProgressPublisher(self._replica, self._check.acted_on)
         self._tidying = Tidying(self._replica, self._attempt)
 
+    @property
+    def awaits_repair(self) -> bool:
+        """Whether some process has found that the repository is corrupt, and no reconcile has met that yet."""
+        return not self._log.is_corrupt and bool(verification.corrupt(self.config.git_dir))
+
     def _group_state(self) -> GroupState:
         return self.etcd_view.view(self.config.group)
 
     def describe(self) -> list[str]:
         """The lines of the answer to ``piehole status``, each ``WORD REST``."""
+        if self.awaits_repair:  # the command that asks has just found it out
+            self._enqueue()
         return self._log.describe(self._check.halted)
 
     def check_again(self) -> None:
@@ -144,7 +153,7 @@ class ServedRepository:
             self._deferred += 1
             return NextTurn(delay=delay, then=EVERY)
         self._deferred = 0
-        if report.stuck:
+        if report.stuck or report.corrupt:
             return NextTurn(retry=True, then=EVERY)
         return NextTurn(delay=None if report.full else _FULL, then=self._publisher.wait())
 

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from piehole.errors import GitError
+from piehole.errors import GitError, GitSilent
 
 # What git needs to find its programs, its user and its locale; nothing that redirects it.
 _PASSED_ON: Final = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "TMPDIR", "USER", "XDG_CONFIG_HOME", "SSH_AUTH_SOCK")
@@ -49,7 +49,8 @@ def run(
     :param git_dir: the repository (passed as ``--git-dir``), or None for a command that needs none
     :param timeout: seconds after which the whole process group is killed and GitError is raised
     :param ok: the exit statuses that are an answer rather than a failure
-    :raises GitError: git ended with another status, could not be started, or ran too long
+    :raises GitError: git ended with another status, or could not be started
+    :raises GitSilent: it ran too long
     """
     command = ["git"]
     if git_dir is not None:
@@ -71,7 +72,7 @@ def run(
         out, err = process.communicate(payload, timeout=timeout)
     except subprocess.TimeoutExpired as error:
         kill_group(process)
-        raise GitError(f"git {arguments[0]} did not end within {timeout:g} s and was stopped") from error
+        raise GitSilent(f"git {arguments[0]} did not end within {timeout:g} s and was stopped") from error
     except BaseException:
         kill_group(process)
         raise

@@ -63,6 +63,8 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
         tell(f"{replica.git_dir}: put back: {ref} {why}")
     for ref, why in report.stuck.items():
         tell(f"{replica.git_dir}: stuck: {ref}: {why}", file=sys.stderr)
+    if report.corrupt:
+        tell(f"{replica.git_dir}: corrupt: {report.corrupt}", file=sys.stderr)
     for ref in report.deferred:
         tell(f"{replica.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
     print(f"{replica.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")

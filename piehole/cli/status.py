@@ -4,8 +4,9 @@ Without -C or --root: the current repository or, outside a repository, all below
 number of refs that moved after its progress record; this site is judged by its refs. Each line begins with the repository's path:
 
   group G, site S: …          the summary of this site: in step, not in step, halted, or not known
-  site S: STATE …             one line per site; STATE is 'in step', 'behind', 'never seen' or 'left'
+  site S: STATE …             one line per site; STATE is 'in step', 'behind', 'corrupt', 'never seen' or 'left'
   halted: TOKEN: …            this site must not move until an administrator decides
+  corrupt: WHAT               objects that this site claims to have are missing or damaged; it is repaired from another site
   pending: REF: …             the next reconcile here will move it
   stuck: REF: …               why it cannot be moved here
   locked: REF: …              its value in the group is no object id (an administrator did that); it does not count
@@ -27,13 +28,15 @@ The exit status is 0 only when every site shown is in step, this one included.
     in_step, converged        this site has every value of the group; every site that has not left has
     error                     null, or why etcd could not be asked
     halted                    null, or an object with token and why
+    corrupt                   null, or what is missing or damaged (as far as a few seconds allow to examine it)
     controller                whether a controller answers; controller_says holds its own lines
     second_controller         null, or what another controller is called that was refused here
     pending, stuck, locked    objects from a ref to a sentence
     unadopted                 a list of refs
     sites                     a list of objects: site, this (bool), state, behind (number of refs), since (the time of the first
                               change that it lacks, or null), seconds (since then, or null), revision and reported (of its progress
-                              record, or null), url, fault (null, or why its records cannot be used)
+                              record, or null), url, fault (null, or why its records cannot be used), verified (null, or what
+                              the site has published of its last examination: result, time, why)
 """
 
 from __future__ import annotations
@@ -113,6 +116,8 @@ def _print(found: Status) -> None:
     lines += [f"site {one.group_site.site}: {_site(found, one)}" for one in found.sites]
     if found.halted:
         lines.append(f"halted: {found.halted.token}: {found.halted}")
+    if found.corrupt:
+        lines.append(f"corrupt: {found.corrupt}")
     for word, refs in (("pending", found.pending), ("stuck", found.stuck), ("locked", found.locked)):
         lines += [f"{word}: {ref}: {why}" for ref, why in refs.items()]
     lines += [f"unadopted: {ref}" for ref in found.unadopted]
@@ -136,7 +141,8 @@ def _summary(found: Status) -> str:
     if found.halted:
         return "halted"
     if not found.in_step:
-        return f"not in step: {len(found.pending)} pending, {len(found.stuck)} stuck"
+        corrupt = ", corrupt" if found.corrupt else ""
+        return f"not in step: {len(found.pending)} pending, {len(found.stuck)} stuck{corrupt}"
     alone = f", {len(found.unadopted)} unadopted" if found.unadopted else ""
     return f"in step at revision {found.newest}{alone}"
 
@@ -152,6 +158,8 @@ def _site(found: Status, one: SiteStatus) -> str:
         words.append(f"for {seconds:.0f} s (since {one.since})")
     if one.group_site.progress and one.state != LEFT:
         words.append(f"(revision {one.group_site.progress.revision}, reported {one.group_site.progress.time})")
+    if one.group_site.corrupt:
+        words.append(f"({one.group_site.corrupt})")
     if one.group_site.fault:
         words.append(f"({one.group_site.fault})")
     if one.group_site.site == found.replica.config.site:

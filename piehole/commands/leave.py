@@ -22,9 +22,11 @@ def held_alone(
 ) -> list[str]:
     """The refs whose newest value only this one site is known to have: it reached or made them, and no other has come so far.
 
+    A site that is known to be corrupt is no copy.
+
     :raises EtcdError: etcd could not be used
     """
-    others = max((one.revision for one in everybody if one.site != site and not one.left), default=-1)
+    others = max((one.revision for one in everybody if not (one.site == site or one.left or one.corrupt)), default=-1)
     reached = max((one.revision for one in everybody if one.site == site), default=-1)
     newer = {name: mod for name, mod in sites.ref_revisions(state).items() if mod > others}
     unsure = sorted({mod for mod in newer.values() if mod > reached}, reverse=True)[:_LOOKED_UP]

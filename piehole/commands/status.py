@@ -16,6 +16,7 @@ from piehole.fastpath.controller_socket import ask_status
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisions
 from piehole.refs import short
+from piehole.replicate import repair
 from piehole.replicate.dry_run import DryRun, dry_run
 from piehole.replicate.local_changes import pending_words
 from piehole.repository.controller_pointer import second_controller
@@ -27,6 +28,7 @@ IN_STEP: Final = "in step"
 BEHIND: Final = "behind"
 NEVER_SEEN: Final = "never seen"
 LEFT: Final = "left"
+CORRUPT: Final = "corrupt"
 
 _POLL: Final = 0.2  # seconds
 
@@ -46,6 +48,7 @@ class Status:
     """One repository. ``trouble``: etcd could not be read, so only the state of this disk is known.
 
     ``controller``: what the controller says that serves it, None where none answers; ``second``: another one that was refused here.
+    ``corrupt``: what of the objects here is missing or damaged, as far as that is known.
     """
 
     replica: Replica
@@ -56,6 +59,7 @@ class Status:
     stuck: Mapping[str, str] = field(default_factory=dict)
     locked: Mapping[str, str] = field(default_factory=dict)
     unadopted: Sequence[str] = ()
+    corrupt: str = ""
     controller: Sequence[str] | None = None
     second: str = ""
     sites: Sequence[SiteStatus] = ()
@@ -64,7 +68,7 @@ class Status:
     @property
     def in_step(self) -> bool:
         """Whether this site has every value of the group. Locked and unadopted refs do not count."""
-        return not (self.trouble or self.halted or self.pending or self.stuck)
+        return not (self.trouble or self.halted or self.pending or self.stuck or self.corrupt)
 
     @property
     def converged(self) -> bool:
@@ -84,6 +88,7 @@ class Status:
             "converged": self.converged,
             "error": str(self.trouble) if self.trouble else None,
             "halted": {"token": self.halted.token, "why": str(self.halted)} if self.halted else None,
+            "corrupt": self.corrupt or None,
             "controller": self.controller is not None,
             "controller_says": list(self.controller or ()),
             "second_controller": self.second or None,
@@ -107,6 +112,7 @@ class Status:
             "reported": progress.time if progress else None,
             "url": one.group_site.url,
             "fault": one.group_site.fault or None,
+            "verified": dict(progress.verified) if progress and progress.verified else None,
         }
 
 
@@ -136,6 +142,9 @@ def status(replica: Replica, patience: float) -> Status:
     now = Status(
         replica, stuck=locks, controller=_controller(replica.git_dir), second=second_controller(replica.git_dir)
     )
+    # Examined first: the controller, which is asked then, repairs what was found.
+    corrupt = repair.corrupt(replica, repair.QUICK)
+    now = Status(replica, stuck=locks, corrupt=corrupt, controller=_controller(replica.git_dir))
     deadline = Deadline(patience)
     try:
         seen = dry_run(replica, deadline)
@@ -201,8 +210,10 @@ def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: 
             found.append(SiteStatus(one, LEFT))
         elif one.site == now.replica.config.site:
             # This site is judged by its refs, whether or not its progress has been published.
-            state = IN_STEP if now.in_step else BEHIND
+            state = CORRUPT if now.corrupt else IN_STEP if now.in_step else BEHIND
             found.append(SiteStatus(one, state, 0 if now.in_step else len(now.pending) + len(now.stuck)))
+        elif one.corrupt:
+            found.append(SiteStatus(one, CORRUPT, len(newer)))
         elif one.progress is None:
             found.append(SiteStatus(one, NEVER_SEEN, len(newer)))
         elif newer:
@@ -224,7 +235,7 @@ def wait(first: Status, waited: Deadline, patience: float) -> bool:
         missing = [
             one
             for one in list_sites(replica, Deadline(patience))
-            if not one.left and one.site not in reached and one.revision < first.newest
+            if not one.left and one.site not in reached and (one.corrupt or one.revision < first.newest)
         ]
         if not missing:
             return True

@@ -17,6 +17,7 @@ from piehole.group.group_state import GroupState
 from piehole.group.records import Progress, PushRecord, SiteRecord, now
 from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
+from piehole.repository import verification
 
 _NOTE: Final = 1.0  # seconds that a successful push waits for the lock to write its note
 
@@ -157,7 +158,8 @@ def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bo
         disk = disk.with_pending(revision)
         rollback_guard.save(replica.git_dir, disk)
         reached(Step.PROGRESS_ANNOUNCED)
-        record = Progress(revision, disk.pending[-1].id, now())
+        verified = verification.last(replica.git_dir)
+        record = Progress(revision, disk.pending[-1].id, now(), verified.fields())
         result = replica.etcd.txn([Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=deadline)
         if not result.succeeded:
             # The state lock excludes other processes of this repository: it was another machine with this site's name, or an earlier write.
@@ -167,4 +169,5 @@ def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bo
             )
         reached(Step.PROGRESS_SENT)
         rollback_guard.save(replica.git_dir, disk.with_confirmed())
+        verification.told(replica.git_dir, verified)
         reached(Step.PROGRESS_CONFIRMED)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from piehole.errors import PieholeError
 from piehole.etcd.model import KeyValue
 from piehole.refs import encode
+from piehole.repository.verification import CORRUPT
 
 FORMAT: Final = 1
 _LARGEST: Final = 64 * 1024  # bytes; a record is a few hundred
@@ -129,11 +130,20 @@ class SiteRecord:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Every managed ref of the site holds the value it had at ``revision`` or a later one."""
+    """Every managed ref of the site holds the value it had at ``revision`` or a later one.
+
+    ``verified``: when the site's objects were last examined, and with what result (:mod:`piehole.repository.verification`).
+    """
 
     revision: int
     id: str
     time: str
+    verified: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def corrupt(self) -> str:
+        """What is corrupt at the site, ``""`` where nothing is known to be."""
+        return str(self.verified.get("why") or CORRUPT) if self.verified.get("result") == CORRUPT else ""
 
     @classmethod
     def parse(cls, raw: bytes) -> Progress:
@@ -141,10 +151,13 @@ class Progress:
         revision = value.get("revision")
         if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
             raise RecordError("a progress record in etcd has no revision.")
-        return cls(revision, _text("a progress record", value, "id"), _text("a progress record", value, "time", ""))
+        verified = value.get("verified")
+        id_, time = _text("a progress record", value, "id"), _text("a progress record", value, "time", "")
+        return cls(revision, id_, time, verified if isinstance(verified, dict) else {})
 
     def dump(self) -> bytes:
-        return dump({"format": FORMAT, "revision": self.revision, "id": self.id, "time": self.time})
+        verified = {"verified": self.verified} if self.verified else {}
+        return dump({"format": FORMAT, "revision": self.revision, "id": self.id, "time": self.time, **verified})
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,11 @@ class GroupSite:
         """The revision up to which the site has replicated; -1 where it never published one."""
         return self.progress.revision if self.progress else -1
 
+    @property
+    def corrupt(self) -> str:
+        """What is corrupt at the site, ``""`` where nothing is known to be."""
+        return self.progress.corrupt if self.progress else ""
+
 
 def list_sites(replica: Replica, deadline: Deadline) -> list[GroupSite]:
     """All sites of the group, those that left included, in order of their names; read at one revision.

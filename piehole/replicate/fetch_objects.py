@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,12 +15,15 @@ from piehole.etcd.model import KeyValue, Range
 from piehole.group import keys, sites
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
+from piehole.refs import is_managed
 from piehole.replicate import peers
 from piehole.replicate.peers import FetchAttempt, HedgedFetch, HedgedOutcome, Peer, PeerHealth
 from piehole.replicate.plan import Value
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
+from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.keep_files import Hold
+from piehole.transfer.urls import parse_url
 from piehole.transfer.watchdog import Limits
 
 _LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
@@ -135,6 +138,34 @@ class ObjectFetcher:
                 batches += self._parts(batch, wanted, result.failures)
         return FetchSummary(lacking, tuple(dict.fromkeys(used)), received)
 
+    def fetch_all(self, hold: Hold, stop: threading.Event | None) -> Iterator[tuple[str, str]]:
+        """Fetch all that the refs of one peer after the other hold, without relying on any object here.
+
+        Yields each site with ``""`` or why it could not send it, for as long as the caller wants more.
+
+        :raises EtcdError: the peers could not be looked up
+        """
+        candidates, _ = self._candidates({})
+        for peer in candidates:
+            if stop is not None and stop.is_set():
+                return
+            attempt = FetchAttempt(peer, hold)
+            attempt.stop = stop or attempt.stop
+            try:
+                self._fetch(attempt, self._listed(peer), ())
+            except PieholeError as error:
+                yield peer.site, str(error)
+            else:
+                yield peer.site, ""
+
+    def _listed(self, peer: Peer) -> list[str]:
+        """The oids that a peer's managed refs have."""
+        config = self._replica.config
+        url = parse_url(peer.url, config.allow_protocol)
+        refs = list_refs(self._replica.git_dir, url, object_format=config.object_format)
+        found = {oid for ref, oid in refs.items() if not ref.endswith("^{}") and is_managed(ref, config.exclude)}
+        return sorted(found)
+
     def _from_origin(
         self, origin: str, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None
     ) -> FetchSummary | None:
@@ -167,13 +198,15 @@ class ObjectFetcher:
             everybody = [*sites.find_site(self._replica, origin, deadline), *everybody]
         # One without an id has a record that cannot be read: `piehole sites` and `piehole check` name it.
         found = [
-            Peer(one.site, one.url, one.revision, one.left) for one in everybody if one.id and one.site != config.site
+            Peer(one.site, one.url, one.revision, one.left, bool(one.corrupt))
+            for one in everybody
+            if one.id and one.site != config.site
         ]
         self._known = (found, time.monotonic(), fence)
         return self._in_order(found, wanted, origin), listed.cut
 
     def _in_order(self, found: list[Peer], wanted: Mapping[str, Value], origin: str) -> list[Peer]:
-        revision = max(value.mod_revision for value in wanted.values())
+        revision = max((value.mod_revision for value in wanted.values()), default=0)
         return peers.order(found, revision, origin, self._health.suspect)
 
     def _origin(self, wanted: Mapping[str, Value], newest: Sequence[KeyValue], deadline: Deadline) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 import tenacity
@@ -15,10 +16,11 @@ from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import Command
+from piehole.replicate import repair
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
-from piehole.repository import kept_tips
+from piehole.repository import kept_tips, verification
 from piehole.transfer import keep_files
 
 _PATIENCE: Final = 10.0  # seconds for each request to etcd
@@ -44,13 +46,14 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
     def claim() -> int:
         return replica.reader.read([], Deadline(_PATIENCE)).revision
 
-    report = _until_no_push_holds_refs(
-        Reconciler(replica, ObjectFetcher(replica, PeerHealth(), progress=progress), view, claim)
-    )
+    reconciler = Reconciler(replica, ObjectFetcher(replica, PeerHealth(), progress=progress), view, claim)
+    report = _until_no_push_holds_refs(reconciler)
+    if not report.corrupt and repair.corrupt(replica, repair.THOROUGH):
+        report = _until_no_push_holds_refs(reconciler, report.moved)
     if report.converged:
         publish(replica, report)
         reap(replica, Deadline(_PATIENCE), views[0].entries)
-    elif report.moved:
+    elif report.moved or verification.untold(replica.git_dir):
         site_progress.republish(replica, Deadline(_PATIENCE))
     kept_tips.expire(replica.repository)
     return report
@@ -63,9 +66,9 @@ def _view(replica: Replica) -> GroupState:
     return state
 
 
-def _until_no_push_holds_refs(reconciler: Reconciler) -> Report:
-    """Reconcile again while pushes hold refs; the report is the last one, with the moves of all."""
-    moved: dict[str, Command] = {}
+def _until_no_push_holds_refs(reconciler: Reconciler, before: Mapping[str, Command] = MappingProxyType({})) -> Report:
+    """Reconcile again while pushes hold refs; the report is the last one, with the moves of all, and those made before."""
+    moved = dict(before)
     undone: dict[str, Command] = {}
 
     def attempt() -> Report:
@@ -87,7 +90,7 @@ def _until_no_push_holds_refs(reconciler: Reconciler) -> Report:
 def publish(replica: Replica, report: Report) -> bool:
     """Publish the progress that a report proves, unless it is published already; return whether it was written."""
     known = rollback_guard.load(replica.git_dir).published
-    if known is not None and report.newest <= known.revision:
+    if known is not None and report.newest <= known.revision and not verification.untold(replica.git_dir):
         return False
     site_progress.publish(replica, report.revision, Deadline(_PATIENCE))
     return True

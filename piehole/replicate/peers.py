@@ -25,12 +25,13 @@ _TO_END: Final = 1.0  # seconds that cancelled attempts get to end; one that han
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another site of the group, as its records say. ``left``: it was made to leave, and may be gone."""
+    """Another site of the group, as its records say. ``left``: it was made to leave, and may be gone. ``corrupt``: its objects are."""
 
     site: str
     url: str
     progress: int = -1
     left: bool = False
+    corrupt: bool = False
 
 
 class PeerHealth:
@@ -56,7 +57,8 @@ class PeerHealth:
 def order(peers: list[Peer], revision: int, origin: str, suspect: Callable[[str], bool]) -> list[Peer]:
     """First the site that made the push, then sites whose progress has passed ``revision``, then anyone.
 
-    Sites that left come after all that did not, and suspects last.
+    Sites that left come after all that did not, suspects after these, and corrupt sites last of all: what was pushed there a moment
+    ago may be nowhere else, and whatever they send is proven here.
 
     :param revision: the newest mod_revision among the refs whose objects are wanted
     :param origin: the site that the push record names, ``""`` where it is not known
@@ -64,6 +66,7 @@ def order(peers: list[Peer], revision: int, origin: str, suspect: Callable[[str]
     return sorted(
         peers,
         key=lambda peer: (
+            peer.corrupt,
             suspect(peer.site),
             peer.left,
             peer.site != origin,

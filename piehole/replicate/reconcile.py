@@ -32,6 +32,7 @@ from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.incremental import Baseline, Changed
 from piehole.replicate.local_changes import local_changes
 from piehole.replicate.plan import DesiredState, Plan, Value, desired_state, only, plan, without
+from piehole.replicate.repair import Repairer
 from piehole.repository import kept_tips, stale_locks
 from piehole.repository.ref_moves import RefMover
 from piehole.repository.ref_transaction import RefTransaction
@@ -50,6 +51,7 @@ class Report:
 
     ``undone``: the moves among them (and HEAD) that undid what was changed here without a push.
     ``full``: it compared all refs, and not only those whose keys have changed. ``tips``: some commits that refs hold here, the newest first.
+    ``corrupt``: what is corrupt among the objects here, as far as that is known.
     """
 
     revision: int
@@ -67,10 +69,11 @@ class Report:
     undone: Mapping[str, Command] = field(default_factory=dict)
     full: bool = True
     tips: tuple[str, ...] = ()
+    corrupt: str = ""
 
     @property
     def converged(self) -> bool:
-        return not self.stuck and not self.deferred
+        return not (self.stuck or self.deferred or self.corrupt)
 
 
 class Reconciler:
@@ -91,6 +94,7 @@ class Reconciler:
         """
         self._replica = replica
         self._fetcher = fetcher
+        self._repairer = Repairer(replica, fetcher)
         self._view = view
         self._claim = claim
         self._changed = changed
@@ -109,6 +113,17 @@ class Reconciler:
         reached(Step.RECONCILING)
         self._replica.repository.check_owner()
         stale_locks.clear(self._replica.git_dir)
+        corrupt = self._repairer.repair(stop)
+        try:
+            report = self._run(started, stop)
+        except GitError:
+            self._repairer.suspect()
+            raise
+        if report.stuck and not corrupt:
+            self._repairer.suspect()
+        return replace(report, corrupt=corrupt, seconds=time.monotonic() - started)
+
+    def _run(self, started: float, stop: threading.Event | None) -> Report:
         # There is no baseline while this runs: where it fails, the next reconcile is a full one.
         baseline, self._baseline = self._baseline, None
         since = started if baseline is None or baseline.since is None else baseline.since
@@ -123,7 +138,7 @@ class Reconciler:
             self._baseline = Baseline(
                 report.revision, report.newest, report.locked, report.unadopted, report.tips, full_at
             )
-        return replace(report, seconds=time.monotonic() - started)
+        return report
 
     def forget(self) -> None:
         """Make the next reconcile a full one: what was found before may not hold any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from piehole.commands.check import chained_hooks, credentials, disk, etcd_links, gitolite, group, neighbours
+from piehole.commands.check import chained_hooks, credentials, disk, etcd_links, gitolite, group, neighbours, objects
 from piehole.group.replica import Replica
 from piehole.repository.fitness import Fault, faults
 
@@ -35,6 +35,7 @@ def examine(replica: Replica) -> Checkup:
     """
     links = etcd_links.links(replica)
     found = [*faults(replica.git_dir), *disk.faults(replica), *chained_hooks.faults(replica.git_dir)]
+    found += objects.faults(replica)
     found += gitolite.faults(replica.git_dir)
     found += [
         *credentials.faults(replica.config.credentials),
@@ -51,3 +52,4 @@ def _with_etcd(replica: Replica) -> Iterator[Fault]:
     yield from etcd_links.limits(replica)
     yield from group.faults(replica)
     yield from neighbours.peers(replica)
+    yield from objects.of_other_sites(replica)

@@ -65,6 +65,12 @@ NONE_OF_A_PUSH = {
     "piehole.repository.repository:Repository.symref_target": "reads",
     "piehole.group.progress:_register": "a site whose record vanished comes back: one transaction, and no push waits for it",
     "piehole.transfer.keep_files:_remove_if_unlocked": "a sweep of what others left; each file goes by itself, and the next sweep goes on",
+    "piehole.repository.verification:record": "the mark of a corrupt repository, one rename; the next examination writes it again",
+    "piehole.repository.verification:_save": "a note of the last examination, one rename",
+    "piehole.transfer.damaged_files:set_aside": "a repair, which goes on with the next turn; good copies are there before it begins",
+    "piehole.transfer.damaged_files:_salvage": "a repair: its pack is published like one that was fetched",
+    "piehole.transfer.damaged_files:_without": "a folder for the time of a repair",
+    "piehole.transfer.damaged_files:remove_views": "a sweep of what others left",
     "piehole.transfer.maintenance:_roll_up": "git's own repack, which survives its end at any point",
 }
 
