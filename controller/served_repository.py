@@ -16,6 +16,7 @@ from controller.site_check import SiteCheck
 from controller.tidying import Tidying
 from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
+from piehole.fastpath import processes
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.keys import FENCE
@@ -28,7 +29,7 @@ from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.repository import verification
-from piehole.repository.stale_locks import StaleLockMonitor
+from piehole.repository.stale_locks import StaleLockMonitor, unjudged
 from piehole.transfer.keep_files import sweep
 from piehole.transfer.watchdog import Limits
 
@@ -107,7 +108,9 @@ class ServedRepository:
         """The lines of the answer to ``piehole status``, each ``WORD REST``."""
         if self.awaits_repair:  # the command that asks has just found it out
             self._enqueue()
-        return self._log.describe(self._check.halted)
+        lines = ["hidden"] if processes.some_are_hidden() else []
+        lines += [f"unjudged {path} is of {origin}" for path, origin in unjudged(self.config.git_dir).items()]
+        return self._log.describe(self._check.halted) + lines
 
     def check_again(self) -> None:
         """Have the next turn check whether this site may act, whatever was found before."""

@@ -57,7 +57,7 @@ class DecisionClient:
     def address(self, record: Record, question: Question) -> None:
         """Say in the question whose it is."""
         question.repository = self._git_dir
-        question.push_name, question.push_id = record.name, record.push_id
+        question.push_name, question.push_id = record.process, record.push_id
         question.waited = record.waited
         question.hook = self.hook
 

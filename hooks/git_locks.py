@@ -14,7 +14,9 @@ from piehole.fastpath import ref_files
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
-    from piehole.fastpath.inflight import Announcement
+    from collections.abc import Collection
+
+    from piehole.fastpath.inflight import Announcement, Record
 
 _PATIENCE = 1.0  # seconds for a lock of another process to go
 _LOOK_EVERY = 0.01
@@ -48,6 +50,24 @@ def holds_any(git_dir: str, refs: list[str]) -> str:
         # One lock is for all refs.
         return refs[0] if refs and os.path.lexists(f"{git_dir}/reftable/tables.list.lock") else ""
     return next((ref for ref in refs if os.path.lexists(f"{git_dir}/{ref}.lock")), "")
+
+
+def note(record: Record, wanted: list[Announcement], free: list[Announcement]) -> None:
+    """Note the locks that git holds in the push's record.
+
+    :param wanted: refs that git has not rejected
+    :param free: refs that it may have rejected: then their locks may be another process's
+    """
+    refused = _refused(record.git_dir, free) if free else ()
+    held = [*wanted, *(one for one in free if one.ref not in refused)]
+    record.note_locks([one.ref for one in held], deletes=not all(one.new.strip("0") for one in held))
+
+
+def _refused(git_dir: str, announced: list[Announcement]) -> Collection[str]:
+    try:
+        return rejected(git_dir, announced)
+    except (NotKnown, OSError):
+        return [one.ref for one in announced]
 
 
 def _reason(git_dir: str, one: Announcement, locks: set[tuple[int, int]], until: float) -> str:

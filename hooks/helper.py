@@ -3,7 +3,8 @@
 Starting Python costs 10 to 15 ms, and a push of a thousand refs has two thousand hooks that have something to decide. So
 ``update`` and ``reference-transaction`` are shell (hooks/shim.sh), and ask this process through two pipes. No file of the repository
 stands for these: whoever may open ``/proc/PID/fd/N`` of this process is its own account (proc(5)), and where it has died there is
-nothing to open. Its pid is in the push's in-flight record. While a third descriptor is open, all commands of the push that are still to come may
+nothing to open. Its pid is in the push's in-flight record, and it has the receive-pack's folder below /proc open: by that a hook knows
+the helper of its own push. While a third descriptor is open, all commands of the push that are still to come may
 pass, so ``update`` waits for no answer. :mod:`piehole.fastpath.hook_messages` has the lines that go through the pipes.
 
 Everything it does for a hook is what the hook would do (:mod:`hooks.push_hooks`). Where it cannot be started, each hook does it itself.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 REQUESTS = 230
 ANSWERS = 231
 PASSED = ANSWERS + 1
+RECEIVE_PACK = ANSWERS + 2
 # Seconds for which a forecast holds. It is not read again before the swap, which compares it; but the earlier a ref is
 # refused, the better: a veto in `reference-transaction` ends the push of all refs that are still to come.
 _FRESH = 2.0
@@ -150,7 +152,7 @@ def begin(libraries: str, lines: list[str]) -> None:
     git_dir = os.path.realpath(os.environ.get("GIT_DIR", "."))
     commands = [(ref, old, new) for old, new, ref in parse_ref_updates(lines)]
     client = ForecastClient(git_dir, libraries, git, commands)
-    record = inflight.Record(git_dir, name).open()
+    record = inflight.Record(git_dir, inflight.file_name(name)).open()
     # Before anything is decided here, since it reads from the environment who pushes.
     hooks = PushHooks(git_dir, libraries, (git, command), client)
     try:
@@ -187,6 +189,7 @@ def _fork(hooks: PushHooks, receive_pack: int, client: ForecastClient, record: i
     requests, answers = os.pipe(), os.pipe()
     os.dup2(requests[0], REQUESTS, inheritable=False)
     os.dup2(answers[1], ANSWERS, inheritable=False)
+    os.dup2(os.open(f"/proc/{receive_pack}", os.O_RDONLY | os.O_DIRECTORY), RECEIVE_PACK, inheritable=False)
     child = os.fork()
     if child:
         record.note_helper(child, REQUESTS, ANSWERS)
@@ -195,8 +198,11 @@ def _fork(hooks: PushHooks, receive_pack: int, client: ForecastClient, record: i
         _let_go()
         client.take_forecast(record)
         # (This process keeps the other ends, too: so the pipes have no end while it lives.)
-        Helper(hooks, receive_pack, record.name, client, answers[0]).serve()
+        inflight.attend(record.path)
+        Helper(hooks, receive_pack, record, client, answers[0]).serve()
     finally:
+        if record.lives is False:
+            record.note_end()
         os._exit(0)
 
 
@@ -210,10 +216,13 @@ def _let_go() -> None:
 class Helper:
     """Answers the hooks of one receive-pack. ``unread`` is the end of the pipe from which the hooks read their answers."""
 
-    def __init__(self, hooks: PushHooks, receive_pack: int, name: str, client: ForecastClient, unread: int) -> None:
+    def __init__(
+        self, hooks: PushHooks, receive_pack: int, record: inflight.Record, client: ForecastClient, unread: int
+    ) -> None:
         self._hooks = hooks
         self._receive_pack = receive_pack
-        self._name = name
+        self._name = record.name
+        self._push_id = record.push_id
         self._client = client
         self._unread = unread
         self._passing = False
@@ -261,23 +270,27 @@ class Helper:
                 self._passing = True
 
     def _answer(self, line: bytes) -> None:
-        pid, hook, arguments = parse_shim_request(line)
+        pid, token, hook, arguments = parse_shim_request(line)
+        stranger = token not in ("", self._push_id)
         if hook == "passed":
+            if stranger:
+                return
             # Where it is refused after all, there is no announcement, and `prepared` lets nothing move.
             try:
                 self._hooks.awaited_by("", []).run(["update", *arguments], [])
             except HookMustDecide:
                 pass
             return
-        who = processes.child(int(pid), self._receive_pack)
-        if who is None:  # it has ended, or it is of another receive-pack that had this pid
-            return
+        # None: it has ended, or it is of another receive-pack that has this pid elsewhere.
+        who = None if stranger else processes.child(int(pid), self._receive_pack)
         said: list[str] = []
+        status = "yourself"
         try:
-            lines = _standard_input(pid) if hook == "reference-transaction" else []
-            status = str(self._hooks.awaited_by(who, said).run([hook, *arguments], lines))
+            if who is not None:
+                lines = _standard_input(pid) if hook == "reference-transaction" else []
+                status = str(self._hooks.awaited_by(who, said).run([hook, *arguments], lines))
         except HookMustDecide:
-            status = "yourself"
+            pass
         try:
             while os.read(self._unread, 1 << 16):
                 pass  # what nobody has read, since its hook was killed

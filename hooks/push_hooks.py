@@ -135,6 +135,10 @@ class PushHooks:
         wanted = self._without_rejected(
             [one for one in (self._announced(record, *line) for line in managed) if one is not None]
         )
+        if any((old + new).strip("0") for old, new, _ in managed):  # else it is the packed half of a deletion
+            from hooks import git_locks
+
+            git_locks.note(record, wanted, [one for *_, ref in managed if not (one := record.announced[ref]).managed])
         if wanted:
             reached(Step.PREPARED_BEGUN)
             for one in wanted:
@@ -237,7 +241,7 @@ class PushHooks:
             raise Refused(
                 "no-access", "no living git receive-pack runs this hook, so it cannot be part of a push: nothing moves."
             )
-        self.record = read(inflight.Record(self.git_dir, name))
+        self.record = read(inflight.Record(self.git_dir, inflight.file_name(name)))
         return self.record
 
     def _announced(self, record: inflight.Record, old: str, new: str, ref: str) -> inflight.Announcement | None:

@@ -134,11 +134,7 @@ def status(replica: Replica, patience: float) -> Status:
     :raises GitError: git failed where it must not
     :raises EtcdRefused: etcd answered and said no
     """
-    locks = {
-        name.removesuffix(".lock"): f"{replica.git_dir / name} is {seconds:.0f} s old: "
-        "where no git process holds it any more, remove it"
-        for name, seconds in old_locks(replica.git_dir).items()
-    }
+    locks = {name.removesuffix(".lock"): why for name, why in old_locks(replica.git_dir).items()}
     now = Status(
         replica, stuck=locks, controller=_controller(replica.git_dir), second=second_controller(replica.git_dir)
     )

@@ -1,7 +1,7 @@
 """The in-flight record: what ``update`` announced for one receive-pack, and what its swap may compare.
 
-One file per receive-pack below ``<git dir>/piehole/inflight/``, named after that very process (:func:`piehole.fastpath.processes.identity`)
-and created exclusively. It ends with its receive-pack, never with ``aborted``: deleting a loose ref calls ``aborted 0 0 ref``
+One file per receive-pack below ``<git dir>/piehole/inflight/``, named after that very process and its machine (:func:`file_name`) and
+created exclusively. It ends with its receive-pack, never with ``aborted``: deleting a loose ref calls ``aborted 0 0 ref``
 before ``prepared``. A record is lines that are only ever appended; of several lines for a ref the last one counts::
 
     piehole 1 PUSH-ID
@@ -11,6 +11,8 @@ before ``prepared``. A record is lines that are only ever appended; of several l
     waited MILLISECONDS             how much of the push's patience etcd has used up
     settled REF                     the swap of this ref is in etcd
     silent                          the controller did not answer: this push asks it no more
+    lock NAME INODE MODIFIED        a lock file that git holds, noted while it does; in nanoseconds
+    ended                           receive-pack has ended: its own machine says so (hooks/helper.py)
 
 Imports nothing heavy: it is on the hooks' path.
 """
@@ -20,9 +22,9 @@ from __future__ import annotations
 import os
 from errno import EFBIG, EIO, ENOSPC
 from stat import S_ISREG
-from time import monotonic, time
+from time import monotonic, sleep
 
-from piehole.fastpath import processes
+from piehole.fastpath import held_locks, processes
 from piehole.fastpath.failpoints import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
@@ -30,15 +32,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER = "piehole/inflight"
-# Beside it, in the same form: which refs a `git update-ref` of piehole's own locks, named after that process.
+# Beside it, in the same form: the locks that a `git update-ref` of piehole's own holds, named after that process.
 MOVING = "piehole/moving"
 _DIGITS = 9  # of a number of milliseconds; more is none of ours
 LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
 # An answer that comes within this time (seconds) costs a push nothing of its patience, however many refs it has: where etcd's members
 # are far apart, each ref's swap takes some tenths of a second.
 _PROMPT = 0.75
-# Seconds without a new line, after which a record of another pid namespace no longer holds its refs.
-_SILENT = 60.0
+_TRIES = 10
+
+
+def file_name(process: str) -> str:
+    """The name of the record of a process (:func:`piehole.fastpath.processes.identity`)."""
+    return f"{process}.{processes.machine()}"
 
 
 class Announcement:
@@ -62,9 +68,14 @@ class Record:
     """
 
     def __init__(self, git_dir: str, name: str, folder: str = FOLDER) -> None:
+        """:param name: as :func:`file_name` makes it; earlier versions left out the machine"""
         self.name = name
         self.path = f"{git_dir}/{folder}/{name}"
+        self.git_dir = git_dir
         self.push_id = ""
+        self.ended = False
+        # Lock files, each with its mark (:func:`piehole.fastpath.held_locks.mark`).
+        self.locks: dict[str, str] = {}
         self.waited = 0.0
         self.silent = False
         self.has_helper = False
@@ -72,6 +83,16 @@ class Record:
         # Refs that the consensus has to agree to, and has not yet.
         self.waiting: set[str] = set()
         self._size = 0
+
+    @property
+    def process(self) -> str:
+        """The receive-pack's name, as :func:`piehole.fastpath.processes.identity` has it."""
+        return ".".join(self.name.split(".")[:4])
+
+    @property
+    def lives(self) -> bool | None:
+        """Whether its process lives. None: this cannot be known from here."""
+        return False if self.ended else processes.lives(self.name)
 
     def open(self) -> Record:
         """Read the record, creating it where this is the push's first hook."""
@@ -115,10 +136,14 @@ class Record:
                 self._note(Announcement(ref, old, new, snapshot, managed=word == "want"))
             elif word == "settled" and rest in self.announced:
                 self._note_settled(rest)
+            elif word == "lock" and len(fields) == 3:
+                self.locks[fields[0]] = f"{fields[1]} {fields[2]}"
             elif word == "silent":
                 self.silent = True
             elif word == "helper":
                 self.has_helper = True
+            elif word == "ended":
+                self.ended = True
             elif word == "waited" and rest.isascii() and rest.isdigit() and len(rest) <= _DIGITS:
                 self.waited += int(rest) / 1000
             elif word == "piehole" and len(fields) == 2 and fields[0] == "1":
@@ -160,6 +185,21 @@ class Record:
         self.silent = True
         self._append_if_possible("silent\n")
 
+    def note_locks(self, refs: list[str], *, deletes: bool) -> None:
+        """Note the locks that this push's git holds, being prepared to move these refs: if it is killed, they are known to be its own.
+
+        Where that fails, somebody has to remove the locks of a git that is killed; the push goes on.
+        """
+        lines = held_locks.lines(self.git_dir, refs, deletes=deletes)
+        # A git that has ended holds nothing any more, and what was found may be anybody's.
+        if lines and processes.lives(self.name):
+            self._append_if_possible(lines)
+
+    def note_end(self) -> None:
+        """Note that receive-pack has ended, for those who cannot find out."""
+        self.ended = True
+        self._append_if_possible("ended\n")
+
     def settle(self, refs: list[str]) -> None:
         self._append("".join(f"settled {ref}\n" for ref in refs))
         for ref in refs:
@@ -190,13 +230,13 @@ class Record:
             os.close(handle)
 
 
-def note_moves(git_dir: str, name: str, announcements: list[Announcement]) -> str:
-    """Write the record of a process that moves these refs with no push behind it, and return its path."""
+def note_moves(git_dir: str, process: str, refs: list[str], *, deletes: bool) -> str:
+    """Write the record of a process that holds the locks of these refs with no push behind it, and return its path."""
     folder = f"{git_dir}/{MOVING}"
     os.makedirs(folder, exist_ok=True)
-    path = f"{folder}/{name}"
+    path = f"{folder}/{file_name(process)}"
     with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"piehole 1 {os.urandom(16).hex()}\n{''.join(map(_line, announcements))}")
+        file.write(f"piehole 1 {os.urandom(16).hex()}\n{held_locks.lines(git_dir, refs, deletes=deletes)}")
     return path
 
 
@@ -225,23 +265,50 @@ def records(git_dir: str, folder: str = FOLDER) -> Iterator[Record]:
             continue
 
 
-def refs_in_flight(git_dir: str, *, cleared: bool) -> set[str]:
-    """Refs that pushes are about to move themselves, under git's locks.
+def refs_in_flight(git_dir: str) -> set[str]:
+    """Refs that pushes are about to move themselves, under git's locks."""
+    return {ref for record in records(git_dir) if _holds_refs(record) for ref in record.announced}
 
-    :param cleared: dead processes' locks and records were removed just now, so a record that is left of one means a lock that is too
-        young to be removed, and holds its refs; without that, dead processes hold nothing
+
+def _holds_refs(record: Record) -> bool:
+    """Whether a reconcile leaves these refs to the push. Git's locks keep them from being moved too early, whatever is answered here; so
+    where nobody can tell whether receive-pack lives, its helper has to: a record must not hold refs back for ever.
     """
-    return {ref for record in records(git_dir) if _holds_refs(record, cleared) for ref in record.announced}
+    alive = record.lives
+    return is_attended(record.path) if alive is None else alive
 
 
-def _holds_refs(record: Record, cleared: bool) -> bool:
-    alive = processes.lives(record.name)
-    if alive is not None:
-        return alive or cleared
-    # Nobody can tell whether a process in another pid namespace lives. Git's locks keep its refs from being moved too early, whatever
-    # is answered here; so a record that is done, or has been silent for long, does not hold its refs back forever.
+def attend(path: str) -> None:
+    """Have others see that the helper of this record's push lives, in whichever pid namespace: as long as this process does."""
+    import fcntl
+
     try:
-        silent = time() - os.stat(record.path).st_mtime
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # somebody looks right now
+                sleep(0.001)
+            else:
+                break
+    except OSError:  # a file system without locks
+        pass
+
+
+def is_attended(path: str) -> bool:
+    """Whether the helper of this record's push is seen to live (:func:`attend`)."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
-    return abs(silent) < _SILENT and not all(one.settled for one in record.announced.values())
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 _here: list[str] = []  # as :func:`_place` has them; neither changes while a process lives
+_ID_LENGTH = 32  # of /etc/machine-id (machine-id(5)); another content is none
+_ENOUGH = 12  # digits of it that tell machines of one name apart
 
 
 def _place() -> list[str]:
@@ -13,6 +15,19 @@ def _place() -> list[str]:
         with open("/proc/sys/kernel/random/boot_id") as file:
             _here[:] = file.read().strip(), os.readlink("/proc/self/ns/pid").strip("pid:[]")
     return _here
+
+
+def machine() -> str:
+    """A name for this machine that outlives a boot: the beginning of its machine id, ``-``, and its host name, in letters that a process's
+    name has. It begins with ``-`` where there is no machine id: then no other boot is known to be this machine's.
+    """
+    try:
+        with open("/etc/machine-id") as file:
+            text = file.read(_ID_LENGTH + 2).strip()
+    except (OSError, ValueError):
+        text = ""
+    host = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in os.uname().nodename)
+    return f"{text[:_ENOUGH] if len(text) == _ID_LENGTH and text.isalnum() else ''}-{host}"
 
 
 def _stat(pid: int) -> list[str]:
@@ -163,11 +178,50 @@ def _name(pid: int, started: str) -> str:
 
 
 def lives(name: str) -> bool | None:
-    """Whether the process that :func:`identity` named still lives. None: it is of another pid namespace, so this cannot be known."""
+    """Whether the process that :func:`identity` named still lives; ``name`` may end with its :func:`machine`.
+
+    None: this cannot be known from here. The process is of another machine, or of another pid namespace, or /proc hides it.
+    """
     parts = name.split(".")
-    boot, namespace = _place()
-    if len(parts) != 4 or not parts[2].isdigit() or parts[0] != boot:
+    if len(parts) not in (4, 5) or not parts[2].isdigit():
         return False
+    boot, namespace = _place()
+    if parts[0] != boot:
+        return False if parts[4:] == [machine()] and not parts[4].startswith("-") else None
     if parts[1] != namespace:
         return None
-    return start_time(int(parts[2])) == parts[3]
+    try:
+        fields = _stat(int(parts[2]))
+    except OSError:
+        return None if _exists(int(parts[2])) else False
+    return fields[0] not in ("Z", "X") and fields[19] == parts[3]
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, also where /proc does not show it (hidepid, proc(5))."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def origin(name: str) -> str:
+    """In words, where the process is that :func:`lives` cannot judge."""
+    boot, namespace, _, _, *on = name.split(".")
+    if boot != _place()[0]:
+        return f"the machine {on[0].partition('-')[2]}" if on else "another machine, or an earlier boot of this one"
+    if namespace != _place()[1]:
+        return f"another container (pid namespace {namespace})"
+    return "another account, whose processes /proc hides from this one"
+
+
+def some_are_hidden() -> bool:
+    """Whether /proc hides other accounts' processes from this one (hidepid, or ``ProtectProc=`` of a unit)."""
+    try:
+        _stat(1)
+    except OSError:
+        return True
+    return False

@@ -41,7 +41,7 @@ def dry_run(replica: Replica, deadline: Deadline) -> DryRun:
     config = replica.config
     published = rollback_guard.published_revision(replica.git_dir)
     observed = replica.repository.observe()
-    in_flight = inflight.refs_in_flight(str(replica.git_dir), cleared=False)
+    in_flight = inflight.refs_in_flight(str(replica.git_dir))
     state = replica.reader.list_group(deadline)
     desired = desired_state(state.entries, config.object_format, config.exclude)
     planned = plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)

@@ -208,7 +208,7 @@ class Reconciler:
         return desired_state(state.entries, self._replica.config.object_format, self._replica.config.exclude)
 
     def _in_flight(self) -> set[str]:
-        return inflight.refs_in_flight(str(self._replica.git_dir), cleared=True)
+        return inflight.refs_in_flight(str(self._replica.git_dir))
 
     def _apply(
         self,

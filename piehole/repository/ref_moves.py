@@ -99,8 +99,9 @@ class RefMover:
         """Make all of these moves in one transaction, or none; return the refs that are no longer wanted."""
         transaction = self._begun or RefTransaction(self._git_dir, self._message, len(moves))
         self._begun = None
-        with self._noted(transaction, moves), transaction:
+        with self._noting(transaction) as note, transaction:
             transaction.prepare([_line(move, self._repository.zero) for move in moves])
+            note(moves)
             declined = frozenset(move.ref for move in moves).difference(self._still_wanted(moves))
             if not declined:
                 transaction.commit()
@@ -108,21 +109,28 @@ class RefMover:
         return declined
 
     @contextmanager
-    def _noted(self, transaction: RefTransaction, moves: Sequence[Command]) -> Iterator[None]:
-        """Have a record of the locks before git takes them, until it has released them: where git is killed,
-        :mod:`piehole.repository.stale_locks` finds them by it.
+    def _noting(self, transaction: RefTransaction) -> Iterator[Callable[[Sequence[Command]], None]]:
+        """Gives what notes the locks of these moves once git holds them. The record stays until git has released them: where git is killed,
+        :mod:`piehole.repository.stale_locks` knows them by it.
         """
-        about = [inflight.Announcement(move.ref, move.old, move.new, "-", managed=True) for move in moves]
+        notes: list[str] = []
+
+        def note(moves: Sequence[Command]) -> None:
+            deletes = any(move.deletes for move in moves)
+            try:
+                name = processes.identity(transaction.pid)
+                if name:
+                    notes.append(
+                        inflight.note_moves(str(self._git_dir), name, [move.ref for move in moves], deletes=deletes)
+                    )
+            except OSError:
+                pass  # a full disk, say: then an administrator has to remove the locks of a git that is killed
+
         try:
-            name = processes.identity(transaction.pid)
-            note = inflight.note_moves(str(self._git_dir), name, about) if name else ""
-        except OSError:
-            note = ""  # a full disk, say: then an administrator has to remove the locks of a git that is killed
-        try:
-            yield
+            yield note
         finally:
-            if note and not transaction.was_killed:
-                Path(note).unlink(missing_ok=True)
+            if notes and not transaction.was_killed:
+                Path(notes[0]).unlink(missing_ok=True)
 
     def _create_packed(self, moves: Sequence[Command]) -> Sequence[Command]:
         """Create all of these refs at once, where they are many and that is possible; return the moves that remain to be made."""
@@ -153,11 +161,9 @@ class RefMover:
         ) as refs:
             # Git only holds the locks: its transaction is always aborted.
             locks = RefTransaction(self._git_dir, "", len(moves))
-            with (
-                self._noted(locks, [*moves, Command(packed_refs.UNUSED, self._repository.zero, self._repository.zero)]),
-                locks,
-            ):
+            with self._noting(locks) as note, locks:
                 locks.prepare(refs.locks)
+                note([*moves, Command(packed_refs.UNUSED, self._repository.zero, self._repository.zero)])
                 refs.check()
                 declined = frozenset(move.ref for move in moves).difference(self._still_wanted(moves))
                 if not declined:

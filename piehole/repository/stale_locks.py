@@ -1,30 +1,30 @@
 """Stale locks: what a killed process leaves behind, and the record that names them.
 
-That process is a push's receive-pack, or a ``git update-ref`` of piehole's own.
+That process is a push's receive-pack, or a ``git update-ref`` of piehole's own. Its record has the marks of its locks, taken while it held
+them (:mod:`piehole.fastpath.held_locks`), so nothing else is ever removed: no lock of another process, however old, and nothing for a
+process that may live. A lock that git had taken a moment before it was killed, and that no hook has seen, is reported like anybody else's.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from piehole.fastpath import inflight, paths, processes
+from piehole import files
+from piehole.deadline import Deadline
+from piehole.fastpath import held_locks, inflight, paths, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.refs import is_zero
+from piehole.refs import is_ref_name
 
 _FOLDERS: Final = (inflight.FOLDER, inflight.MOVING)
-# A lock that was made this long (seconds) after the dead process last wrote its record belongs to another process.
-_LATE: Final = 60.0
-# A lock younger than this (seconds) may belong to a process that took it after the dead one; it is checked again later.
-_YOUNG: Final = 1.0
-# A record of another pid namespace says nothing about whether its process lives; after so long (seconds) it does not.
-_FORGOTTEN: Final = 86400.0
 _COARSE: Final = 3_000_000_000  # nanoseconds; no file system's times are coarser
-# Git holds a ref's lock for as long as a hook runs; piehole.hookTimeout is 10 s. An older lock (seconds) is stale.
+_PATIENCE: Final = 10.0  # seconds for another process that does the same; it takes milliseconds
+# Git holds a ref's lock for as long as a hook runs; piehole.hookTimeout is 10 s. One that is older (seconds) is reported.
 _OLD: Final = 15.0
-_OTHERS: Final = ("HEAD.lock", "packed-refs.lock", "config.lock", "shallow.lock")
+_OTHERS: Final = (held_locks.HEAD, "packed-refs.lock", "config.lock", "shallow.lock", held_locks.REFTABLE)
 
 
 class StaleLockMonitor:
@@ -35,108 +35,119 @@ class StaleLockMonitor:
     """
 
     def __init__(self, git_dir: Path) -> None:
+        self._git_dir = git_dir
         # Of each folder that was empty: when it was last written.
-        self._empty = {f"{git_dir}/{folder}": 0 for folder in _FOLDERS}
+        self._empty = dict.fromkeys(_FOLDERS, 0)
 
     def any_dead(self) -> bool:
         return any(self._dead_in(folder) for folder in self._empty)
 
     def _dead_in(self, folder: str) -> bool:
+        path = f"{self._git_dir}/{folder}"
         try:
-            written = os.stat(folder).st_mtime_ns  # noqa: PTH116 -- pathlib takes twice as long
+            written = os.stat(path).st_mtime_ns  # noqa: PTH116 -- pathlib takes twice as long
             if written == self._empty[folder]:
                 return False
-            names = os.listdir(folder)  # noqa: PTH208
+            names = os.listdir(path)  # noqa: PTH208
         except FileNotFoundError:
             return False
         # A time says nothing about a second write soon after the first: file systems tell them apart by milliseconds, some by seconds.
         settled = time.time_ns() - written > _COARSE
         self._empty[folder] = written if settled and not names else 0
-        return any(_is_dead(Path(folder, name)) for name in names)
+        return any(_loaded(self._git_dir, name, folder).lives is False for name in names)
 
 
 def clear(git_dir: Path) -> None:
-    """Remove the locks that dead processes left, then their records.
-
-    Locks that no record names stay: they may be anybody's.
-    """
-    dead = {path for path in _paths(git_dir) if _is_dead(path)}
+    """Remove the locks that dead processes left, then their records."""
+    dead = [record for record in _records(git_dir) if record.lives is False]
     if not dead:
         return
-    records = [record for folder in _FOLDERS for record in inflight.records(str(git_dir), folder)]
-    living = {ref for record in records if Path(record.path) not in dead for ref in record.announced}
-    for record in records:
-        path = Path(record.path)
-        if path in dead:
-            seen = _modified(path)
-            if not all(_remove(git_dir / name, seen) for name in _locks(record, living)):
-                dead.discard(path)
+    # Not two at once: the second one might find a new lock in the place of one that it has compared.
+    handle = os.open(git_dir / "piehole", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if files.lock(handle, Deadline(_PATIENCE)):
+            _clear([record for record in dead if Path(record.path).exists()], git_dir)
+    finally:
+        os.close(handle)
+
+
+def _clear(dead: list[inflight.Record], git_dir: Path) -> None:
+    for record in dead:
+        for name, mark in record.locks.items():
+            if _is_lock(name):
+                _remove(git_dir / name, mark)
     reached(Step.UNLOCKED)
-    for path in dead:  # also those that were cut off before their first line, and announced nothing
-        path.unlink(missing_ok=True)
+    for record in dead:  # also those that were cut off before their first line
+        Path(record.path).unlink(missing_ok=True)
 
 
-def _paths(git_dir: Path) -> list[Path]:
-    found: list[Path] = []
+def _is_lock(name: str) -> bool:
+    """Whether git makes a lock of this name. Whoever may push may write a record."""
+    return name in (*_OTHERS, *held_locks.PACKED) or (name.endswith(".lock") and is_ref_name(name[: -len(".lock")]))
+
+
+def _remove(lock: Path, mark: str) -> None:
+    """Remove a dead process's lock, where it is still that very file."""
+    try:
+        if held_locks.mark(str(lock)) == mark:
+            lock.unlink()
+    except OSError:
+        pass  # this account may not remove it: git names it where it is in the way, and the ref counts as stuck
+
+
+def _records(git_dir: Path) -> Iterator[inflight.Record]:
     for folder in _FOLDERS:
         try:
-            found += (git_dir / folder).iterdir()
+            names = sorted(path.name for path in (git_dir / folder).iterdir())
         except FileNotFoundError:
             continue
+        for name in names:
+            yield _loaded(git_dir, name, folder)
+
+
+def _loaded(git_dir: Path, name: str, folder: str) -> inflight.Record:
+    """A record as far as it can be read: its name alone tells whether its process lives, where that can be told here."""
+    record = inflight.Record(str(git_dir), name, folder)
+    try:
+        record.load()
+    except OSError:  # it was cut off by a kill -9, or has gone
+        pass
+    return record
+
+
+def unjudged(git_dir: Path) -> dict[str, str]:
+    """The records whose processes may be dead or alive for all that can be found out here, and whose they are."""
+    found = {}
+    for record in _records(git_dir):
+        if record.lives is None and not inflight.is_attended(record.path):
+            found[record.path] = processes.origin(record.name)
     return found
 
 
-def _locks(record: inflight.Record, living: set[str]) -> list[str]:
-    """The lock files that git may have made for this record, without those that a living process is about to make."""
-    locks = [f"{ref}.lock" for ref in record.announced if ref not in living]
-    if not living:
-        locks.append("HEAD.lock")  # taken with the branch that HEAD points to
-        if any(is_zero(one.new) for one in record.announced.values()):
-            # The new packed refs are written under their lock, and would be in the way of the next ones.
-            locks += ["packed-refs.new", "packed-refs.lock"]
-    return locks
-
-
-def _is_dead(path: Path) -> bool:
-    lives = processes.lives(path.name)
-    if lives is None:
-        return time.time() - _modified(path) > _FORGOTTEN
-    return not lives
-
-
-def _modified(path: Path) -> float:
-    """When the file was changed last, by the clock of this machine; now, where it is gone."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()
-
-
-def _remove(lock: Path, seen: float) -> bool:
-    """Remove a lock of the dead process that last wrote its record at ``seen``; return whether none is left."""
-    try:
-        made = lock.lstat().st_mtime
-        if made > seen + _LATE:
-            return True
-        if time.time() - made < _YOUNG:
-            return False
-        lock.unlink()
-    except OSError:
-        pass  # it is gone; or this account may not remove it: git names it where it is in the way, and the ref counts as stuck
-    return True
-
-
-def old_locks(git_dir: Path) -> dict[str, float]:
-    """Lock files that block every later move of their refs, and their age in seconds."""
-    found: dict[str, float] = {}
+def old_locks(git_dir: Path) -> dict[str, str]:
+    """Lock files that block every later move of their refs, and a sentence about each."""
+    found: dict[str, str] = {}
     for path in [*(git_dir / name for name in _OTHERS), *sorted(_lock_files(git_dir / "refs"))]:
         try:
             age = time.time() - path.stat().st_mtime
         except OSError:  # gone meanwhile, or no place for a lock
             continue
-        if age > _OLD:
-            found[str(path.relative_to(git_dir))] = age
+        if abs(age) > _OLD:
+            name = str(path.relative_to(git_dir))
+            since = f"is {age:.0f} s old" if age > 0 else f"is dated {-age:.0f} s in the future"
+            found[name] = f"{path} {since}: {_holder(git_dir, name)}, remove it"
     return found
+
+
+def _holder(git_dir: Path, name: str) -> str:
+    mark = held_locks.mark(str(git_dir / name))
+    record = next((record for record in _records(git_dir) if record.locks.get(name) == mark), None)
+    if record is None:
+        return "where no git process holds it any more"
+    pid = record.name.split(".")[2]
+    if record.lives:
+        return f"git (process {pid}) still holds it; once that has ended and it is still there"
+    return f"git (process {pid} of {processes.origin(record.name)}) may still hold it; where it does not"
 
 
 def _lock_files(folder: Path) -> list[Path]:

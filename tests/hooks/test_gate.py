@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from piehole.fastpath import processes
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
 from tests.support.groups import Group
@@ -105,8 +106,11 @@ def test_a_line_that_update_did_not_announce_is_refused(world: Group) -> None:
 def test_a_record_that_is_not_of_this_push_opens_nothing(world: Group, claim: str) -> None:
     """The record of a dead process whose pid came back, and a record that announced something else."""
     site, work, first = world.founded()
-    real = '"$boot.$namespace.$PPID.$started"'
-    named = {"a reused pid": '"$boot.$namespace.$PPID.1"', "another boot": '"0-0.$namespace.$PPID.$started"'}
+    real = '"$boot.$namespace.$PPID.$started.$machine"'
+    named = {
+        "a reused pid": '"$boot.$namespace.$PPID.1.$machine"',
+        "another boot": '"0-0.$namespace.$PPID.$started.$machine"',
+    }
     announced = {"another ref": "$1x $2 $3", "another value": f"$1 $2 {first}"}
     snapshot = next(
         line.split(" ")[4] for record in records(site) for line in record.read_text().splitlines() if " refs/" in line
@@ -116,6 +120,7 @@ def test_a_record_that_is_not_of_this_push_opens_nothing(world: Group, claim: st
         "update",
         f"""#!/bin/sh
 boot=$(cat /proc/sys/kernel/random/boot_id)
+machine={processes.machine()}
 namespace=$(readlink /proc/self/ns/pid | tr -dc 0-9)
 started=$(sed 's/.*) //' /proc/$PPID/stat | cut -d' ' -f20)
 printf 'piehole 1 0123456789abcdef\\nwant %s %s\\n' "{announced.get(claim, "$1 $2 $3")}" '{snapshot}' \\

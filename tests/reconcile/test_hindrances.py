@@ -83,18 +83,19 @@ def test_an_old_lock_of_head_is_reported(bed: Group) -> None:
 
 
 def test_leftover_lock(bed: Group) -> None:
-    """The lock of a receive-pack that was killed, which its in-flight record names, is removed."""
+    """The lock of a receive-pack that was killed, which its in-flight record knows, is removed."""
     bed.install("a", "b")
     tip = bed.commit()
     bed.push("a")
-    gone = subprocess.Popen(["sleep", "0"])
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
-    name = f"{boot}.{namespace}.{gone.pid}.{Path(f'/proc/{gone.pid}/stat').read_text().rpartition(')')[2].split()[19]}"
-    gone.wait()
-    record = bed["b"].repository / "piehole" / "inflight" / name
-    record.write_text(f"piehole 1 {'ab' * 16}\nwant {MAIN} {'0' * 40} {tip} [1,0,1,0,[0],1]\n")
+    gone = subprocess.Popen(["sleep", "60"])
     lock = leftover_lock(bed["b"].repository / f"{MAIN}.lock", 10)
+    name = inflight.file_name(processes.identity(gone.pid) or "")
+    made = inflight.Record(str(bed["b"].repository), name).open()
+    made.announce(inflight.Announcement(MAIN, "0" * 40, tip, "[1,0,1,0,[0],1]", managed=True))
+    made.note_locks([MAIN], deletes=False)
+    record = Path(made.path)
+    gone.kill()
+    gone.wait()
     answer = bed.reconcile("b")
     assert answer.status == 0, answer
     assert bed["b"].at() == tip

@@ -45,7 +45,11 @@ def receive_pack(site: Path) -> int:
 def deciding(repository: Path, receive_pack: int) -> list[int]:
     """All processes of the hooks of this push: what runs below it, and its helper, which does not."""
     try:
-        lines = (repository / inflight.FOLDER / str(processes.identity(receive_pack))).read_text().splitlines()
+        lines = (
+            (repository / inflight.FOLDER / inflight.file_name(str(processes.identity(receive_pack))))
+            .read_text()
+            .splitlines()
+        )
     except FileNotFoundError:
         lines = []
     helpers = [int(line.split(" ")[1]) for line in lines if line.startswith("helper ")]

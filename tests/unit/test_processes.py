@@ -87,7 +87,37 @@ def test_a_zombie_does_not_live() -> None:
 def test_another_start_time_or_boot_is_another_process() -> None:
     boot, namespace, pid, started = (processes.identity(os.getpid()) or "").split(".")
     assert processes.lives(f"{boot}.{namespace}.{pid}.{int(started) + 1}") is False
-    assert processes.lives(f"{boot[:-1]}x.{namespace}.{pid}.{started}") is False
+    assert processes.lives(f"{boot[:-1]}x.{namespace}.{pid}.{started}.{processes.machine()}") is False
+
+
+def test_another_boot_tells_nothing_of_a_machine_that_is_not_known_to_be_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    boot, *process = (processes.identity(os.getpid()) or "").split(".")
+    earlier = ".".join((f"{boot[:-1]}x", *process))
+    here = processes.machine()
+    assert processes.lives(earlier) is None, "as earlier versions named it"
+    assert processes.lives(f"{earlier}.{here}x") is None, "another host name"
+    assert processes.lives(f"{earlier}.0{here}") is None, "another machine id"
+    with monkeypatch.context() as without:
+        without.setattr(processes, "_ID_LENGTH", 1)  # so that what /etc/machine-id holds is none
+        assert processes.machine() == f"-{here.partition('-')[2]}"
+        assert processes.lives(f"{earlier}.{processes.machine()}") is None
+
+
+def test_a_process_that_proc_does_not_show_may_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hides(_: int) -> list[str]:
+        raise FileNotFoundError
+
+    with subprocess.Popen(["sleep", "60"]) as process:
+        name = processes.identity(process.pid) or ""
+        monkeypatch.setattr(processes, "_stat", hides)
+        assert processes.lives(name) is None
+        process.kill()
+    assert processes.lives(name) is False
+    # Another account's, so that the kernel says EPERM.
+    monkeypatch.setattr(os, "kill", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    assert processes.lives(name) is None
 
 
 def test_nobody_knows_of_a_process_in_another_pid_namespace() -> None:
@@ -95,7 +125,7 @@ def test_nobody_knows_of_a_process_in_another_pid_namespace() -> None:
     assert processes.lives(f"{boot}.{int(namespace) + 1}.{pid}.{started}") is None
 
 
-@pytest.mark.parametrize("name", ["", "x", "a.b.c", "a.b.c.d", ".new", "a.b.3.d.e"])
+@pytest.mark.parametrize("name", ["", "x", "a.b.c", "a.b.c.d", ".new", "a.b.3.d.e.f"])
 def test_what_names_no_process_does_not_live(name: str) -> None:
     assert processes.lives(name) is False
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import PieholeError
-from piehole.fastpath import controller_socket, inflight, paths
+from piehole.fastpath import controller_socket, inflight, paths, processes
 from piehole.fastpath.controller_socket import ask_status
 from piehole.group import rollback_guard
 from piehole.group.replica import Replica
@@ -19,7 +19,7 @@ from piehole.repository import git_settings, hook_files
 from piehole.repository.controller_pointer import second_controller
 from piehole.repository.fitness import Fault
 from piehole.repository.git_settings import GitConfig
-from piehole.repository.stale_locks import old_locks
+from piehole.repository.stale_locks import old_locks, unjudged
 
 _INSTALL: Final = "run `piehole install` again"
 _SAMPLE: Final = 20_000  # files
@@ -175,9 +175,18 @@ def _state(git_dir: Path) -> Iterator[Fault]:
     folder = git_dir / inflight.FOLDER
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         yield Fault(f"{folder} is missing or cannot be written, so every push is refused", _INSTALL)
-    for lock, age in old_locks(git_dir).items():
+    for why in old_locks(git_dir).values():
+        lock, _, fix = why.rpartition(": ")
+        yield Fault(f"the lock {lock}", fix)
+    by_origin: dict[str, list[str]] = {}
+    for path, origin in unjudged(git_dir).items():
+        by_origin.setdefault(origin, []).append(path)
+    for origin, found in by_origin.items():
         yield Fault(
-            f"{git_dir / lock} is a lock that is {age:.0f} s old", "where no git process holds it any more, remove it"
+            f"{len(found)} in-flight records are of {origin}, and nobody here can tell whether these pushes still run",
+            f"a controller there removes them; where no push runs there any more: rm {' '.join(sorted(found)[:_SHOWN])}"
+            f"{' …' if len(found) > _SHOWN else ''}",
+            warning=True,
         )
 
 
@@ -190,6 +199,13 @@ def _controller(git_dir: Path) -> Iterator[Fault]:
             f"no controller answers for this repository ({error})",
             "pushes work, but what other sites push does not come here by itself: run `piehole controller`, "
             "or see in its log why one that runs does not serve this repository",
+            warning=True,
+        )
+    if "hidden" in told or processes.some_are_hidden():
+        yield Fault(
+            "/proc hides other accounts' processes (hidepid, or ProtectProc= of the controller's unit)",
+            "pushes of other accounts are not answered by the controller, and what they leave when they are killed stays: "
+            "mount /proc with gid= of a group of the controller's account, or set ProtectProc=default",
             warning=True,
         )
     for word, _, rest in (line.partition(" ") for line in told):

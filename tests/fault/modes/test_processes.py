@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from piehole.fastpath import processes
 from tests.conftest import OwnCluster, OwnEtcd
 from tests.support import git
 from tests.support.assertions import accepted, refused
@@ -89,7 +90,10 @@ def test_kill_anywhere(make_group: MakeGroup, step: str) -> None:
         a.repository,
         "reference-transaction",
         {
-            "before the swap": '[ "$1" != prepared ] || ! rm armed 2>/dev/null || kill -9 $PPID $$\n' + swaps,
+            # As soon as piehole's hook has noted git's locks; it gets no answer.
+            "before the swap": 'if [ "$1" = prepared ] && rm armed 2>/dev/null; then\n'
+            'exec 3<&0; "$piehole" "$@" <&3 & until grep -q "^lock " piehole/inflight/*.$PPID.*; do :; done; kill -9 $PPID $! $$\nfi\n'
+            + swaps,
             "after the swap": swaps + '[ "$1" != prepared ] || ! rm armed 2>/dev/null || kill -9 $PPID $$\n',
             "after the swap, the hook alone": swaps + '[ "$1" != prepared ] || ! rm armed 2>/dev/null || kill -9 $$\n',
         }[step]
@@ -97,7 +101,10 @@ def test_kill_anywhere(make_group: MakeGroup, step: str) -> None:
     )
     (a.repository / "armed").touch()
     second = git.commit(work, "second")
+    if step == "before the swap":
+        a.pause()
     assert git.push(work, a.repository, "HEAD:main").returncode != 0
+    a.resume()
     agreed = first if step == "before the swap" else second
     assert group.value() == agreed
     group.arrives(MAIN, agreed, timeout=PATIENCE)
@@ -234,14 +241,15 @@ def test_gate_bypass(make_group: MakeGroup, way: str) -> None:
     else:
         # `update` is not ours, and a record of another process, or of another pid namespace, says what ours would.
         named = {
-            "reused pid": '"$boot.$namespace.$PPID.1"',
-            "container": '"$boot.1$namespace.$PPID.$started"',
+            "reused pid": '"$boot.$namespace.$PPID.1.$machine"',
+            "container": '"$boot.1$namespace.$PPID.$started.$machine"',
         }[way]
         write_hook(
             site,
             "update",
             f"""#!/bin/sh
 boot=$(cat /proc/sys/kernel/random/boot_id)
+machine={processes.machine()}
 namespace=$(readlink /proc/self/ns/pid | tr -dc 0-9)
 started=$(sed 's/.*) //' /proc/$PPID/stat | cut -d' ' -f20)
 printf 'piehole 1 0123456789abcdef\\nwant %s %s %s [1,1,1,0,[],1]\\n' "$1" "$2" "$3" >piehole/inflight/{named}

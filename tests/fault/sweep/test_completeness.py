@@ -15,7 +15,14 @@ from tests.support.wait import until
 
 # Functions that do something durable, and the steps that stand right before or after their call.
 BESIDE = {
-    "piehole.fastpath.inflight:Record._append": ("ADMITTING", "ANNOUNCED", "REBASING", "ANSWERED", "SETTLED"),
+    "piehole.fastpath.inflight:Record._append": (
+        "ADMITTING",
+        "ANNOUNCED",
+        "PREPARED_BEGUN",
+        "REBASING",
+        "ANSWERED",
+        "SETTLED",
+    ),
     "piehole.fastpath.inflight:_write": ("RECORD_CREATED", "ADMITTING", "ANNOUNCED"),
     "piehole.fastpath.inflight:note_moves": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.group.ref_log:_opened": ("LOGGING",),
@@ -24,7 +31,7 @@ BESIDE = {
     "piehole.repository.kept_tips:keep": ("KEEPING", "PROPOSING", "TIPS_KEPT"),
     "piehole.repository.packed_refs:PackedRefs._make": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository.packed_refs:PackedRefs.publish": ("TIPS_KEPT", "REFS_MOVED"),
-    "piehole.repository.ref_moves:RefMover._noted": ("TIPS_KEPT", "REFS_MOVED"),
+    "piehole.repository.ref_moves:RefMover._noting": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository.kept_tips:_update": ("TIPS_KEPT", "REFS_MOVED"),
     "piehole.repository.repository:Repository.set_head": ("REFS_MOVED", "HEAD_SET"),
     "piehole.push.swap:Swapper._puts": ("PROPOSING", "SWAPPED"),
