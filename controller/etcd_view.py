@@ -80,15 +80,15 @@ class EtcdView:
         with self._counted:
             return self._connections
 
-    def heard_lately(self) -> bool:
-        """Whether the watch is up, and etcd has answered so lately that a push need not ask it first.
+    def heard_since(self, read: float) -> bool:
+        """Whether the watch is up, and a push need not ask etcd first, because it was asked at ``read`` (monotonic seconds) or told since.
 
         Where etcd is near, asking takes less time than git needs for its next steps. Where it is far, a message of the watch is enough:
         with deploy's settings one comes every five seconds.
         """
         status = self.informer.status()
         near = self.etcd.quickest < _HIDDEN
-        heard = self.etcd.answered if near else max(self.etcd.answered, status.last_contact or 0.0)
+        heard = read if near else max(read, status.last_contact or 0.0)
         return status.connected and time.monotonic() - heard < (_NEAR if near else _FAR)
 
     def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> GroupState:

@@ -74,7 +74,7 @@ class ServedRepository:
         self._check = SiteCheck(self._replica, etcd_view, self._log.log)
         self._enqueue = enqueue
         source = CachedSource(
-            self._replica, enqueue, self._check.view, heard_lately=etcd_view.heard_lately, doubt=self._doubt
+            self._replica, enqueue, self._check.view, heard_since=etcd_view.heard_since, doubt=self._doubt
         )
         self.admission = Admission(self._replica, source)
         self._reconciler = Reconciler(

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from piehole.fastpath.inflight import Record
 
 
+# Refs of one transaction of git. What deploy/ sets as etcd's --max-txn-ops; each ref costs a push some 30 ms before etcd can say no.
+_MOST = 8192
+
+
 class DecisionClient:
     """Has the questions of one push's hooks answered."""
 
@@ -28,6 +32,8 @@ class DecisionClient:
         self._in_process: InProcessDecider | None = None
         # The process that waits for the answer, where it is not this one.
         self.hook = ""
+        # How many refs one swap can move.
+        self.most = _MOST
 
     def ask(self, record: Record, question: Question) -> Answer:
         """The answer; a refusal in words where no decision could be reached."""

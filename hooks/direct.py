@@ -38,7 +38,7 @@ class InProcessDecider:
     def answer(self, question: Question) -> Answer:
         """The answer, a refusal in words where no decision could be reached."""
         from piehole.errors import NO_ACCESS, UNKNOWN, EtcdError, PieholeError
-        from piehole.push.admission import refusal
+        from piehole.push.rules import refusal
 
         try:
             answered = self._answer(question)

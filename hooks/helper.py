@@ -100,8 +100,8 @@ class ForecastClient(DecisionClient):
         return super().ask(record, question)
 
     def all_may_pass(self) -> bool:
-        """Whether the forecast lets all commands pass that are still to come. Never where they are too many for one question: if the
-        group does not take so many either, `update` has to say so.
+        """Whether the forecast lets all commands pass that are still to come. Never where they are too many for one question, or for
+        one swap: then `update` has to say so.
         """
         known = [self._forecast.get(command) for command in self._pending]
         return self._in_one and bool(known) and all(one is not None and one.kind != "refuse" for one in known)
@@ -128,7 +128,11 @@ class ForecastClient(DecisionClient):
 
     def _ask_forecast(self, record: inflight.Record) -> None:
         question = self._question()
-        each = super().ask(record, question).each
+        answer = super().ask(record, question)
+        each = answer.each
+        if answer.kind == "foreseen" and answer.value.isdigit():
+            self.most = min(self.most, int(answer.value))
+            self._in_one = False
         known = zip(question.commands, each, strict=True) if len(each) == len(question.commands) else ()
         new_names = ref_files.NewNames()
         self._forecast = {

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RESERVED = "refs/piehole/"  # piehole.refs.PIEHOLE_REFS; importing that module would cost each push time
-# Refs of one transaction of git. What deploy/ sets as etcd's --max-txn-ops; each ref costs a push some 30 ms before etcd can say no.
-_MOST = 8192
 
 
 class Refused(Exception):
@@ -162,13 +160,14 @@ class PushHooks:
         return [one for one in wanted if one.ref not in rejected]
 
     def _check_number(self, record: inflight.Record) -> None:
-        """With ``--atomic`` git asks about all refs before it moves any, so a push that no etcd takes can end here. (Without it
-        each ref is settled before the next one is asked about.)
+        """With ``--atomic``, and in newer git always, all refs are asked about before any moves, so that what etcd does not take is refused
+        here. (Otherwise each ref is settled before the next one is asked about.)
         """
-        if len(record.waiting) >= _MOST:
+        if len(record.waiting) >= self._client.most:
             raise Refused(
                 "too-many",
-                f"this push moves more than {_MOST} refs at once, and it is never split. Push fewer refs at once, or without --atomic.",
+                f"this push moves more than {self._client.most} refs in one etcd transaction, and it is never split. Push fewer refs at "
+                "once, or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
             )
 
     def _check_beside(self, record: inflight.Record, ref: str, old: str) -> None:

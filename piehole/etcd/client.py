@@ -82,11 +82,6 @@ class Etcd:
             client.close()
 
     @property
-    def answered(self) -> float:
-        """When an endpoint last answered a call (monotonic seconds)."""
-        return self._rotation.answered
-
-    @property
     def quickest(self) -> float:
         """The seconds that the quickest answer took: how far etcd is away, whatever else keeps this machine busy."""
         return self._rotation.quickest

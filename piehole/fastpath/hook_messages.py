@@ -13,13 +13,14 @@ line names it, and lines that a version does not know are ignored. No value hold
                                                                     want REF OLD NEW SNAPSHOT   (each)
                                                                     earlier     (it may have been sent before)
 
-    free                            foreseen                        accepted REVISION
+    free                            foreseen [MOST]                 accepted REVISION
     take SNAPSHOT                   free | take SNAPSHOT            again
     refuse TOKEN SENTENCE             | later  (each, in order)     basis REF SNAPSHOT  (each, after again)
                                                                     refuse TOKEN SENTENCE   (also: unknown)
 
 ``foresee`` is ``admit`` for many commands, before git has moved the push's objects into the repository; ``later`` means that only
-``admit`` can tell, and ``refuse TOKEN SENTENCE`` comes where etcd could not be used. ``status`` and ``repository PATH`` ask for
+``admit`` can tell, and ``refuse TOKEN SENTENCE`` comes where etcd could not be used. MOST is how many of the refs one transaction
+of etcd takes, where it does not take all. ``status`` and ``repository PATH`` ask for
 what `piehole status` shows of a repository, ``WORD REST`` each line; ``not-served`` is the answer where this controller does not serve it.
 Before its answer to anything the controller says ``here VERSION SECONDS``: it lives, and may take that long.
 
@@ -99,7 +100,7 @@ class Question:
 class Answer:
     """The answer to a question: ``kind`` is ``free``, ``take``, ``refuse``, ``accepted``, ``again`` or ``foreseen``.
 
-    ``value`` is the snapshot of ``take``, the revision of ``accepted``, the token of ``refuse``. ``bases`` are the snapshots of
+    ``value`` is the snapshot of ``take``, the revision of ``accepted``, the token of ``refuse``, MOST of ``foreseen``. ``bases`` are the snapshots of
     ``again`` by their refs, ``each`` the answers of ``foreseen``; None stands for ``later``.
     """
 
@@ -132,7 +133,7 @@ class Answer:
         """
         kind, value, sentence, *_ = (*lines[0].split(" ", 2), "", "")
         if kind == "foreseen":
-            return cls(kind, each=[None if line == "later" else cls.parse([line]) for line in lines[1:]])
+            return cls(kind, value, each=[None if line == "later" else cls.parse([line]) for line in lines[1:]])
         bases = [line.split(" ") for line in lines[1:]] if kind == "again" else []
         return cls(kind, value, sentence, bases={ref: snapshot for _, ref, snapshot in bases})
 

@@ -13,17 +13,7 @@ from time import monotonic
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import (
-    NO_ACCESS,
-    NO_QUORUM,
-    RESERVED,
-    STALE,
-    TOO_MANY,
-    EtcdError,
-    EtcdFull,
-    EtcdRefused,
-    NoAccess,
-)
+from piehole.errors import NO_ACCESS, RESERVED, STALE, EtcdError
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group.group_state import GroupState
 from piehole.group.records import PushRecord
@@ -32,13 +22,15 @@ from piehole.push import rules
 from piehole.push.completeness import CompletenessCheck
 from piehole.push.consensus_source import Source
 from piehole.push.judged import JudgedBases
-from piehole.push.rules import Accept, Refuse
+from piehole.push.rules import Accept, Refuse, refusal
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
+from piehole.push.transaction_size import TransactionSize
 from piehole.refs import Command, is_managed, is_zero
 from piehole.repository import kept_tips
 
 _RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
 _KNOWN: Final = 10_000
+_MANY: Final = 30  # refs of a push that may not fit into one transaction of etcd, if their names are deep
 LEAST: Final = 0.1  # seconds: what each question may take of a push whose patience is used up
 
 
@@ -55,36 +47,22 @@ class Again:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """What will become of each command of a push, and how many of them one transaction of etcd takes.
+
+    None: only :meth:`Admission.admit` can tell. Refused is only what etcd would be needed for, where it could not be used.
+    """
+
+    each: list[Free | Basis | Refuse | None]
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pusher:
     """Who pushes: the random id of this push, and the name for the push record."""
 
     push_id: str
     name: str
-
-
-def refusal(error: EtcdError) -> Refuse:
-    """The refusal for a pusher where etcd could not be used and nothing changed."""
-    if isinstance(error, EtcdRefused) and error.too_many:
-        return Refuse(
-            TOO_MANY,
-            "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
-            "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
-        )
-    if isinstance(error, EtcdFull):
-        return Refuse(
-            NO_ACCESS,
-            f"{error.what} Nothing changed; reading still works. Have the administrator compact and defragment etcd, then disarm its alarm "
-            'NOSPACE (docs/operations.md, "When etcd is full").',
-        )
-    if isinstance(error, NoAccess):
-        return Refuse(
-            NO_ACCESS,
-            f"{error}, and no running controller asks for it, so nothing changed; reading still works. "
-            "Have the administrator start `piehole controller` at this site.",
-        )
-    if isinstance(error, EtcdRefused):
-        return Refuse(NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
-    return Refuse(NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")
 
 
 class Admission:
@@ -94,6 +72,7 @@ class Admission:
         self._config = replica.config
         self._repository = replica.repository
         self._swapper = Swapper(replica)
+        self._size = TransactionSize(replica, self._swapper)
         self._source = source
         self._judged = JudgedBases()
         self._known: tuple[float, dict[str, str]] = (0.0, {})
@@ -117,11 +96,8 @@ class Admission:
             return self._blocked(command) or self._completeness.refusal([command], deadline) or basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
 
-    def foresee(self, commands: Sequence[Command], deadline: Deadline) -> list[Free | Basis | Refuse | None]:
-        """What :meth:`admit` would say of each command, from one read of the group and without the objects that the push brings.
-
-        None: that is not enough to tell. Refused is only what etcd would be needed for, where it could not be used.
-        """
+    def foresee(self, commands: Sequence[Command], deadline: Deadline) -> Forecast:
+        """What :meth:`admit` would say of each command, from one read of the group and without the objects that the push brings."""
         bounded = [command for command in commands if self._out_of_bounds(command) is None]
         managed = [command for command in bounded if is_managed(command.ref, self._config.exclude)]
         deleted = [command.old for command in managed if command.deletes and not command.creates]
@@ -130,14 +106,17 @@ class Admission:
         sound = [command for command in managed if (command.old in here if command.deletes else gaps is None)]
         sound = [command for command in sound if self._blocked(command) is None]
         known: dict[Command, Free | Basis | Refuse] = dict.fromkeys(set(bounded).difference(managed), Free())
+        most = len(commands)
         try:
             state = next(iter(self._source.states(sound, deadline)))
             _, bases = self._judge_by(sound, state, lambda _, __: False)
+            if len(sound) > _MANY:
+                most = self._size.most(sound, state, deadline)
         except EtcdError as error:
             known |= dict.fromkeys(sound, refusal(error))
         else:
             known |= {command: bases[command.ref] for command in sound if command.ref in bases}
-        return [known.get(command) for command in commands]
+        return Forecast([known.get(command) for command in commands], most)
 
     def _out_of_bounds(self, command: Command) -> Refuse | None:
         symbolic = self._repository.symref_target(command.ref) is not None

@@ -79,29 +79,33 @@ class CachedSource(LinearizableSource):
         reconcile: Callable[[], None],
         view: Callable[[], GroupState | None],
         *,
-        heard_lately: Callable[[], bool],
+        heard_since: Callable[[float], bool],
         doubt: Callable[[], None],
     ) -> None:
         """
         :param view: the group's keys as a cache has them; None where this site may not act on them
-        :param heard_lately: whether etcd has given a sign of life in the last seconds
+        :param heard_since: whether etcd need not be asked, since the group's records were read at this time (monotonic seconds)
         :param doubt: called where etcd says that this site must not act: ``view`` gives None until that was checked
         """
         super().__init__(replica, reconcile)
         self._view = view
-        self._heard_lately = heard_lately
+        self._heard_since = heard_since
         self._doubt = doubt
+        self._read = 0.0  # when a linearizable read last said that this site may act
 
     def states(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[GroupState]:
         view = self._view()
-        if view is not None and (self._heard_lately() or self._may_act(deadline)):
+        if view is not None and (self._heard_since(self._read) or self._may_act(deadline)):
             yield view
         yield from super().states(commands, deadline)
 
     def halted(self, state: GroupState) -> Halted | None:
-        # A view is only handed in where this site may act on it.
-        found = None if state.from_view else super().halted(state)
-        if found is not None:
+        if state.from_view:  # it is only handed in where this site may act on it
+            return None
+        found = super().halted(state)
+        if found is None:
+            self._read = time.monotonic()
+        else:
             self._doubt()
         return found
 

@@ -11,8 +11,8 @@ from piehole.deadline import Deadline
 from piehole.errors import UNKNOWN, EtcdError, PieholeError
 from piehole.fastpath import processes
 from piehole.fastpath.hook_messages import Answer, Question
-from piehole.push.admission import LEAST, Admission, Again, Free, Pusher, refusal
-from piehole.push.rules import Refuse
+from piehole.push.admission import LEAST, Admission, Again, Free, Pusher
+from piehole.push.rules import Refuse, refusal
 from piehole.push.swap import Accepted, Basis, Unknown
 from piehole.refs import LENGTHS, Command, is_oid, is_ref_name
 
@@ -69,7 +69,8 @@ def answer(question: Question, admission: Admission, deadline: Deadline, may_go:
             return _admitted(admission.admit(commands[0], deadline))
         if question.kind == "foresee":
             found = admission.foresee(commands, deadline)
-            return Answer("foreseen", each=[None if one is None else _admitted(one) for one in found])
+            most = str(found.most) if found.most < len(commands) else ""
+            return Answer("foreseen", most, each=[None if one is None else _admitted(one) for one in found.each])
         items = list(zip(commands, _bases(question), strict=True))
         pusher = Pusher(question.push_id, question.pusher)
         outcome = admission.propose(pusher, items, deadline, may_go=may_go, earlier=question.earlier)

@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from piehole.errors import CONFLICT, LOCKED, RESERVED, STALE, UNADOPTED
+from piehole.errors import (
+    CONFLICT,
+    LOCKED,
+    NO_ACCESS,
+    NO_QUORUM,
+    RESERVED,
+    STALE,
+    TOO_MANY,
+    UNADOPTED,
+    EtcdError,
+    EtcdFull,
+    EtcdRefused,
+    NoAccess,
+)
 from piehole.refs import PIEHOLE_REFS, Command, is_zero, shown, value_of, zero
 
 
@@ -108,3 +121,28 @@ def out_of_bounds(ref: str, *, symbolic: bool, namespace: str) -> Refuse | None:
     if symbolic:
         return Refuse(RESERVED, f"{ref} is a symbolic ref in this repository. Push to the ref that it points to.")
     return None
+
+
+def refusal(error: EtcdError) -> Refuse:
+    """The refusal for a pusher where etcd could not be used and nothing changed."""
+    if isinstance(error, EtcdRefused) and error.too_many:
+        return Refuse(
+            TOO_MANY,
+            "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
+            "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
+        )
+    if isinstance(error, EtcdFull):
+        return Refuse(
+            NO_ACCESS,
+            f"{error.what} Nothing changed; reading still works. Have the administrator compact and defragment etcd, then disarm its alarm "
+            'NOSPACE (docs/operations.md, "When etcd is full").',
+        )
+    if isinstance(error, NoAccess):
+        return Refuse(
+            NO_ACCESS,
+            f"{error}, and no running controller asks for it, so nothing changed; reading still works. "
+            "Have the administrator start `piehole controller` at this site.",
+        )
+    if isinstance(error, EtcdRefused):
+        return Refuse(NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
+    return Refuse(NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")

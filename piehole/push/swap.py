@@ -9,6 +9,7 @@ swap that was judged before it can never succeed. Then the push's random id show
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tenacity
@@ -178,6 +179,11 @@ class Swapper:
     def settle(self, proposal: Proposal, settle_by: Deadline) -> Outcome:
         """Determine the outcome of a proposal that another process may have sent, and that is not sent again."""
         return self._fence(proposal, settle_by, "The outcome of an earlier proposal of this push is not known.")
+
+    def operations(self, items: Sequence[tuple[Command, Basis]]) -> int:
+        """How many operations of one kind the swap of these has; etcd counts compares and puts apart."""
+        proposal = Proposal(PushRecord("", self._site, "", ""), tuple(items))
+        return max(len(self._compares(proposal)), len(self._puts(proposal)))
 
     def _key(self, name: str) -> bytes:
         return self._keyspace.ref(self._group, name)

@@ -12,7 +12,7 @@ import pytest
 from controller import etcd_view
 from tests.conftest import OwnEtcd
 from tests.support import git
-from tests.support.assertions import Pushed, accepted
+from tests.support.assertions import Pushed, accepted, refused
 from tests.support.etcd import EtcdOptions, EtcdProcess
 from tests.support.etcd_tamper import tampering
 from tests.support.git import MAIN
@@ -163,7 +163,28 @@ def test_a_push_that_finds_no_record_of_the_group_tells_the_next_ones(make_group
     assert refusals(urls, group, work, "HEAD:main") == over_all(["wrong-group"])
 
 
-def test_too_many_is_said_to_those_who_hear_it_and_logged(make_group: MakeGroup, own_etcd: OwnEtcd, urls: Urls) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("controller", [True, False], ids=["controller", "no controller"])
+def test_too_many_is_said_and_how_many_are_not(
+    make_group: MakeGroup, own_etcd: OwnEtcd, urls: Urls, controller: bool
+) -> None:
+    group, work = begin(make_group, own_etcd(options=EtcdOptions(max_txn_ops=128)))
+    if not controller:
+        group[0].stop()
+    git.git(group[0].repository, "config", "piehole.hookTimeout", "20")
+    refspecs = [f"HEAD:refs/heads/b{number}" for number in range(140)]
+    assert refusals(urls, group, work, "--atomic", *refspecs) == over_all(["too-many"])
+    said = refused(git.push(work, group[0].repository, "--atomic", *refspecs), "too-many")
+    most = int(said.split("more than ")[1].split(" ")[0])
+    refused(git.push(work, group[0].repository, "--atomic", *refspecs[: most + 1]), "too-many")
+    accepted(git.push(work, group[0].repository, "--atomic", *refspecs[:most]))
+    assert len(group.refs()) == most + 1
+
+
+def test_too_many_of_what_is_left_to_etcd_is_said_to_those_who_hear_it_and_logged(
+    make_group: MakeGroup, own_etcd: OwnEtcd, urls: Urls
+) -> None:
+    """Somebody has set etcd's limit below its own default, for which nobody looks before the swap."""
     group, work = begin(make_group, own_etcd(options=EtcdOptions(max_txn_ops=12)))
     refspecs = [f"HEAD:refs/heads/VIA{number}" for number in range(12)]
     assert refusals(urls, group, work, "--atomic", *refspecs) == unheard("too-many")
