@@ -236,10 +236,10 @@ class Installer:
     def _register(self, replica: Replica, state: GroupState, *, anew: bool) -> None:
         config = replica.config
         key = replica.keyspace.site(config.group, config.site)
-        record = SiteRecord(config.site_id, config.url)
+        record = SiteRecord(config.site_id, config.url).limited(config.limits)
         if state.site is not None:
             before = SiteRecord.parse(state.site.value)
-            record = replace(before, id=config.site_id, url=config.url, left=False)
+            record = replace(before, id=config.site_id, url=config.url, left=False).limited(config.limits)
             if self._request.replace and not before.left:
                 record = record.replacing(before, records.now())
             # A new site writes its record in any case, so that a reaping that relied on its old progress fails.

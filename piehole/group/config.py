@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from piehole.errors import UsageError
 from piehole.etcd.endpoint import Credentials
 from piehole.group import keys
+from piehole.group.limits import SiteLimits
 from piehole.repository.fitness import setting_that_admits_gaps
 from piehole.repository.git_settings import GitConfig
 
@@ -23,7 +24,8 @@ DEFAULT_PROTOCOLS: Final = ("ssh", "https")
 class Config:
     """The settings of piehole in a repository's git configuration. Times are seconds; ``shared`` is the value of core.sharedRepository.
 
-    ``admits_gaps``: the setting with which git accepts incomplete histories here, ``""`` where there is none.
+    ``admits_gaps``: the setting with which git accepts incomplete histories here, ``""`` where there is none; ``limits``: of
+    the names that this disk can hold.
     """
 
     git_dir: Path
@@ -43,6 +45,7 @@ class Config:
     object_format: str = "sha1"
     shared: str = ""
     admits_gaps: str = ""
+    limits: SiteLimits = field(default_factory=SiteLimits)
 
     @property
     def keyspace(self) -> keys.Keyspace:
@@ -103,6 +106,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         object_format=found.one("extensions.objectformat", "sha1"),
         shared=found.one("core.sharedrepository"),
         admits_gaps=setting_that_admits_gaps(found),
+        limits=SiteLimits.of(git_dir, found),
     )
 
 

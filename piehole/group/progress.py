@@ -14,6 +14,7 @@ from piehole.fastpath.failpoints import Step, reached
 from piehole.files import locked
 from piehole.group import keys, rollback_guard
 from piehole.group.group_state import GroupState
+from piehole.group.limits import SiteLimits
 from piehole.group.records import Progress, PushRecord, SiteRecord, now
 from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
@@ -43,7 +44,18 @@ def check(replica: Replica, deadline: Deadline, *, seen: int = 0) -> GroupState:
     :raises EtcdError: etcd could not be used
     """
     with state_lock(replica.git_dir):
-        return _check(replica, deadline, seen)
+        state = _check(replica, deadline, seen)
+    _publish_limits(replica, state, deadline)
+    return state
+
+
+def _publish_limits(replica: Replica, state: GroupState, deadline: Deadline) -> None:
+    """Write what names this disk can hold to the site's record, where it says something else: an older piehole has written none."""
+    record = SiteRecord.parse(state.site.value) if state.site else None
+    if record is not None and state.site is not None and SiteLimits.parse(record.extra) != replica.config.limits:
+        key = replica.keyspace.site(replica.config.group, replica.config.site)
+        guard = Compare(key, mod_revision=state.site.mod_revision)
+        replica.etcd.txn([guard], [Put(key, record.limited(replica.config.limits).dump())], deadline=deadline)
 
 
 def _check(replica: Replica, deadline: Deadline, seen: int) -> GroupState:
@@ -126,7 +138,7 @@ def republish(replica: Replica, deadline: Deadline) -> None:
 
 def _register(replica: Replica, deadline: Deadline) -> None:
     key = replica.keyspace.site(replica.config.group, replica.config.site)
-    record = SiteRecord(replica.config.site_id, replica.config.url)
+    record = SiteRecord(replica.config.site_id, replica.config.url).limited(replica.config.limits)
     # All controllers watch the fence: they ask this site by the address that they know until it changes.
     heard = PushRecord.create(replica.config.site, "registered")
     news = Put(replica.keyspace.ref(replica.config.group, keys.FENCE), heard.dump())

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from piehole.errors import PieholeError
 from piehole.etcd.model import KeyValue
+from piehole.group.limits import FIELD, SiteLimits
 from piehole.refs import encode
 from piehole.repository.verification import CORRUPT
 
@@ -112,6 +113,10 @@ class SiteRecord:
     def dump(self) -> bytes:
         kept = {name: value for name, value in self.extra.items() if name != "left"}
         return dump({"format": FORMAT, **kept, "id": self.id, "url": self.url} | ({"left": True} if self.left else {}))
+
+    def limited(self, limits: SiteLimits) -> SiteRecord:
+        """This record, with what names the site's disk can hold."""
+        return replace(self, extra={**self.extra, FIELD: limits.fields()})
 
     def leaving(self) -> SiteRecord:
         return replace(self, left=True)

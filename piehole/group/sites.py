@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from piehole.deadline import Deadline
 from piehole.errors import Compacted
 from piehole.etcd.model import KeyValue, Range, Snapshot, prefix_end
 from piehole.group import keys
 from piehole.group.group_state import GroupState
+from piehole.group.limits import SiteLimits
 from piehole.group.records import Progress, PushRecord, RecordError, SiteRecord
 from piehole.group.replica import Replica
 
@@ -18,7 +19,7 @@ from piehole.group.replica import Replica
 class GroupSite:
     """One site. ``fault`` says why a record of it cannot be used; such a site counts as never seen.
 
-    ``replaced``: when another machine took over this name, ``""`` where none did.
+    ``replaced``: when another machine took over this name, ``""`` where none did. ``limits``: of the names that its disk can hold.
     """
 
     site: str
@@ -28,6 +29,7 @@ class GroupSite:
     progress: Progress | None = None
     fault: str = ""
     replaced: str = ""
+    limits: SiteLimits = field(default_factory=SiteLimits)
 
     @property
     def revision(self) -> int:
@@ -99,7 +101,8 @@ def _site(name: str, record: bytes, progress: bytes | None) -> GroupSite:
         seen = Progress.parse(progress) if progress is not None else None
     except RecordError as error:
         return GroupSite(name, site.id, site.url, site.left, fault=str(error), replaced=site.replaced)
-    return GroupSite(name, site.id, site.url, site.left, seen, replaced=site.replaced)
+    limits = SiteLimits.parse(site.extra)
+    return GroupSite(name, site.id, site.url, site.left, seen, replaced=site.replaced, limits=limits)
 
 
 def ref_revisions(state: GroupState) -> dict[str, int]:

@@ -23,6 +23,7 @@ from piehole.push.completeness import CompletenessCheck
 from piehole.push.consensus_source import Source
 from piehole.push.judged import JudgedBases
 from piehole.push.rules import Accept, Refuse, refusal
+from piehole.push.site_limits import SiteLimitsCheck
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
 from piehole.push.transaction_size import TransactionSize
 from piehole.refs import Command, is_managed, is_zero
@@ -77,6 +78,7 @@ class Admission:
         self._judged = JudgedBases()
         self._known: tuple[float, dict[str, str]] = (0.0, {})
         self._completeness = CompletenessCheck(replica.config)
+        self._site_limits = SiteLimitsCheck(replica)
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
         """Whether one ref may move, without changing anything. The basis is what its swap will compare.
@@ -93,7 +95,11 @@ class Admission:
             return refused
         verdicts, basis = self._judge([command], deadline)
         if basis is not None:
-            return self._blocked(command) or self._completeness.refusal([command], deadline) or basis[command.ref]
+            return (
+                self._blocked(command, deadline)
+                or self._completeness.refusal([command], deadline)
+                or basis[command.ref]
+            )
         return self._after_catching_up(command, verdicts[0], deadline)
 
     def foresee(self, commands: Sequence[Command], deadline: Deadline) -> Forecast:
@@ -104,7 +110,7 @@ class Admission:
         here = self._repository.kinds(deleted) if deleted else {}
         gaps = self._completeness.gaps()
         sound = [command for command in managed if (command.old in here if command.deletes else gaps is None)]
-        sound = [command for command in sound if self._blocked(command) is None]
+        sound = [command for command in sound if self._blocked(command, deadline) is None]
         known: dict[Command, Free | Basis | Refuse] = dict.fromkeys(set(bounded).difference(managed), Free())
         most = len(commands)
         try:
@@ -267,10 +273,10 @@ class Admission:
                 )
         return None
 
-    def _blocked(self, command: Command) -> Refuse | None:
+    def _blocked(self, command: Command, deadline: Deadline) -> Refuse | None:
         # Git finds out only under its locks, and may then reject this ref alone, after the group has been asked about all of them.
         blocker = self._repository.blocker(command.ref) if command.creates and not command.deletes else ""
-        return rules.blocked_here(command.ref, blocker) if blocker else None
+        return rules.blocked_here(command.ref, blocker) if blocker else self._site_limits.refusal(command, deadline)
 
     def _broken_deletion(self, command: Command) -> Refuse | None:
         # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:

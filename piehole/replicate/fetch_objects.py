@@ -15,15 +15,12 @@ from piehole.etcd.model import KeyValue, Range
 from piehole.group import keys, sites
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
-from piehole.refs import is_managed
 from piehole.replicate import peers
 from piehole.replicate.peers import FetchAttempt, HedgedFetch, HedgedOutcome, Peer, PeerHealth
 from piehole.replicate.plan import Value
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
-from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.urls import parse_url
 from piehole.transfer.watchdog import Limits
 
 _LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
@@ -152,19 +149,21 @@ class ObjectFetcher:
             attempt = FetchAttempt(peer, hold)
             attempt.stop = stop or attempt.stop
             try:
-                self._fetch(attempt, self._listed(peer), ())
+                self._fetch(attempt, peers.listed(self._replica, peer), ())
             except PieholeError as error:
                 yield peer.site, str(error)
             else:
                 yield peer.site, ""
 
-    def _listed(self, peer: Peer) -> list[str]:
-        """The oids that a peer's managed refs have."""
-        config = self._replica.config
-        url = parse_url(peer.url, config.allow_protocol)
-        refs = list_refs(self._replica.git_dir, url, object_format=config.object_format)
-        found = {oid for ref, oid in refs.items() if not ref.endswith("^{}") and is_managed(ref, config.exclude)}
-        return sorted(found)
+    def fetch_each(self, oids: Sequence[str], haves: Sequence[str], hold: Hold, stop: threading.Event | None) -> None:
+        """Fetch each of these objects and its closure from whichever peer has it; those that nobody has are left out.
+
+        :raises EtcdError: the peers could not be looked up
+        """
+        candidates = self._candidates({})[0] if oids else []
+        for oid in oids:
+            if stop is None or not stop.is_set():
+                self._from_any(candidates, [oid], haves, hold, stop)
 
     def _from_origin(
         self, origin: str, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None

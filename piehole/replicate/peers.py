@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from piehole.errors import PieholeError, TransferError
+from piehole.group.replica import Replica
+from piehole.refs import is_managed
 from piehole.transfer.fetch import Fetched
+from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.keep_files import Hold
+from piehole.transfer.urls import parse_url
 
 _FIRST_PENALTY: Final = 2.0  # seconds; doubled by each further failure in a row
 _LONGEST_PENALTY: Final = 120.0
@@ -74,6 +78,18 @@ def order(peers: list[Peer], revision: int, origin: str, suspect: Callable[[str]
             peer.site,
         ),
     )
+
+
+def listed(replica: Replica, peer: Peer) -> list[str]:
+    """The oids that a peer's managed refs have.
+
+    :raises UsageError: its URL is malformed or not allowed
+    :raises GitError: it could not be asked
+    """
+    config = replica.config
+    url = parse_url(peer.url, config.allow_protocol)
+    refs = list_refs(replica.git_dir, url, object_format=config.object_format)
+    return sorted({oid for ref, oid in refs.items() if not ref.endswith("^{}") and is_managed(ref, config.exclude)})
 
 
 class _AttemptHold(Hold):

@@ -13,11 +13,11 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import GitError, PieholeError
 from piehole.group.replica import Replica
-from piehole.refs import is_managed
+from piehole.refs import KEPT_REFS, is_managed
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.repository import verification
 from piehole.repository.verification import CORRUPT, PARTLY, SOUND
-from piehole.transfer import damaged_files, soundness
+from piehole.transfer import connectivity, damaged_files, soundness
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.soundness import Soundness
 
@@ -117,10 +117,19 @@ class Repairer:
                         break
                     reasons.append(f"{site}: {why}")
             left = examine(replica, _AFTER_REPAIR)
+            if not left.fault:
+                self._kept_tips(hold, stop)
         if left.fault:
             return "; ".join([*reasons, left.fault] if reasons else ["no other site can be asked", left.fault])
         verification.record(git_dir, SOUND if left.complete else PARTLY)
         return ""
+
+    def _kept_tips(self, hold: Hold, stop: threading.Event | None) -> None:
+        """Fetch what the tips that are kept here have lost, as far as a peer has kept them, too; what the refs hold is whole by now."""
+        replica, tips = self._replica, _tips(self._replica)
+        kept = [oid for ref, oid in replica.repository.observe().refs.items() if ref.startswith(KEPT_REFS)]
+        lost = connectivity.check_closures(replica.git_dir, kept, bases=tips).missing if kept else ()
+        self._fetcher.fetch_each(sorted(lost), tips, hold, stop)
 
     def _without(self, found: Soundness, hold: Hold) -> str:
         """Take the damaged files out, where everything is complete without them; ``""``, or what is missing."""

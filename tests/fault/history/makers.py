@@ -10,6 +10,7 @@ from typing import Final
 
 from tests.fault.history.administrator import LOCKED, Administrator
 from tests.fault.history.bed import Bed
+from tests.fault.history.damage import Damage
 from tests.fault.history.place import Place, send
 from tests.fault.history.pushers import SHARED
 from tests.fault.history.relay import State
@@ -53,6 +54,7 @@ class Makers:
         self._bed = bed
         self._later = later
         self._administrator = Administrator(bed)
+        self._damage = Damage(bed.places, later)
         self._background: list[subprocess.Popen[bytes]] = []
         self._makers: dict[str, Callable[[Fault], Heal | None]] = {
             "member-kill": self._member_kill,
@@ -75,6 +77,7 @@ class Makers:
             "key-delete": self._key_delete,
             "liar": self._liar,
             "disk-full": self._disk_full,
+            "lost-pack": lambda fault: self._damage.make(self._place(fault), fault.variant),
             "gc": self._gc,
             "clock": self._clock,
         }

@@ -28,6 +28,7 @@ KINDS: Final = (
     "key-delete",
     "liar",
     "disk-full",
+    "lost-pack",
     "gc",
     "clock",
 )

@@ -72,6 +72,7 @@ NONE_OF_A_PUSH = {
     "piehole.repository.repository:Repository.symref_target": "reads",
     "piehole.group.progress:_register": "a site whose record vanished comes back: one transaction, and no push waits for it",
     "piehole.transfer.keep_files:_remove_if_unlocked": "a sweep of what others left; each file goes by itself, and the next sweep goes on",
+    "piehole.group.progress:_publish_limits": "the site's own record, once after an upgrade: one transaction, repeated at the next start",
     "piehole.repository.verification:record": "the mark of a corrupt repository, one rename; the next examination writes it again",
     "piehole.repository.verification:_save": "a note of the last examination, one rename",
     "piehole.transfer.damaged_files:set_aside": "a repair, which goes on with the next turn; good copies are there before it begins",
