@@ -30,9 +30,7 @@ def documented(number: int) -> str:
 def undo(group: Group, site: str, first: int, who: str, *, check: bool = True) -> str:
     """Run the documented recipe at a site; what it said."""
     repository = group[site].repository
-    script = (
-        documented(0).replace("/srv/git/tools.git", str(repository)).replace("/tmp/undo", str(group.folder / "undo"))
-    )
+    script = documented(0).replace("/srv/git/tools.git", str(repository)).replace("/tmp/", f"{group.folder}/")
     script = script.replace("first=4711", f"first={first}").replace("who=anna", f"who={who}")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
