@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import Compacted, EtcdError, EtcdRefused, EtcdUnreachable, UsageError
+from piehole.errors import Compacted, EtcdError, EtcdFull, EtcdRefused, EtcdUnreachable, UsageError
 from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
 from piehole.etcd.endpoint_client import EndpointClient
@@ -26,7 +26,6 @@ from piehole.etcd.model import (
     Operation,
     Range,
     Snapshot,
-    Trouble,
     TxnResult,
     prefix_end,
 )
@@ -166,8 +165,26 @@ class Etcd:
         :raises EtcdFull: etcd has no space left; it has applied the transaction or never will
         """
         body = json_gateway.txn_request(compares, success, failure)
-        reads_only = all(isinstance(operation, Range) for operation in (*success, *failure))
-        return self._rotation.ask("/kv/txn", body, json_gateway.txn_result, deadline, repeatable=reads_only)[1]
+        reads = [operation for operation in success if isinstance(operation, Range)]
+        reads_only = len(reads) == len(success) and all(isinstance(operation, Range) for operation in failure)
+        try:
+            return self._rotation.ask("/kv/txn", body, json_gateway.txn_result, deadline, repeatable=reads_only)[1]
+        except EtcdFull:
+            if compares or not reads_only:
+                raise
+            return self._one_by_one(reads, deadline)
+
+    def _one_by_one(self, reads: Sequence[Range], deadline: Deadline) -> TxnResult:
+        """Read without a transaction: when it is full, etcd before 3.4.20 and 3.5.7 refuses also those that only read.
+
+        :raises Compacted: a compaction overtook the reading
+        """
+        at = self.head(reads[0].key, deadline=deadline).revision
+
+        def read(key: bytes, end: bytes, limit: int, keys_only: bool) -> Snapshot:
+            return self.range(key, end, deadline=deadline, limit=limit, revision=at, keys_only=keys_only)
+
+        return TxnResult(True, at, [read(one.key, one.range_end, one.limit, one.keys_only) for one in reads])
 
     # ---- history
 
@@ -288,10 +305,8 @@ class Etcd:
                 needs_no_login=client.needs_no_login,
             )
         except Inconclusive as inconclusive:
-            kind: Trouble = (
-                "foreign" if inconclusive.foreign else "undecided" if inconclusive.answered else "unreachable"
-            )
-            return EndpointStatus(client.name, error=f"etcd at {client.name}: {inconclusive.reason}", trouble=kind)
+            said = f"etcd at {client.name}: {inconclusive.reason}"
+            return EndpointStatus(client.name, error=said, trouble=inconclusive.kind)
         except EtcdError as error:
             return EndpointStatus(client.name, error=str(error), trouble="refused")
         except json_gateway.MALFORMED:

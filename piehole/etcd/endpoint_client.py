@@ -170,7 +170,7 @@ class EndpointClient:
             except TokenRefused:
                 pass  # nothing was applied, so asking again is safe
             except Inconclusive as inconclusive:
-                if not inconclusive.answered:
+                if inconclusive.kind != "undecided":
                     # Some versions answer an old token by closing the connection (etcd-io/etcd#15256).
                     self.forget_login()
                 raise
@@ -233,7 +233,7 @@ class EndpointClient:
             )
             return Inconclusive(said, sent=sent)
         if isinstance(error, JSONDecodeError | UnicodeDecodeError):
-            return Inconclusive("does not speak etcd's v3 JSON", sent=sent, foreign=True)
+            return Inconclusive("does not speak etcd's v3 JSON", sent=sent, kind="foreign")
         return Inconclusive(describe(error), sent=sent)
 
 

@@ -13,7 +13,19 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from piehole.errors import Compacted, EtcdError, EtcdFull, EtcdRefused
-from piehole.etcd.model import Batch, Compare, Delete, Event, KeyValue, Operation, Put, Range, Snapshot, TxnResult
+from piehole.etcd.model import (
+    Batch,
+    Compare,
+    Delete,
+    Event,
+    KeyValue,
+    Operation,
+    Put,
+    Range,
+    Snapshot,
+    Trouble,
+    TxnResult,
+)
 
 Json = dict[str, Any]
 
@@ -22,15 +34,13 @@ class Inconclusive(Exception):
     """One attempt at one endpoint ended without a definite answer; ``reason`` says why, as far as it is known.
 
     ``sent``: the request may have reached a member, so that a write may still take effect.
-    ``answered``: etcd has answered, with an error that leaves the outcome open. ``foreign``: what answered is no etcd.
     """
 
-    def __init__(self, reason: str, *, sent: bool, answered: bool = False, foreign: bool = False) -> None:
+    def __init__(self, reason: str, *, sent: bool, kind: Trouble = "unreachable") -> None:
         super().__init__(reason)
         self.reason = reason
         self.sent = sent
-        self.answered = answered
-        self.foreign = foreign
+        self.kind = kind
 
 
 class TokenRefused(EtcdRefused):
@@ -233,22 +243,23 @@ def refusal(endpoint: str, body: str) -> EtcdError | Inconclusive:
 
 
 def foreign(body: str) -> Inconclusive:
-    """What is known after an answer that is not etcd's. Its CommonName advice is for a refusal of etcd's own that is no JSON (embed/serve.go)."""
-    advice = next((f" ({advice})" for part, advice in _ADVICE if part in body), "")
-    return Inconclusive(
-        f"does not speak etcd's v3 JSON: it said {body.strip()[:80]!r}{advice}", sent=True, foreign=not advice
-    )
+    """What is known after an answer that is no JSON object. One is etcd's own: embed/serve.go refuses a certificate with a CN in plain words."""
+    said = f"it said {body.strip()[:120]!r}"
+    advice = next((advice for part, advice in _ADVICE if part in body), None)
+    if advice is not None:
+        return Inconclusive(f"{said} ({advice})", sent=True, kind="undecided")
+    return Inconclusive(f"does not speak etcd's v3 JSON: {said}", sent=True, kind="foreign")
 
 
 def classify(endpoint: str, code: int, message: str) -> EtcdError | Inconclusive:
     """What etcd's gRPC status ``code`` and ``message`` mean for the caller."""
     words = message.removeprefix("etcdserver: ") or f"gRPC status {code}"
     if words in _AT_THE_DOOR:
-        return Inconclusive(words, sent=False, answered=True)
+        return Inconclusive(words, sent=False, kind="undecided")
     if _FULL in words:
         return EtcdFull(f"etcd at {endpoint} is full ({words}).")
     if code not in _DEFINITE and _TOO_LARGE not in words:
-        return Inconclusive(words, sent=True, answered=True)
+        return Inconclusive(words, sent=True, kind="undecided")
     if "has been compacted" in words or "future revision" in words:
         return Compacted(f"etcd at {endpoint} no longer has this revision: {words}")
     sentence = f"etcd at {endpoint} refused: {words}"

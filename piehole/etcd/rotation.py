@@ -92,7 +92,7 @@ class EndpointRotation:
         try:
             return read(answer)
         except json_gateway.MALFORMED as error:
-            raise Inconclusive(f"does not speak etcd's v3 JSON ({error!r})", sent=True, foreign=True) from error
+            raise Inconclusive(f"does not speak etcd's v3 JSON ({error!r})", sent=True, kind="foreign") from error
 
     def rotate_from(self, client: EndpointClient) -> None:
         """Let the next call begin at another endpoint: this one has failed."""

@@ -41,7 +41,10 @@ class Watch:
         self.head = head
         self._on_failure = on_failure
         self._client = client
-        self._body = json_gateway.watch_request(key, range_end, after_revision + 1)
+        # Not from the next revision: since 3.4.38, 3.5.22 and 3.6, etcd sends no progress messages while the revision is before the first one
+        # of a watch, so every watch of an idle etcd would look dead. What this revision repeats is left out.
+        self.starts_at = max(after_revision, 1)
+        self._body = json_gateway.watch_request(key, range_end, self.starts_at)
         self._after = after_revision
         self._idle = idle
         self._open = ExitStack()

@@ -34,6 +34,8 @@ _LACKS: Final = re.compile(r"not our ref ([0-9a-f]{40,64})")
 _STRANGER: Final = "Host key verification failed"  # ssh, for a host key that is unknown or has changed
 _CHANGED: Final = re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED|No \S+ host key is known for \S+")
 
+WEB_PAGE: Final = "answers with a web page, such as a login page, and not as a git server: correct its URL, or let its server serve git there"
+
 
 class NegotiationTrouble(Exception):
     """The peer and dulwich did not understand each other before any pack data came. Never leaves this package."""
@@ -77,6 +79,19 @@ def receive(access: PeerAccess, request: FetchRequest, write: Callable[[bytes], 
         _over_http(access, tap, ask)
     else:
         _over_stream(access, tap, ask)
+
+
+def sends_web_page(access: PeerAccess) -> bool:
+    """Whether an http peer answers with a web page where git's answer should be."""
+
+    def ask(client: HttpGitClient) -> None:
+        client.get_refs(access.peer.path, protocol_version=2, ref_prefix=_NO_REF)
+
+    try:
+        _over_http(access, ByteTap(access.watchdog), ask)
+    except (TransferError, NegotiationTrouble) as error:
+        return str(error) == WEB_PAGE
+    return False
 
 
 def _over_stream(access: PeerAccess, tap: ByteTap, ask: Callable[[TraditionalGitClient], None]) -> None:
@@ -270,6 +285,9 @@ class _HttpClient(HttpGitClient):
         if response.status != 200 and raise_for_status:
             response.close()
             raise TransferError(f"answered with HTTP status {response.status}")
+        if response.status == 200 and response.headers.get("Content-Type", "").startswith("text/html"):
+            response.close()
+            raise TransferError(WEB_PAGE)
 
         # dulwich's type names only what it uses itself. Unlike read, read1 returns what has arrived, so a slow peer does not look stalled.
         stream = cast("BaseHTTPResponse", response)

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from piehole import git
-from piehole.errors import TransferError, TransferRejected
+from piehole.errors import GitError, TransferError, TransferRejected
 from piehole.refs import is_oid
+from piehole.transfer.dulwich_fetch import WEB_PAGE, PeerAccess, sends_web_page
 from piehole.transfer.git_remote_config import login_for_git, ssh_command, ssh_command_for_git
 from piehole.transfer.process import one_line, spawn, wait
 from piehole.transfer.quarantine import Quarantine
@@ -135,6 +136,25 @@ def list_refs(
     if peer.protocol == "ssh":
         env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(git_dir), Limits(connect=patience))
     command = [*_SAFE, "-c", f"protocol.{peer.protocol}.allow=always", "ls-remote", "--quiet", "--"]
-    done = git.run(git_dir, [*command, peer.for_git, *patterns], timeout=patience, extra_env=env)
+    try:
+        done = git.run(git_dir, [*command, peer.for_git, *patterns], timeout=patience, extra_env=env)
+    except GitError:
+        _refuse_web_page(git_dir, peer, patience)
+        raise
+    if not done.stdout:
+        _refuse_web_page(git_dir, peer, patience)
     pairs = (line.split("\t", 1) for line in git.lines(done.stdout))
     return {pair[1]: pair[0] for pair in pairs if len(pair) == 2 and is_oid(pair[0], object_format)}
+
+
+def _refuse_web_page(git_dir: Path, peer: PeerUrl, patience: float) -> None:
+    """git takes some web pages for the listing of a repository without refs, and says nothing useful of others.
+
+    :raises GitError: the peer answers with one
+    """
+    if peer.protocol not in ("http", "https"):
+        return
+    limits = Limits(connect=patience, stall=patience, total=patience)
+    with Watchdog(limits) as watchdog:
+        if sends_web_page(PeerAccess(git_dir, peer, limits, watchdog)):
+            raise GitError(f"{peer.display} {WEB_PAGE}", stderr=f"it {WEB_PAGE}")

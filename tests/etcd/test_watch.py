@@ -52,6 +52,18 @@ def test_a_sign_of_life_has_no_events_and_may_be_trusted(client: Etcd, root: byt
 
 
 @pytest.mark.etcd_versions
+def test_a_watch_of_an_idle_etcd_gets_signs_of_life_and_no_repeats(connect: Connect, own_etcd: OwnEtcd) -> None:
+    """Since 3.5.22 there are none before the revision at which a watch begins, so it begins at one that etcd has (replayed: its request)."""
+    client = connect(own_etcd(options=EtcdOptions(progress_interval="200ms")).endpoint)
+    revision = client.txn([], [Put(b"p/a", b"1")], deadline=Deadline(5)).revision
+    with client.watch(b"p/", revision, idle=5) as watch:
+        batches = iter(watch)
+        for _ in range(2):
+            batch = next(batches)
+            assert (batch.revision, batch.events) == (revision, ())
+        assert watch.starts_at == revision
+
+
 def test_one_key_can_be_watched_alone(client: Etcd, root: bytes) -> None:
     start = put(client, root + b"k0")
     mine = put(client, root + b"k", root + b"k1")

@@ -62,8 +62,11 @@ class EtcdOptions:
         known = subprocess.run([binary, "--help"], capture_output=True, text=True, timeout=20, check=False)
         words = known.stdout + known.stderr
         arguments = [f"--max-txn-ops={self.max_txn_ops}"]
-        if "--experimental-watch-progress-notify-interval" in words:
-            arguments.append(f"--experimental-watch-progress-notify-interval={self.progress_interval}")
+        # The first is the name since 3.6, and the only one since 3.7.
+        for name in ("--watch-progress-notify-interval", "--experimental-watch-progress-notify-interval"):
+            if f" {name} " in words:
+                arguments.append(f"{name}={self.progress_interval}")
+                break
         if "--unsafe-no-fsync" in words:
             arguments.append("--unsafe-no-fsync")
         return [*arguments, *self.extra]
