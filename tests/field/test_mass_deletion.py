@@ -30,11 +30,12 @@ def documented(number: int) -> str:
 def undo(group: Group, site: str, first: int, who: str, *, check: bool = True) -> str:
     """Run the documented recipe at a site; what it said."""
     repository = group[site].repository
-    script = documented(0).replace("/srv/git/tools.git", str(repository)).replace("/tmp/", f"{group.folder}/")
+    script = documented(0).replace("/tmp/", f"{group.folder}/").replace("/srv/git/tools.git", str(repository))
     script = script.replace("first=4711", f"first={first}").replace("who=anna", f"who={who}")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["sh", "-c", script],
+        ["sh", "-e", "-c", script],
+        cwd="/",
         env={**group.environment, "PATH": path},
         capture_output=True,
         text=True,
