@@ -159,11 +159,19 @@ def begin(libraries: str, lines: list[str]) -> None:
     record = inflight.Record(git_dir, inflight.file_name(name)).open()
     # Before anything is decided here, since it reads from the environment who pushes.
     hooks = PushHooks(git_dir, libraries, (git, command), client)
+    hooks.signer = _signer()
     try:
         client.begin(record)
     except HookMustDecide:
         return
     _fork(hooks, git, client, record)
+
+
+def _signer() -> str:
+    """Words that say who has signed this push (`git push --signed`); git tells `pre-receive`, and no other hook of piehole's."""
+    names = ("GIT_PUSH_CERT_STATUS", "GIT_PUSH_CERT_NONCE_STATUS", "GIT_PUSH_CERT_SIGNER")
+    status, nonce, signer = (os.environ.get(name, "") for name in names)
+    return f", signed by {signer}" if (status, nonce) == ("G", "OK") and signer else ""
 
 
 def update(libraries: str, arguments: list[str]) -> int:

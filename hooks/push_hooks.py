@@ -62,6 +62,7 @@ class PushHooks:
         # Taken now: a decision in this process forgets what the pusher's environment holds.
         self._namespace = os.environ.get("GIT_NAMESPACE", "")
         self._pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or ""
+        self.signer = ""  # who has signed this push, where git has verified that
 
     def awaited_by(self, process: str, said: list[str]) -> PushHooks:
         """From now on the hook ``process`` (:func:`piehole.fastpath.processes.identity`) waits for the result, and ``said`` gets the messages."""
@@ -273,7 +274,7 @@ class PushHooks:
         while True:
             commands = [(one.ref, one.old, one.new) for one in wanted]
             answer = self._client.ask(
-                record, Question("propose", commands, [one.snapshot for one in wanted], self._pusher)
+                record, Question("propose", commands, [one.snapshot for one in wanted], self._pusher + self.signer)
             )
             if answer.kind != "again":
                 break
