@@ -234,7 +234,6 @@ class Helper:
         self._hooks = hooks
         self._receive_pack = receive_pack
         self._name = record.name
-        self._push_id = record.push_id
         self._client = client
         self._unread = unread
         self._passing = False
@@ -282,19 +281,16 @@ class Helper:
                 self._passing = True
 
     def _answer(self, line: bytes) -> None:
-        pid, token, hook, arguments = parse_shim_request(line)
-        stranger = token not in ("", self._push_id)
+        pid, hook, arguments = parse_shim_request(line)
         if hook == "passed":
-            if stranger:
-                return
             # Where it is refused after all, there is no announcement, and `prepared` lets nothing move.
             try:
                 self._hooks.awaited_by("", []).run(["update", *arguments], [])
             except HookMustDecide:
                 pass
             return
-        # None: it has ended, or it is of another receive-pack that has this pid elsewhere.
-        who = None if stranger else processes.child(int(pid), self._receive_pack)
+        # None: it has ended, or it is of another receive-pack that has this pid elsewhere, and must not wait for this push.
+        who = processes.child(int(pid), self._receive_pack)
         said: list[str] = []
         status = "yourself"
         try:

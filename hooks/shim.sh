@@ -12,16 +12,15 @@ ask() {
 		[ -O "$record" ] || continue
 		for _ in 1 2 3 4 5 6 7 8; do # before it, there may be what the push has waited, for whom, and its first ref
 			read -r word helper requests answers && [ "$word" != helper ] || break
-			[ "$word" != piehole ] || token=$requests
 		done <"$record"
 		[ "$word" = helper ] && [ "/proc/$helper/fd/$((answers + 2))" -ef "/proc/$PPID" ] || continue
 		# All commands of the push may pass. The gate is looked at each time: without it, they would move unagreed.
 		if [ "$hook" = update ] && [ -p "/proc/$helper/fd/$((answers + 1))" ] &&
 			[ -x "${GIT_DIR:-.}/hooks/reference-transaction" ]; then
-			printf '%s\n' "$$ $token passed $*" >"/proc/$helper/fd/$requests" && exit 0
+			printf '%s\n' "$$ passed $*" >"/proc/$helper/fd/$requests" && exit 0
 		fi
 		{
-			printf '%s\n' "$$ $token $hook $*" >&8 || return 0
+			printf '%s\n' "$$ $hook $*" >&8 || return 0
 			asked=1
 			while read -r whom status words <&9; do
 				[ "$whom" = $$ ] && return 0

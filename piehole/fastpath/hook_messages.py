@@ -26,13 +26,10 @@ Before its answer to anything the controller says ``here VERSION SECONDS``: it l
 
 The shell hooks (hooks/shim.sh) ask the push's helper (:mod:`hooks.helper`) through two pipes, one line each::
 
-    PID TOKEN HOOK ARGUMENTS...     the hook PID waits; the helper reads the lines on its standard input from there
-    PID TOKEN passed ARGUMENTS...   the hook `update` has let this command pass, and waits for nothing
+    PID HOOK ARGUMENTS...           the hook PID waits; the helper reads the lines on its standard input from there
+    PID passed ARGUMENTS...         the hook `update` has let this command pass, and waits for nothing
     PID STATUS WORDS...             the answer: the exit status of the hook, and what it says to the pusher
     PID yourself                    the answer: the hook has to decide without the helper
-
-TOKEN is the id of the push, as its in-flight record has it (hooks that an earlier version installed leave it out). A hook of another
-push, which took this helper for its own, gets ``yourself``: containers that share a volume have pids that mean other processes.
 
 Imports nothing: it is on the hooks' path.
 """
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _VERSION = "1"
-_SHIM_WORDS = ("update", "reference-transaction", "passed")
 
 
 class Question:
@@ -198,11 +194,10 @@ def parse_ref_updates(lines: list[str]) -> list[tuple[str, str, str]]:
     return found
 
 
-def parse_shim_request(line: bytes) -> tuple[str, str, str, list[str]]:
-    """The pid of a shell hook, its push's token (``""``: it sent none), its name or ``passed``, and its arguments."""
-    pid, *words = line.decode("utf-8", "surrogateescape").split(" ")
-    token = "" if words[0] in _SHIM_WORDS else words.pop(0)
-    return pid, token, words[0], words[1:]
+def parse_shim_request(line: bytes) -> tuple[str, str, list[str]]:
+    """The pid of a shell hook, its name or ``passed``, and its arguments."""
+    pid, hook, *arguments = line.decode("utf-8", "surrogateescape").split(" ")
+    return pid, hook, arguments
 
 
 def pack_shim_answer(pid: str, status: str, words: str) -> bytes:
