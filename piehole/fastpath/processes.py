@@ -17,6 +17,11 @@ def _place() -> list[str]:
     return _here
 
 
+def boot_id() -> str:
+    """Which boot of the kernel this is."""
+    return _place()[0]
+
+
 def machine() -> str:
     """A name for this machine that outlives a boot: the beginning of its machine id, ``-``, and its host name, in letters that a process's
     name has. It begins with ``-`` where there is no machine id: then no other boot is known to be this machine's.

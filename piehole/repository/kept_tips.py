@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from piehole import git
-from piehole.refs import KEPT_REFS, decode
+from piehole.fastpath import processes
+from piehole.files import replace_file
+from piehole.refs import KEPT_REFS, Command, decode
 from piehole.repository.ref_transaction import NO_WAITING, update_ref_input
 from piehole.repository.repository import Repository
 
+_AT_ONCE: Final = 500  # tips of one transaction, whose locks keep other moves waiting
+_CLOCK: Final = "piehole/kept-clock"
 # Git knows this tree without having it stored.
 _EMPTY_TREES: Final = {
     "sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
@@ -21,9 +29,9 @@ def keep(repository: Repository, oids: Sequence[str]) -> None:
     """Keep tips that a move is about to leave behind. Keeping a tip again starts its time again."""
     if not oids:
         return
-    there = set(_names(repository))
     names = [f"{KEPT_REFS}{oid}" for oid in oids]
-    again = [name for name in names if name in there]
+    there = repository.kinds(names)  # by their values: all kept tips may be many
+    again = [name for name, oid in zip(names, oids, strict=True) if oid in there]
     # Git writes no reflog where a value stays the same, so these go there and back: the tip is still held by the ref that is
     # about to move. (Deleting them would take the lock of the packed refs, which a push that deletes holds by now.)
     if again:
@@ -45,14 +53,67 @@ def expire(repository: Repository) -> None:
     :raises GitError: the setting is no expiry date that git understands
     """
     shown = repository.git("config", "--type=expiry-date", "--default=90.days", "--get", "piehole.keepFor")
-    expiry = int(git.lines(shown)[0])
+    last = _Clock.load(repository.git_dir)
+    clock = last.now()
+    expiry = int(git.lines(shown)[0]) - int(time.time() - clock.time)
     expired = []
     for name, kept_at in kept_since(repository).items():
-        if kept_at == 0:
+        # One that should have gone the last time was not there yet, so the clock was wrong when it was kept.
+        if kept_at < max(1, min(last.expiry, expiry)):
             keep(repository, [name.removeprefix(KEPT_REFS)])
         elif kept_at < expiry:
             expired.append(name)
-    _update(repository, [f"delete {name}\0\0" for name in expired], "piehole: expired")
+    gone = [_delete(repository, expired[at : at + _AT_ONCE], expiry) for at in range(0, len(expired), _AT_ONCE)]
+    if all(gone):
+        clock = replace(clock, expiry=expiry)
+    clock.save(repository.git_dir)
+
+
+def _delete(repository: Repository, names: Sequence[str], expiry: int) -> bool:
+    """Delete these refs, but for those that are kept anew meanwhile: their ages are read again under git's locks. Whether all are gone."""
+    from piehole.repository.ref_moves import RefMover  # a hook keeps tips, and expires none
+
+    def are_old(moves: Sequence[Command]) -> set[str]:
+        return {move.ref for move in moves if _kept_at(repository, move.ref) < expiry}
+
+    moves = [Command(name, name.removeprefix(KEPT_REFS), repository.zero) for name in names]
+    unmoved = RefMover(repository, "piehole: expired", are_old).move(moves)
+    return not (unmoved.failed or unmoved.unwanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The time by which tips expire: this machine's clock, as long as it does not jump.
+
+    It never goes back, and from one expiry to the next it goes forward at most twice as fast as the kernel counts (or for twice the time
+    since the machine was started). So a clock that is wrong by months expires nothing that is not due soon, and is followed in the end.
+
+    :param boot: which boot of the machine, and the kernel's seconds since then, when this was so
+    :param expiry: what had been kept before this time was removed by then
+    """
+
+    time: float
+    expiry: int
+    boot: str
+    seconds: float
+
+    @classmethod
+    def load(cls, git_dir: Path) -> _Clock:
+        """What the last expiry has saved; the first one has to believe the clock."""
+        try:
+            time_, expiry, boot, seconds = (git_dir / _CLOCK).read_text().split()
+            return cls(float(time_), int(expiry), boot, float(seconds))
+        except (OSError, ValueError):
+            return cls(time.time(), 0, "", 0.0)
+
+    def now(self) -> _Clock:
+        boot, seconds = processes.boot_id(), time.clock_gettime(time.CLOCK_BOOTTIME)
+        passed = seconds - (self.seconds if boot == self.boot else 0.0)
+        return replace(self, time=max(self.time, min(time.time(), self.time + 2 * passed)), boot=boot, seconds=seconds)
+
+    def save(self, git_dir: Path) -> None:
+        with suppress(OSError):  # then the next expiry goes on from an older time, which keeps tips for longer
+            replace_file(git_dir / _CLOCK, f"{self.time} {self.expiry} {self.boot} {self.seconds}\n", 0o644)
 
 
 def _names(repository: Repository) -> list[str]:

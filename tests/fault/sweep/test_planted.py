@@ -23,8 +23,8 @@ def unknown_is_refused(tree: Tree) -> None:
 def tips_are_not_kept(tree: Tree) -> None:
     tree.patch(
         "piehole/repository/kept_tips.py",
-        "    if not oids:\n        return\n    there =",
-        "    return\n    there =",
+        "    if not oids:\n        return\n    names =",
+        "    return\n    names =",
     )
 
 
