@@ -287,23 +287,13 @@ class Etcd:
         wait = max(min(ATTEMPT_SECONDS, deadline.remaining()), _LEAST_SECONDS)
         began = time.monotonic()
         try:
-            client.call("/kv/range", json_gateway.range_request(key, limit=1, keys_only=True), timeout=wait)
+            read = client.call("/kv/range", json_gateway.range_request(key, limit=1, keys_only=True), timeout=wait)
             latency = time.monotonic() - began
-            answer = client.call("/maintenance/status", {}, timeout=wait)
-            member_id = int(answer["header"]["member_id"])
-            errors = [str(said) for said in answer.get("errors", ())]
-            return EndpointStatus(
-                client.name,
-                version=str(answer["version"]),
-                cluster_id=json_gateway.cluster_of(answer),
-                member_id=member_id,
-                revision=json_gateway.revision_of(answer),
-                leader=int(answer.get("leader", 0)) == member_id,
-                latency=latency,
-                error="; ".join(said for said in errors if not json_gateway.alarm_of(said)),
-                alarms=tuple(dict.fromkeys(filter(None, map(json_gateway.alarm_of, errors)))),
-                needs_no_login=client.needs_no_login,
-            )
+            try:
+                told = client.call("/maintenance/status", {}, timeout=wait)
+            except EtcdRefused:
+                told = {}  # for a time, etcd told it to root only (3.5.30)
+            return json_gateway.endpoint_status(client.name, read, told, latency, needs_no_login=client.needs_no_login)
         except Inconclusive as inconclusive:
             said = f"etcd at {client.name}: {inconclusive.reason}"
             return EndpointStatus(client.name, error=said, trouble=inconclusive.kind)

@@ -17,6 +17,7 @@ from piehole.etcd.model import (
     Batch,
     Compare,
     Delete,
+    EndpointStatus,
     Event,
     KeyValue,
     Operation,
@@ -168,9 +169,25 @@ def txn_result(answer: Json) -> TxnResult:
     )
 
 
-def alarm_of(error: str) -> str:
-    """The alarm that a member names among the errors of its status, such as NOSPACE; ``""`` where the error is none."""
-    return error.partition("alarm:")[2].strip()
+def endpoint_status(endpoint: str, read: Json, told: Json, latency: float, *, needs_no_login: bool) -> EndpointStatus:
+    """A member's health by its answers to a read and to the question for its status (empty: it refused that one)."""
+    member_id = int(read["header"]["member_id"])
+    # An alarm reads "memberID:1 alarm:NOSPACE ".
+    errors = [str(said).partition("alarm:") for said in told.get("errors", ())]
+    return EndpointStatus(
+        endpoint,
+        version=str(told["version"]) if told else "",
+        cluster_id=cluster_of(read),
+        member_id=member_id,
+        revision=revision_of(read),
+        leader=int(told.get("leader", 0)) == member_id,
+        latency=latency,
+        error="; ".join(said for said, _, alarm in errors if not alarm),
+        alarms=tuple(dict.fromkeys(alarm.strip() for _, _, alarm in errors if alarm)),
+        size=int(told.get("dbSize", 0)),
+        quota=int(told.get("dbSizeQuota", 0)),
+        needs_no_login=needs_no_login,
+    )
 
 
 def batch(result: Json, after: int) -> Batch | None:

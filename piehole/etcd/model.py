@@ -124,9 +124,11 @@ Trouble: TypeAlias = Literal["", "unreachable", "undecided", "refused", "foreign
 class EndpointStatus:
     """The health of one endpoint.
 
-    ``latency``: seconds of one linearizable read. ``leader``: this member leads. ``error``: a sentence, empty when all is well (with
-    one, the other fields may hold zeros), and ``trouble`` its kind. ``alarms``: the alarms of the cluster that this member names, such
-    as NOSPACE. ``needs_no_login``: a login is configured, and etcd's authentication is off.
+    ``version``: empty where etcd does not tell it to this user; then nothing below is known but ``needs_no_login``. ``latency``: seconds of
+    one linearizable read. ``leader``: this member leads. ``error``: a sentence, empty when all is well (with one, the other fields may
+    hold zeros), and ``trouble`` its kind. ``alarms``: the alarms of the cluster that this member names, such as NOSPACE. ``size``: bytes of
+    the database. ``quota``: how many it may have, as far as etcd tells (since 3.6). ``needs_no_login``: a login is configured, and etcd's
+    authentication is off.
     """
 
     endpoint: str
@@ -139,6 +141,8 @@ class EndpointStatus:
     error: str = ""
     trouble: Trouble = ""
     alarms: tuple[str, ...] = ()
+    size: int = 0
+    quota: int = 0
     needs_no_login: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import re
 import socket
@@ -194,6 +195,35 @@ def stranger(status: int, body: bytes, **headers: str) -> Iterator[str]:
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with _serving(Handler) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def refusing_status(target: str) -> Iterator[str]:
+    """A relay of single requests to etcd that answers the question for the member's status with "permission denied". Gives its endpoint."""
+    denied = b'{"code":7,"message":"etcdserver: permission denied"}'
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, said = 403, denied
+            if not self.path.endswith("/maintenance/status"):
+                far = http.client.HTTPConnection(*_address(target), timeout=10)
+                far.request("POST", self.path, body)
+                answer = far.getresponse()
+                status, said = answer.status, answer.read()
+                far.close()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

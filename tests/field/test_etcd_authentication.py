@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnEtcd
-from tests.etcd.proxy import token_proxy_to
+from tests.etcd.proxy import refusing_status, token_proxy_to
 from tests.support.assertions import accepted
 from tests.support.etcd import EtcdProcess
 from tests.support.git import MAIN, commit, push
@@ -100,3 +100,13 @@ def test_an_old_token_that_is_answered_by_a_closed_connection_is_replaced(
             proxy.forget_tokens()
             pushed_everywhere(group, work, site)
         assert proxy.closed > 4  # it did what the reports tell
+
+
+def test_a_member_that_tells_its_status_to_root_only_is_sound(world: Group) -> None:
+    """etcd 3.5.30 refuses /maintenance/status to other users (replayed: its answer)."""
+    site = world["a"].build()
+    with refusing_status(world.endpoints[0]) as endpoint:
+        answer = site.piehole("check", "--etcd", endpoint, check=False)
+    assert "does not tell this user its version" in answer.out
+    assert "fault: etcd" not in answer.out
+    assert answer.status == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from piehole.commands.check import etcd_links
+from piehole.etcd import json_gateway
 from tests.conftest import OwnEtcd
 from tests.support.assertions import Pushed, accepted, refused
 from tests.support.etcd import EtcdOptions, EtcdProcess
@@ -76,3 +78,15 @@ def test_a_full_etcd_refuses_pushes_in_words_and_goes_on_once_it_was_emptied(
     assert "NOSPACE" not in group[0].piehole("check", check=False).out
     for site in group:
         assert "went-back" not in site.log_text()
+
+
+@pytest.mark.parametrize(
+    ("quota", "size", "warned"),
+    [(0, 1700 << 20, True), (0, 1 << 30, False), (8 << 30, 7 << 30, True), (8 << 30, 1 << 30, False)],
+)
+def test_check_warns_before_etcd_is_full(quota: int, size: int, warned: bool) -> None:
+    """A status with a size that no test can wait for (replayed)."""
+    header = {"cluster_id": "1", "member_id": "2", "revision": "3"}
+    told = {"version": "3.6.14", "dbSize": str(size), **({"dbSizeQuota": str(quota)} if quota else {})}
+    link = json_gateway.endpoint_status("E", {"header": header}, told, 0.001, needs_no_login=False)
+    assert any("MiB" in fault.what and fault.warning for fault in etcd_links.faults([link])) == warned

@@ -18,7 +18,7 @@ _MANY: Final = 1000  # refs in one push; deploy/ sets --max-txn-ops to 8192
 
 # The first patch release of each etcd line that loses no watch events around compactions (etcd's change logs).
 _FIXED: Final = {(3, 4): 36, (3, 5): 18}
-
+_QUOTA: Final = 2 << 30  # bytes: etcd's own default
 _FIXES: Final = {
     "unreachable": "see that {} runs and can be reached from here, or correct piehole.etcd",
     "undecided": "see that a majority of etcd's members runs and that they reach each other",
@@ -51,7 +51,15 @@ def faults(found: Sequence[EndpointStatus]) -> Iterator[Fault]:
                 "every push waits for it: use members that are nearer or less loaded",
                 warning=True,
             )
-        yield from _version(link)
+        if link.version:
+            yield from _version(link)
+            yield from _space(link)
+        else:
+            yield Fault(
+                f"etcd at {link.endpoint} does not tell this user its version, its alarms and its size",
+                "this etcd tells them to root only: upgrade it, or look with `etcdctl endpoint status`",
+                warning=True,
+            )
     clusters = {link.cluster_id for link in found if not link.error}
     if len(clusters) > 1:
         yield Fault(
@@ -76,6 +84,21 @@ def _alarm(endpoint: str, alarm: str) -> Fault:
         f"etcd at {endpoint} has the alarm {alarm}",
         "see etcd's log and `etcdctl alarm list`; with CORRUPT, replace the member whose data differs",
     )
+
+
+def _space(link: EndpointStatus) -> Iterator[Fault]:
+    quota = link.quota or _QUOTA
+    if link.size > quota * 3 // 4 and "NOSPACE" not in link.alarms:
+        yield Fault(
+            f"etcd's database at {link.endpoint} has {link.size >> 20} MiB; "
+            + (
+                f"its quota is {quota >> 20} MiB"
+                if link.quota
+                else "its quota is 2 GiB by default, 4 GiB in deploy/etcd.env"
+            ),
+            'once it is full no push is accepted: defragment it, docs/operations.md, "When etcd is full"',
+            warning=True,
+        )
 
 
 def _version(link: EndpointStatus) -> Iterator[Fault]:
