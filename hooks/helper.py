@@ -156,7 +156,7 @@ def begin(libraries: str, lines: list[str]) -> None:
     git_dir = os.path.realpath(os.environ.get("GIT_DIR", "."))
     commands = [(ref, old, new) for old, new, ref in parse_ref_updates(lines)]
     client = ForecastClient(git_dir, libraries, git, commands)
-    record = inflight.Record(git_dir, inflight.file_name(name)).open()
+    record = inflight.Record(git_dir, inflight.file_name(name)).open(commands)
     # Before anything is decided here, since it reads from the environment who pushes.
     hooks = PushHooks(git_dir, libraries, (git, command), client)
     hooks.signer = _signer()
@@ -165,6 +165,7 @@ def begin(libraries: str, lines: list[str]) -> None:
     except HookMustDecide:
         return
     _fork(hooks, git, client, record)
+    record.note_coming(commands)
 
 
 def _signer() -> str:

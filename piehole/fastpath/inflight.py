@@ -5,6 +5,7 @@ created exclusively. It ends with its receive-pack, never with ``aborted``: dele
 before ``prepared``. A record is lines that are only ever appended; of several lines for a ref the last one counts::
 
     piehole 1 PUSH-ID
+    coming REF OLD NEW ...          each command of the push, before `update` was asked about it; on one line where they are few
     helper PID REQUESTS ANSWERS     one of the first lines: who answers this push's hooks (hooks/helper.py), by which descriptors
     want REF OLD NEW SNAPSHOT       the mod_revisions that a proposal of this ref compares
     free REF OLD NEW -              not managed: git may move it, the consensus has no say
@@ -40,6 +41,8 @@ LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
 # are far apart, each ref's swap takes some tenths of a second.
 _PROMPT = 0.75
 _TRIES = 10
+# Commands that are noted before the helper: the shell hooks read that far, byte by byte.
+_FEW = 4
 
 
 def file_name(process: str) -> str:
@@ -80,6 +83,8 @@ class Record:
         self.silent = False
         self.has_helper = False
         self.announced: dict[str, Announcement] = {}
+        # New values of refs that `update` was not asked about yet, or refused.
+        self.coming: dict[str, str] = {}
         # Refs that the consensus has to agree to, and has not yet.
         self.waiting: set[str] = set()
         self._size = 0
@@ -94,8 +99,8 @@ class Record:
         """Whether its process lives. None: this cannot be known from here."""
         return False if self.ended else processes.lives(self.name)
 
-    def open(self) -> Record:
-        """Read the record, creating it where this is the push's first hook."""
+    def open(self, coming: list[tuple[str, str, str]] | None = None) -> Record:
+        """Read the record, creating it where this is the push's first hook. ``coming``: the commands of the push, REF OLD NEW of each."""
         folder = os.path.dirname(self.path)
         # A record is readable and writable for whoever may write the folder, as core.sharedRepository had it made.
         mode = os.stat(folder).st_mode & 0o666
@@ -108,7 +113,8 @@ class Record:
             os.fchmod(handle, mode)  # past the umask
             reached(Step.RECORD_CREATED)
             self.push_id = os.urandom(16).hex()
-            self._size = _write(handle, f"piehole 1 {self.push_id}\n")
+            few = coming is not None and len(coming) <= _FEW
+            self._size = _write(handle, f"piehole 1 {self.push_id}\n{_coming(coming) if coming and few else ''}")
         finally:
             os.close(handle)
         return self
@@ -134,6 +140,8 @@ class Record:
             if word in ("want", "free") and len(fields) == 4:
                 ref, old, new, snapshot = fields
                 self._note(Announcement(ref, old, new, snapshot, managed=word == "want"))
+            elif word == "coming" and len(fields) % 3 == 0:
+                self.coming |= dict(zip(fields[::3], fields[2::3], strict=True))
             elif word == "settled" and rest in self.announced:
                 self._note_settled(rest)
             elif word == "lock" and len(fields) == 3:
@@ -168,6 +176,11 @@ class Record:
 
     def note_helper(self, pid: int, requests: int, answers: int) -> None:
         self._append(f"helper {pid} {requests} {answers}\n")
+
+    def note_coming(self, coming: list[tuple[str, str, str]]) -> None:
+        """Note the commands of the push, where :meth:`open` has not since they are many."""
+        if len(coming) > _FEW:
+            self._append("".join(_coming([one]) for one in coming))
 
     def add_wait(self, seconds: float) -> None:
         """Note what the push has waited, where the disk takes it: a veto after the swap would be worse than a push with more patience."""
@@ -244,6 +257,10 @@ def _line(one: Announcement) -> str:
     return f"{'want' if one.managed else 'free'} {one.ref} {one.old} {one.new} {one.snapshot}\n"
 
 
+def _coming(commands: list[tuple[str, str, str]]) -> str:
+    return f"coming {' '.join(word for command in commands for word in command)}\n"
+
+
 def _write(handle: int, text: str) -> int:
     """How many bytes were written."""
     whole = text.encode("utf-8", "surrogateescape")
@@ -263,19 +280,6 @@ def records(git_dir: str, folder: str = FOLDER) -> Iterator[Record]:
             yield Record(git_dir, name, folder).load()
         except OSError:  # it ended meanwhile, or is being written
             continue
-
-
-def refs_in_flight(git_dir: str) -> set[str]:
-    """Refs that pushes are about to move themselves, under git's locks."""
-    return {ref for record in records(git_dir) if _holds_refs(record) for ref in record.announced}
-
-
-def _holds_refs(record: Record) -> bool:
-    """Whether a reconcile leaves these refs to the push. Git's locks keep them from being moved too early, whatever is answered here; so
-    where nobody can tell whether receive-pack lives, its helper has to: a record must not hold refs back for ever.
-    """
-    alive = record.lives
-    return is_attended(record.path) if alive is None else alive
 
 
 def attend(path: str) -> None:

@@ -161,6 +161,44 @@ def nearest_git(pid: int) -> tuple[int, str]:
     return nearest
 
 
+# Processes that are looked at: those that were started last on this machine. A push has some twenty before it is asked about.
+_LAST = 400
+
+
+def begun_receive_packs(git_dir: str, seconds: float) -> list[str]:
+    """The identities of receive-packs of this repository that were started within the last ``seconds``, as far as this account may see.
+
+    ``git_dir`` is a path without symbolic links.
+    """
+    try:
+        with open("/proc/loadavg") as file:
+            last = int(file.read().split()[-1])
+        with open("/proc/uptime") as file:
+            since = float(file.read().split()[0]) - seconds
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except (OSError, ValueError, IndexError):
+        return []
+    found = []
+    for pid in pids:
+        arguments = _arguments(pid) if last - _LAST < pid <= last else []
+        if not arguments or git_command(arguments) != "receive-pack" or not _is_path_of(git_dir, pid, arguments[-1]):
+            continue
+        started = start_time(pid)
+        if started is not None and int(started) / os.sysconf("SC_CLK_TCK") >= since:
+            found.append(_name(pid, started))
+    return found
+
+
+def _is_path_of(git_dir: str, pid: int, argument: str) -> bool:
+    """Whether a receive-pack with this last argument serves ``git_dir``: it changes to that folder, and may not have done so yet."""
+    try:
+        folder = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return False
+    named = os.path.realpath(os.path.join(folder, argument))
+    return git_dir in (folder, named, f"{named}.git")
+
+
 def identity(pid: int) -> str | None:
     """A name for this very process that no other will have: boot id, pid namespace, pid, start time. None: it is gone."""
     started = start_time(pid)

@@ -95,11 +95,10 @@ class Admission:
             return refused
         verdicts, basis = self._judge([command], deadline)
         if basis is not None:
-            return (
-                self._blocked(command, deadline)
-                or self._completeness.refusal([command], deadline)
-                or basis[command.ref]
+            refused = self._hindered(command, deadline, basis[command.ref]) or self._completeness.refusal(
+                [command], deadline
             )
+            return refused or basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
 
     def foresee(self, commands: Sequence[Command], deadline: Deadline) -> Forecast:
@@ -110,7 +109,7 @@ class Admission:
         here = self._repository.kinds(deleted) if deleted else {}
         gaps = self._completeness.gaps()
         sound = [command for command in managed if (command.old in here if command.deletes else gaps is None)]
-        sound = [command for command in sound if self._blocked(command, deadline) is None]
+        sound = [command for command in sound if self._hindered(command, deadline) is None]
         known: dict[Command, Free | Basis | Refuse] = dict.fromkeys(set(bounded).difference(managed), Free())
         most = len(commands)
         try:
@@ -121,7 +120,8 @@ class Admission:
         except EtcdError as error:
             known |= dict.fromkeys(sound, refusal(error))
         else:
-            known |= {command: bases[command.ref] for command in sound if command.ref in bases}
+            clear = {ref: basis for ref, basis in bases.items() if basis.writes}
+            known |= {command: clear[command.ref] for command in sound if command.ref in clear}
         return Forecast([known.get(command) for command in commands], most)
 
     def _out_of_bounds(self, command: Command) -> Refuse | None:
@@ -273,10 +273,20 @@ class Admission:
                 )
         return None
 
-    def _blocked(self, command: Command, deadline: Deadline) -> Refuse | None:
-        # Git finds out only under its locks, and may then reject this ref alone, after the group has been asked about all of them.
+    def _hindered(self, command: Command, deadline: Deadline, basis: Basis | None = None) -> Refuse | None:
+        # Git finds both out only under its locks, and may then reject this ref alone after the group has taken all.
         blocker = self._repository.blocker(command.ref) if command.creates and not command.deletes else ""
-        return rules.blocked_here(command.ref, blocker) if blocker else self._site_limits.refusal(command, deadline)
+        if blocker:
+            return rules.blocked_here(command.ref, blocker)
+        # Where the group has the new value, this site may have followed it after git had shown the old value to the pusher.
+        if (
+            basis is None
+            or basis.writes
+            or command.old == command.new
+            or self._repository.read_ref(command.ref) != command.new
+        ):
+            return self._site_limits.refusal(command, deadline)
+        return rules.already_here(command)
 
     def _broken_deletion(self, command: Command) -> Refuse | None:
         # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:

@@ -1,4 +1,4 @@
-"""The five rules that decide whether a push may move a ref, as pure functions.
+"""The five rules that decide whether a push may move a ref, and the refusals, as pure functions.
 
 The rules are numbered as in docs/architecture.md ("The rules"). C is the consensus value, O the repository's old value, N the pushed one.
 """
@@ -104,6 +104,15 @@ def blocked_here(ref: str, blocker: str) -> Refuse:
         CONFLICT,
         f"{ref} cannot be created here, since this repository has {blocker}: one name cannot be both a ref and a folder of refs. "
         f"Choose another name, or have the administrator see `piehole status` for {blocker}: the group may not have it.",
+    )
+
+
+def already_here(command: Command) -> Refuse:
+    """Refuse a move that git would refuse, since the ref has arrived at the new value by way of another site."""
+    return Refuse(
+        STALE,
+        f"nothing is left to push to {command.ref}: the group has {shown(command.new)} already, by a push to another site, and this site "
+        "followed it while this push began. Run `git fetch`.",
     )
 
 

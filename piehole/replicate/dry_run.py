@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError
-from piehole.fastpath import inflight
 from piehole.group import progress, rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.refs import Command, is_zero
 from piehole.replicate.local_changes import local_changes
 from piehole.replicate.plan import DesiredState, Plan, desired_state, plan
+from piehole.replicate.pushes_here import in_flight
 from piehole.repository.repository import ObservedState, Repository
 
 
@@ -41,10 +41,10 @@ def dry_run(replica: Replica, deadline: Deadline) -> DryRun:
     config = replica.config
     published = rollback_guard.published_revision(replica.git_dir)
     observed = replica.repository.observe()
-    in_flight = inflight.refs_in_flight(str(replica.git_dir))
+    announced = in_flight(str(replica.git_dir)).refs
     state = replica.reader.list_group(deadline)
     desired = desired_state(state.entries, config.object_format, config.exclude)
-    planned = plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)
+    planned = plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=announced)
     changed = local_changes(planned, desired, observed, published)
     return DryRun(observed, state, desired, planned, halted(replica, state), changed)
 

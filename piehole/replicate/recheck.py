@@ -20,6 +20,7 @@ from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, Command, decode, encode, is_zero
 from piehole.replicate.plan import DesiredState, Plan, desired_state
+from piehole.replicate.pushes_here import PushesHere
 
 _FEW: Final = 50  # Up to so many refs are read one by one.
 _PATIENCE: Final = 10.0  # seconds for the read before the fetch
@@ -54,7 +55,13 @@ class StillWanted:
     """
 
     def __init__(
-        self, replica: Replica, planned: Plan, moves: Sequence[Command], desired: DesiredState, seen: int
+        self,
+        replica: Replica,
+        planned: Plan,
+        moves: Sequence[Command],
+        desired: DesiredState,
+        seen: int,
+        pushes: PushesHere,
     ) -> None:
         """
         :param moves: those of the plan that are going to be made
@@ -64,6 +71,7 @@ class StillWanted:
         self._replica = replica
         self._desired = desired
         self._seen = seen
+        self._pushes = pushes
         self._before = {move.ref: move.old for move in moves if not (move.creates or move.deletes)}
         self._for: dict[str, set[str]] = {}
         going = {move.ref for move in moves}
@@ -82,7 +90,9 @@ class StillWanted:
         now = _read(self._replica, asked, self._seen, Deadline(_SECONDS)) if few else self._read_changed(asked)
         same = {ref for ref in asked if _opinion(now, ref) == _opinion(self._desired, ref)}
         going = {ref for ref in refs & same if ref not in self._for or self._for[ref] & same}
-        return going | self._passed_by(refs - same, now)
+        going |= self._passed_by(refs - same, now)
+        # A push that has come since the plan finds the ref at its old value once these locks are gone.
+        return going - self._pushes.leave([move for move in moves if move.ref in going])
 
     def _passed_by(self, refs: Collection[str], now: DesiredState) -> set[str]:
         """Those that the group has moved on from to a third value, and that no push here can have moved since they were read."""

@@ -21,7 +21,6 @@ from itertools import islice
 from typing import Final
 
 from piehole.errors import GitError
-from piehole.fastpath import inflight
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import rollback_guard
 from piehole.group.group_state import GroupState
@@ -32,6 +31,7 @@ from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.incremental import Baseline, Changed
 from piehole.replicate.local_changes import local_changes
 from piehole.replicate.plan import DesiredState, Plan, Value, desired_state, only, plan, without
+from piehole.replicate.pushes_here import InFlight, PushesHere, in_flight
 from piehole.replicate.repair import Repairer
 from piehole.repository import kept_tips, stale_locks
 from piehole.repository.ref_moves import RefMover
@@ -99,6 +99,7 @@ class Reconciler:
         self._claim = claim
         self._changed = changed
         self._baseline: Baseline | None = None
+        self._pushes = PushesHere(replica.git_dir)
 
     def run(self, stop: threading.Event | None = None) -> Report:
         """Bring this repository to the desired state, as far as that is possible now.
@@ -200,15 +201,16 @@ class Reconciler:
         undone = {ref: move for ref, move in changed.items() if ref in report.moved or (ref == HEAD and report.head)}
         return replace(report, undone=undone)
 
-    def _plan(self, desired: DesiredState, observed: ObservedState, in_flight: set[str]) -> Plan:
+    def _plan(self, desired: DesiredState, observed: ObservedState, in_flight: InFlight) -> Plan:
         config = self._replica.config
-        return plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=in_flight)
+        held = in_flight.left_alone((ref, value.oid) for ref, value in desired.refs.items())
+        return plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=held)
 
     def _desired(self, state: GroupState) -> DesiredState:
         return desired_state(state.entries, self._replica.config.object_format, self._replica.config.exclude)
 
-    def _in_flight(self) -> set[str]:
-        return inflight.refs_in_flight(str(self._replica.git_dir))
+    def _in_flight(self) -> InFlight:
+        return in_flight(str(self._replica.git_dir))
 
     def _apply(
         self,
@@ -237,7 +239,9 @@ class Reconciler:
             fetched = self._fetcher.fetch(self._wanted(moves, desired), haves, hold, stop, origin=origin)
             stuck |= {move.ref: fetched.lacking[move.new] for move in moves if move.new in fetched.lacking}
             # A push may have announced one of these refs during the fetch: its receive-pack is about to move it.
-            announced = self._in_flight() & {move.ref for move in moves}
+            announced = self._in_flight().left_alone((move.ref, move.new) for move in moves) & {
+                move.ref for move in moves
+            }
             deferred |= announced
             moves = without(planned, announced | {move.ref for move in moves if move.new in fetched.lacking})
             if moves:
@@ -245,7 +249,7 @@ class Reconciler:
                 kept_tips.keep(repository, kept)
                 reached(Step.TIPS_KEPT)
                 seen = max(report.revision, desired.newest)
-                still_wanted = recheck.StillWanted(self._replica, planned, moves, desired, seen)
+                still_wanted = recheck.StillWanted(self._replica, planned, moves, desired, seen, self._pushes)
                 unmoved = RefMover(repository, message, still_wanted, begun).move(moves)
                 failed = {move.ref: move for move in moves if move.ref in unmoved.failed}
                 moves = [move for move in moves if move.ref not in failed and move.ref not in unmoved.unwanted]

@@ -38,7 +38,8 @@ def without_python(site: Path) -> None:
 
 def helper_of(site: Path) -> int:
     (record,) = records(site)
-    return int(record.read_text().splitlines()[1].split(" ")[1])
+    (line,) = (line for line in record.read_text().splitlines() if line.startswith("helper "))
+    return int(line.split(" ")[1])
 
 
 def forget_records(site: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from piehole.fastpath import processes
-from piehole.fastpath.inflight import FOLDER, Announcement, Record, records, refs_in_flight
+from piehole.fastpath.inflight import FOLDER, Announcement, Record, records
+from piehole.replicate.pushes_here import in_flight
 
 ONE = Announcement("refs/heads/a", "0" * 40, "1" * 40, "[1]", managed=True)
 NAME = "boot.1.2.3"
@@ -116,23 +117,23 @@ def test_a_living_receive_pack_holds_its_refs_and_a_dead_one_none(tmp_path: Path
     Record(str(tmp_path), process).open().announce(ONE)
     dead = Record(str(tmp_path), process.rpartition(".")[0] + ".1").open()
     dead.announce(Announcement("refs/heads/b", ONE.old, ONE.new, "[1]", managed=True))
-    assert refs_in_flight(str(tmp_path)) == {ONE.ref}
+    assert in_flight(str(tmp_path)).refs == {ONE.ref}
 
 
 def test_a_process_that_cannot_be_judged_holds_its_refs_while_its_helper_lives(tmp_path: Path, folder: Path) -> None:
     boot, namespace, *process = (processes.identity(os.getpid()) or "").split(".")
     record = Record(str(tmp_path), ".".join((boot, f"{namespace}1", *process))).open()
     record.announce(ONE)
-    assert refs_in_flight(str(tmp_path)) == set()
+    assert in_flight(str(tmp_path)).refs == set()
     attends = f"from piehole.fastpath import inflight; inflight.attend({record.path!r}); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", attends], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as helper:
         assert helper.stdout is not None
         assert helper.stdout.readline()
-        assert refs_in_flight(str(tmp_path)) == {ONE.ref}
+        assert in_flight(str(tmp_path)).refs == {ONE.ref}
         helper.communicate("\n")
-    assert refs_in_flight(str(tmp_path)) == set()
+    assert in_flight(str(tmp_path)).refs == set()
 
 
 def test_a_receive_pack_is_dead_for_everybody_once_its_own_machine_says_so(tmp_path: Path, folder: Path) -> None:
