@@ -31,6 +31,7 @@ def check(evidence: Evidence) -> list[Violation]:
     diverged   after healing a site's refs are not the consensus
     unsound    after healing `git fsck` complains
     dropped    a commit that was acknowledged or seen at a site is reachable there no more
+    robbed     a lock was removed while the process lived that held it, or a ref was lost that is not the group's
     crashed    a controller ended by itself, or met an error that it was not made for
     ========== ==========================================================================================
     """
@@ -44,6 +45,7 @@ def check(evidence: Evidence) -> list[Violation]:
     values = _values(past)
     found += _looks(evidence.looks, values)
     found += _endings(evidence, values)
+    found += [Violation("robbed", text) for text in evidence.robbed]
     return found
 
 

@@ -50,10 +50,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that the checker judges. ``parents``: the first parent of each commit that was made, ``""`` for a root."""
+    """All that the checker judges. ``parents``: the first parent of each commit that was made, ``""`` for a root.
+
+    ``robbed``: what was taken from programs that have nothing to do with piehole.
+    """
 
     operations: Sequence[Operation]
     events: Sequence[Event]
     parents: Mapping[str, str] = field(default_factory=dict)
     looks: Sequence[Look] = ()
     endings: Sequence[Ending] = ()
+    robbed: Sequence[str] = ()

@@ -15,6 +15,7 @@ from tests.fault.history.place import Place, send
 from tests.fault.history.pushers import SHARED
 from tests.fault.history.relay import State
 from tests.fault.history.schedule import Fault
+from tests.fault.history.strangers import Strangers
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import RawEtcdError
 from tests.support.pushes import deciding
@@ -55,6 +56,7 @@ class Makers:
         self._later = later
         self._administrator = Administrator(bed)
         self._damage = Damage(bed.places, later)
+        self.strangers = Strangers()
         self._background: list[subprocess.Popen[bytes]] = []
         self._makers: dict[str, Callable[[Fault], Heal | None]] = {
             "member-kill": self._member_kill,
@@ -79,6 +81,8 @@ class Makers:
             "disk-full": self._disk_full,
             "lost-pack": lambda fault: self._damage.make(self._place(fault), fault.variant),
             "gc": self._gc,
+            "foreign-lock": lambda fault: self.strangers.hold(self._place(fault)),
+            "proc-hidden": lambda fault: self._place(fault).hide_processes(),
             "clock": self._clock,
         }
 

@@ -196,6 +196,20 @@ MUTANTS: Final = (
         {"pair": 2, "own-pair": 1},
     ),
     Mutant(
+        "lock_removed_by_time",
+        (
+            Patch(
+                "piehole/repository/stale_locks.py",
+                "        if held_locks.mark(str(lock)) == mark:\n",
+                "        if lock.exists():\n            time.sleep(max(0.0, 1.0 - (time.time() - lock.lstat().st_mtime)))\n",
+            ),
+        ),
+        frozenset({"robbed"}),
+        {"create": 2, "delete": 2},
+        tuple(Fault(0.5 + number / 2, "foreign-lock", number, 0, 2.5) for number in range(12)),
+        seconds=10.0,
+    ),
+    Mutant(
         "nothing_is_kept",
         (
             Patch("piehole/replicate/reconcile.py", "                kept_tips.keep(repository, kept)\n", ""),

@@ -38,6 +38,11 @@ class Nemesis:
         self.done: Counter[str] = Counter()
         self._faults = list(faults)
 
+    @property
+    def robbed(self) -> Sequence[str]:
+        """What was taken from other programs."""
+        return self._makers.strangers.robbed
+
     def run(self, enough: Callable[[], bool], seconds: float) -> None:
         """Until ``seconds`` are over, or it is enough and nothing is left unhealed."""
         began = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,21 @@ _PACKER: Final = """\
 #!/bin/sh
 if [ -e {liar} ]; then exec "$@" --filter=blob:none; fi
 exec "$@"
+"""
+# What a controller imports before anything else. It sees no other process while the switch is on, as with hidepid.
+_HIDES: Final = """\
+import builtins, os
+
+def hiding(real):
+    def opened(path, *arguments, **named):
+        if isinstance(path, str) and path.startswith("/proc/"):
+            pid = path.split("/")[2]
+            if pid.isdigit() and int(pid) != os.getpid() and os.path.exists({hidden!r}):
+                raise FileNotFoundError(2, "hidden", path)
+        return real(path, *arguments, **named)
+    return opened
+
+os.open, builtins.open = hiding(os.open), hiding(builtins.open)
 """
 
 
@@ -64,6 +79,10 @@ class Place:
         self._down = folder / f"{site.name}.down"
         self._full = folder / f"{site.name}.full"
         self._liar = folder / f"{site.name}.liar"
+        self._hidden = folder / f"{site.name}.hidden"
+        self._first = folder / f"{site.name}-first"
+        self._first.mkdir(exist_ok=True)
+        (self._first / "sitecustomize.py").write_text(_HIDES.format(hidden=str(self._hidden)))
         clocked = f"export LD_PRELOAD={clock.library}\n" if clock else ""
         self.gate = self._script("gate", _GATE.format(down=self._down, full=self._full, clock=clocked))
         self._packer = self._script("packer", _PACKER.format(liar=self._liar))
@@ -117,8 +136,9 @@ class Place:
             return
         group = self.site.group
         before = group.environment
+        group.environment = {**before, "PYTHONPATH": f"{self._first}:{before['PYTHONPATH']}"}
         if self.clock is not None:
-            group.environment = {**before, "LD_PRELOAD": str(self.clock.library)}
+            group.environment["LD_PRELOAD"] = str(self.clock.library)
         try:
             self.site.launch()
         finally:
@@ -167,6 +187,14 @@ class Place:
         else:
             self._liar.unlink(missing_ok=True)
 
+    def hide_processes(self) -> Callable[[], None]:
+        """Have /proc show no other process to the controller; returns what ends that."""
+        self._hidden.touch()
+        return self._show_processes
+
+    def _show_processes(self) -> None:
+        self._hidden.unlink(missing_ok=True)
+
     def set_clock(self, seconds: int) -> None:
         if self.clock is not None:
             self.clock.set(seconds)
@@ -178,6 +206,7 @@ class Place:
         self.open()
         self.drain()
         self.lie(False)
+        self._show_processes()
         self.set_clock(0)
         for link in (*self.links, self.door):
             self._relays.set(link, "open")

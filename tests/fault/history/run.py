@@ -76,7 +76,7 @@ def run(chaos: Chaos, folder: Path, binary: Path) -> Result:
         bed.log.write(folder / "operations.jsonl")
         events = bed.recorder.events_of(bed.group.name)
         (folder / "history.jsonl").write_text("".join(json.dumps(asdict(event)) + "\n" for event in events))
-        found = check(Evidence(bed.log.operations, events, bed.pool.parents, bed.looks, endings))
+        found = check(Evidence(bed.log.operations, events, bed.pool.parents, bed.looks, endings, nemesis.robbed))
         if trouble and not found:
             found = [Violation("diverged", trouble)]
         seconds = time.monotonic() - began

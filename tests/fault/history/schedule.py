@@ -30,6 +30,8 @@ KINDS: Final = (
     "disk-full",
     "lost-pack",
     "gc",
+    "foreign-lock",
+    "proc-hidden",
     "clock",
 )
 
