@@ -138,7 +138,9 @@ def _by(push: KeyValue | None, entry: LogEntry) -> tuple[LogEntry, bool]:
 
 
 def _signed(entry: LogEntry, push: PushRecord | None) -> LogEntry:
-    return entry if push is None else replace(entry, site=push.site, pusher=push.pusher, time=push.time)
+    if push is None:
+        return entry
+    return replace(entry, site=push.site, pusher=push.pusher, time=push.time, kind=str(push.extra.get("kind", "")))
 
 
 def _text(kv: KeyValue) -> str:

@@ -5,7 +5,7 @@ which reaches further back. REF is a full name, `main` or `heads/main`. One line
 
   REVISION TIME REF OLD -> NEW SITE PUSHER KIND
 
-KIND is 'push'; 'adopted' (piehole install) or 'clobber'; 'by hand' where no push made the change; 'reaped' where the key of a deletion
+KIND is 'push'; 'adopted' (piehole install), 'clobber' or 'renamed'; 'by hand' where no push made the change; 'reaped' where the key of a deletion
 that all sites have seen was removed; 'forgotten' where etcd's history no longer reaches. '?' stands for what is not known.
 
 --json prints one object: format (1), group, complete (false where etcd did not answer), and changes, a list of objects with revision,

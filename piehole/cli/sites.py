@@ -1,7 +1,8 @@
 """List the sites of the group: name, how far each has replicated, whether it left, its URL and its id.
 
 One line per site; this site is marked with '*'. The state after the name is 'left', 'never seen' (no progress record yet), 'joining'
-(its first clone is under way), or 'revision N' and whether that is 'in step'. A site whose name another machine took over
+(it has not published yet that it has everything since it was installed, or since `piehole accept` there), or 'revision N' and whether
+that is 'in step'. The exit status is 1 if etcd does not hold the group that this repository belongs to. A site whose name another machine took over
 (`install --replace`) shows since when; the machine that lost the name shows a note instead of '*'.
 
 --json prints one object: format (1), group, newest (the newest revision that moved a ref of the group), and sites, a list of objects
@@ -17,7 +18,7 @@ import json
 from typing import Any
 
 from piehole.cli import common
-from piehole.cli.printing import tell
+from piehole.cli.printing import complain, tell
 
 HELP = "list the sites of the group"
 
@@ -32,11 +33,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from piehole.deadline import Deadline
+    from piehole.group import rollback_guard
     from piehole.group.sites import list_sites, ref_revisions
 
     replica = common.open_replica(args)
     deadline = Deadline(_PATIENCE)
-    newest = max(ref_revisions(replica.reader.list_group(deadline)).values(), default=0)
+    state = replica.reader.list_group(deadline)
+    newest = max(ref_revisions(state).values(), default=0)
+    wrong = rollback_guard.check_group(replica.config, state.group.value if state.group else None)
+    if wrong is not None:
+        complain(f"piehole: {wrong}")
     everybody = list_sites(replica, deadline)
     found: list[dict[str, Any]] = [
         {
@@ -55,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     ]
     if args.json:
         print(json.dumps({"format": 1, "group": replica.config.group, "newest": newest, "sites": found}, indent=2))
-        return 0
+        return 0 if wrong is None else wrong.exit_status
     for one in found:
         lost = one["site"] == replica.config.site and not one["this"]
         notes = [one["fault"]] if one["fault"] else []
@@ -63,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         notes += ["another machine than this one has the name"] if lost and not one["fault"] else []
         notes_shown = "".join(f"  ({note})" for note in notes)
         tell(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{notes_shown}")
-    return 0
+    return 0 if wrong is None else wrong.exit_status
 
 
 def _state(one: dict[str, Any]) -> str:

@@ -84,7 +84,13 @@ def situation(replica: Replica, request: ClobberRequest) -> Situation:
     """
     seen = examine(replica)
     changes, missing = _changes(replica, seen, request, bulk_write.local_refs(replica))
-    return describe(replica, seen, changes, _left_alone(seen, missing), missing=missing)
+    remarks = _left_alone(seen, missing)
+    if request.delete:
+        here = [name for name in request.refs if name in seen.observed.refs]
+        remarks += [
+            f"{name}: is here, so it is not deleted: `git push . :{name}` here deletes it in the group" for name in here
+        ]
+    return describe(replica, seen, changes, remarks, missing=missing)
 
 
 def examine(replica: Replica) -> DryRun:
@@ -244,7 +250,15 @@ def _left_alone(seen: DryRun, missing: Sequence[str]) -> list[str]:
     lines = []
     for name in missing:
         kv = seen.state.entries.get(name)
-        if kv is None or not live(kv):
+        if name in seen.observed.symbolic:
+            lines.append(
+                f"{name}: a symbolic ref here (to {seen.observed.symbolic[name]}), which is no part of the group: left alone"
+            )
+        elif name == HEAD:
+            lines.append(
+                "HEAD: names no branch here: left alone (`git symbolic-ref HEAD refs/heads/…` makes it name one)"
+            )
+        elif kv is None or not live(kv):
             lines.append(f"{name}: missing here, and the group has none: left alone")
         else:
             held = decode(kv.value.removesuffix(b"\n"))

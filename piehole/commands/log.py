@@ -37,7 +37,7 @@ def merge(from_history: Iterable[LoggedMove], kept: Iterable[LogEntry]) -> list[
     """All changes, newest first, one for each (revision, ref). etcd's history wins; the ref log adds what etcd has compacted away."""
     found: dict[tuple[int, str], LoggedMove] = {}
     for entry in kept:
-        found[entry.revision, entry.ref] = LoggedMove(entry, PUSH if entry.site else HAND)
+        found[entry.revision, entry.ref] = LoggedMove(entry, entry.kind or (PUSH if entry.site else HAND))
     for change in from_history:
         entry, before = change.entry, found.get((change.entry.revision, change.entry.ref))
         if before is not None and change.kind == FORGOTTEN:

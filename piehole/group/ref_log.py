@@ -28,6 +28,7 @@ class LogEntry:
 
     ``old`` and ``new`` are the key's values as text; ``""`` means "not known" for ``old``, "the key was deleted" for ``new``. ``site``
     and ``pusher`` are ``""`` where the change has no push record. ``time`` is by the clock of the site that was pushed to, for people.
+    ``kind``: what the push record says if it was no push (``clobber``, …), else ``""``.
     """
 
     revision: int
@@ -37,6 +38,7 @@ class LogEntry:
     site: str
     pusher: str
     time: str
+    kind: str = ""
 
 
 def value_text(raw: bytes) -> str:
@@ -112,6 +114,7 @@ def _entries(path: Path) -> Iterator[LogEntry]:
 
 def _entry(value: dict[str, Any]) -> LogEntry:
     texts = [value[name] for name in ("ref", "old", "new", "site", "pusher", "time")]
+    texts.append(value.get("kind", ""))  # older lines have none
     if not isinstance(value["revision"], int) or not all(isinstance(text, str) for text in texts):
         raise TypeError
     return LogEntry(value["revision"], *texts)

@@ -189,3 +189,24 @@ def test_the_other_sites_fetch_from_the_one_that_clobbered(pair: Group) -> None:
     assert json.loads(pair.etcd.get(pair.key("@push")) or "")["site"] == "a"
     assert pair.reconcile("b").status == 0
     assert pair["b"].at("refs/heads/other") == new
+
+
+def test_what_it_leaves_alone_is_said_as_it_is(pair: Group) -> None:
+    """A symbolic ref, a detached HEAD and a ref that is here are not "missing here"."""
+    a = pair["a"].repository
+    git(a, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    alias = piehole("clobber", "-C", a, "refs/heads/alias", "--yes")
+    assert alias.status == 1
+    assert alias.line(
+        "refs/heads/alias: a symbolic ref here (to refs/heads/main), which is no part of the group: left alone"
+    )
+    here = piehole("clobber", "-C", a, "--delete", "refs/heads/main", "--yes")
+    assert pair.value() == pair["a"].at()
+    assert "`git push . :refs/heads/main` here deletes it in the group" in here.line(
+        "refs/heads/main: is here, so it is not deleted"
+    )
+    git(a, "update-ref", "--no-deref", "HEAD", pair["a"].at())
+    head = piehole("clobber", "-C", a, "HEAD", "--yes")
+    assert head.status == 1
+    assert "git symbolic-ref HEAD" in head.line("HEAD: names no branch here: left alone")
+    assert "--delete deletes it" not in head.out

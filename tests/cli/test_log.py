@@ -12,9 +12,10 @@ from piehole.group import ref_log
 from piehole.group.ref_log import LogEntry
 from tests.support.command_line import piehole
 from tests.support.etcd import EtcdProcess
-from tests.support.git import ZERO_SHA1
+from tests.support.git import ZERO_SHA1, git
 from tests.support.groups import Group
 from tests.support.ports import free_ports
+from tests.support.wait import until
 
 
 @pytest.fixture
@@ -142,3 +143,17 @@ def test_whoever_waits_for_a_rotation_writes_to_the_new_log(tmp_path: Path) -> N
     waiting.join()
     assert b'"revision":2' in path.read_bytes()
     assert [one.revision for one in ref_log.read(tmp_path)] == [1, 2]
+
+
+def test_a_clobber_is_no_push_after_the_compaction_either(pair: Group) -> None:
+    a = pair["a"]
+    a.start()
+    tip = pair.commit("two")
+    git(a.repository, "fetch", "--quiet", str(pair.work), f"{tip}:refs/heads/made-here")
+    assert piehole("clobber", "-C", a.repository, "refs/heads/made-here", "--yes").status == 0
+    until(lambda: any(one.ref == "refs/heads/made-here" for one in ref_log.read(a.repository)), 10, "the log has it")
+    pair.etcd.put(pair.key("refs/heads/made-here"), pair.value() or "")
+    pair.etcd.compact(pair.etcd.revision())
+    lines = piehole("log", "-C", a.repository, "made-here").out.splitlines()
+    assert lines[-1].endswith(" clobber")
+    assert not lines[0].endswith(" clobber")

@@ -126,3 +126,10 @@ def test_somebody_elses_hook_stays_and_its_call_is_named(pair: Group) -> None:
     assert "take that line out" in answer.line("still calls update.piehole")
     assert (b / "hooks" / "update").read_text() == chain
     assert not (b / "hooks" / "update.piehole").exists()
+
+
+def test_sites_of_an_emptied_etcd_are_not_just_none(pair: Group) -> None:
+    pair.etcd.delete_prefix(f"{pair.prefix}/")
+    answer = piehole("sites", "-C", pair["a"].repository)
+    assert answer.status == 1
+    assert "no record of it" in answer.err or "no record of the group" in answer.err
