@@ -35,6 +35,16 @@ def test_nothing_is_lost_and_nothing_forked_in_a_short_run(etcd_binary: Path, tm
     assert result.faults.total() > SHORT / 5
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_sites_that_lose_packs_while_pushes_go_on_are_repaired(etcd_binary: Path, tmp_path: Path) -> None:
+    """Every heal of a lost pack waits until the site is whole again; the endings run `git fsck` at each."""
+    faults = schedule(SEED, 30.0, gap=2.0, kinds=("gc", "lost-pack", "controller-kill", "lost-pack"))
+    result = run(Chaos(SEED, faults, 30.0), tmp_path, etcd_binary)
+    judged(result, SEED)
+    assert result.faults["lost-pack"] >= 2
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("seed", "sites"), [(11, 3), (12, 4), (13, 5)])
