@@ -38,6 +38,9 @@ _OWN_PUSH: Final = 0.3  # seconds from a push that went through this site until 
 _FULL: Final = 5.0  # seconds from a reconcile of the refs that have changed to one of all refs
 _DEFERRED: Final = 0.03  # seconds until a ref that a push holds is reconciled again, doubled each time
 _DEFERRED_MOST: Final = 1.0
+_CORRUPT: Final = (
+    5.0  # seconds until a corrupt repository is looked after again; a repair that failed has its own, longer pauses
+)
 _HALTED: Final = 1.0  # seconds until a halted site looks whether an administrator has decided
 
 
@@ -156,7 +159,9 @@ class ServedRepository:
             self._deferred += 1
             return NextTurn(delay=delay, then=EVERY)
         self._deferred = 0
-        if report.stuck or report.corrupt:
+        if report.corrupt:
+            return NextTurn(delay=_CORRUPT, then=EVERY)
+        if report.stuck:
             return NextTurn(retry=True, then=EVERY)
         return NextTurn(delay=None if report.full else _FULL, then=self._publisher.wait())
 

@@ -25,7 +25,9 @@ QUICK: Final = 4.0  # seconds: for a command that somebody waits for
 THOROUGH: Final = 30.0
 _AFTER_REPAIR: Final = 600.0
 _SUSPECT_EVERY: Final = 600.0  # seconds between two examinations because a reconcile met something odd
-_FIRST_WAIT: Final = 2.0  # seconds after a repair that failed, doubled each time
+_FIRST_WAIT: Final = (
+    2.0  # seconds after a repair that failed; doubled each time that all of a peer came and did not help
+)
 _LONGEST_WAIT: Final = 1800.0
 
 
@@ -68,6 +70,7 @@ class Repairer:
         self._wait = _FIRST_WAIT
         self._suspected_at = float("-inf")
         self._why = ""
+        self._fetched = False
 
     def suspect(self) -> None:
         """A reconcile could not get what it needs, or git failed: find out whether this repository is to blame."""
@@ -99,19 +102,22 @@ class Repairer:
             return ""
         self._why = f"{marked}; it is not repaired yet: {failed}"
         self._next = time.monotonic() + self._wait
-        self._wait = min(self._wait * 2, _LONGEST_WAIT)
+        if self._fetched:
+            self._wait = min(self._wait * 2, _LONGEST_WAIT)
         return self._why
 
     def _from_peers(self, stop: threading.Event | None) -> str:
         """Fetch everything from one peer after the other until nothing is missing; returns why that did not help."""
         replica, git_dir = self._replica, self._replica.git_dir
         damaged_files.remove_views(git_dir)
+        self._fetched = False
         with Hold() as hold:
             found = examine(replica, _AFTER_REPAIR)
             reasons = []
             why = self._without(found, hold) if damaged_files.only_derived(found.damaged) else "nothing has come"
             if found.walk or why:
                 for site, failed in self._fetcher.fetch_all(hold, stop):
+                    self._fetched = self._fetched or not failed
                     why = failed or self._without(found, hold)
                     if not why:
                         break

@@ -13,6 +13,7 @@ from tests.support.git import git
 
 Heal = Callable[[], None]
 _OLD: Final = 0.5  # seconds: a younger pack is just being published
+_PAUSE: Final = 0.3  # seconds between two examinations, which would take the time of the repair
 _EXAMINE: Final = 20.0  # seconds
 
 
@@ -54,6 +55,7 @@ class Damage:
 
     def _await_repair(self) -> None:
         if not self._is_repaired():
+            time.sleep(_PAUSE)
             self._later(1.0, self._await_repair)
 
     def _is_repaired(self) -> bool:
