@@ -23,7 +23,8 @@ _FIXES: Final = {
     "unreachable": "see that {} runs and can be reached from here, or correct piehole.etcd",
     "undecided": "see that a majority of etcd's members runs and that they reach each other",
     "refused": 'see docs/operations.md, "etcd: access", for the login and the permission that piehole needs',
-    "foreign": "something else answers at {}, such as a proxy or a login page: correct piehole.etcd",
+    "foreign": "something else answers at {}, such as a login page, a proxy, `etcd grpc-proxy` or an etcd without its JSON gateway: name members "
+    "of etcd in piehole.etcd",
 }
 
 
