@@ -38,7 +38,7 @@ http {{
         location / {{
 {auth}
             fastcgi_pass {address}:{backend_port};
-            fastcgi_read_timeout 300s;
+            fastcgi_read_timeout {silence};
             fastcgi_param SCRIPT_FILENAME {backend};
             fastcgi_param QUERY_STRING $query_string;
             fastcgi_param REQUEST_METHOD $request_method;
@@ -72,10 +72,19 @@ class HttpServer:
     :param remote_user: the name that every request carries without being asked for one; git http-backend lets a
         request with a name push. Empty: only repositories with ``http.receivepack=true`` take pushes
     :param basic: ask for this name and password instead
+    :param silence: after which nginx ends a request, as deploy/nginx.conf has it
     :raises Unavailable: nginx or fcgiwrap is missing
     """
 
-    def __init__(self, folder: Path, base: Path, *, remote_user: str = "pusher", basic: HttpUser | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        base: Path,
+        *,
+        remote_user: str = "pusher",
+        basic: HttpUser | None = None,
+        silence: str = "300s",
+    ) -> None:
         self._nginx = find_program("nginx")
         self._fcgiwrap = find_program("fcgiwrap")
         exec_path = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()
@@ -87,6 +96,7 @@ class HttpServer:
         self._base = base
         self._remote_user = remote_user
         self._basic = basic
+        self._silence = silence
         self._environment = git_environment(make_home(folder / "home"))
         self._gate = socket.create_server((LOOPBACK, 0), backlog=128)
         self._wrappers = [
@@ -149,6 +159,7 @@ class HttpServer:
             backend_port=self._gate.getsockname()[1],
             backend=self._backend,
             remote_user=remote_user,
+            silence=self._silence,
             base=self._base,
             environment="\n".join(f'fastcgi_param {name} "{value}";' for name, value in self._environment.items()),
         )

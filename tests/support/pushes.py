@@ -12,7 +12,7 @@ from tests.support.process import descendants
 from tests.support.wait import until
 
 
-def start_push(work: Path, site: Path, *refspecs: str) -> subprocess.Popen[str]:
+def start_push(work: Path, site: Path | str, *refspecs: str) -> subprocess.Popen[str]:
     """A push that runs beside the test, in a process group of its own."""
     return subprocess.Popen(
         ["git", "push", str(site), *refspecs],
