@@ -292,7 +292,7 @@ class Etcd:
             try:
                 told = client.call("/maintenance/status", {}, timeout=wait)
             except EtcdRefused:
-                told = {}  # for a time, etcd told it to root only (3.5.30)
+                told = {}  # some versions tell it to root only: 3.4.42, 3.5.28 to 3.5.31, 3.6.0 to 3.6.11
             return json_gateway.endpoint_status(client.name, read, told, latency, needs_no_login=client.needs_no_login)
         except Inconclusive as inconclusive:
             said = f"etcd at {client.name}: {inconclusive.reason}"

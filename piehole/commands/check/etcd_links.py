@@ -58,7 +58,7 @@ def faults(found: Sequence[EndpointStatus]) -> Iterator[Fault]:
         else:
             yield Fault(
                 f"etcd at {link.endpoint} does not tell this user its version, its alarms and its size",
-                "this etcd tells them to root only: upgrade it, or look with `etcdctl endpoint status`",
+                "some versions tell them to root only (3.5.28 to 3.5.31): upgrade it, or look with `etcdctl endpoint status` as root",
                 warning=True,
             )
     clusters = {link.cluster_id for link in found if not link.error}
