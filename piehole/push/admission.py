@@ -95,9 +95,10 @@ class Admission:
             return refused
         verdicts, basis = self._judge([command], deadline)
         if basis is not None:
-            refused = self._hindered(command, deadline, basis[command.ref]) or self._completeness.refusal(
-                [command], deadline
-            )
+            refused = self._hindered(command, deadline, basis[command.ref])
+            refused = refused or self._completeness.refusal([command], deadline)
+            if not refused and self._repository.has_reftable:
+                self._keep(self._repository.not_contained([command]))
             return refused or basis[command.ref]
         return self._after_catching_up(command, verdicts[0], deadline)
 
@@ -120,8 +121,10 @@ class Admission:
         except EtcdError as error:
             known |= dict.fromkeys(sound, refusal(error))
         else:
-            clear = {ref: basis for ref, basis in bases.items() if basis.writes}
-            known |= {command: clear[command.ref] for command in sound if command.ref in clear}
+            # With reftable, `update` keeps what a move leaves behind.
+            reftable = self._repository.has_reftable
+            sure = {ref: basis for ref, basis in bases.items() if basis.writes}
+            known |= {one: sure[one.ref] for one in sound if one.ref in sure and (one.creates or not reftable)}
         return Forecast([known.get(command) for command in commands], most)
 
     def _out_of_bounds(self, command: Command) -> Refuse | None:
@@ -159,8 +162,7 @@ class Admission:
         try:
             found = None if self._judged.take(items) else self._judge_proposal(items, deadline)
             if found is None:
-                reached(Step.KEEPING)
-                kept_tips.keep(self._repository, left_behind)
+                self._keep(left_behind, locked=True)
             if not may_go():
                 return None
             if found is None:
@@ -177,6 +179,15 @@ class Admission:
         if isinstance(outcome, Accepted | Unknown):
             return outcome
         return self._again(moves, outcome.now, deadline)
+
+    def _keep(self, tips: Sequence[str], *, locked: bool = False) -> None:
+        """Keep tips that the push leaves behind. With reftable git has one lock for all refs: nothing can be kept while it holds it
+        (``locked``), so `update` has done it.
+        """
+        reached(Step.KEEPING)
+        if locked and self._repository.has_reftable:
+            tips = kept_tips.not_kept(self._repository, tips)
+        kept_tips.keep(self._repository, tips)
 
     def _judge(self, commands: Sequence[Command], deadline: Deadline) -> tuple[list[Refuse], dict[str, Basis] | None]:
         refusals: list[Refuse] = []

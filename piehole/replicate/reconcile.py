@@ -282,7 +282,7 @@ class Reconciler:
             if found == move.new:
                 continue
             age = self._replica.repository.lock_age(ref)
-            gone = age is None and "File exists" in why[ref]
+            gone = age is None and any(words in why[ref] for words in ("File exists", "cannot lock references"))
             if found != move.old or gone or (age is not None and abs(age) < _BRIEF):
                 deferred.add(ref)
             else:

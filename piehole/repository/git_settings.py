@@ -26,6 +26,7 @@ SETTINGS: Final = (
     Setting(
         "core.filesRefLockTimeout", "1000", "a push waits a moment for the controller's own ref moves (milliseconds)"
     ),
+    Setting("reftable.lockTimeout", "1000", "the same, and other pushes, where one lock is for all refs"),
     Setting("receive.fsckObjects", "true", "malformed objects are refused where they are pushed, before they spread"),
     Setting(
         "pack.writeReverseIndex",

@@ -42,6 +42,12 @@ def keep(repository: Repository, oids: Sequence[str]) -> None:
     _update(repository, [f"update {name}\0{oid}\0\0" for name, oid in zip(names, oids, strict=True)], "piehole: kept")
 
 
+def not_kept(repository: Repository, oids: Sequence[str]) -> list[str]:
+    """Those of these tips that no ref keeps."""
+    there = repository.values([f"{KEPT_REFS}{oid}" for oid in oids]).values()
+    return [oid for oid in oids if oid not in there]
+
+
 def kept_since(repository: Repository) -> dict[str, int]:
     """The refs of all kept tips, each with the time it was kept at: seconds since the epoch by this machine's clock, 0 where unknown."""
     return {name: _kept_at(repository, name) for name in _names(repository)}
@@ -121,7 +127,7 @@ def _names(repository: Repository) -> list[str]:
 
 
 def _kept_at(repository: Repository, name: str) -> int:
-    if (repository.git_dir / "reftable").exists():
+    if repository.has_reftable:
         shown = git.lines(repository.git("log", "-g", "-1", "--format=%gd", "--date=unix", name, "--", ok=(0, 128)))
         stamp = shown[0].rpartition("@{")[2].rstrip("}") if shown else ""
     else:

@@ -31,7 +31,7 @@ _EACH: Final = 0.05  # and for each of its refs
 _TO_END: Final = 1 / 6  # of that time, in which git is to end once it has nothing more to do, or got SIGTERM
 _CHUNK: Final = 65536
 # A lock that another process holds is not waited for: it may be a push that waits for etcd. The caller tries again later.
-NO_WAITING: Final = ("-c", "core.filesRefLockTimeout=100")
+NO_WAITING: Final = ("-c", "core.filesRefLockTimeout=100", "-c", "reftable.lockTimeout=100")
 
 
 def update_ref_input(lines: Sequence[str]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError, PieholeError
-from piehole.fastpath import ref_files
+from piehole.fastpath import held_locks, ref_files
 from piehole.refs import HEAD, Command, decode, is_zero, parents, zero
 from piehole.repository import ancestry
 
@@ -41,6 +41,11 @@ class Repository:
     def git(self, *arguments: str, stdin: bytes = b"", ok: tuple[int, ...] = (0,)) -> bytes:
         """What ``git ARGUMENTS`` prints."""
         return git.run(self.git_dir, [*NO_HOOKS, *arguments], stdin=stdin, ok=ok).stdout
+
+    @property
+    def has_reftable(self) -> bool:
+        """Whether git keeps the refs in a reftable: there is one lock for all of them, and no file for each."""
+        return (self.git_dir / "reftable").exists()
 
     def check_owner(self) -> None:
         """Only the repository's owner may change it: what another account leaves behind, root too, breaks the next push.
@@ -86,7 +91,7 @@ class Repository:
 
     def blocker(self, ref: str) -> str:
         """A ref beside which ``ref`` cannot be created here (directory/file); ``""``: there is none."""
-        if not (self.git_dir / "reftable").exists():
+        if not self.has_reftable:
             return ref_files.blocker(str(self.git_dir), ref)
         above = self.values(parents(ref))
         below = git.lines(self.git("for-each-ref", "--count=1", "--format=%(refname)", "--", f"{ref}/"))
@@ -116,7 +121,7 @@ class Repository:
 
     def symref_target(self, ref: str) -> str | None:
         """What ``ref`` points to where it is a symbolic ref."""
-        if not (self.git_dir / "reftable").exists():
+        if not self.has_reftable:
             # Packed refs are never symbolic, so the loose file tells all, and without a process.
             text = self._read_loose(ref) or ""
             return text[4:].strip() if text.startswith("ref:") else None
@@ -208,11 +213,11 @@ class Repository:
         return {oid: parents for oid, *parents in (line.split(" ") for line in lines)}
 
     def lock_age(self, ref: str) -> float | None:
-        """Seconds since a lock that hinders this ref (its own, or that of the packed refs) was taken; None: there is none."""
+        """Seconds since a lock that hinders this ref (its own, the packed refs', or the reftable's) was taken; None: there is none."""
         ages = []
-        for lock in (self.git_dir / f"{ref}.lock", self.git_dir / "packed-refs.lock"):
+        for lock in (f"{ref}.lock", "packed-refs.lock", held_locks.REFTABLE):
             try:
-                ages.append(time.time() - lock.stat().st_mtime)
+                ages.append(time.time() - (self.git_dir / lock).stat().st_mtime)
             except OSError:
                 continue
         return max(ages, default=None)

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from piehole.repository.fitness import git_version
+from tests.conftest import OwnEtcd
 from tests.support import batching_receive_pack
-from tests.support.assertions import Pushed, refused
+from tests.support.assertions import Pushed, accepted, refused
+from tests.support.etcd import EtcdOptions
 from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
-from tests.support.groups import Group
+from tests.support.groups import Group, MakeGroup
 from tests.support.hook_socket import serving
 from tests.support.pushes import chain
 
@@ -160,3 +162,29 @@ def test_a_push_that_git_rejects_before_it_takes_a_lock_is_not_cut_off(world: Gr
         assert "piehole: no-access" not in done.stderr
     assert refs(site) == {MAIN: first}
     assert world.refs() in ({MAIN: first}, {MAIN: first, "refs/heads/tagged": ZERO_SHA1})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("served", [False, True], ids=["alone", "controller"])
+def test_more_tags_than_etcd_takes_at_once_are_refused_one_by_one_before_anything_moves(
+    make_group: MakeGroup, own_etcd: OwnEtcd, served: bool
+) -> None:
+    """With etcd's own default limit. The next push moves the next ones."""
+    group = make_group(1, etcd=own_etcd(options=EtcdOptions(max_txn_ops=128)), started=served)
+    site = group[0]
+    git(site.repository, "config", "piehole.hookTimeout", "30")
+    work = site.clone()
+    commit(work)
+    accepted(push(work, site.repository, "HEAD:main"))
+    tags = [f"HEAD:refs/tags/v{number:03}" for number in range(300)]
+    done = batched(group, work, site.repository, *tags)
+    assert "hung up" not in done.stderr
+    refused(done, "too-many")
+    moved = site.refs()
+    assert 100 < len(moved) < 128
+    assert group.refs() == moved
+    for _ in range(3):
+        done = batched(group, work, site.repository, *tags)
+    assert done.returncode == 0, done.stderr
+    assert len(site.refs()) == 301
+    assert group.refs() == site.refs()
