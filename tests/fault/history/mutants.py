@@ -215,7 +215,7 @@ MUTANTS: Final = (
             Patch("piehole/replicate/reconcile.py", "                kept_tips.keep(repository, kept)\n", ""),
             Patch(
                 "piehole/push/admission.py",
-                "        kept_tips.keep(self._repository, left_behind)\n",
+                "        kept_tips.keep(self._repository, tips)\n",
                 "",
             ),
         ),
