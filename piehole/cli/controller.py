@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from piehole.cli import common
-from piehole.errors import UsageError
+from piehole.errors import PieholeError, UsageError
 
 HELP = "run the daemon that replicates the repositories of this server"
 
@@ -63,6 +63,7 @@ def _seconds(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     from controller import logs
     from controller.daemon import Controller, Options
+    from piehole.fastpath import processes
     from piehole.repository.git_settings import GitConfig
     from piehole.transfer.watchdog import Limits
 
@@ -82,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
         stall=args.fetch_stall or defaults.stall,
         total=args.fetch_timeout or defaults.total,
     )
+    try:
+        processes.boot_id()
+    except OSError as error:
+        raise PieholeError(f"{error}. Without it, it cannot be told which pushes still run.") from error
     controller = Controller(Options(tuple(Path(root) for root in roots), limits, common.overrides(args)))
 
     def ended(_number: int, _frame: FrameType | None) -> None:

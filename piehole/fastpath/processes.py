@@ -12,13 +12,23 @@ _ENOUGH = 12  # digits of it that tell machines of one name apart
 def _place() -> list[str]:
     """The boot id, and the number of this process's pid namespace: containers that share a volume have pids that mean other processes."""
     if not _here:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            _here[:] = file.read().strip(), os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        try:
+            with open("/proc/sys/kernel/random/boot_id") as file:
+                _here[:] = file.read().strip(), os.readlink("/proc/self/ns/pid").strip("pid:[]")
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                "piehole needs all of /proc; is it mounted with subset=pid (ProcSubset=pid)?",
+                error.filename,
+            ) from error
     return _here
 
 
 def boot_id() -> str:
-    """Which boot of the kernel this is."""
+    """Which boot of the kernel this is.
+
+    :raises OSError: /proc does not show it
+    """
     return _place()[0]
 
 
