@@ -135,12 +135,10 @@ def status(replica: Replica, patience: float) -> Status:
     :raises EtcdRefused: etcd answered and said no
     """
     locks = {name.removesuffix(".lock"): why for name, why in old_locks(replica.git_dir).items()}
-    now = Status(
-        replica, stuck=locks, controller=_controller(replica.git_dir), second=second_controller(replica.git_dir)
-    )
     # Examined first: the controller, which is asked then, repairs what was found.
     corrupt = repair.corrupt(replica, repair.QUICK)
-    now = Status(replica, stuck=locks, corrupt=corrupt, controller=_controller(replica.git_dir))
+    controller, second = _controller(replica.git_dir), second_controller(replica.git_dir)
+    now = Status(replica, stuck=locks, corrupt=corrupt, controller=controller, second=second)
     deadline = Deadline(patience)
     try:
         seen = dry_run(replica, deadline)

@@ -96,7 +96,7 @@ def hidden_by_the_account(pair: Group) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Group], object], str]] = {
-    "lock": (broken_lock, "HEAD.lock is a lock that is "),
+    "lock": (broken_lock, "the lock /"),
     "hooks elsewhere": (
         set_config("core.hooksPath", "/srv/hooks"),
         "core.hooksPath is /srv/hooks, so git runs no hook of ",

@@ -173,8 +173,10 @@ def _state(git_dir: Path) -> Iterator[Fault]:
     except PieholeError as error:
         yield Fault(f"{git_dir}/piehole/state.json is damaged, so this site is halted", str(error))
     folder = git_dir / inflight.FOLDER
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         yield Fault(f"{folder} is missing or cannot be written, so every push is refused", _INSTALL)
+        if folder.exists():
+            return  # what is in it cannot be read
     for why in old_locks(git_dir).values():
         lock, _, fix = why.rpartition(": ")
         yield Fault(f"the lock {lock}", fix)
