@@ -40,7 +40,7 @@ def corrupt(git_dir: Path) -> str:
     """Why this repository is marked as corrupt, ``""`` where it is not. Asked at every reconcile: most often one failed open()."""
     try:
         return (git_dir / _MARK).read_text(errors="replace").strip() or "it was marked as corrupt"
-    except FileNotFoundError:
+    except OSError:  # there is none, or this account may not look
         return ""
 
 

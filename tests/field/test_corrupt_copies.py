@@ -195,3 +195,24 @@ def test_a_new_site_is_not_filled_from_a_corrupt_one(make_group: MakeGroup) -> N
     away.rename(a)
     assert group.reconcile("d").status == 0
     assert is_whole(d.repository)
+
+
+def test_a_site_that_cannot_use_what_comes_finds_itself_corrupt_and_repairs_itself(make_group: MakeGroup) -> None:
+    """Nobody runs a command: the reconcile meets the gap, since the next commit keeps a file that the site has lost."""
+    group = make_group(2)
+    a, b = group
+    work = group.clone(a.repository)
+    commit(work, "kept", file="kept.txt", content=hashlib.shake_128(b"kept").hexdigest(3000))
+    noise(work, 1)
+    accepted(push(work, a.repository, "HEAD:main"))
+    arrives(group, MAIN, git(work, "rev-parse", "HEAD").stdout.strip())
+    lose_the_old_pack(b.repository)
+    tip = git(a.repository, "rev-parse", MAIN).stdout.strip()
+    # The newest commit alone is left, as a loose object.
+    raw = git(work, "cat-file", "commit", tip).stdout
+    assert git(b.repository, "hash-object", "-w", "-t", "commit", "--stdin", stdin=raw).stdout.strip() == tip
+    tip = noise(work, 2)
+    accepted(push(work, a.repository, "HEAD:main"))
+    arrives([b], MAIN, tip, PATIENCE)
+    until(lambda: is_whole(b.repository), PATIENCE, "b is whole again")
+    assert not (b.repository / "piehole" / "corrupt").exists()
