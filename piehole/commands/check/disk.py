@@ -38,6 +38,13 @@ def faults(replica: Replica) -> Iterator[Fault]:
             f"does not list {setting.value}" if setting.several else f"is {held or 'not set here'}, not {setting.value}"
         )
         yield Fault(f"{setting.name} {wrong} ({setting.why})", _INSTALL)
+    patterns = config.every("receive.procreceiverefs")
+    if patterns:
+        yield Fault(
+            f"receive.procReceiveRefs is {', '.join(patterns)}: what the hook proc-receive moves by itself is no push, and stays at this site",
+            "let it push its refs into this repository (`git push`), so that they are agreed; or name them in piehole.exclude",
+            warning=True,
+        )
     for name in ("groupid", "siteid"):
         if not config.local(f"piehole.{name}"):
             yield Fault(f"piehole.{name} is not set: the repository is not installed to its end", _INSTALL)
