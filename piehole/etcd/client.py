@@ -35,19 +35,8 @@ from piehole.etcd.watch import Watch
 __all__ = ["Credentials", "Endpoint", "Etcd"]
 
 PAGE: Final = 20_000  # keys: small pages are quadratic in etcd, one huge answer takes memory on both sides
-LARGEST_TXN: Final = 4000  # operations of one kind in a transaction, where deploy/ has raised --max-txn-ops
-SMALLEST_TXN: Final = 120  # where etcd has its default --max-txn-ops, 128
+_REMEMBERED: Final = 60.0  # seconds after an answer "full" in which etcd is asked whether it still is
 _LEAST_SECONDS: Final = 0.001  # with a timeout of 0 a socket does not even connect
-
-
-def smaller_txn(size: int, error: EtcdRefused) -> int:
-    """The number of operations to try after etcd refused a transaction with ``size`` of them.
-
-    :raises EtcdRefused: it was not refused for its size, or the size is the smallest
-    """
-    if not error.too_many or size == SMALLEST_TXN:
-        raise error
-    return SMALLEST_TXN
 
 
 class Etcd:
@@ -74,6 +63,7 @@ class Etcd:
         shown = credentials or Credentials()
         self._clients = [EndpointClient(Endpoint.parse(text), shown) for text in endpoints]
         self._rotation = EndpointRotation(self._clients, first(len(self._clients)))
+        self._full: tuple[float, EtcdFull] | None = None
 
     def close(self) -> None:
         """Close the idle connections; calls that are under way close theirs when they end."""
@@ -169,10 +159,27 @@ class Etcd:
         reads_only = len(reads) == len(success) and all(isinstance(operation, Range) for operation in failure)
         try:
             return self._rotation.ask("/kv/txn", body, json_gateway.txn_result, deadline, repeatable=reads_only)[1]
-        except EtcdFull:
+        except EtcdFull as full:
             if compares or not reads_only:
+                self._full = time.monotonic(), full
                 raise
             return self._one_by_one(reads, deadline)
+
+    def check_space(self, deadline: Deadline) -> None:
+        """Ask etcd whether it is full, if it has been so within the last minute.
+
+        :raises EtcdFull: it still has the alarm NOSPACE
+        """
+        full = self._full
+        if full is None or time.monotonic() - full[0] > _REMEMBERED:
+            return
+        try:
+            told = self._rotation.ask("/maintenance/status", {}, lambda answer: answer, deadline)[1]
+        except EtcdError:
+            return  # some versions tell it to root only
+        if any("alarm:NOSPACE" in str(said) for said in told.get("errors", ())):
+            raise full[1]
+        self._full = None
 
     def _one_by_one(self, reads: Sequence[Range], deadline: Deadline) -> TxnResult:
         """Read without a transaction: when it is full, etcd before 3.4.20 and 3.5.7 refuses also those that only read.
@@ -295,8 +302,9 @@ class Etcd:
                 told = {}  # some versions tell it to root only: 3.4.42, 3.5.28 to 3.5.31, 3.6.0 to 3.6.11
             return json_gateway.endpoint_status(client.name, read, told, latency, needs_no_login=client.needs_no_login)
         except Inconclusive as inconclusive:
-            said = f"etcd at {client.name}: {inconclusive.reason}"
-            return EndpointStatus(client.name, error=said, trouble=inconclusive.kind)
+            return EndpointStatus(
+                client.name, error=f"etcd at {client.name}: {inconclusive}", trouble=inconclusive.kind
+            )
         except EtcdError as error:
             return EndpointStatus(client.name, error=str(error), trouble="refused")
         except json_gateway.MALFORMED:

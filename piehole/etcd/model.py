@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from piehole.errors import EtcdRefused
+
+LARGEST_TXN: Final = 4000  # operations of one kind in a transaction, where deploy/ has raised --max-txn-ops
+SMALLEST_TXN: Final = 120  # where etcd has its default --max-txn-ops, 128
 
 
 class KeyValue(NamedTuple):
@@ -153,3 +158,13 @@ def prefix_end(prefix: bytes) -> bytes:
     """
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"
+
+
+def smaller_txn(size: int, error: EtcdRefused) -> int:
+    """The number of operations to try after etcd refused a transaction with ``size`` of them.
+
+    :raises EtcdRefused: it was not refused for its size, or the size is the smallest
+    """
+    if not error.too_many or size == SMALLEST_TXN:
+        raise error
+    return SMALLEST_TXN

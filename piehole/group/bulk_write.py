@@ -8,8 +8,7 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
-from piehole.etcd.client import LARGEST_TXN, smaller_txn
-from piehole.etcd.model import Compare, Put, Range, TxnResult
+from piehole.etcd.model import LARGEST_TXN, Compare, Put, Range, TxnResult, smaller_txn
 from piehole.group import keys
 from piehole.group.group_state import GroupState, live
 from piehole.group.records import PushRecord

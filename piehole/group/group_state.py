@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from piehole.deadline import Deadline
-from piehole.etcd.client import SMALLEST_TXN, Etcd
-from piehole.etcd.model import KeyValue, Range, Snapshot
+from piehole.etcd.client import Etcd
+from piehole.etcd.model import SMALLEST_TXN, KeyValue, Range, Snapshot
 from piehole.group import keys
 from piehole.group.keys import Keyspace
 from piehole.group.records import PushRecord

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
-from piehole.etcd.client import LARGEST_TXN, smaller_txn
-from piehole.etcd.model import Compare, Delete, KeyValue, Put, prefix_end
+from piehole.etcd.model import LARGEST_TXN, Compare, Delete, KeyValue, Put, prefix_end, smaller_txn
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
 from piehole.group.group_state import live

@@ -94,6 +94,7 @@ class CachedSource(LinearizableSource):
         self._read = 0.0  # when a linearizable read last said that this site may act
 
     def states(self, commands: Sequence[Command], deadline: Deadline) -> Iterator[GroupState]:
+        self._replica.etcd.check_space(deadline)  # what is refused here is refused in words over every transport
         view = self._view()
         if view is not None and (self._heard_since(self._read) or self._may_act(deadline)):
             yield view

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
-from piehole.etcd.client import SMALLEST_TXN
-from piehole.etcd.model import Compare
+from piehole.etcd.model import SMALLEST_TXN, Compare
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.push.swap import Basis, Swapper

@@ -49,6 +49,7 @@ def pushed(group: Group, site: int, *refspecs: str) -> Pushed:
     return push(group.work, group[site].repository, *refspecs)
 
 
+@pytest.mark.slow
 def test_a_full_etcd_refuses_pushes_in_words_and_goes_on_once_it_was_emptied(
     make_group: MakeGroup, member: EtcdProcess
 ) -> None:
@@ -60,6 +61,10 @@ def test_a_full_etcd_refuses_pushes_in_words_and_goes_on_once_it_was_emptied(
     second = group.commit("second")
     assert "is full" in refused(pushed(group, 0, "HEAD:main"), "no-access")
     refused(pushed(group, 1, ":doomed"), "no-access")
+    # A site that has been told so asks first, and `update` refuses: its words reach the user over every transport.
+    again = pushed(group, 0, "HEAD:main")
+    assert "is full" in refused(again, "no-access")
+    assert "remote: piehole: no-access" in again.stderr
     assert group.value() == first
 
     answer = group[0].piehole("check", check=False)
