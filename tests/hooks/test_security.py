@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from piehole.repository import hook_files
+from piehole.repository.fitness import git_version
 from tests.support.assertions import Pushed, accepted, refused
 from tests.support.git import MAIN, commit, git, has_object, make_bare, push, refs
 from tests.support.groups import Group, MakeGroup
@@ -164,8 +165,14 @@ def test_a_variable_of_the_pushers_changes_nothing_of_what_the_group_decides(
 
 @pytest.mark.parametrize("name", _REFUSED)
 def test_a_variable_that_leads_git_astray_has_the_push_refused(world: Group, evil: Evil, name: str) -> None:
-    site, work, first, _ = _frozen(world, evil, _REFUSED[name])
-    assert _push(work, site, _filled(_REFUSED[name], evil, site)).returncode != 0
+    site, work, first, second = _frozen(world, evil, _REFUSED[name])
+    done = _push(work, site, _filled(_REFUSED[name], evil, site))
+    if name == "GIT_QUARANTINE_PATH" and git_version() >= (2, 51) and done.returncode == 0:
+        # Such a git (seen with 2.55) forbids moves in a quarantine until it has moved the objects of this push, whatever was set before.
+        assert refs(site)[MAIN] == world.value() == second
+        assert has_object(site, second)
+        return
+    assert done.returncode != 0
     assert refs(site)[MAIN] == world.value() == first
 
 
