@@ -67,7 +67,8 @@ def blocker(git_dir: str, ref: str) -> str:
     :raises OSError: the packed refs cannot be read
     """
     for above in _above(ref):
-        if value(git_dir, above):
+        # `refs/heads` and the like are folders in every repository.
+        if above.count("/") > 1 and value(git_dir, above):
             return above
     for path, is_folder in paths.below(f"{git_dir}/{ref}"):
         if not is_folder and not path.endswith(".lock"):
