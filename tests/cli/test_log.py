@@ -157,3 +157,10 @@ def test_a_clobber_is_no_push_after_the_compaction_either(pair: Group) -> None:
     lines = piehole("log", "-C", a.repository, "made-here").out.splitlines()
     assert lines[-1].endswith(" clobber")
     assert not lines[0].endswith(" clobber")
+
+
+def test_the_history_of_another_group_is_not_told_as_ours(pair: Group) -> None:
+    pair.etcd.put(f"{pair.prefix}/group/g", json.dumps({"format": 1, "id": "another", "object_format": "sha1"}))
+    answer = piehole("log", "-C", pair["a"].repository)
+    assert answer.status == 1
+    assert "is not the history of this repository's group" in answer.err

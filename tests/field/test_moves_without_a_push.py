@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from dulwich.client import LocalGitClient
 from dulwich.objects import ObjectID
@@ -10,6 +12,7 @@ from dulwich.repo import Repo
 
 from tests.support import git
 from tests.support.assertions import accepted
+from tests.support.command_line import piehole
 from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
 from tests.support.wait import until
@@ -49,6 +52,14 @@ def test_a_tag_made_by_the_server_is_told_by_status_check_and_reconcile_with_a_c
     assert pair["b"].at(TAG) == tip
     assert "unadopted" not in a.piehole("status").out
     assert "no value" not in a.piehole("check").out
+
+
+def test_a_tag_made_by_the_server_is_the_groups_once_a_user_pushes_it_to_another_site(pair: Group) -> None:
+    git.git(pair["a"].repository, "tag", "v1", "main")
+    pair.push("b", "HEAD:refs/tags/v1")
+    assert pair.reconcile("a", "b").status == 0
+    assert "unadopted" not in pair["a"].piehole("status").out
+    assert pair.value(TAG) == pair["a"].at(TAG) == pair["b"].at(TAG)
 
 
 def test_a_branch_deleted_by_the_server_comes_back_and_the_message_offers_a_deletion_that_stays(pair: Group) -> None:
@@ -153,3 +164,35 @@ def test_the_controller_logs_both_and_goes_on_telling_status_and_check(pair: Gro
     assert pair.reconcile("b").status == 0
     assert pair["b"].at(TOPIC) == ""
     assert len(a.events("refs.unadopted")) == 1
+
+
+@pytest.mark.slow
+def test_pushes_at_both_sites_are_never_called_local_changes(make_group: MakeGroup) -> None:
+    """Full reconciles run beside pushes, forced ones and deletions, whose refs git moves itself a moment after the group has."""
+    group = make_group(2)
+    group.begun("topic")
+    works = [site.clone() for site in group]
+
+    def user(number: int) -> None:
+        work, site = works[number], group[number]
+        for turn in range(6):
+            git.commit(work, f"{number}-{turn}", file=f"{number}.txt")
+            git.push(work, site.repository, f"+HEAD:refs/heads/of-{number}", "+HEAD:topic")
+            if turn % 2:
+                git.push(work, site.repository, ":topic")
+                git.git(work, "commit", "--quiet", "--amend", "-m", "anew")
+
+    said: list[str] = []
+    users = [threading.Thread(target=user, args=(number,)) for number in range(2)]
+    for one in users:
+        one.start()
+    while any(one.is_alive() for one in users):
+        for site in group:
+            said.append(piehole("reconcile", "--once", site.repository, env=site.environment).out)
+    for one in users:
+        one.join()
+    group.in_step()
+    assert "put back" not in "".join(said)
+    for site in group:
+        assert site.events("refs.put_back") == []
+        assert site.events("refs.unadopted") == []
