@@ -54,19 +54,19 @@ class StaleLockMonitor:
         # A time says nothing about a second write soon after the first: file systems tell them apart by milliseconds, some by seconds.
         settled = time.time_ns() - written > _COARSE
         self._empty[folder] = written if settled and not names else 0
-        return any(_loaded(self._git_dir, name, folder).lives is False for name in names)
+        return any(_is_dead(inflight.Record(str(self._git_dir), name, folder)) for name in names)
 
 
 def clear(git_dir: Path) -> None:
     """Remove the locks that dead processes left, then their records."""
-    dead = [record for record in _records(git_dir) if record.lives is False]
+    dead = [record for record in _unread_records(git_dir) if _is_dead(record)]
     if not dead:
         return
     # Not two at once: the second one might find a new lock in the place of one that it has compared.
     handle = os.open(git_dir / "piehole", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if files.lock(handle, Deadline(_PATIENCE)):
-            _clear([record for record in dead if Path(record.path).exists()], git_dir)
+            _clear([_loaded(record) for record in dead if Path(record.path).exists()], git_dir)
     finally:
         os.close(handle)
 
@@ -95,19 +95,28 @@ def _remove(lock: Path, mark: str) -> None:
         pass  # this account may not remove it: git names it where it is in the way, and the ref counts as stuck
 
 
+def _is_dead(record: inflight.Record) -> bool:
+    """Its name alone tells, where that can be told here; else the record does."""
+    alive = record.lives
+    return not (_loaded(record).lives is None if alive is None else alive)
+
+
 def _records(git_dir: Path) -> Iterator[inflight.Record]:
+    return map(_loaded, _unread_records(git_dir))
+
+
+def _unread_records(git_dir: Path) -> Iterator[inflight.Record]:
     for folder in _FOLDERS:
         try:
             names = sorted(path.name for path in (git_dir / folder).iterdir())
         except FileNotFoundError:
             continue
         for name in names:
-            yield _loaded(git_dir, name, folder)
+            yield inflight.Record(str(git_dir), name, folder)
 
 
-def _loaded(git_dir: Path, name: str, folder: str) -> inflight.Record:
-    """A record as far as it can be read: its name alone tells whether its process lives, where that can be told here."""
-    record = inflight.Record(str(git_dir), name, folder)
+def _loaded(record: inflight.Record) -> inflight.Record:
+    """The record, read as far as that is possible."""
     try:
         record.load()
     except OSError:  # it was cut off by a kill -9, or has gone

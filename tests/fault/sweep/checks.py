@@ -185,7 +185,7 @@ def _leftovers(bed: Bed) -> list[str]:
 
 
 # Files that stay on purpose: they are locked (flock), and say nothing by being there.
-_STAY = frozenset({"piehole/lock", "piehole/state.lock", "piehole/catching-up.lock"})
+_STAY = frozenset({"piehole/lock", "piehole/state.lock", "piehole/catching-up.lock", "piehole/controller.lock"})
 _TRACES = (
     "**/*.lock",
     "**/*.tmp",
