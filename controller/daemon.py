@@ -21,6 +21,7 @@ from typing import Final, Literal
 import structlog
 
 from controller.folders import Folders
+from controller.heartbeat import Heartbeat
 from controller.hook_server import HookServer
 from controller.registry import Registry
 from controller.served_repository import ServedRepository
@@ -86,6 +87,7 @@ class Controller:
             self._crashed,
             lambda: self._ending,
         )
+        self._heartbeat = Heartbeat(name, self._registry.all_served, self._crashed)
         pool = partial(WorkerPool, find=self._registry.find, stop=self._stop, on_crash=self._crashed)
         publish_queue, tidy_queue = WorkQueue(backlog_limit=_PUBLISHERS), WorkQueue(backlog_limit=1)
         self._pools = (
@@ -112,6 +114,7 @@ class Controller:
             for pool in self._pools:
                 pool.start()
             self._server.start()
+            self._heartbeat.start()
             self._registry.scan()
             self._log.info("controller.started", repositories=len(self._registry), socket=str(self._server.path))
             self._report_ready()
@@ -125,6 +128,7 @@ class Controller:
         now = time.monotonic()
         scan, resync, give = now + self._options.scan_every, now + _RESYNC, now + _GIVE_BACK
         while not self._ending:
+            self._heartbeat.beat()
             order = self._next_order()
             self._notifier.alive()
             if order == "reload":
@@ -168,6 +172,7 @@ class Controller:
         self._log.info("controller.stopping")
         self._notifier.stopping()
         self._stop.set()
+        self._heartbeat.stop()
         self._server.stop()
         self._registry.stop()
         for pool in self._pools:

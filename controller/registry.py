@@ -62,6 +62,9 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._served))
 
+    def all_served(self) -> list[ServedRepository]:
+        return list(self._served.values())
+
     def find(self, key: str) -> ServedRepository | None:
         return self._served.get(key)
 

@@ -4,7 +4,8 @@ Without -C or --root: the current repository or, outside a repository, all below
 number of refs that moved after its progress record; this site is judged by its refs. Each line begins with the repository's path:
 
   group G, site S: …          the summary of this site: in step, not in step, halted, or not known
-  site S: STATE …             one line per site; STATE is 'in step', 'behind', 'corrupt', 'never seen' or 'left'
+  site S: STATE …             one line per site; STATE is 'in step', 'behind', 'corrupt', 'never seen' or 'left';
+                              'silent for …': its controller has given no sign of life for more than 45 seconds
   halted: TOKEN: …            this site must not move until an administrator decides
   corrupt: WHAT               objects that this site claims to have are missing or damaged; it is repaired from another site
   pending: REF: …             the next reconcile here will move it
@@ -14,9 +15,11 @@ number of refs that moved after its progress record; this site is judged by its 
   note: …                     what to do about the unadopted refs
   controller: …               whether a controller answers here
 
-The exit status is 0 only when every site shown is in step, this one included.
+The exit status is 0 only when every site shown is in step, this one included, a controller answers here, and no other site's
+controller is silent. (The controllers of older versions give no sign of life; that is not known, and does not count as silent.)
 
---wait SECONDS waits until every site that has not left has reached the state that is the newest now; exit status 1 if not in time.
+--wait SECONDS waits until every site that has not left has reached the state that is the newest now; exit status 1 if not in time, or for
+a silent controller.
 
 --json prints one object. Fields may be added, none will change its meaning:
 
@@ -26,6 +29,7 @@ The exit status is 0 only when every site shown is in step, this one included.
     repository, group, site   path and names (text)
     revision, newest          etcd's revision, and the newest revision that moved one of the group's refs
     in_step, converged        this site has every value of the group; every site that has not left has
+    healthy                   a controller answers here, and none of another site is silent
     error                     null, or why etcd could not be asked
     halted                    null, or an object with token and why
     corrupt                   null, or what is missing or damaged (as far as a few seconds allow to examine it)
@@ -36,7 +40,8 @@ The exit status is 0 only when every site shown is in step, this one included.
     sites                     a list of objects: site, this (bool), state, behind (number of refs), since (the time of the first
                               change that it lacks, or null), seconds (since then, or null), revision and reported (of its progress
                               record, or null), url, fault (null, or why its records cannot be used), verified (null, or what
-                              the site has published of its last examination: result, time, why)
+                              the site has published of its last examination: result, time, why), heard (seconds since its
+                              controller's last sign of life, or null where none is known), silent (whether that is too long)
 """
 
 from __future__ import annotations
@@ -103,9 +108,10 @@ def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> t
     replica = Replica.open(git_dir, common.overrides(args))
     found = status(replica, _PATIENCE)
     if waiting is None or found.trouble or found.halted:
-        return found, found.converged
+        return found, found.converged and found.healthy
     reached = wait(found, waiting, _PATIENCE)
-    return status(replica, _PATIENCE), reached
+    now = status(replica, _PATIENCE)
+    return now, reached and now.healthy
 
 
 def _print(found: Status) -> None:
@@ -126,7 +132,7 @@ def _print(found: Status) -> None:
             f"note: unadopted: {UNADOPTED}; {unadopted_fix('REF' if len(found.unadopted) > 1 else found.unadopted[0])}"
         )
     if found.controller is None:
-        lines.append("controller: none answers here")
+        lines.append("controller: none answers here, so what other sites push does not come: run `piehole controller`")
     else:
         lines += [f"controller: {line}" for line in found.controller or ["answers"]]
     if found.second:
@@ -150,7 +156,8 @@ def _summary(found: Status) -> str:
 def _site(found: Status, one: SiteStatus) -> str:
     from piehole.commands.status import BEHIND, LEFT, age
 
-    words = [one.state]
+    words = [f"silent for {_duration(one.heard)},"] if one.silent and one.heard is not None else []
+    words.append(one.state)
     if one.state == BEHIND and one.behind:
         words.append(f"by {one.behind} ref{'' if one.behind == 1 else 's'}")
     seconds = age(one.since)
@@ -165,3 +172,11 @@ def _site(found: Status, one: SiteStatus) -> str:
     if one.group_site.site == found.replica.config.site:
         words.append("(this site)")
     return " ".join(words)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"

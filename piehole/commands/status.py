@@ -13,6 +13,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import ask_status
+from piehole.group import alive
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisions
 from piehole.refs import short
@@ -35,12 +36,21 @@ _POLL: Final = 0.2  # seconds
 
 @dataclass(frozen=True, slots=True)
 class SiteStatus:
-    """One site. ``behind``: how many refs have moved since its progress record; ``since``: when the first of them moved, if known."""
+    """One site. ``behind``: how many refs have moved since its progress record; ``since``: when the first of them moved, if known.
+
+    ``heard``: seconds since its controller last said that it lives; None where that is not known.
+    """
 
     group_site: GroupSite
     state: str
     behind: int = 0
     since: str = ""
+    heard: float | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether its controller has said nothing for too long: what others push does not get there."""
+        return self.heard is not None and self.heard > alive.SILENT_AFTER and self.state != LEFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,11 @@ class Status:
         """Whether every site that has not left has every value of the group."""
         return self.in_step and all(one.state in (IN_STEP, LEFT) for one in self.sites)
 
+    @property
+    def healthy(self) -> bool:
+        """Whether a controller serves this repository, and none of another site is known to be silent."""
+        return self.controller is not None and not any(one.silent for one in self.sites)
+
     def as_json(self) -> dict[str, Any]:
         """The form that ``piehole status --json`` promises (piehole.cli.status)."""
         config = self.replica.config
@@ -86,6 +101,7 @@ class Status:
             "newest": self.newest,
             "in_step": self.in_step,
             "converged": self.converged,
+            "healthy": self.healthy,
             "error": str(self.trouble) if self.trouble else None,
             "halted": {"token": self.halted.token, "why": str(self.halted)} if self.halted else None,
             "corrupt": self.corrupt or None,
@@ -108,6 +124,8 @@ class Status:
             "behind": one.behind,
             "since": one.since or None,
             "seconds": age(one.since),
+            "heard": one.heard,
+            "silent": one.silent,
             "revision": progress.revision if progress else None,
             "reported": progress.time if progress else None,
             "url": one.group_site.url,
@@ -143,6 +161,7 @@ def status(replica: Replica, patience: float) -> Status:
     try:
         seen = dry_run(replica, deadline)
         everybody = list_sites(replica, deadline)
+        heard = alive.heard(replica, everybody, deadline)
     except EtcdError as error:
         return replace(now, trouble=error)
     pending = _pending(replica, seen)
@@ -158,7 +177,8 @@ def status(replica: Replica, patience: float) -> Status:
         locked=seen.planned.locked,
         unadopted=seen.planned.unadopted,
     )
-    return replace(now, sites=_sites(now, seen, everybody, deadline))
+    sites = [replace(one, heard=heard.get(one.group_site.site)) for one in _sites(now, seen, everybody, deadline)]
+    return replace(now, sites=sites)
 
 
 def _controller(git_dir: Path) -> list[str] | None:

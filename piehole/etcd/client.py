@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from typing import Final
+from typing import Final, TypeVar
 
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError, EtcdFull, EtcdRefused, EtcdUnreachable, UsageError
@@ -37,6 +37,8 @@ __all__ = ["Credentials", "Endpoint", "Etcd"]
 PAGE: Final = 20_000  # keys: small pages are quadratic in etcd, one huge answer takes memory on both sides
 _REMEMBERED: Final = 60.0  # seconds after an answer "full" in which etcd is asked whether it still is
 _LEAST_SECONDS: Final = 0.001  # with a timeout of 0 a socket does not even connect
+
+T = TypeVar("T")
 
 
 class Etcd:
@@ -192,6 +194,10 @@ class Etcd:
             return self.range(key, end, deadline=deadline, limit=limit, revision=at, keys_only=keys_only)
 
         return TxnResult(True, at, [read(one.key, one.range_end, one.limit, one.keys_only) for one in reads])
+
+    def ask(self, path: str, body: json_gateway.Json, read: Callable[[json_gateway.Json], T], deadline: Deadline) -> T:
+        """Post a request that may be repeated, and return what ``read`` makes of the answer."""
+        return self._rotation.ask(path, body, read, deadline)[1]
 
     # ---- history
 

@@ -20,6 +20,7 @@ from piehole.etcd.model import (
     EndpointStatus,
     Event,
     KeyValue,
+    Lease,
     Operation,
     Put,
     Range,
@@ -116,8 +117,8 @@ def _compare(compare: Compare) -> Json:
 
 def _operation(operation: Operation) -> Json:
     match operation:
-        case Put(key, value):
-            return {"request_put": {"key": text(key), "value": text(value)}}
+        case Put(key, value, lease):
+            return {"request_put": {"key": text(key), "value": text(value), "lease": str(lease)}}
         case Delete(key, range_end):
             return {"request_delete_range": {"key": text(key), "range_end": text(range_end)}}
         case Range(key, range_end, limit, keys_only):
@@ -188,6 +189,20 @@ def endpoint_status(endpoint: str, read: Json, told: Json, latency: float, *, ne
         quota=int(told.get("dbSizeQuota", 0)),
         needs_no_login=needs_no_login,
     )
+
+
+def granted(answer: Json) -> int:
+    """The id of a new lease."""
+    return int(answer["ID"])
+
+
+def lease(answer: Json) -> Lease:
+    return Lease(int(answer["ID"]), int(answer["TTL"]), int(answer.get("grantedTTL", 0)))
+
+
+def kept_alive(answer: Json) -> bool:
+    """Whether the lease was still there, and has its whole time again."""
+    return int(answer["result"].get("TTL", 0)) > 0
 
 
 def batch(result: Json, after: int) -> Batch | None:

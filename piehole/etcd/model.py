@@ -46,8 +46,11 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Put:
+    """``lease``: the key goes when this lease ends; 0: it stays."""
+
     key: bytes
     value: bytes
+    lease: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,15 @@ class Head:
 
 # Nobody answered; etcd answered that it could not decide; etcd refused; something answered that is no etcd.
 Trouble: TypeAlias = Literal["", "unreachable", "undecided", "refused", "foreign"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """``remaining``: seconds until the lease ends, by the clock of etcd's leader; -1: there is no such lease. ``granted``: its whole time."""
+
+    id: int
+    remaining: int
+    granted: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,13 @@ class Keyspace:
     def all_progress(self, group: str) -> bytes:
         return encode(f"{self.prefix}/progress/{group}/")
 
+    def alive(self, site: str, controller: str) -> bytes:
+        """The key with which one controller that serves sites of this name says that it lives."""
+        return self.all_alive(site) + encode(controller)
+
+    def all_alive(self, site: str) -> bytes:
+        return encode(f"{self.prefix}/alive/{site}/")
+
     def split_ref(self, key: bytes) -> tuple[str, str] | None:
         """``(group, name)`` of a key below ``PREFIX/ref/``, or None where it is no such key.
 

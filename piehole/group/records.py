@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from piehole.repository.verification import CORRUPT
 
 FORMAT: Final = 1
 _LARGEST: Final = 64 * 1024  # bytes; a record is a few hundred
+_BEGINNING: Final = 8  # characters of a site's id, which tell the few apart that have one name
 
 
 class RecordError(PieholeError):
@@ -163,6 +164,47 @@ class Progress:
     def dump(self) -> bytes:
         verified = {"verified": self.verified} if self.verified else {}
         return dump({"format": FORMAT, "revision": self.revision, "id": self.id, "time": self.time, **verified})
+
+
+@dataclass(frozen=True, slots=True)
+class AliveRecord:
+    """A controller that keeps the lease ``lease`` alive. ``serves``: the beginnings of the ids of the sites that it serves, one after the
+    other; None: too many to list. ``time``: when it said so, for people.
+    """
+
+    lease: int
+    serves: str | None
+    time: str
+
+    @classmethod
+    def parse(cls, raw: bytes) -> AliveRecord:
+        value = _parse("an alive record", raw)
+        serves = _text("an alive record", value, "serves") if "serves" in value else None
+        try:
+            lease = int(_text("an alive record", value, "lease"), 16)
+        except ValueError as error:
+            raise RecordError("an alive record in etcd has no lease.") from error
+        return cls(lease, serves, _text("an alive record", value, "time", ""))
+
+    @classmethod
+    def create(cls, lease: int, sites: Iterable[str]) -> AliveRecord:
+        """The record of a controller that serves the sites with these ids."""
+        serves = "".join(sorted({site[:_BEGINNING] for site in sites if len(site) >= _BEGINNING}))
+        return cls(lease, serves if len(serves) < _LARGEST // 2 else None, now())
+
+    def includes(self, site: str) -> bool:
+        """Whether the controller serves the site with this id."""
+        return self.serves is None or site[:_BEGINNING] in self.ids
+
+    @property
+    def ids(self) -> frozenset[str]:
+        serves = self.serves or ""
+        return frozenset(serves[place : place + _BEGINNING] for place in range(0, len(serves), _BEGINNING))
+
+    def dump(self) -> bytes:
+        serves = {} if self.serves is None else {"serves": self.serves}
+        # As etcdctl shows leases.
+        return dump({"format": FORMAT, "lease": f"{self.lease:x}", "time": self.time, **serves})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from threading import Thread
 from typing import Any
 
@@ -12,6 +13,13 @@ from tests.support.command_line import piehole
 from tests.support.git import git
 from tests.support.groups import Group
 from tests.support.ports import free_ports
+
+
+@pytest.fixture(autouse=True)
+def answering(pair: Group) -> Iterator[None]:
+    """A site without a controller is not healthy, whatever else it is: one answers at each, and replicates nothing."""
+    with pair.answering():
+        yield
 
 
 def site(shown: dict[str, Any], name: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support import git
@@ -14,15 +16,16 @@ TRUNK = "refs/heads/trunk"
 
 
 @pytest.fixture
-def trio(make_group: MakeGroup) -> Group:
-    """Three sites with main and trunk. Git refuses to delete the branch that HEAD names, as it does by default."""
+def trio(make_group: MakeGroup) -> Iterator[Group]:
+    """Three sites with main and trunk; git refuses to delete the branch that HEAD names. At each a controller answers, and replicates nothing."""
     group = make_group(3, started=False)
     group.commit("one")
     group.push("a", "HEAD:main", "HEAD:trunk")
     for site in group:
         git.git(site.repository, "config", "receive.denyDeleteCurrent", "refuse")
     assert group.reconcile("a", "b", "c").status == 0
-    return group
+    with group.answering():
+        yield group
 
 
 def test_head_changed_at_one_server_is_put_back_and_the_message_changes_it_for_the_group(trio: Group) -> None:

@@ -28,13 +28,14 @@ FEATURE = "refs/heads/feature"
 
 
 @pytest.fixture
-def pair(make_group: MakeGroup) -> Group:
-    """Two sites in step; no controller runs."""
+def pair(make_group: MakeGroup) -> Iterator[Group]:
+    """Two sites in step; a controller answers at each, and replicates nothing."""
     group = make_group(2, started=False)
     group.commit("one")
     group.push("a", "HEAD:main", "HEAD:topic")
     assert group.reconcile("a", "b").status == 0
-    return group
+    with group.answering():
+        yield group
 
 
 class _Silent(WSGIRequestHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,13 +18,14 @@ def check(site: Site) -> Answer:
 
 
 @pytest.fixture
-def pair(make_group: MakeGroup) -> Group:
-    """Two sites in step, with two branches; no controller runs."""
+def pair(make_group: MakeGroup) -> Iterator[Group]:
+    """Two sites in step, with two branches; a controller answers at each, and replicates nothing."""
     group = make_group(2, started=False)
     group.commit("one")
     group.push("a", "HEAD:main", "HEAD:topic")
     assert group.reconcile("a", "b").status == 0
-    return group
+    with group.answering():
+        yield group
 
 
 def test_a_repository_that_was_swapped_with_another_groups_is_a_fault_at_every_site(
@@ -33,7 +35,8 @@ def test_a_repository_that_was_swapped_with_another_groups_is_a_fault_at_every_s
     other.commit("of the other group")
     other.push("a")
     assert other.reconcile("a", "b").status == 0
-    assert (check(pair["a"]).status, check(other["b"]).status) == (0, 0)
+    with other.answering():
+        assert (check(pair["a"]).status, check(other["b"]).status) == (0, 0)
     aside = pair.folder / "aside"
     pair["b"].repository.rename(aside)
     other["b"].repository.rename(pair["b"].repository)

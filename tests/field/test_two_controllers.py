@@ -52,7 +52,9 @@ def test_a_second_controller_refuses_the_repository_and_takes_over_when_the_firs
         assert pointer(site).read_text() == before
         assert answers(site)
         assert f"process {second.process.pid}" in site.piehole("status", check=False).line("second controller")
-        assert f"process {second.process.pid}" in site.piehole("check", check=False).line("second controller")
+        assert f"process {second.process.pid}" in site.piehole("check", check=False).line(
+            "finds this repository, and is refused"
+        )
         site.kill()
         second.process.signal(signal.SIGHUP)  # else it looks every five seconds
         until(lambda: second.said("repository.served", str(site.repository)), 20, "the second takes over")

@@ -136,7 +136,7 @@ def test_bad_hook_permissions(make_group: MakeGroup, hooks: tuple[str, ...]) -> 
 
 
 def test_reflog_off_is_a_fault_that_check_names(make_group: MakeGroup) -> None:
-    site = make_group(1, started=False)[0]
+    site = make_group(1)[0]
     assert site.piehole("check").status == 0
     git.git(site.repository, "config", "core.logAllRefUpdates", "false")
     checked = site.piehole("check", check=False)

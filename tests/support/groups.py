@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.support.command_line import Answer, piehole, piehole_in_process
 from tests.support.etcd import EtcdProcess
 from tests.support.etcd_raw import Change, RawEtcd
 from tests.support.git import MAIN
+from tests.support.hook_socket import serving
 from tests.support.pushes import catching_up
 from tests.support.sites import Site
 from tests.support.wait import PATIENCE, until
@@ -216,6 +217,14 @@ class Group:
         before = state()
         yield
         assert state() == before
+
+    @contextmanager
+    def answering(self, *names: str) -> Iterator[None]:
+        """Inside this a controller answers at these sites (all) that replicates nothing: what is to be done there stays to be done."""
+        with ExitStack() as served:
+            for site in [self[name] for name in names] or self.sites:
+                served.enter_context(serving(site.repository))
+            yield
 
     # ---- faults
 

@@ -49,7 +49,7 @@ def serving(git_dir: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            pointer.unlink()
+            pointer.unlink(missing_ok=True)
             server.stop()
 
 

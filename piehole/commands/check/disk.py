@@ -208,7 +208,6 @@ def _controller(git_dir: Path) -> Iterator[Fault]:
             f"no controller answers for this repository ({error})",
             "pushes work, but what other sites push does not come here by itself: run `piehole controller`, "
             "or see in its log why one that runs does not serve this repository",
-            warning=True,
         )
     if "hidden" in told or processes.some_are_hidden():
         yield Fault(
