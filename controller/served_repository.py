@@ -151,6 +151,8 @@ class ServedRepository:
         self._log.reconciled(report)
         self._attempt("log.failed", lambda: self._ref_log.note(self._group_state()))
         self._publisher.add(report)
+        if report.moved:
+            self._tidying.refs_moved()
         return self._after(report)
 
     def _after(self, report: Report) -> NextTurn:

@@ -33,6 +33,11 @@ class Tidying:
         self._newest_tombstone = 0
         self._reap_at = 0.0
         self._reap_wait = _REAP_FIRST
+        self._moved = False
+
+    def refs_moved(self) -> None:
+        """Refs were moved here that no push has moved. Called by the worker that reconciles."""
+        self._moved = True
 
     def run(self, state: GroupState, stop: threading.Event) -> float | None:
         """Do what is due; seconds until there is more to do, None where only a change can bring more.
@@ -40,6 +45,9 @@ class Tidying:
         :param state: the group's keys in the cached view
         """
         git_dir = self._replica.git_dir
+        if self._moved:
+            self._moved = False
+            self._attempt("dumb_http.failed", lambda: maintenance.refresh_dumb_http(git_dir))
         if maintenance.due(git_dir):
             self._attempt("maintenance.failed", lambda: maintenance.maintain(git_dir, stop=stop))
         if time.monotonic() - self._expired_at > _EXPIRE_EVERY:

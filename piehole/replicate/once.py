@@ -21,7 +21,7 @@ from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.repository import kept_tips, verification
-from piehole.transfer import keep_files
+from piehole.transfer import keep_files, maintenance
 
 _PATIENCE: Final = 10.0  # seconds for each request to etcd
 _ROUNDS: Final = 20  # reconciles while pushes hold refs; a push ends within its own deadline
@@ -56,6 +56,8 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
     elif report.moved or verification.untold(replica.git_dir):
         site_progress.republish(replica, Deadline(_PATIENCE))
     kept_tips.expire(replica.repository)
+    if report.moved:
+        maintenance.refresh_dumb_http(replica.git_dir)
     return report
 
 

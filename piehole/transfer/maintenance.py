@@ -52,6 +52,27 @@ def maintain(git_dir: Path, *, stop: threading.Event) -> None:
             _run(git_dir, ["commit-graph", "write", "--reachable", "--split", "--no-progress"], stop)
 
 
+def refresh_dumb_http(git_dir: Path) -> None:
+    """Write what clients read over dumb HTTP, where this repository serves them: git itself does so only where a push came in.
+
+    :raises GitError: git failed
+    """
+    if serves_dumb_http(git_dir):
+        git.run(git_dir, ["update-server-info"])
+
+
+def serves_dumb_http(git_dir: Path) -> bool:
+    """Whether pushes to this repository write what dumb HTTP needs, in one of the two ways that git has for it."""
+    hook = git_dir / "hooks" / "post-update"
+    try:
+        if os.access(hook, os.X_OK) and b"update-server-info" in hook.read_bytes():
+            return True
+    except OSError:  # it is for another account
+        pass
+    asked = ["config", "--type=bool", "--default=false", "--get", "receive.updateServerInfo"]
+    return git.run(git_dir, asked).stdout == b"true\n"
+
+
 def _roll_up(git_dir: Path, stop: threading.Event) -> bool:
     """Combine many packs into few; False when it was stopped."""
     version = _version()

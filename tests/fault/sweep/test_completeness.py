@@ -70,6 +70,8 @@ NONE_OF_A_PUSH = {
     "piehole.repository.ref_transaction:RefTransaction._write": "bytes to a process, which moves nothing before it has all of them",
     "piehole.repository.repository:Repository.head": "reads",
     "piehole.repository.repository:Repository.symref_target": "reads",
+    "piehole.group.alive:Presence.give": "a sign of life: no push waits for it, and the next one follows in ten seconds",
+    "piehole.group.alive:Presence._replaced": "what other controllers have left, removed with a sign of life",
     "piehole.group.progress:_register": "a site whose record vanished comes back: one transaction, and no push waits for it",
     "piehole.transfer.keep_files:_remove_if_unlocked": "a sweep of what others left; each file goes by itself, and the next sweep goes on",
     "piehole.group.progress:_publish_limits": "the site's own record, once after an upgrade: one transaction, repeated at the next start",
