@@ -59,7 +59,7 @@ def branches(group: Group, count: int) -> tuple[Path, dict[str, str]]:
     return stale, group["a"].refs()
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [5, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_mirror_push_from_an_old_clone_is_undone_with_the_documented_recipe(
     make_group: MakeGroup, count: int
 ) -> None:
