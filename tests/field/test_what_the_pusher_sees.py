@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from controller import etcd_view
+from controller.informer import InformerStatus
+from piehole.etcd.client import Credentials, Etcd
 from tests.conftest import OwnEtcd
 from tests.support import git
 from tests.support.assertions import Pushed, accepted, refused
@@ -213,3 +215,25 @@ def test_where_there_is_no_controller_the_words_are_in_the_log_of_the_server(
         assert refusals(urls, group, work, "HEAD:VIA") == unheard("unknown")
     assert "piehole: unknown: " in git_daemon.log
     assert "piehole: unknown: " in "".join(path.read_text() for path in httpd.folder.glob("*.log"))
+
+
+@pytest.mark.parametrize(
+    ("read_takes", "read_ago", "message_ago", "enough"),
+    [
+        (0.001, 1.0, 60.0, True),
+        (0.001, 4.0, 0.0, False),
+        (0.05, 60.0, 5.5, True),
+        (0.05, 60.0, 8.0, False),
+    ],
+    ids=["near, read just now", "near, read long ago", "far, with a message of the watch", "far and silent"],
+)
+def test_a_push_asks_first_where_that_costs_nothing_or_etcd_has_been_silent(
+    monkeypatch: pytest.MonkeyPatch, read_takes: float, read_ago: float, message_ago: float, enough: bool
+) -> None:
+    """With deploy's settings a message comes every five seconds: a site whose etcd is far away pays for no second round trip."""
+    address = etcd_view.EtcdAddress(("http://127.0.0.1:1",), Credentials(), "/p")
+    view = etcd_view.EtcdView(address, lambda _, __: None, lambda: None, lambda _: None)
+    now = time.monotonic()
+    monkeypatch.setattr(Etcd, "quickest", read_takes)
+    monkeypatch.setattr(view.informer, "status", lambda: InformerStatus(True, last_contact=now - message_ago))
+    assert view.heard_since(now - read_ago) is enough
