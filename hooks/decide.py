@@ -30,6 +30,7 @@ class DecisionClient:
         self._libraries = libraries
         self._receive_pack = receive_pack
         self._in_process: InProcessDecider | None = None
+        self._loaded = 0.0  # seconds that loading it took: the push's patience is for etcd, and not for this machine
         # The process that waits for the answer, where it is not this one.
         self.hook = ""
         # How many refs one swap can move.
@@ -38,27 +39,35 @@ class DecisionClient:
     def ask(self, record: Record, question: Question) -> Answer:
         """The answer; a refusal in words where no decision could be reached."""
         started = monotonic()
-        self.address(record, question)
+        self._loaded = 0.0
+        waited = True
         try:
-            # Finding out that the controller hangs takes a second, which a push of many refs must not pay for each.
-            if not record.silent:
-                try:
-                    return self.ask_controller(question)
-                except NoController as error:
-                    if error.asked:
-                        record.note_silence()
-                        question.earlier = True
-            if self._in_process is None:
-                loading = monotonic()
-                from hooks.direct import InProcessDecider
-
-                self._in_process = InProcessDecider(self._libraries, self._receive_pack)
-                # The push's patience is for etcd, and not for this machine.
-                started += monotonic() - loading
-            question.waited = record.waited + monotonic() - started
-            return self._in_process.answer(question)
+            answer = self._decision(record, question, started)
+            # Judging thousands of refs takes its time: a forecast with all its answers has not waited for etcd.
+            waited = answer.kind != "foreseen" or any(one and one.kind == "refuse" for one in answer.each)
         finally:
-            record.add_wait_since(started)
+            if waited:
+                record.add_wait_since(started + self._loaded)
+        return answer
+
+    def _decision(self, record: Record, question: Question, started: float) -> Answer:
+        self.address(record, question)
+        # Finding out that the controller hangs takes a second, which a push of many refs must not pay for each.
+        if not record.silent:
+            try:
+                return self.ask_controller(question)
+            except NoController as error:
+                if error.asked:
+                    record.note_silence()
+                    question.earlier = True
+        if self._in_process is None:
+            loading = monotonic()
+            from hooks.direct import InProcessDecider
+
+            self._in_process = InProcessDecider(self._libraries, self._receive_pack)
+            self._loaded = monotonic() - loading
+        question.waited = record.waited + monotonic() - started - self._loaded
+        return self._in_process.answer(question)
 
     def address(self, record: Record, question: Question) -> None:
         """Say in the question whose it is."""

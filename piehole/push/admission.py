@@ -22,7 +22,7 @@ from piehole.push import rules
 from piehole.push.completeness import CompletenessCheck
 from piehole.push.consensus_source import Source
 from piehole.push.judged import JudgedBases
-from piehole.push.rules import Accept, Refuse, refusal
+from piehole.push.rules import Accept, Free, Refuse, refusal
 from piehole.push.site_limits import SiteLimitsCheck
 from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
 from piehole.push.transaction_size import TransactionSize
@@ -31,13 +31,11 @@ from piehole.repository import kept_tips
 
 _RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
 _KNOWN: Final = 10_000
+_FAIR: Final = (
+    0.5  # seconds in which etcd must have had the chance to answer, before a whole push is refused for its silence
+)
 _MANY: Final = 30  # refs of a push that may not fit into one transaction of etcd, if their names are deep
 LEAST: Final = 0.1  # seconds: what each question may take of a push whose patience is used up
-
-
-@dataclass(frozen=True, slots=True)
-class Free:
-    """The ref is not managed: the consensus has no say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +111,15 @@ class Admission:
         sound = [command for command in sound if self._hindered(command, deadline) is None]
         known: dict[Command, Free | Basis | Refuse] = dict.fromkeys(set(bounded).difference(managed), Free())
         most = len(commands)
+        fair = deadline.remaining() > _FAIR
         try:
             state = next(iter(self._source.states(sound, deadline)))
             _, bases = self._judge_by(sound, state, lambda _, __: False)
             if len(sound) > _MANY:
                 most = self._size.most(sound, state, deadline)
         except EtcdError as error:
-            known |= dict.fromkeys(sound, refusal(error))
+            # Of a push whose patience is used up, no ref is refused for that alone: each is asked about by itself.
+            known |= dict.fromkeys(sound, refusal(error)) if fair else {}
         else:
             # With reftable, `update` keeps what a move leaves behind.
             reftable = self._repository.has_reftable

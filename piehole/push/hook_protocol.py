@@ -11,8 +11,8 @@ from piehole.deadline import Deadline
 from piehole.errors import UNKNOWN, EtcdError, PieholeError
 from piehole.fastpath import processes
 from piehole.fastpath.hook_messages import Answer, Question
-from piehole.push.admission import LEAST, Admission, Again, Free, Pusher
-from piehole.push.rules import Refuse, refusal
+from piehole.push.admission import LEAST, Admission, Again, Pusher
+from piehole.push.rules import Free, Refuse, refusal
 from piehole.push.swap import Accepted, Basis, Unknown
 from piehole.refs import LENGTHS, Command, is_oid, is_ref_name
 

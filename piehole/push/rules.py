@@ -26,6 +26,11 @@ from piehole.refs import PIEHOLE_REFS, Command, is_zero, shown, value_of, zero
 
 
 @dataclass(frozen=True, slots=True)
+class Free:
+    """The ref is not managed: the consensus has no say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Accept:
     """The ref may move. ``writes`` is false where the consensus has the new value already (rule 1)."""
 

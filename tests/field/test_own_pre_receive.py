@@ -9,8 +9,12 @@ import pytest
 
 from hooks import direct
 from hooks.decide import DecisionClient
+from piehole.deadline import Deadline
 from piehole.fastpath import hook_messages, inflight, processes
 from piehole.fastpath.hook_messages import Answer, Question
+from piehole.push.admission import Admission
+from piehole.push.consensus_source import LinearizableSource
+from piehole.refs import Command
 from tests.support import git
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN
@@ -93,6 +97,34 @@ def test_a_slow_etcd_that_answers_uses_up_nobody_s_patience(make_group: MakeGrou
     with stub(site.repository, slow) as controller:
         accepted(git.push(work, site.repository, "HEAD:a", "HEAD:b"))
     assert {line.question[3] for line in controller.lines} == {"waited 0.000"}
+
+
+def test_a_forecast_that_takes_long_uses_up_nobody_s_patience(make_group: MakeGroup) -> None:
+    """Of a push of thousands of refs, it is made every two seconds, and this machine may be busy."""
+    group = make_group(1, started=False)
+    site = group[0]
+    work, _ = group.begun()
+
+    def slow(line: Line) -> None:
+        line.say(*hook_messages.pack_here(8))
+        if line.question[0] == "foresee":
+            time.sleep(1)
+            line.say("foreseen", "later", "later")
+        else:
+            line.say("take [1,1,1,0,1,[],1]" if line.question[0] == "admit" else "accepted 7")
+
+    with stub(site.repository, slow, foresees=False) as controller:
+        accepted(git.push(work, site.repository, "HEAD:a", "HEAD:b"))
+    assert {line.question[3] for line in controller.lines} == {"waited 0.000"}
+
+
+def test_a_forecast_refuses_no_push_whose_patience_is_used_up(make_group: MakeGroup) -> None:
+    group = make_group(1, started=False)
+    group.begun()
+    replica = group[0].replica()
+    admission = Admission(replica, LinearizableSource(replica, lambda: None))
+    command = Command(MAIN, git.rev_parse(group[0].repository, MAIN), "1" * 40)
+    assert admission.foresee([command], Deadline(0.0)).each == [None]
 
 
 def test_what_this_machine_needs_to_load_packages_is_no_wait_for_etcd(

@@ -113,7 +113,10 @@ def test_a_record_that_is_not_of_this_push_opens_nothing(world: Group, claim: st
     }
     announced = {"another ref": "$1x $2 $3", "another value": f"$1 $2 {first}"}
     snapshot = next(
-        line.split(" ")[4] for record in records(site) for line in record.read_text().splitlines() if " refs/" in line
+        line.split(" ")[4]
+        for record in records(site)
+        for line in record.read_text().splitlines()
+        if line.startswith("want ")
     )
     write_hook(
         site,
