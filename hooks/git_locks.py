@@ -120,11 +120,11 @@ def _rejected_by_values(git_dir: str, announced: list[Announcement]) -> dict[str
     repository = Repository(Path(git_dir))
     try:
         here = repository.values([one.ref for one in announced])
-        for one in announced:
-            if not one.old.strip("0") and one.ref not in here and (blocker := repository.blocker(one.ref)):
-                raise NotKnown(f"{blocker} is in the way of {one.ref} here")
+        blockers = repository.blockers([one.ref for one in announced if not one.old.strip("0") and one.ref not in here])
     except GitError as error:
         raise NotKnown(f"the refs here cannot be read: {error}") from error
+    for ref, blocker in blockers.items():
+        raise NotKnown(f"{blocker} is in the way of {ref} here")
     found: dict[str, str] = {}
     for one in announced:
         value = here.get(one.ref, "")

@@ -83,7 +83,7 @@ class Admission:
 
         :raises EtcdError: etcd was needed and could not be used
         """
-        refused = self._out_of_bounds(command)
+        refused = self._out_of_bounds([command]).get(command)
         if refused:
             return refused
         if not is_managed(command.ref, self._config.exclude):
@@ -102,13 +102,15 @@ class Admission:
 
     def foresee(self, commands: Sequence[Command], deadline: Deadline) -> Forecast:
         """What :meth:`admit` would say of each command, from one read of the group and without the objects that the push brings."""
-        bounded = [command for command in commands if self._out_of_bounds(command) is None]
+        outside = self._out_of_bounds(commands)
+        bounded = [command for command in commands if command not in outside]
         managed = [command for command in bounded if is_managed(command.ref, self._config.exclude)]
         deleted = [command.old for command in managed if command.deletes and not command.creates]
         here = self._repository.kinds(deleted) if deleted else {}
         gaps = self._completeness.gaps()
         sound = [command for command in managed if (command.old in here if command.deletes else gaps is None)]
-        sound = [command for command in sound if self._hindered(command, deadline) is None]
+        blocked = self._repository.blockers([command.ref for command in sound if command.creates])
+        sound = [one for one in sound if one.ref not in blocked and self._site_limits.refusal(one, deadline) is None]
         known: dict[Command, Free | Basis | Refuse] = dict.fromkeys(set(bounded).difference(managed), Free())
         most = len(commands)
         fair = deadline.remaining() > _FAIR
@@ -127,9 +129,10 @@ class Admission:
             known |= {one: sure[one.ref] for one in sound if one.ref in sure and (one.creates or not reftable)}
         return Forecast([known.get(command) for command in commands], most)
 
-    def _out_of_bounds(self, command: Command) -> Refuse | None:
-        symbolic = self._repository.symref_target(command.ref) is not None
-        return rules.out_of_bounds(command.ref, symbolic=symbolic, namespace="")
+    def _out_of_bounds(self, commands: Sequence[Command]) -> dict[Command, Refuse]:
+        symbolic = self._repository.symref_targets([command.ref for command in commands])
+        found = {one: rules.out_of_bounds(one.ref, symbolic=one.ref in symbolic, namespace="") for one in commands}
+        return {command: refused for command, refused in found.items() if refused}
 
     def propose(
         self,
@@ -227,9 +230,8 @@ class Admission:
         the state has these mod_revisions, and by the values that it has at them.
         """
         moves = [command for command, _ in items]
-        refusals = [refused for refused in map(self._out_of_bounds, moves) if refused]
-        if refusals:
-            return refusals[0]
+        for refused in self._out_of_bounds(moves).values():
+            return refused
         for state in self._source.states(moves, deadline):
             refusals, bases = self._judge_by(moves, state)
             if not refusals and all(basis.holds(command, bases[command.ref]) for command, basis in items):
@@ -284,20 +286,16 @@ class Admission:
                 )
         return None
 
-    def _hindered(self, command: Command, deadline: Deadline, basis: Basis | None = None) -> Refuse | None:
+    def _hindered(self, command: Command, deadline: Deadline, basis: Basis) -> Refuse | None:
         # Git finds both out only under its locks, and may then reject this ref alone after the group has taken all.
-        blocker = self._repository.blocker(command.ref) if command.creates and not command.deletes else ""
-        if blocker:
-            return rules.blocked_here(command.ref, blocker)
+        blockers = self._repository.blockers([command.ref]) if command.creates and not command.deletes else {}
+        if blockers:
+            return rules.blocked_here(command.ref, blockers[command.ref])
         # Where the group has the new value, this site may have followed it after git had shown the old value to the pusher.
-        if (
-            basis is None
-            or basis.writes
-            or command.old == command.new
-            or self._repository.read_ref(command.ref) != command.new
-        ):
-            return self._site_limits.refusal(command, deadline)
-        return rules.already_here(command)
+        repeated = not basis.writes and command.old != command.new
+        if repeated and self._repository.read_ref(command.ref) == command.new:
+            return rules.already_here(command)
+        return self._site_limits.refusal(command, deadline)
 
     def _broken_deletion(self, command: Command) -> Refuse | None:
         # Git announces such a deletion as `OLD 0` and prepares it as `0 0`, exactly like the packed half of a sound one:

@@ -46,7 +46,7 @@ class InFlight:
         A push to the group's own value moves its ref to it, and fails where somebody else has. One to another value is refused, and its
         pusher waits for this site to catch up.
         """
-        return self.refs | {ref for ref, _ in self.coming.intersection(moves)}
+        return self.refs | {ref for ref, _ in self.coming.intersection(moves)} if self.coming else self.refs
 
 
 def in_flight(git_dir: str) -> InFlight:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from errno import ELOOP, ENAMETOOLONG
@@ -14,7 +15,7 @@ from typing import Final
 from piehole import git
 from piehole.errors import GitError, PieholeError
 from piehole.fastpath import held_locks, ref_files
-from piehole.refs import HEAD, Command, decode, is_zero, parents, zero
+from piehole.refs import HEAD, Command, decode, encode, is_zero, parents, zero
 from piehole.repository import ancestry
 
 # piehole's own moves are not pushes: they need no hook, and a hook that refuses everything must not block a recovery.
@@ -84,18 +85,25 @@ class Repository:
         return found[0] if found else self.zero
 
     def values(self, refs: Sequence[str]) -> dict[str, str]:
-        """The oids of those of these refs that exist, read by one process."""
-        shown = git.lines(self.git("for-each-ref", "--format=%(objectname) %(refname)", "--", *refs)) if refs else []
-        found = {name: oid for oid, _, name in (line.partition(" ") for line in shown)}
+        """The oids of those of these refs that exist, read by one process, for which git must be 2.43 or newer."""
+        asked = encode("".join(f"{ref}\n" for ref in refs))
+        shown = self.git("for-each-ref", "--format=%(objectname) %(refname)", "--stdin", stdin=asked) if refs else b""
+        found = {name: oid for oid, _, name in (line.partition(" ") for line in git.lines(shown))}
         return {ref: found[ref] for ref in refs if ref in found}
 
-    def blocker(self, ref: str) -> str:
-        """A ref beside which ``ref`` cannot be created here (directory/file); ``""``: there is none."""
-        if not self.has_reftable:
-            return ref_files.blocker(str(self.git_dir), ref)
-        above = self.values(parents(ref))
-        below = git.lines(self.git("for-each-ref", "--count=1", "--format=%(refname)", "--", f"{ref}/"))
-        return next(iter([*above, *below]), "")
+    def blockers(self, refs: Sequence[str]) -> dict[str, str]:
+        """For each of these refs that cannot be created here (directory/file), a ref that is in the way."""
+        if self.has_reftable:
+            names = sorted(git.lines(self.git("for-each-ref", "--format=%(refname)"))) if refs else []
+            here = set(names)
+            found = {}
+            for ref in refs:
+                after = names[bisect_left(names, f"{ref}/") :][:1]
+                below = [name for name in after if name.startswith(f"{ref}/")]
+                found[ref] = next(iter([*(name for name in parents(ref) if name in here), *below]), "")
+        else:
+            found = {ref: ref_files.blocker(str(self.git_dir), ref) for ref in refs}
+        return {ref: blocker for ref, blocker in found.items() if blocker}
 
     def loose_value(self, ref: str) -> str | None:
         """What the file of a ref holds, most often its oid; None where it has no file of its own (packed, say)."""
@@ -118,6 +126,16 @@ class Repository:
             return decode(os.read(descriptor, 4096).rstrip(b"\n")) if regular else None
         finally:
             os.close(descriptor)
+
+    def symref_targets(self, refs: Sequence[str]) -> dict[str, str]:
+        """What these refs point to, for those that are symbolic. With reftable, and for more than one, without those that point to nowhere."""
+        if self.has_reftable and len(refs) > 1:
+            asked = encode("".join(f"{ref}\n" for ref in refs))
+            shown = git.lines(self.git("for-each-ref", "--format=%(refname) %(symref)", "--stdin", stdin=asked))
+            named = {name: target for name, _, target in (line.partition(" ") for line in shown) if target}
+            return {ref: named[ref] for ref in refs if ref in named}
+        targets = {ref: self.symref_target(ref) for ref in refs}
+        return {ref: target for ref, target in targets.items() if target is not None}
 
     def symref_target(self, ref: str) -> str | None:
         """What ``ref`` points to where it is a symbolic ref."""
