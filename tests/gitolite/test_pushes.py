@@ -104,6 +104,23 @@ def test_a_push_that_gitolite_refuses_never_reaches_the_consensus(
     assert bed.value(name, f"refs/heads/release/{branch}") is None
 
 
+def test_a_name_that_gitolite_refuses_comes_from_elsewhere_and_is_moved_elsewhere(
+    bed: Bed, oslo: GitoliteSite, work: Path, branch: str
+) -> None:
+    """gitolite takes no name with a quote; a plain server does, and the group has the ref all the same."""
+    plain = f"refs/heads/{branch}"
+    odd = f"refs/heads/it's-\N{LATIN SMALL LETTER H WITH CIRCUMFLEX}-{branch}"
+    first = commit(work, "first")
+    assert oslo.push("alice", work, "tools", f"HEAD:{plain}").returncode == 0
+    bed.etcd.put(bed.ref_key("tools", odd), first)  # as a push at a plain site leaves it
+    bed.arrives("tools", first, odd)
+    commit(work, "second")
+    done = oslo.push("alice", work, "tools", f"HEAD:{odd}")
+    assert done.returncode != 0
+    assert "invalid characters" in done.stderr
+    assert bed.value("tools", odd) == first
+
+
 def test_an_atomic_push_of_which_gitolite_refuses_a_part_moves_nothing(
     bed: Bed, oslo: GitoliteSite, work: Path, branch: str
 ) -> None:
