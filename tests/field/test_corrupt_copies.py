@@ -217,3 +217,18 @@ def test_a_site_that_cannot_use_what_comes_finds_itself_corrupt_and_repairs_itse
     arrives([b], MAIN, tip, PATIENCE)
     until(lambda: is_whole(b.repository), PATIENCE, "b is whole again")
     assert not (b.repository / "piehole" / "corrupt").exists()
+
+
+def test_the_last_whole_copy_does_not_leave_while_the_other_is_known_to_be_corrupt(make_group: MakeGroup) -> None:
+    group, _ = two(make_group, started=False)
+    a, b = group["a"].repository, group["b"].repository
+    lose_the_old_pack(b)
+    away = a.rename(a.with_name("away.git"))
+    assert group.reconcile("b").status == 1
+    away.rename(a)
+    left = piehole("leave", "-C", a)
+    assert left.status != 0
+    assert f"only at a: {MAIN}" in left.out
+    # Once b is whole again, it is a copy.
+    assert group.reconcile("b").status == 0
+    assert piehole("leave", "-C", a).status == 0

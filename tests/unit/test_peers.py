@@ -30,6 +30,11 @@ def test_first_the_origin_then_those_that_passed_it_then_anyone() -> None:
     assert names(origin="c", suspects="cb") == "adcb"
 
 
+def test_a_corrupt_site_is_asked_last_of_all_even_for_what_was_pushed_there() -> None:
+    peers = [Peer("a", "/a", 5), Peer("b", "/b", 9, corrupt=True), Peer("c", "/c", 1, left=True)]
+    assert "".join(peer.site for peer in order(peers, 7, "b", lambda site: site == "a")) == "cab"
+
+
 @given(st.permutations(PEERS))
 def test_the_order_does_not_depend_on_how_they_were_listed(peers: list[Peer]) -> None:
     assert order(peers, 7, "c", lambda _: False) == order(PEERS, 7, "c", lambda _: False)
