@@ -3,7 +3,8 @@
 It checks the repository (hooks, settings, owners, locks, grafts, shallow or partial clones, alternates, namespaces, symbolic refs),
 the account it runs as, other repositories that claim to be this site, the versions of git and etcd, every etcd endpoint,
 the records of the group and its sites, what was changed here without a push, the controller's socket, and each site's URL, and whether
-the repository there has the refs that the site has published that it has. It changes nothing. It prints one line each:
+the repository there has the refs that the site has published that it has. For up to 30 seconds it examines the objects that the refs
+need. It changes nothing but the note of what that has found, from which a controller repairs. It prints one line each:
 
   fault: WHAT: FIX
   warning: WHAT: FIX

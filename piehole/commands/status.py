@@ -1,4 +1,4 @@
-"""How far each site of a group has replicated, and why this one is behind. Reads only."""
+"""How far each site of a group has replicated, and why this one is behind. Writes nothing but what an examination has found."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Checkup:
 
 
 def examine(replica: Replica) -> Checkup:
-    """Check everything that can be checked without changing anything.
+    """Check everything that can be checked without changing anything but the note of what was found of the objects.
 
     :raises GitError: git cannot even read the configuration
     """
