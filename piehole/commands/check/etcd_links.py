@@ -113,7 +113,7 @@ def _version(link: EndpointStatus) -> Iterator[Fault]:
     elif numbers[:2] < (3, 4) or (len(numbers) == 3 and numbers[2] < _FIXED.get((numbers[0], numbers[1]), 0)):
         yield Fault(
             f"etcd {link.version} at {link.endpoint} has known bugs in watches around compactions",
-            "piehole lists again now and then, so nothing stays lost; upgrade it to 3.4.36, 3.5.18 or newer",
+            "piehole lists again now and then, so nothing stays lost; upgrade it to 3.4.36, 3.5.26 or newer",
             warning=True,
         )
 
