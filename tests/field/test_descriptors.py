@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import shlex
 import socket
+import socketserver
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from controller.hook_server import HookServer
 from piehole.fastpath import controller_socket
 from tests.support import git
 from tests.support.assertions import accepted
@@ -108,3 +111,25 @@ def test_a_controller_takes_the_descriptors_that_it_may_have(make_group: MakeGro
     assert site.controller is not None
     soft, hard = resource.prlimit(site.controller.pid, resource.RLIMIT_NOFILE)
     assert soft >= min(hard, 65536) or hard == resource.RLIM_INFINITY
+
+
+def test_a_listener_that_cannot_accept_does_not_try_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection stays in the queue, so that the listener is ready to accept all the time."""
+    tries: list[float] = []
+
+    def refuse(_: socketserver.UnixStreamServer) -> tuple[socket.socket, object]:
+        tries.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socketserver.UnixStreamServer, "get_request", refuse)
+    server = HookServer(f"test {tmp_path}", lambda _: None)
+    server.start()
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(server.path))
+            until(lambda: len(tries) >= 3, 10, "it tries again")
+    finally:
+        server.stop()
+    assert tries[2] - tries[0] >= 0.35

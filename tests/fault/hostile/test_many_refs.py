@@ -21,7 +21,7 @@ _ANNOUNCES = """#!{python}
 import os, sys
 sys.path.insert(0, {root!r})
 from piehole.fastpath import inflight, processes
-record = inflight.Record({repository!r}, processes.identity(os.getppid())).open()
+record = inflight.Record({repository!r}, inflight.file_name(processes.identity(os.getppid()))).open()
 for number in range({count}):
     record.announce(inflight.Announcement(f"refs/many/{{number}}", "0" * 40, "1" * 40, "[1,0,0,0,0,[],1]", managed=True))
 """
