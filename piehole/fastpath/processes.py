@@ -171,8 +171,9 @@ def nearest_git(pid: int) -> tuple[int, str]:
     return nearest
 
 
-# Processes that are looked at: those that were started last on this machine. A push has some twenty before it is asked about.
-_LAST = 400
+# Processes that are looked at: those that were started last on this machine. A push has some twenty before it is asked about, and a busy
+# server runs many.
+_LAST = 3000
 
 
 def begun_receive_packs(git_dir: str, seconds: float) -> list[str]:

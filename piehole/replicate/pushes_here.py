@@ -22,7 +22,7 @@ _COMING: Final = 10.0
 # Seconds after its start in which a receive-pack is expected to say (in its in-flight record) what it is asked to move,
 _BEGUN: Final = 2.0
 # and for which one move waits for receive-packs that have not said so yet, however many follow each other.
-_PATIENCE: Final = 0.5
+_PATIENCE: Final = 1.0
 _REMEMBERED: Final = 60.0  # seconds
 
 
