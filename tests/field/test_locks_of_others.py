@@ -105,6 +105,7 @@ def test_two_machines_on_one_file_system_leave_each_other_s_pushes_alone(make_gr
     assert "the machine other" in said
     assert f"rm {found[1]}" in said
     assert str(lock) in said
+    assert f"unjudged {found[1]} is of the machine other" in a.piehole("status", check=False).out
     # Its own machine says that it is over.
     for one in found:
         inflight.Record(str(site), one.name).note_end()
