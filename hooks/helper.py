@@ -161,16 +161,24 @@ class Helper:
             self._pass()
 
     def _pass(self) -> None:
-        """Open the descriptor that lets all commands pass where the forecast says so, and close it when the forecast is too old."""
+        """Open the descriptor that lets all commands pass where the forecast says so, and close it when the forecast is too old.
+
+        Also when it is time for a word to the pusher: an `update` that passes says none.
+        """
         until = self._client.until
-        if self._passing and monotonic() > until:
+        may = monotonic() <= until and not self._is_silent()
+        if self._passing and not may:
             os.close(PASSED)
             self._passing = False
-        elif until != self._tried:
+            self._tried = 0.0
+        elif may and until != self._tried:
             self._tried = until
             if self._client.all_may_pass() and self._hooks.is_last():
                 os.dup2(self._unread, PASSED, inheritable=False)
                 self._passing = True
+
+    def _is_silent(self) -> bool:
+        return monotonic() - self._spoke > _SILENT
 
     def _answer(self, line: bytes) -> None:
         pid, hook, arguments = parse_shim_request(line)
@@ -191,7 +199,7 @@ class Helper:
                 status = str(self._hooks.awaited_by(who, said).run([hook, *arguments], lines))
         except HookMustDecide:
             pass
-        if hook == "update" and status == "0" and monotonic() - self._spoke > _SILENT:
+        if hook == "update" and status == "0" and self._is_silent():
             said.append(f"piehole is at work; refs of this push that are still to come: {self._client.left()}.")
         if said:
             self._spoke = monotonic()

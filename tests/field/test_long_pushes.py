@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -85,7 +86,35 @@ def test_a_push_that_its_user_has_broken_off(
     again(group, work, refs)
 
 
+def test_refs_that_pass_unasked_are_asked_when_it_is_time_for_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unread = os.pipe()
+    passed = fcntl.fcntl(unread[0], fcntl.F_DUPFD, 500)  # one that nothing else in this process takes meanwhile
+    os.close(passed)
+    monkeypatch.setattr(helper, "PASSED", passed)
+    serving = helper.Helper(Hooks(), os.getppid(), inflight.Record(str(tmp_path), ""), Client(), unread[0])  # type: ignore[arg-type]
+
+    def passes(silent: float) -> bool:
+        monkeypatch.setattr(helper, "_SILENT", silent)
+        serving._pass()
+        return Path(f"/proc/self/fd/{passed}").exists()
+
+    assert passes(60)
+    assert not passes(-1)
+    assert not passes(-1)
+    assert passes(60)
+    monkeypatch.setattr(Client, "until", 0.0)
+    assert not passes(60)
+    assert not passes(60)
+    for end in unread:
+        os.close(end)
+
+
 class Hooks:
+    def is_last(self) -> bool:
+        return True
+
     def awaited_by(self, _: str, __: list[str]) -> Hooks:
         return self
 
@@ -94,6 +123,11 @@ class Hooks:
 
 
 class Client:
+    until = float("inf")
+
+    def all_may_pass(self) -> bool:
+        return True
+
     def left(self) -> int:
         return 1234
 
@@ -115,3 +149,5 @@ def test_a_push_that_goes_on_for_long_says_so_now_and_then(tmp_path: Path, monke
     assert "1234" not in told(60)
     assert "refs of this push that are still to come: 1234." in told(-1)
     assert "1234" not in told(60)
+    for end in (*answers, *unread):
+        os.close(end)
