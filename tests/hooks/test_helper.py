@@ -38,8 +38,11 @@ def without_python(site: Path) -> None:
 
 def helper_of(site: Path) -> int:
     (record,) = records(site)
-    (line,) = (line for line in record.read_text().splitlines() if line.startswith("helper "))
-    return int(line.split(" ")[1])
+
+    def line() -> str:
+        return next((line for line in record.read_text().splitlines() if line.startswith("helper ")), "")
+
+    return int(until(line, 20, "the push has a helper").split(" ")[1])
 
 
 def forget_records(site: Path) -> None:
@@ -105,7 +108,7 @@ def test_a_helper_that_was_killed_before_it_was_asked_is_not_missed(world: Group
     second = commit(work, "second")
     pushing = start_push(work, site, "HEAD:main")
     until(lambda: records(site), 20)
-    pid = until(lambda: helper_of(site) if len(records(site)[0].read_text().splitlines()) > 1 else 0, 20)
+    pid = helper_of(site)
     send_signal(pid, signal.SIGKILL)
     until(lambda: processes.start_time(pid) is None, 20)
     (site / "go").touch()
