@@ -66,16 +66,16 @@ class RepositoryLog:
         """Whether the last reconcile has reported that the repository is corrupt."""
         return self._report is not None and bool(self._report.corrupt)
 
-    def _soundness(self, corrupt: str, before: str) -> None:
-        if corrupt and not before:
-            self.log.error("repository.corrupt", reason=corrupt)
-        elif before and not corrupt:
-            self.log.warning("repository.repaired")
+    def _soundness(self, report: Report, before: str) -> None:
+        if report.corrupt and not before:
+            self.log.error("repository.corrupt", reason=report.corrupt)
+        if report.repaired:
+            self.log.warning("repository.repaired", reason=report.repaired)
 
     def reconciled(self, report: Report) -> None:
         known, self._report = self._report, report
         self._trouble = ""
-        self._soundness(report.corrupt, known.corrupt if known else "")
+        self._soundness(report, known.corrupt if known else "")
         self._without_push(report, known)
         trouble = (report.stuck, report.locked) != ((known.stuck, known.locked) if known else ({}, {}))
         news = bool(report.moved or report.head or trouble)

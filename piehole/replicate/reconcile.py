@@ -51,7 +51,7 @@ class Report:
 
     ``undone``: the moves among them (and HEAD) that undid what was changed here without a push.
     ``full``: it compared all refs, and not only those whose keys have changed. ``tips``: some commits that refs hold here, the newest first.
-    ``corrupt``: what is corrupt among the objects here, as far as that is known.
+    ``corrupt``: what is corrupt among the objects here, as far as that is known; ``repaired``: what was, until now.
     """
 
     revision: int
@@ -70,6 +70,7 @@ class Report:
     full: bool = True
     tips: tuple[str, ...] = ()
     corrupt: str = ""
+    repaired: str = ""
 
     @property
     def converged(self) -> bool:
@@ -122,7 +123,7 @@ class Reconciler:
             raise
         if report.stuck and not corrupt:
             self._repairer.suspect()
-        return replace(report, corrupt=corrupt, seconds=time.monotonic() - started)
+        return replace(report, corrupt=corrupt, repaired=self._repairer.repaired, seconds=time.monotonic() - started)
 
     def _run(self, started: float, stop: threading.Event | None) -> Report:
         # There is no baseline while this runs: where it fails, the next reconcile is a full one.

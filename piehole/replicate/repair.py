@@ -71,6 +71,7 @@ class Repairer:
         self._suspected_at = float("-inf")
         self._why = ""
         self._fetched = False
+        self.repaired = ""  # what the last turn has repaired
 
     def suspect(self) -> None:
         """A reconcile could not get what it needs, or git failed: find out whether this repository is to blame."""
@@ -87,6 +88,7 @@ class Repairer:
 
         :raises EtcdError: the peers could not be looked up
         """
+        self.repaired = ""
         marked = verification.corrupt(self._replica.git_dir)
         if not marked:
             self._wait = _FIRST_WAIT
@@ -98,6 +100,7 @@ class Repairer:
         except (GitError, OSError) as error:
             failed = str(error)
         if not failed and not verification.corrupt(self._replica.git_dir):
+            self.repaired = marked
             self._why, self._wait, self._suspected_at = "", _FIRST_WAIT, float("-inf")
             return ""
         self._why = f"{marked}; it is not repaired yet: {failed}"
