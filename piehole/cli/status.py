@@ -129,7 +129,7 @@ def _print(found: Status) -> None:
     lines += [f"unadopted: {ref}" for ref in found.unadopted]
     if found.unadopted:
         lines.append(
-            f"note: unadopted: {UNADOPTED}; {unadopted_fix('REF' if len(found.unadopted) > 1 else found.unadopted[0])}"
+            f"note: an unadopted ref was {UNADOPTED}; {unadopted_fix('REF' if len(found.unadopted) > 1 else found.unadopted[0])}"
         )
     if found.controller is None:
         lines.append("controller: none answers here, so what other sites push does not come: run `piehole controller`")

@@ -58,7 +58,10 @@ class Presence:
             self._said.clear()
         for site in serves.keys() | self._said.keys():
             ids = frozenset(serves.get(site, ()))
-            if self._said.get(site) != ids:
+            if not ids:
+                self._etcd.txn([], [Delete(self._keyspace.alive(site, self._controller))], deadline=deadline)
+                self._said.pop(site, None)
+            elif self._said.get(site) != ids:
                 record = AliveRecord.create(self._lease, ids)
                 put = Put(self._keyspace.alive(site, self._controller), record.dump(), self._lease)
                 self._etcd.txn([], [put, *self._replaced(site, record, deadline)], deadline=deadline)

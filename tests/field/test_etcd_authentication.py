@@ -105,7 +105,7 @@ def test_an_old_token_that_is_answered_by_a_closed_connection_is_replaced(
 def test_a_member_that_tells_its_status_to_root_only_is_sound(world: Group) -> None:
     """etcd 3.5.30 refuses /maintenance/status to other users (replayed: its answer)."""
     site = world["a"].build()
-    with refusing_status(world.endpoints[0]) as endpoint:
+    with refusing_status(world.endpoints[0]) as endpoint, world.answering():
         answer = site.piehole("check", "--etcd", endpoint, check=False)
     assert "does not tell this user its version" in answer.out
     assert "fault: etcd" not in answer.out

@@ -17,7 +17,9 @@ from tests.support.process import descendants
 from tests.support.pushes import chain, finish, receive_pack, records, start_push
 from tests.support.wait import PATIENCE, until
 
-pytestmark = pytest.mark.skipif(git_version() < (2, 45), reason="git: reftable needs git 2.45 or newer (PIEHOLE_GIT)")
+pytestmark = pytest.mark.skipif(
+    git_version() < (2, 45), reason="not possible here: reftable needs git 2.45 or newer (PIEHOLE_GIT)"
+)
 
 A, B = "refs/heads/a", "refs/heads/b"
 RUN = 'exec "$piehole" "$@"'
