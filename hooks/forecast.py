@@ -5,13 +5,14 @@ from __future__ import annotations
 from time import monotonic
 
 from hooks.decide import DecisionClient
-from piehole.fastpath import inflight, ref_files
 from piehole.fastpath.controller_socket import Connection, NoController
 from piehole.fastpath.hook_messages import Answer, Question
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from piehole.fastpath import inflight
 
 # Seconds for which a forecast holds. It is not read again before the swap, which compares it; but the earlier a ref is
 # refused, the better: a veto in `reference-transaction` ends the push of all refs that are still to come.
@@ -117,7 +118,9 @@ class ForecastClient(DecisionClient):
             self.most = min(self.most, int(answer.value))
             self._in_one = False
         known = zip(question.commands, each, strict=True) if len(each) == len(question.commands) else ()
-        new_names = ref_files.NewNames()
+        from piehole.fastpath.ref_files import NewNames  # nobody waits for this: the helper has left the hook by now
+
+        new_names = NewNames()
         self._forecast = {
             command: answer
             for command, answer in known

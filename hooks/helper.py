@@ -137,7 +137,8 @@ class Helper:
         # The push does not wait for this process's imports.
         import select
 
-        import hooks.git_locks  # noqa: F401 -- for `prepared`
+        import hooks.git_locks  # noqa: F401 -- for `prepared`, and so is the next
+        import piehole.fastpath.held_locks  # noqa: F401
 
         ready = select.poll()
         ready.register(REQUESTS, select.POLLIN)

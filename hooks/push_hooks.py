@@ -13,11 +13,12 @@ from hooks.decide import DecisionClient
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
 from piehole.fastpath.hook_messages import Answer, Question, parse_ref_updates
-from piehole.fastpath.ref_files import NewNames, reflog_obstacle
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from piehole.fastpath.ref_files import NewNames
 
 _RESERVED = "refs/piehole/"  # piehole.refs.PIEHOLE_REFS; importing that module would cost each push time
 
@@ -176,6 +177,8 @@ class PushHooks:
         and which one depends on its version.
         """
         if self._new_names is None:
+            from piehole.fastpath.ref_files import NewNames  # the helper has imported it while nobody waited
+
             self._new_names = NewNames()
             for one in record.announced.values():
                 if not one.old.strip("0"):
@@ -260,6 +263,8 @@ class PushHooks:
 
     def _check_reflog(self, ref: str) -> None:
         """Refuse a ref whose reflog git could not write: git writes it after the swap, so the push would fail and the group have moved."""
+        from piehole.fastpath.ref_files import reflog_obstacle
+
         obstacle = reflog_obstacle(self.git_dir, ref)
         if obstacle:
             raise Refused(

@@ -25,7 +25,7 @@ from errno import EFBIG, EIO, ENOSPC
 from stat import S_ISREG
 from time import monotonic, sleep
 
-from piehole.fastpath import held_locks, processes
+from piehole.fastpath import processes
 from piehole.fastpath.failpoints import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
@@ -203,6 +203,8 @@ class Record:
 
         Where that fails, somebody has to remove the locks of a git that is killed; the push goes on.
         """
+        from piehole.fastpath import held_locks  # not above: the hook that begins a push needs it not
+
         lines = held_locks.lines(self.git_dir, refs, deletes=deletes)
         # A git that has ended holds nothing any more, and what was found may be anybody's.
         if lines and processes.lives(self.name):
@@ -243,13 +245,13 @@ class Record:
             os.close(handle)
 
 
-def note_moves(git_dir: str, process: str, refs: list[str], *, deletes: bool) -> str:
-    """Write the record of a process that holds the locks of these refs with no push behind it, and return its path."""
+def note_moves(git_dir: str, process: str, locks: str) -> str:
+    """Write the record of a process that holds locks (``lock`` lines) with no push behind it, and return its path."""
     folder = f"{git_dir}/{MOVING}"
     os.makedirs(folder, exist_ok=True)
     path = f"{folder}/{file_name(process)}"
     with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"piehole 1 {os.urandom(16).hex()}\n{held_locks.lines(git_dir, refs, deletes=deletes)}")
+        file.write(f"piehole 1 {os.urandom(16).hex()}\n{locks}")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from time import CLOCK_BOOTTIME, clock_gettime
 
 _here: list[str] = []  # as :func:`_place` has them; neither changes while a process lives
 _ID_LENGTH = 32  # of /etc/machine-id (machine-id(5)); another content is none
@@ -174,6 +175,7 @@ def nearest_git(pid: int) -> tuple[int, str]:
 # Processes that are looked at: those that were started last on this machine. A push has some twenty before it is asked about, and a busy
 # server runs many.
 _LAST = 3000
+_OLD_FOR = 30.0  # seconds; pids are given out again after some ten thousands
 
 
 def begun_receive_packs(git_dir: str, seconds: float) -> list[str]:
@@ -181,23 +183,40 @@ def begun_receive_packs(git_dir: str, seconds: float) -> list[str]:
 
     ``git_dir`` is a path without symbolic links.
     """
+    now = clock_gettime(CLOCK_BOOTTIME)
     try:
+        pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+        old = _known_old(now)
+        old &= pids
+        pids -= old
+        # The kernel's newest pid stands last there.
         with open("/proc/loadavg") as file:
             last = int(file.read().split()[-1])
-        with open("/proc/uptime") as file:
-            since = float(file.read().split()[0]) - seconds
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except (OSError, ValueError, IndexError):
         return []
     found = []
     for pid in pids:
-        arguments = _arguments(pid) if last - _LAST < pid <= last else []
-        if not arguments or git_command(arguments) != "receive-pack" or not _is_path_of(git_dir, pid, arguments[-1]):
+        started = start_time(pid) if last - _LAST < pid <= last else None
+        if started is None or int(started) / os.sysconf("SC_CLK_TCK") < now - seconds:
+            old.add(pid)
             continue
-        started = start_time(pid)
-        if started is not None and int(started) / os.sysconf("SC_CLK_TCK") >= since:
+        arguments = _arguments(pid)
+        if arguments and git_command(arguments) == "receive-pack" and _is_path_of(git_dir, pid, arguments[-1]):
             found.append(_name(pid, started))
     return found
+
+
+# Processes that had been started too long ago when they were looked at, and since when (seconds of uptime) they are noted here.
+_old: set[int] = set()
+_old_since = 0.0
+
+
+def _known_old(now: float) -> set[int]:
+    """Pids that need no second look. For some seconds only: after that a pid may be another process's."""
+    global _old, _old_since  # two threads that race look twice
+    if now - _old_since > _OLD_FOR:
+        _old, _old_since = set(), now
+    return _old
 
 
 def _is_path_of(git_dir: str, pid: int, argument: str) -> bool:

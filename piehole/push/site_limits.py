@@ -8,7 +8,6 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import CONFLICT, EtcdError
-from piehole.group import sites
 from piehole.group.group_state import live
 from piehole.group.limits import SiteLimits, may_be_refused
 from piehole.group.replica import Replica
@@ -55,6 +54,10 @@ class SiteLimitsCheck:
     def _limits(self, deadline: Deadline) -> dict[str, SiteLimits]:
         at, known = self._known
         if monotonic() - at > _KNOWN_FOR:
+            from piehole.group import (
+                sites,
+            )  # few pushes need it, and one without a controller pays for what is imported
+
             everybody = sites.list_sites(self._replica, deadline)
             known = {one.site: one.limits for one in everybody if not one.left}
             self._known = (monotonic(), known)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from piehole.errors import GitError, GitSilent
-from piehole.fastpath import inflight, processes
+from piehole.fastpath import held_locks, inflight, processes
 from piehole.fastpath.failpoints import Step, reached
 from piehole.refs import Command, parents
 from piehole.repository.ref_transaction import RefTransaction
@@ -120,9 +120,8 @@ class RefMover:
             try:
                 name = processes.identity(transaction.pid)
                 if name:
-                    notes.append(
-                        inflight.note_moves(str(self._git_dir), name, [move.ref for move in moves], deletes=deletes)
-                    )
+                    locks = held_locks.lines(str(self._git_dir), [move.ref for move in moves], deletes=deletes)
+                    notes.append(inflight.note_moves(str(self._git_dir), name, locks))
             except OSError:
                 pass  # a full disk, say: then an administrator has to remove the locks of a git that is killed
 
