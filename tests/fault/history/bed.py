@@ -15,6 +15,7 @@ from typing import Final
 from uuid import uuid4
 
 from piehole.repository.hook_files import HOOKS
+from piehole.repository.stale_locks import old_locks
 from tests.fault.history.clock import Clock
 from tests.fault.history.evidence import Ending, Look
 from tests.fault.history.objects import Pool
@@ -72,13 +73,30 @@ class Bed:
         self.cluster.wait_healthy()
 
     def converged(self, timeout: float) -> str:
-        """Wait until all sites are in step; returns why not, ``""`` where they are."""
+        """Wait until all sites are in step; returns why not, ``""`` where they are.
+
+        A lock that git had taken a moment before it was killed, and that no hook had seen, is left to an administrator: so what `status`
+        reports as nobody's is removed, once nobody pushes any more, before the sites get a second chance.
+        """
         try:
             self.group.in_step(timeout=timeout)
         except AssertionError as error:
-            return str(error)
+            if not self._remove_nobodys_locks():
+                return str(error)
+            return self.converged(timeout)
         self.recorder.wait_for(self.group.etcd.revision())
         return ""
+
+    def _remove_nobodys_locks(self) -> bool:
+        found = [
+            place.site.repository / name
+            for place in self.places
+            for name, sentence in old_locks(place.site.repository).items()
+            if "where no git process holds it any more" in sentence  # one that a record names is piehole's to remove
+        ]
+        for lock in found:
+            lock.unlink(missing_ok=True)
+        return bool(found)
 
     def endings(self) -> list[Ending]:
         """What each site holds now; its controller is ended first, so that nothing moves meanwhile."""
