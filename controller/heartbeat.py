@@ -8,7 +8,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -17,11 +16,11 @@ from controller.etcd_view import EtcdAddress, EtcdView
 from controller.served_repository import ServedRepository
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
+from piehole.fastpath import processes
 from piehole.group import alive
 from piehole.group.alive import Presence
 
 _ETCD_TIMEOUT: Final = 5.0  # seconds
-_MACHINE_ID: Final = Path("/etc/machine-id")
 
 
 class Heartbeat:
@@ -92,8 +91,4 @@ class Heartbeat:
 
 def _identity(name: str) -> str:
     """A name of this controller that it has after a restart, too, and no other one anywhere."""
-    try:
-        machine = _MACHINE_ID.read_text()
-    except OSError:
-        machine = ""
-    return sha256(f"{machine}\n{os.uname().nodename}\n{os.geteuid()}\n{name}".encode()).hexdigest()[:16]
+    return sha256(f"{processes.machine()}\n{os.geteuid()}\n{name}".encode()).hexdigest()[:16]

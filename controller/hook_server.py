@@ -11,7 +11,6 @@ import resource
 import select
 import socket
 import socketserver
-import struct
 import sys
 import tempfile
 import threading
@@ -39,7 +38,6 @@ _NEXT_QUESTION: Final = 300.0  # in which it must have asked again: other hooks 
 _OTHERS_LARGEST: Final = 4 << 20
 _BACK_OFF: Final = 0.2  # seconds until a connection is accepted after one could not be
 _LOG_EVERY: Final = 60.0  # seconds
-_UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
 
 
 class RepositoryForHooks(Protocol):
@@ -124,7 +122,7 @@ class HookServer:
 
     def _answer(self, connection: socket.socket) -> None:
         """Answer all questions of one connection: those of one push, whose hook has asked the first."""
-        pid, uid = _caller(connection)
+        pid, uid = controller_socket.caller(connection)
         reader = controller_socket.Reader(connection, controller_socket.LARGEST if is_trusted(uid) else _OTHERS_LARGEST)
         lines = reader.message(monotonic() + _QUESTION)
         described = hook_messages.parse_status_question(lines)
@@ -213,7 +211,7 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
         time.sleep(_BACK_OFF)
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override] # typeshed: a pair, too
-        uid = _caller(request)[1]
+        uid = controller_socket.caller(request)[1]
         if not self._callers.enter(uid):
             self.shutdown_request(request)
             return
@@ -224,7 +222,7 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
             raise
 
     def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        uid = _caller(request)[1]
+        uid = controller_socket.caller(request)[1]
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -277,12 +275,6 @@ def _directory() -> Path:
     raise PieholeError(
         f"{choices[-1]} is not a directory that only this account can write; remove it, or set RUNTIME_DIRECTORY."
     )
-
-
-def _caller(connection: socket.socket) -> tuple[int, int]:
-    """The process and the account that connected, as the kernel saw them then."""
-    pid, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return pid, uid
 
 
 def _send(connection: socket.socket, lines: Sequence[str]) -> None:

@@ -38,9 +38,8 @@ _OWN_PUSH: Final = 0.3  # seconds from a push that went through this site until 
 _FULL: Final = 5.0  # seconds from a reconcile of the refs that have changed to one of all refs
 _DEFERRED: Final = 0.03  # seconds until a ref that a push holds is reconciled again, doubled each time
 _DEFERRED_MOST: Final = 1.0
-_CORRUPT: Final = (
-    5.0  # seconds until a corrupt repository is looked after again; a repair that failed has its own, longer pauses
-)
+# Seconds until a corrupt repository is looked after again; a repair that failed has its own, longer pauses.
+_CORRUPT: Final = 5.0
 _HALTED: Final = 1.0  # seconds until a halted site looks whether an administrator has decided
 
 
@@ -75,7 +74,6 @@ class ServedRepository:
         self._replica = Replica.of(config, etcd_view.etcd)
         self._log = RepositoryLog(config)
         self._check = SiteCheck(self._replica, etcd_view, self._log.log)
-        self._enqueue = enqueue
         source = CachedSource(
             self._replica, enqueue, self._check.view, heard_since=etcd_view.heard_since, doubt=self._doubt
         )

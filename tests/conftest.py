@@ -19,10 +19,12 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.assertions import accepted
 from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess, find_etcds
-from tests.support.git import git_environment, make_home
+from tests.support.etcd_tamper import Tamper, tampering
+from tests.support.git import commit, git_environment, make_home, push
 from tests.support.gitdaemon import GitDaemon
-from tests.support.groups import make_group, world
+from tests.support.groups import Group, make_group, world
 from tests.support.httpd import HttpServer
 from tests.support.servers import NOT_POSSIBLE, Unavailable
 from tests.support.sshd import SshServer
@@ -276,3 +278,20 @@ def git_daemon(tmp_path: Path) -> Iterator[GitDaemon]:
         pytest.skip(f"git: {missing}")
     yield server
     server.end()
+
+
+@pytest.fixture
+def tamper(etcd: EtcdProcess) -> Iterator[Tamper]:
+    """Between a site and etcd."""
+    with tampering(etcd.endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def scene(world: Group, tamper: Tamper) -> tuple[Path, Path, str]:
+    """A site that reaches etcd through the tamperer only, a clone, and the first commit."""
+    site = world["a"].build(endpoints=[tamper.endpoint], settings={"piehole.hookTimeout": "6"}).repository
+    work = world.clone(site)
+    first = commit(work, "first")
+    accepted(push(work, site, "HEAD:main"))
+    return site, work, first

@@ -75,6 +75,16 @@ class Reader:
         return whole[:end].decode("utf-8", "surrogateescape").split("\n")
 
 
+def caller(connection: _socket.socket) -> tuple[int, int]:
+    """The process and the account at the other end, as the kernel saw them when it connected, or began to listen.
+
+    :raises OSError: the connection is closed
+    """
+    # struct ucred is three ints: pid, uid, gid (unix(7)).
+    found = connection.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
+    return int.from_bytes(found[:4], byteorder), int.from_bytes(found[4:8], byteorder)
+
+
 def controller_socket(git_dir: str) -> str:
     """The path of the socket of the controller that serves this repository; ``""`` where there is none.
 
@@ -108,13 +118,12 @@ class Connection:
         try:
             self._socket.settimeout(HERE_TIMEOUT)
             self._socket.connect(path)
-            # struct ucred is three ints: pid, uid, gid (unix(7)).
-            server = self._socket.getsockopt(_socket.SOL_SOCKET, _SO_PEERCRED, 12)
+            _, server = caller(self._socket)
             owner = os.stat(git_dir).st_uid
         except OSError as error:
             self.close()
             raise NoController(str(error)) from error
-        if int.from_bytes(server[4:8], byteorder) != owner:
+        if server != owner:
             self.close()
             raise NoController(f"{path} belongs to another account than the repository")
 

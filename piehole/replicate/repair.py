@@ -25,9 +25,8 @@ QUICK: Final = 4.0  # seconds: for a command that somebody waits for
 THOROUGH: Final = 30.0
 _AFTER_REPAIR: Final = 600.0
 _SUSPECT_EVERY: Final = 600.0  # seconds between two examinations because a reconcile met something odd
-_FIRST_WAIT: Final = (
-    2.0  # seconds after a repair that failed; doubled each time that all of a peer came and did not help
-)
+# Seconds after a repair that failed; doubled each time that all of a peer came and did not help.
+_FIRST_WAIT: Final = 2.0
 _LONGEST_WAIT: Final = 1800.0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -20,7 +19,6 @@ from piehole.fastpath import controller_socket, hook_messages, processes
 _SECOND: Final = "piehole/controller.second"
 _LOCK: Final = "piehole/controller.lock"
 _PATIENCE: Final = 1.0  # seconds for another controller that takes the repository at this moment
-_UCRED: Final = struct.Struct("3i")  # pid, uid, gid (unix(7))
 
 
 class ServedElsewhere(PieholeError):
@@ -117,7 +115,7 @@ def _serves(other: str, git_dir: Path) -> str:
             return f"may serve this repository ({error.strerror})"
         except ValueError:
             return ""
-        _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        _, uid = controller_socket.caller(connection)
         if uid != os.geteuid():
             return ""
         try:

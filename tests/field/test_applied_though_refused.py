@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ from piehole.etcd.model import Compare, Put
 from tests.conftest import OwnEtcd
 from tests.support.assertions import accepted, refused
 from tests.support.command_line import Answer
-from tests.support.etcd import EtcdOptions, EtcdProcess
-from tests.support.etcd_tamper import FULL, Tamper, tampering
+from tests.support.etcd import EtcdOptions
+from tests.support.etcd_tamper import FULL, Tamper
 from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
 from tests.support.groups import Group
 from tests.support.pushes import finish, start_push
@@ -35,22 +35,6 @@ OPEN = (
     (14, "etcdserver: request timed out, possibly due to previous leader failure"),
     (15, "etcdserver: corrupt cluster"),
 )
-
-
-@pytest.fixture
-def tamper(etcd: EtcdProcess) -> Iterator[Tamper]:
-    with tampering(etcd.endpoint) as made:
-        yield made
-
-
-@pytest.fixture
-def scene(world: Group, tamper: Tamper) -> tuple[Path, Path, str]:
-    """A site that reaches etcd through the tamperer only, a clone, and the first commit."""
-    site = world["a"].build(endpoints=[tamper.endpoint], settings={"piehole.hookTimeout": "6"}).repository
-    work = world.clone(site)
-    first = commit(work, "first")
-    accepted(push(work, site, "HEAD:main"))
-    return site, work, first
 
 
 @pytest.mark.parametrize(("code", "words"), OPEN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from dulwich.client import LocalGitClient
@@ -20,17 +19,6 @@ from tests.support.wait import until
 
 TOPIC = "refs/heads/topic"
 TAG = "refs/tags/v1"
-
-
-@pytest.fixture
-def pair(make_group: MakeGroup) -> Iterator[Group]:
-    """Two sites in sync, with a commit on main and topic; a controller answers at each, and replicates nothing."""
-    group = make_group(2, started=False)
-    group.commit("one")
-    group.push("a", "HEAD:main", "HEAD:topic")
-    assert group.reconcile("a", "b").status == 0
-    with group.answering():
-        yield group
 
 
 def test_a_tag_made_by_the_server_is_told_by_status_check_and_reconcile_with_a_command_that_fixes_it(

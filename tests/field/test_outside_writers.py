@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import pytest
 from dulwich.repo import Repo
 from dulwich.server import BackendRepo, DictBackend
 from dulwich.web import make_wsgi_chain
@@ -19,23 +18,12 @@ from dulwich.web import make_wsgi_chain
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.git import MAIN
-from tests.support.groups import Group, MakeGroup
+from tests.support.groups import Group
 from tests.support.ports import LOOPBACK
 from tests.support.sites import Site
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 FEATURE = "refs/heads/feature"
-
-
-@pytest.fixture
-def pair(make_group: MakeGroup) -> Iterator[Group]:
-    """Two sites in step; a controller answers at each, and replicates nothing."""
-    group = make_group(2, started=False)
-    group.commit("one")
-    group.push("a", "HEAD:main", "HEAD:topic")
-    assert group.reconcile("a", "b").status == 0
-    with group.answering():
-        yield group
 
 
 class _Silent(WSGIRequestHandler):

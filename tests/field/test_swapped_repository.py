@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-
-import pytest
 
 from tests.support import git
 from tests.support.command_line import Answer, piehole_in_process
@@ -15,17 +12,6 @@ from tests.support.sites import Site
 
 def check(site: Site) -> Answer:
     return piehole_in_process("check", site.repository)
-
-
-@pytest.fixture
-def pair(make_group: MakeGroup) -> Iterator[Group]:
-    """Two sites in step, with two branches; a controller answers at each, and replicates nothing."""
-    group = make_group(2, started=False)
-    group.commit("one")
-    group.push("a", "HEAD:main", "HEAD:topic")
-    assert group.reconcile("a", "b").status == 0
-    with group.answering():
-        yield group
 
 
 def test_a_repository_that_was_swapped_with_another_groups_is_a_fault_at_every_site(

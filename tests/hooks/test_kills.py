@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,7 @@ import pytest
 from piehole.fastpath import hook_messages, processes
 from tests.support.assertions import accepted
 from tests.support.command_line import piehole
-from tests.support.etcd import EtcdProcess
-from tests.support.etcd_tamper import Tamper, tampering
+from tests.support.etcd_tamper import Tamper
 from tests.support.git import MAIN, commit, git, push, refs
 from tests.support.groups import Group
 from tests.support.hook_socket import Line, stub
@@ -37,12 +36,6 @@ def admits_and_holds(world: Group) -> Callable[[Line], None]:
             line.say(f"take {basis(world)}")
 
     return talk
-
-
-@pytest.fixture
-def tamper(etcd: EtcdProcess) -> Iterator[Tamper]:
-    with tampering(etcd.endpoint) as made:
-        yield made
 
 
 def forget_records(site: Path) -> None:

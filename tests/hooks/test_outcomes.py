@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from tests.support.assertions import accepted, refused
-from tests.support.etcd import EtcdProcess
-from tests.support.etcd_tamper import Tamper, tampering
+from tests.support.etcd_tamper import Tamper
 from tests.support.git import MAIN, commit, git, push, refs
 from tests.support.groups import Group
 from tests.support.ports import LOOPBACK, free_ports
 from tests.support.pushes import finish, start_push
-
-
-@pytest.fixture
-def tamper(etcd: EtcdProcess) -> Iterator[Tamper]:
-    with tampering(etcd.endpoint) as made:
-        yield made
-
-
-@pytest.fixture
-def scene(world: Group, tamper: Tamper) -> tuple[Path, Path, str]:
-    """A site that reaches etcd through the tamperer only, a clone, and the first commit."""
-    site = world["a"].build(endpoints=[tamper.endpoint], settings={"piehole.hookTimeout": "6"}).repository
-    work = world.clone(site)
-    first = commit(work, "first")
-    accepted(push(work, site, "HEAD:main"))
-    return site, work, first
 
 
 @pytest.mark.parametrize("how", ["lose answer", "hang answer"])
