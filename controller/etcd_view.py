@@ -68,7 +68,7 @@ class EtcdView:
         self.informer = Informer(
             self.etcd,
             self.keyspace.refs,
-            bucket=self._group_of,
+            bucket=self.keyspace.bucket,
             on_change=on_change,
             on_connect=self._connected,
             on_trouble=self._troubled,
@@ -160,10 +160,6 @@ class EtcdView:
             self.informer.join(_END)
         except Exception as error:  # noqa: BLE001 -- on_crash has been called with it
             self._log.debug("informer.ended", error=repr(error))
-
-    def _group_of(self, key: bytes) -> str | None:
-        split = self.keyspace.split_ref(key)
-        return None if split is None else split[0]
 
     def _connected(self, head: Head) -> None:
         with self._counted:

@@ -189,7 +189,10 @@ class Registry:
         return view
 
     def _changed(self, address: EtcdAddress, groups: set[str] | None, fresh: bool) -> None:
-        """Enqueue the repositories of these groups (None: of all). Called from an informer's thread."""
+        """Enqueue the repositories of these groups (None: of all). Called from an informer's thread.
+
+        The cache's buckets of what sites ask each other have names that no group has, so they enqueue nothing here.
+        """
         if groups is None:
             keys = [key for key, served in list(self._served.items()) if served.etcd_view.address == address]
         else:

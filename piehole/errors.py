@@ -36,6 +36,7 @@ CONFLICT: Final = "conflict"
 NO_ACCESS: Final = "no-access"
 UNKNOWN: Final = "unknown"
 CORRUPT: Final = "corrupt"
+COPIES: Final = "copies"
 
 
 class PieholeError(Exception):

@@ -14,6 +14,10 @@ from piehole.refs import HEAD, decode, encode
 
 PUSH: Final = "@push"
 FENCE: Final = "@fence"
+# Names below which sites ask each other for something: they are no refs, and no state of a group has them.
+COPIES: Final = "@copies"
+DROP: Final = "@drop"
+_REQUESTS: Final = (f"{COPIES}/", f"{DROP}/")
 DEFAULT_PREFIX: Final = "/piehole"
 
 _SITE: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -46,10 +50,14 @@ def check_site(name: str) -> str:
 
 
 def name_below(start: bytes, key: bytes) -> str | None:
-    """The name that a key has in the group whose keys begin with ``start``; None for a key of another, such as a nested group's."""
+    """The name that a key has in the group whose keys begin with ``start``; None for a key of another, such as a nested group's, and for
+    what sites ask each other.
+    """
     if not key.startswith(start):
         return None
     name = decode(key[len(start) :])
+    if name.startswith(_REQUESTS):
+        return None
     return name if name.startswith(("refs/", "@")) or name.partition("/")[0] in ("refs", HEAD) else None
 
 
@@ -74,6 +82,14 @@ class Keyspace:
     def group_refs(self, group: str) -> bytes:
         """What all keys of :meth:`ref` for this group begin with. A nested group's keys begin with it, too."""
         return self.refs + encode(f"{group}/")
+
+    def copies(self, group: str, push_id: str) -> bytes:
+        """The key with which a site asks the others to hold the new objects of a push."""
+        return self.ref(group, f"{COPIES}/{push_id}")
+
+    def copy(self, group: str, push_id: str, site: str) -> bytes:
+        """The key with which a site says that it holds the new objects of a push."""
+        return self.ref(group, f"{COPIES}/{push_id}/{site}")
 
     def group(self, group: str) -> bytes:
         return encode(f"{self.prefix}/group/{group}")
@@ -109,6 +125,16 @@ class Keyspace:
             if part in ("refs", HEAD) or part.startswith("@"):
                 return ("/".join(parts[:n]), "/".join(parts[n:])) if n else None
         return None
+
+    def bucket(self, key: bytes) -> str | None:
+        """Which keys below ``PREFIX/ref/`` belong together: a group's refs under its name, what its sites ask each other under
+        ``GROUP/@copies`` and ``GROUP/@drop``. None for a key that is none of piehole's.
+        """
+        split = self.split_ref(key)
+        if split is None:
+            return None
+        group, name = split
+        return f"{group}/{name.partition('/')[0]}" if name.startswith(_REQUESTS) else group
 
     def split_site(self, prefix: bytes, key: bytes) -> str | None:
         """The site that a key directly below ``prefix`` belongs to; None for keys of nested groups."""

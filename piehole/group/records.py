@@ -24,7 +24,11 @@ class RecordError(PieholeError):
     """A record in etcd is not what it must be."""
 
 
-def _parse(what: str, raw: bytes) -> dict[str, Any]:
+def parse_record(what: str, raw: bytes) -> dict[str, Any]:
+    """The fields of a record.
+
+    :raises RecordError: it is no JSON object, or of a newer format
+    """
     if len(raw) > _LARGEST:
         raise RecordError(
             f"{what} in etcd holds {len(raw)} bytes, more than any record of piehole: it was not written by piehole."
@@ -43,7 +47,7 @@ def _parse(what: str, raw: bytes) -> dict[str, Any]:
     return value
 
 
-def _text(what: str, value: Mapping[str, Any], name: str, default: str | None = None) -> str:
+def text_field(what: str, value: Mapping[str, Any], name: str, default: str | None = None) -> str:
     found = value.get(name, default)
     if not isinstance(found, str):
         raise RecordError(f"{what} in etcd has no text field {name!r}.")
@@ -83,13 +87,43 @@ class GroupRecord:
         name = self.extra.get("copying")
         return name if isinstance(name, str) else ""
 
+    @property
+    def copies(self) -> int | str:
+        """How many sites must hold an object before the consensus may name it: a number, ``majority`` or ``all``."""
+        copies: int | str = self.extra.get("copies", 1)
+        return copies
+
+    @property
+    def warns(self) -> bool:
+        """Whether a push is accepted with a warning where fewer sites than :attr:`copies` answer in time; else it is refused."""
+        return self.extra.get("copiesElse") == "warn"
+
     @classmethod
     def parse(cls, raw: bytes) -> GroupRecord:
-        value = _parse("the group's record", raw)
-        return cls(_text("the group's record", value, "id"), _text("the group's record", value, "object_format"), value)
+        value = parse_record("the group's record", raw)
+        _check_copies(value)
+        return cls(
+            text_field("the group's record", value, "id"),
+            text_field("the group's record", value, "object_format"),
+            value,
+        )
 
     def dump(self) -> bytes:
         return dump({"format": FORMAT, **self.extra, "id": self.id, "object_format": self.object_format})
+
+
+def _check_copies(value: Mapping[str, Any]) -> None:
+    """
+    :raises RecordError: the group promises something that this version does not know, so it could not keep the promise
+    """
+    copies, otherwise = value.get("copies", 1), value.get("copiesElse", "refuse")
+    known = copies in ("majority", "all") or (isinstance(copies, int) and not isinstance(copies, bool) and copies >= 1)
+    for name, found, fine in (("copies", copies, known), ("copiesElse", otherwise, otherwise in ("refuse", "warn"))):
+        if not fine:
+            raise RecordError(
+                f"the group's record in etcd has the {name} {found!r}, which this piehole does not know. Upgrade piehole on this server, "
+                f"or set it anew: `piehole group set {name} …`."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +137,10 @@ class SiteRecord:
 
     @classmethod
     def parse(cls, raw: bytes) -> SiteRecord:
-        value = _parse("a site's record", raw)
+        value = parse_record("a site's record", raw)
         return cls(
-            _text("a site's record", value, "id"),
-            _text("a site's record", value, "url"),
+            text_field("a site's record", value, "id"),
+            text_field("a site's record", value, "url"),
             value.get("left") is True,
             value,
         )
@@ -153,12 +187,12 @@ class Progress:
 
     @classmethod
     def parse(cls, raw: bytes) -> Progress:
-        value = _parse("a progress record", raw)
+        value = parse_record("a progress record", raw)
         revision = value.get("revision")
         if not isinstance(revision, int) or isinstance(revision, bool) or revision < 0:
             raise RecordError("a progress record in etcd has no revision.")
         verified = value.get("verified")
-        id_, time = _text("a progress record", value, "id"), _text("a progress record", value, "time", "")
+        id_, time = text_field("a progress record", value, "id"), text_field("a progress record", value, "time", "")
         return cls(revision, id_, time, verified if isinstance(verified, dict) else {})
 
     def dump(self) -> bytes:
@@ -178,13 +212,9 @@ class AliveRecord:
 
     @classmethod
     def parse(cls, raw: bytes) -> AliveRecord:
-        value = _parse("an alive record", raw)
-        serves = _text("an alive record", value, "serves") if "serves" in value else None
-        try:
-            lease = int(_text("an alive record", value, "lease"), 16)
-        except ValueError as error:
-            raise RecordError("an alive record in etcd has no lease.") from error
-        return cls(lease, serves, _text("an alive record", value, "time", ""))
+        value = parse_record("an alive record", raw)
+        serves = text_field("an alive record", value, "serves") if "serves" in value else None
+        return cls(lease_field("an alive record", value), serves, text_field("an alive record", value, "time", ""))
 
     @classmethod
     def create(cls, lease: int, sites: Iterable[str]) -> AliveRecord:
@@ -219,9 +249,9 @@ class PushRecord:
 
     @classmethod
     def parse(cls, raw: bytes) -> PushRecord:
-        value = _parse("a push record", raw)
-        site, pusher, time = (_text("a push record", value, name, "") for name in ("site", "pusher", "time"))
-        return cls(_text("a push record", value, "id"), site, pusher, time, value)
+        value = parse_record("a push record", raw)
+        site, pusher, time = (text_field("a push record", value, name, "") for name in ("site", "pusher", "time"))
+        return cls(text_field("a push record", value, "id"), site, pusher, time, value)
 
     @classmethod
     def create(cls, site: str, kind: str, pusher: str = "") -> PushRecord:
@@ -242,3 +272,11 @@ class PushRecord:
         return dump(
             {"format": FORMAT, **self.extra, "id": self.id, "site": self.site, "pusher": self.pusher, "time": self.time}
         )
+
+
+def lease_field(what: str, value: Mapping[str, Any]) -> int:
+    """The lease in a record, in hexadecimal as etcdctl shows it."""
+    try:
+        return int(text_field(what, value, "lease"), 16)
+    except ValueError as error:
+        raise RecordError(f"{what} in etcd has no lease.") from error
