@@ -21,6 +21,7 @@ COMMANDS: Final = (
     "leave",
     "rename",
     "sites",
+    "group",
     "controller",
     "reconcile",
     "clobber",

@@ -13,10 +13,12 @@ number of refs that moved after its progress record; this site is judged by its 
   locked: REF: …              its value in the group is no object id (an administrator did that); it does not count
   unadopted: REF              the group has no value for it, so it stays as it is, at this site alone; it does not count
   note: …                     what to do about the unadopted refs
+  copies: …                   where the group promises copies: how many sites can hold them now, and why the others cannot
   controller: …               whether a controller answers here
 
-The exit status is 0 only when every site shown is in step, this one included, a controller answers here, and no other site's
-controller is silent. (The controllers of older versions give no sign of life; that is not known, and does not count as silent.)
+The exit status is 0 only when every site shown is in step, this one included, a controller answers here, no other site's
+controller is silent, and as many sites can hold copies as the group promises. (The controllers of older versions give no sign of life;
+that is not known, and does not count as silent. Such a site takes no copies.)
 
 --wait SECONDS waits until every site that has not left has reached the state that is the newest now; exit status 1 if not in time, or for
 a silent controller.
@@ -29,7 +31,7 @@ a silent controller.
     repository, group, site   path and names (text)
     revision, newest          etcd's revision, and the newest revision that moved one of the group's refs
     in_step, converged        this site has every value of the group; every site that has not left has
-    healthy                   a controller answers here, and none of another site is silent
+    healthy                   a controller answers here, none of another site is silent, and the promise of copies can be kept
     error                     null, or why etcd could not be asked
     halted                    null, or an object with token and why
     corrupt                   null, or what is missing or damaged (as far as a few seconds allow to examine it)
@@ -42,6 +44,9 @@ a silent controller.
                               record, or null), url, fault (null, or why its records cannot be used), verified (null, or what
                               the site has published of its last examination: result, time, why), heard (seconds since its
                               controller's last sign of life, or null where none is known), silent (whether that is too long)
+    copies                    null where the group's record cannot be used, or an object: promised (a number, "majority" or "all"),
+                              needed (how many sites that is now), kept (bool: a push to this site finds so many), able (the sites
+                              that can hold copies), unable (an object: the others, each with the reason)
 """
 
 from __future__ import annotations
@@ -131,6 +136,8 @@ def _print(found: Status) -> None:
         lines.append(
             f"note: an unadopted ref was {UNADOPTED}; {unadopted_fix('REF' if len(found.unadopted) > 1 else found.unadopted[0])}"
         )
+    if found.copies and found.copies.promised != 1:
+        lines.append(f"copies: {found.copies.promise} promised; {found.copies}")
     if found.controller is None:
         lines.append("controller: none answers here, so what other sites push does not come: run `piehole controller`")
     else:
@@ -155,8 +162,9 @@ def _summary(found: Status) -> str:
 
 def _site(found: Status, one: SiteStatus) -> str:
     from piehole.commands.status import BEHIND, LEFT, age
+    from piehole.group.outlook import duration
 
-    words = [f"silent for {_duration(one.heard)},"] if one.silent and one.heard is not None else []
+    words = [f"silent for {duration(one.heard)},"] if one.silent and one.heard is not None else []
     words.append(one.state)
     if one.state == BEHIND and one.behind:
         words.append(f"by {one.behind} ref{'' if one.behind == 1 else 's'}")
@@ -172,11 +180,3 @@ def _site(found: Status, one: SiteStatus) -> str:
     if one.group_site.site == found.replica.config.site:
         words.append("(this site)")
     return " ".join(words)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172800 else f"{seconds / 86400:.0f} days"

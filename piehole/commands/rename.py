@@ -47,14 +47,21 @@ def rename(replica: Replica, name: str, pusher: str, say: Callable[[str], None])
     identity = _close(replica, old, name)
     say(f"closed the group {replica.config.group!r}: no push to it is accepted any more")
     if new is None:
-        begun = GroupRecord(identity, replica.config.object_format, {"copying": replica.config.group})
-        _write(replica, name, None, begun)
+        begun = _settings(old, identity)
+        _write(replica, name, None, replace(begun, extra={**begun.extra, "copying": replica.config.group}))
     elif not GroupRecord.parse(new.value).copying:
         say(f"the group {name!r} is open already")
         return
     count = _copy(replica, name, identity, pusher)
-    _write(replica, name, _record(replica, name), GroupRecord(identity, replica.config.object_format))
+    _write(replica, name, _record(replica, name), _settings(old, identity))
     say(f"opened the group {name!r} with the {count} ref{'' if count == 1 else 's'} of {replica.config.group!r}")
+
+
+def _settings(old: KeyValue, identity: str) -> GroupRecord:
+    """The record of the new group: what the old one has promised, and what else it holds."""
+    record = GroupRecord.parse(old.value)
+    kept = {name: value for name, value in record.extra.items() if name not in ("renamed", "renamed_id", "adopting")}
+    return replace(record, id=identity, extra=kept)
 
 
 def _own_record(replica: Replica) -> KeyValue:

@@ -14,6 +14,8 @@ from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import ask_status
 from piehole.group import alive
+from piehole.group.outlook import CopiesOutlook, outlook
+from piehole.group.records import GroupRecord, RecordError
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisions
 from piehole.refs import short
@@ -58,7 +60,8 @@ class Status:
     """One repository. ``trouble``: etcd could not be read, so only the state of this disk is known.
 
     ``controller``: what the controller says that serves it, None where none answers; ``second``: another one that was refused here.
-    ``corrupt``: what of the objects here is missing or damaged, as far as that is known.
+    ``corrupt``: what of the objects here is missing or damaged, as far as that is known. ``copies``: whether the group can keep its
+    promise of copies for a push to this site; None where the group's record cannot be used.
     """
 
     replica: Replica
@@ -73,6 +76,7 @@ class Status:
     controller: Sequence[str] | None = None
     second: str = ""
     sites: Sequence[SiteStatus] = ()
+    copies: CopiesOutlook | None = None
     trouble: EtcdError | None = None
 
     @property
@@ -87,8 +91,9 @@ class Status:
 
     @property
     def healthy(self) -> bool:
-        """Whether a controller serves this repository, and none of another site is known to be silent."""
-        return self.controller is not None and not any(one.silent for one in self.sites)
+        """Whether a controller serves this repository, none of another site is known to be silent, and there are sites enough for copies."""
+        copied = self.copies is None or self.copies.kept
+        return self.controller is not None and copied and not any(one.silent for one in self.sites)
 
     def as_json(self) -> dict[str, Any]:
         """The form that ``piehole status --json`` promises (piehole.cli.status)."""
@@ -113,6 +118,7 @@ class Status:
             "locked": dict(self.locked),
             "unadopted": list(self.unadopted),
             "sites": [self._site_json(one) for one in self.sites],
+            "copies": self.copies.as_json() if self.copies else None,
         }
 
     def _site_json(self, one: SiteStatus) -> dict[str, Any]:
@@ -177,8 +183,20 @@ def status(replica: Replica, patience: float) -> Status:
         locked=seen.planned.locked,
         unadopted=seen.planned.unadopted,
     )
-    sites = [replace(one, heard=heard.get(one.group_site.site)) for one in _sites(now, seen, everybody, deadline)]
-    return replace(now, sites=sites)
+    known = heard or {}
+    sites = [replace(one, heard=known.get(one.group_site.site)) for one in _sites(now, seen, everybody, deadline)]
+    return replace(now, sites=sites, copies=_copies(now, seen, everybody, heard))
+
+
+def _copies(
+    now: Status, seen: DryRun, everybody: Sequence[GroupSite], heard: Mapping[str, float] | None
+) -> CopiesOutlook | None:
+    try:
+        record = GroupRecord.parse(seen.state.group.value) if seen.state.group else None
+    except RecordError:
+        return None
+    site, halted = now.replica.config.site, now.halted is not None
+    return None if record is None else outlook(record, everybody, heard, receiving=site, halted=halted)
 
 
 def _controller(git_dir: Path) -> list[str] | None:

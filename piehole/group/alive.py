@@ -89,8 +89,10 @@ class Presence:
         ]
 
 
-def heard(replica: Replica, sites: Collection[GroupSite], deadline: Deadline) -> dict[str, float]:
+def heard(replica: Replica, sites: Collection[GroupSite], deadline: Deadline) -> dict[str, float] | None:
     """Seconds since the last sign of life of each site's controller; sites whose controllers give none (of older versions, too) are left out.
+
+    None where this account may not read them.
 
     :raises EtcdError: etcd could not be used
     """
@@ -102,7 +104,7 @@ def heard(replica: Replica, sites: Collection[GroupSite], deadline: Deadline) ->
         try:
             result = etcd.txn([], [_range(keyspace, one.site) for one in part], deadline=deadline)
         except EtcdRefused:  # this account may read the group alone
-            return {}
+            return None
         for one, snapshot in zip(part, result.ranges, strict=True):
             records = [record for kv in snapshot.kvs if (record := _parsed(kv)) is not None]
             found[one.site] = [record.lease for record in records if record.includes(one.id)]

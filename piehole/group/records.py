@@ -94,9 +94,13 @@ class GroupRecord:
         return copies
 
     @property
+    def copies_else(self) -> str:
+        """What becomes of a push where fewer sites than :attr:`copies` answer in time: ``refuse``, or ``warn`` and accept it."""
+        return str(self.extra.get("copiesElse", "refuse"))
+
+    @property
     def warns(self) -> bool:
-        """Whether a push is accepted with a warning where fewer sites than :attr:`copies` answer in time; else it is refused."""
-        return self.extra.get("copiesElse") == "warn"
+        return self.copies_else == "warn"
 
     @classmethod
     def parse(cls, raw: bytes) -> GroupRecord:

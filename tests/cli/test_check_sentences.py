@@ -42,6 +42,11 @@ def site_record(pair: Group, **fields: object) -> None:
     pair.etcd.put(key, json.dumps(json.loads(pair.etcd.get(key) or "{}") | fields))
 
 
+def group_record(pair: Group, **fields: object) -> None:
+    key = f"{pair.prefix}/group/g"
+    pair.etcd.put(key, json.dumps(json.loads(pair.etcd.get(key) or "") | fields))
+
+
 def an_empty_folder_instead(pair: Group) -> None:
     folder = pair["a"].repository / "piehole" / "inflight"
     folder.rmdir()
@@ -80,11 +85,6 @@ def broken_lock(pair: Group) -> None:
 def of_the_account_alone(pair: Group) -> None:
     git(pair.folder, "config", "--global", "core.fsync", "all")
     git(pair["a"].repository, "config", "--unset", "core.fsync")
-
-
-def another_format(pair: Group) -> None:
-    key = f"{pair.prefix}/group/g"
-    pair.etcd.put(key, json.dumps(json.loads(pair.etcd.get(key) or "") | {"object_format": "sha256"}))
 
 
 def a_protocol_that_peers_refuse(pair: Group) -> None:
@@ -132,12 +132,23 @@ FAULTS: dict[str, tuple[Callable[[Group], object], str]] = {
         "the repository is a partial clone, objects are missing on purpose",
     ),
     "alternate gone": (lambda pair: alternate(pair, gone=True), "which is not there"),
-    "object format": (another_format, "the group has sha256 objects, and this repository has sha1"),
+    "object format": (
+        lambda pair: group_record(pair, object_format="sha256"),
+        "the group has sha256 objects, and this repository has sha1",
+    ),
     "URL of the record": (set_config("piehole.url", "/elsewhere.git"), "but piehole.url is /elsewhere.git"),
     "URL": (set_config("piehole.url", "ftp://host/x.git"), "piehole.url: "),
     "record of a site": (
         lambda pair: pair.etcd.put(f"{pair.prefix}/site/g/b", "{"),
         "the records of the site 'b' cannot be used",
+    ),
+    "copies": (
+        lambda pair: group_record(pair, copies=2),
+        "the group promises that 2 sites hold what is pushed, and every push is refused (copies:): 1 of 2 sites can",
+    ),
+    "copies in vain": (
+        lambda pair: group_record(pair, copies="all", copiesElse="warn"),
+        "and pushes are accepted with fewer copies: 1 of 2 sites can hold copies; b: no controller there has given a sign",
     ),
     "no group": (lambda pair: pair.etcd.delete(f"{pair.prefix}/group/g"), "this site is halted (wrong-group)"),
 }
@@ -206,6 +217,13 @@ def test_one_lfs_server_for_all_is_no_warning(pair: Group) -> None:
     commit(pair.work, "one server")
     pair.push("a", "HEAD:refs/heads/assets")
     assert "Git LFS" not in check(pair).out
+
+
+def test_the_promise_is_lowered_with_the_command_that_check_names(pair: Group) -> None:
+    group_record(pair, copies=2)
+    assert "`piehole group set copies 1`" in check(pair).line("the group promises ")
+    assert piehole_in_process("group", "set", "copies", "1", "-C", pair["a"].repository, "--yes").status == 0
+    assert check(pair).status == 0
 
 
 def test_install_updates_the_record_of_the_url(pair: Group) -> None:

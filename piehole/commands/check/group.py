@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, EtcdError, EtcdRefused, UsageError
+from piehole.group import alive
+from piehole.group.outlook import outlook
+from piehole.group.promise import promises_copies
 from piehole.group.records import GroupRecord, SiteRecord
 from piehole.group.replica import Replica
-from piehole.group.sites import list_sites
+from piehole.group.sites import GroupSite, list_sites
 from piehole.refs import HEAD, decode, is_managed, is_ref_name
 from piehole.replicate.dry_run import DryRun, dry_run
 from piehole.replicate.local_changes import UNADOPTED, pending_words, unadopted_fix
@@ -66,12 +69,32 @@ def _records(replica: Replica) -> Iterator[Fault]:
             f"peers fetch from {SiteRecord.parse(state.site.value).url}, but piehole.url is {config.url}",
             "run `piehole install` again, which updates the record",
         )
-    for one in list_sites(replica, deadline):
+    everybody = list_sites(replica, deadline)
+    if state.group is not None:
+        yield from _copies(replica, GroupRecord.parse(state.group.value), everybody, deadline)
+    for one in everybody:
         if one.fault:
             yield Fault(f"the records of the site {one.site!r} cannot be used", one.fault)
     for name, why in list(seen.planned.locked.items())[:_SHOWN]:
         yield Fault(f"{name} is locked", f"{why}; {_unlock(replica, name)}", warning=True)
     yield from _without_push(seen)
+
+
+def _copies(
+    replica: Replica, record: GroupRecord, everybody: Sequence[GroupSite], deadline: Deadline
+) -> Iterator[Fault]:
+    """Whether there are enough living sites for the copies that the group promises, before a push finds out."""
+    if not promises_copies(record):
+        return
+    found = outlook(record, everybody, alive.heard(replica, everybody, deadline), receiving=replica.config.site)
+    if found.kept:
+        return
+    pushes = "pushes are accepted with fewer copies" if record.warns else "every push is refused (copies:)"
+    yield Fault(
+        f"the group promises that {found.needed} sites hold what is pushed, and {pushes}: {found}",
+        "see that a controller runs at these sites; to lower the promise until then: "
+        f"`piehole group set copies {max(1, len(found.able))}`",
+    )
 
 
 def _unlock(replica: Replica, name: str) -> str:

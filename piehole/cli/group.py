@@ -1,0 +1,118 @@
+"""Show and change the settings that all sites of a group share.
+
+  piehole group show                           the group's id, its settings, and its sites
+  piehole group set copies N|majority|all      how many sites hold a commit before the group names it (1 is the default)
+  piehole group set copiesElse refuse|warn     what becomes of a push where fewer sites have said in time that they hold it
+  piehole group set head refs/heads/BRANCH     the default branch
+  piehole group sites                          the same as `piehole sites`
+  piehole group rename NAME                    the same as `piehole rename`
+
+N counts the sites that have not left, the one that receives the push included. With N above 1, a push is answered when N sites hold its
+commits on their disks, and is refused (`copies:`) if they do not in time; with copiesElse = warn it is accepted then, and says so.
+
+`set` is refused where the group has fewer sites than N, and where fewer than N have published that they have every commit that the
+group has already. A change that promises less is made only with --yes or a yes at the terminal.
+
+`show --json` prints one object: format (1), group, id, object_format, head (the branch, or null), copies (a number, "majority" or "all"),
+copiesElse, needed (how many sites that is now), sites (those that have not left), able (those that can hold copies now), and unable (an
+object: the others, each with the reason). It says nothing of pushes to a site without a controller: such a site holds what is pushed to
+it, but takes no copies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Final
+
+from piehole.cli import common, rename, sites
+from piehole.cli.printing import tell
+from piehole.errors import PieholeError
+
+HELP = "show and change the settings that all sites of a group share"
+
+_PATIENCE: Final = 10.0  # seconds
+_ATTEMPTS: Final = 10
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="show|set|sites|rename", required=True)
+    shown = actions.add_parser("show", help="the group's id, its settings, and its sites")
+    _common(shown)
+    shown.add_argument(
+        "--json", action="store_true", help="print one JSON object (described at `piehole group --help`)"
+    )
+    shown.set_defaults(act=_show)
+    changed = actions.add_parser("set", help="change one setting")
+    _common(changed)
+    changed.add_argument("setting", metavar="copies|copiesElse|head")
+    changed.add_argument("value", metavar="VALUE")
+    common.add_yes(changed)
+    changed.set_defaults(act=_set)
+    for name, module in (("sites", sites), ("rename", rename)):
+        same = actions.add_parser(
+            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.arguments(same)
+        same.set_defaults(act=module.run)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    common.add_repository(parser)
+    common.add_etcd(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    status: int = args.act(args)
+    return status
+
+
+def _show(args: argparse.Namespace) -> int:
+    from piehole.commands import group
+    from piehole.deadline import Deadline
+
+    replica = common.open_replica(args)
+    found = group.show(replica, Deadline(_PATIENCE))
+    record, copies = found.record, found.copies
+    if args.json:
+        about = {"format": 1, "group": replica.config.group, "id": record.id, "object_format": record.object_format}
+        promised = {"copies": record.copies, "copiesElse": record.copies_else, "needed": copies.needed}
+        able = {"sites": found.sites, "able": copies.able, "unable": dict(copies.unable)}
+        print(json.dumps({**about, "head": found.head or None, **promised, **able}, indent=2))
+        return 0
+    tell(f"group {replica.config.group}")
+    for name, value in (
+        ("id", record.id),
+        ("object format", record.object_format),
+        ("head", found.head or "none"),
+        ("copies", copies.promise),
+        ("copiesElse", record.copies_else),
+        ("sites", ", ".join(found.sites) or "none"),
+        ("able to hold copies", ", ".join(copies.able) or "none"),
+    ):
+        tell(f"{name}: {value}")
+    for site, why in copies.unable.items():
+        tell(f"unable: {site}: {why}")
+    return 0
+
+
+def _set(args: argparse.Namespace) -> int:
+    from piehole.commands import group
+    from piehole.deadline import Deadline
+
+    replica = common.open_replica(args)
+    replica.repository.check_owner()
+    for _ in range(_ATTEMPTS):
+        change = group.judge(replica, args.setting, args.value, Deadline(_PATIENCE))
+        if not change.needed:
+            tell(f"nothing to change: {change.name} is {change.after}")
+            return 0
+        tell(f"{change.name}: {change.before or 'nothing'} -> {change.after}")
+        if change.weakens:
+            common.confirm("Let the group promise less than it does?", yes=args.yes)
+        if group.carry_out(replica, change, common.operator(), Deadline(_PATIENCE)):
+            print("changed; every site follows")
+            return 0
+    raise PieholeError(
+        "nothing was changed: the group's refs or sites keep changing. Run this again at a quieter time."
+    )
