@@ -11,12 +11,12 @@ N counts the sites that have not left, the one that receives the push included. 
 commits on their disks, and is refused (`copies:`) if they do not in time; with copiesElse = warn it is accepted then, and says so.
 
 `set` is refused where the group has fewer sites than N, and where fewer than N have published that they have every commit that the
-group has already. A change that promises less is made only with --yes or a yes at the terminal.
+group has already. Sites that are only behind, and whose controllers live, have up to 30 seconds for that (--wait); pushes keep the new
+promise meanwhile. A change that promises less is made only with --yes or a yes at the terminal.
 
 `show --json` prints one object: format (1), group, id, object_format, head (the branch, or null), copies (a number, "majority" or "all"),
-copiesElse, needed (how many sites that is now), sites (those that have not left), able (those that can hold copies now), and unable (an
-object: the others, each with the reason). It says nothing of pushes to a site without a controller: such a site holds what is pushed to
-it, but takes no copies.
+copiesElse, raising (bool: the promise does not count for older commits yet), needed (how many sites that is now), sites (those that have
+not left), able (those that can hold copies for others now), and unable (an object: the others, each with the reason).
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from piehole.errors import PieholeError
 
 HELP = "show and change the settings that all sites of a group share"
 
+_NOT_YET: Final = ", but not yet for commits from before: `piehole group set copies` was interrupted; run it again"
 _PATIENCE: Final = 10.0  # seconds
 _ATTEMPTS: Final = 10
+_WAIT: Final = 30.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +49,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     _common(changed)
     changed.add_argument("setting", metavar="copies|copiesElse|head")
     changed.add_argument("value", metavar="VALUE")
+    changed.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=_WAIT,
+        help=f"how long enough sites may take to get what was pushed before copies are promised (default {_WAIT:.0f})",
+    )
     common.add_yes(changed)
     changed.set_defaults(act=_set)
     for name, module in (("sites", sites), ("rename", rename)):
@@ -76,7 +85,12 @@ def _show(args: argparse.Namespace) -> int:
     record, copies = found.record, found.copies
     if args.json:
         about = {"format": 1, "group": replica.config.group, "id": record.id, "object_format": record.object_format}
-        promised = {"copies": record.copies, "copiesElse": record.copies_else, "needed": copies.needed}
+        promised = {
+            "copies": record.copies,
+            "copiesElse": record.copies_else,
+            "raising": record.raising,
+            "needed": copies.needed,
+        }
         able = {"sites": found.sites, "able": copies.able, "unable": dict(copies.unable)}
         print(json.dumps({**about, "head": found.head or None, **promised, **able}, indent=2))
         return 0
@@ -85,7 +99,7 @@ def _show(args: argparse.Namespace) -> int:
         ("id", record.id),
         ("object format", record.object_format),
         ("head", found.head or "none"),
-        ("copies", copies.promise),
+        ("copies", f"{copies.promise}{_NOT_YET if record.raising else ''}"),
         ("copiesElse", record.copies_else),
         ("sites", ", ".join(found.sites) or "none"),
         ("able to hold copies", ", ".join(copies.able) or "none"),
@@ -97,7 +111,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _set(args: argparse.Namespace) -> int:
-    from piehole.commands import group
+    from piehole.commands import group, raise_copies
     from piehole.deadline import Deadline
 
     replica = common.open_replica(args)
@@ -110,7 +124,11 @@ def _set(args: argparse.Namespace) -> int:
         tell(f"{change.name}: {change.before or 'nothing'} -> {change.after}")
         if change.weakens:
             common.confirm("Let the group promise less than it does?", yes=args.yes)
-        if group.carry_out(replica, change, common.operator(), Deadline(_PATIENCE)):
+        revision = group.carry_out(replica, change, common.operator(), Deadline(_PATIENCE))
+        if revision and change.waits:
+            print("pushes keep it from now on; waiting until enough sites have what was pushed before", flush=True)
+            raise_copies.complete(replica, revision, common.operator(), Deadline(args.wait))
+        if revision:
             print("changed; every site follows")
             return 0
     raise PieholeError(

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from piehole.commands import raise_copies
+from piehole.commands.raise_copies import count
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import Compare, Put, prefix_end
@@ -20,7 +22,7 @@ from piehole.group.group_state import GroupState, live
 from piehole.group.outlook import CopiesOutlook, outlook
 from piehole.group.records import GroupRecord, PushRecord, RecordError, dump, parse_record
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite, GroupSites, read_sites, ref_revisions
+from piehole.group.sites import GroupSites, read_sites, ref_revisions
 from piehole.refs import HEAD, decode, encode, is_managed, is_oid, is_ref_name
 from piehole.replicate.dry_run import halted
 
@@ -49,7 +51,8 @@ class SettingChange:
     """The change of one setting. ``weakens``: it takes something of the promise of copies back.
 
     ``compares`` and ``put``: the transaction that makes it, if nothing has changed since it was judged. ``tells``: the key that is written
-    with it so that the other sites look.
+    with it so that the other sites look. ``waits``: it is the first of two steps (:mod:`piehole.commands.raise_copies`); ``interrupted``:
+    an earlier change was not completed.
     """
 
     name: str
@@ -59,10 +62,12 @@ class SettingChange:
     compares: tuple[Compare, ...]
     put: Put
     tells: str = keys.FENCE
+    waits: bool = False
+    interrupted: bool = False
 
     @property
     def needed(self) -> bool:
-        return self.before != self.after
+        return self.before != self.after or self.interrupted
 
 
 def show(replica: Replica, deadline: Deadline) -> GroupSettings:
@@ -93,41 +98,53 @@ def judge(replica: Replica, name: str, value: str, deadline: Deadline) -> Settin
         raise UsageError(f"a group has no setting {name!r}. Its settings: {', '.join(SETTINGS)}.")
     wanted = _value(name, value)
     state = replica.reader.list_group(deadline)
-    fields = _fields(state, name)
-    _refuse_halted(replica, state, fields)
+    fields = parse_record(_RECORD, state.group.value) if state.group else {}
+    former = raise_copies.former(fields)
+    _refuse_halted(replica, state, {field: kept for field, kept in former.items() if field != name})
     if name == SET_HEAD:
         return _judge_head(replica, state, value)
     # Any other field that is of a newer version is refused here.
-    record = GroupRecord.parse(dump({**fields, name: wanted}))
-    before = _known(state)
+    record = GroupRecord.parse(dump({**former, name: wanted}))
+    before = _known(former)
     sites = read_sites(replica, deadline)
     counted = promise.members(sites.sites)
     compares = [_unchanged(replica, state)]
+    waits = False
     if _strengthens(before, record, counted):
         _refuse_too_many(record, counted)
-        compares += _already_copied(replica, state, sites, record)
+        newest = max(ref_revisions(state).values(), default=0)
+        enough = raise_copies.enough(replica, record, sites, newest)
+        waits = not enough and _will_come(replica, record, sites, newest, deadline)
+        if not (enough or waits):
+            raise raise_copies.too_few(record, sites.sites, newest)
+        # A push in between, which fewer sites may have, changes a key of this range.
+        refs = replica.keyspace.group_refs(replica.config.group)
+        compares += enough and [*enough, Compare(refs, prefix_end(refs), "<", state.revision + 1)]
+        record = raise_copies.begun(record, former) if waits else record
     if record.copies != 1:
-        k, group = replica.keyspace, replica.config.group
-        compares.append(Compare(k.sites(group), prefix_end(k.sites(group)), "<", sites.revision + 1))
-    key = replica.keyspace.group(replica.config.group)
+        compares.append(raise_copies.same_sites(replica, sites))
+    default: Any = 1 if name == COPIES else "refuse"
     return SettingChange(
         name,
-        _shown(_raw_value(state, name)),
+        _shown(former.get(name, default)),
         _shown(wanted),
         _weakens(before, record, counted),
         tuple(compares),
-        Put(key, record.dump()),
+        Put(replica.keyspace.group(replica.config.group), record.dump()),
+        waits=waits,
+        interrupted=former is not fields,
     )
 
 
-def carry_out(replica: Replica, change: SettingChange, pusher: str, deadline: Deadline) -> bool:
-    """Write the change; return False if something it was judged on has changed meanwhile.
+def carry_out(replica: Replica, change: SettingChange, pusher: str, deadline: Deadline) -> int:
+    """Write the change; return the revision, or 0 if something it was judged on has changed meanwhile.
 
     :raises EtcdError: etcd could not be used
     """
     record = PushRecord.create(replica.config.site, "settings", pusher)
     told = Put(replica.keyspace.ref(replica.config.group, change.tells), record.dump())
-    return replica.etcd.txn(list(change.compares), [change.put, told], deadline=deadline).succeeded
+    result = replica.etcd.txn(list(change.compares), [change.put, told], deadline=deadline)
+    return result.revision if result.succeeded else 0
 
 
 def _value(name: str, text: str) -> Any:
@@ -146,15 +163,6 @@ def _value(name: str, text: str) -> Any:
     return text
 
 
-def _fields(state: GroupState, name: str) -> Mapping[str, Any]:
-    """The fields of the group's record without the one that is set, which may hold what this version does not know.
-
-    :raises RecordError: it is no record, or of a newer format
-    """
-    fields = parse_record(_RECORD, state.group.value) if state.group else {}
-    return {field: value for field, value in fields.items() if field != name}
-
-
 def _refuse_halted(replica: Replica, state: GroupState, fields: Mapping[str, Any]) -> None:
     """
     :raises Halted: this site must not change anything in etcd
@@ -165,17 +173,12 @@ def _refuse_halted(replica: Replica, state: GroupState, fields: Mapping[str, Any
         raise why
 
 
-def _known(state: GroupState) -> GroupRecord | None:
+def _known(fields: Mapping[str, Any]) -> GroupRecord | None:
     """The record as it is; None where this version does not know what it promises."""
     try:
-        return GroupRecord.parse(state.group.value) if state.group else None
+        return GroupRecord.parse(dump(fields))
     except RecordError:
         return None
-
-
-def _raw_value(state: GroupState, name: str) -> Any:
-    fields = parse_record(_RECORD, state.group.value) if state.group else {}
-    return fields.get(name, 1 if name == COPIES else "refuse")
 
 
 def _shown(value: Any) -> str:
@@ -207,51 +210,19 @@ def _weakens(before: GroupRecord | None, after: GroupRecord, counted: Mapping[st
 def _refuse_too_many(record: GroupRecord, counted: Mapping[str, str]) -> None:
     if promise.needed(record, counted) > len(counted):
         raise PieholeError(
-            f"nothing was changed: the group has {_count(len(counted))} ({', '.join(counted)}), so it cannot promise {record.copies} copies. "
+            f"nothing was changed: the group has {count(len(counted))} ({', '.join(counted)}), so it cannot promise {record.copies} copies. "
             "Install more sites first (`piehole install`), or promise fewer."
         )
 
 
-def _already_copied(replica: Replica, state: GroupState, sites: GroupSites, record: GroupRecord) -> list[Compare]:
-    """Compares that hold as long as enough sites have every value that the group has now.
-
-    :raises PieholeError: too few sites are known to have them
-    """
-    k, group = replica.keyspace, replica.config.group
-    newest = max(ref_revisions(state).values(), default=0)
-    needed = promise.needed(record, promise.members(sites.sites))
-    reasons = {one.site: _lacking(one, newest) for one in sites.sites if not one.left}
-    sound = [site for site, why in reasons.items() if not why]
-    if len(sound) < needed:
-        behind = "; ".join(f"{site}: {why}" for site, why in reasons.items() if why)
-        have = f"only {', '.join(sound)} {'has' if len(sound) == 1 else 'have'}" if sound else "no site has"
-        raise PieholeError(
-            f"nothing was changed: {_count(needed)} must have published that they have every commit of the group, and {have} ({behind}). "
-            "`piehole status --wait 60` waits until all have; then run this again."
-        )
-    # A push in between, which fewer sites may have, changes a key of the first range.
-    refs = k.group_refs(group)
-    unmoved = [Compare(refs, prefix_end(refs), "<", state.revision + 1)]
-    return unmoved + [
-        Compare(k.progress(group, site), k.progress(group, site) + b"\0", "<", sites.revision + 1) for site in sound
-    ]
-
-
-def _lacking(one: GroupSite, newest: int) -> str:
-    """Why this site is not known to have everything of the group, ``""`` where it is."""
-    if one.fault:
-        return f"its records cannot be used: {one.fault}"
-    if one.corrupt:
-        return f"corrupt: {one.corrupt}"
-    if one.progress is None:
-        return "never seen"
-    if one.revision < newest:
-        return f"behind, at revision {one.revision} of {newest}" if one.revision else "joining"
-    return ""
-
-
-def _count(sites: int) -> str:
-    return "1 site" if sites == 1 else f"{sites} sites"
+def _will_come(replica: Replica, record: GroupRecord, sites: GroupSites, newest: int, deadline: Deadline) -> bool:
+    """Whether enough sites have everything, or lack only what their controllers are fetching."""
+    heard = alive.heard(replica, sites.sites, deadline) or {}
+    able = outlook(record, sites.sites, heard).able
+    coming = {
+        one.site for one in sites.sites if one.site in able or not (one.left or raise_copies.lacking(one, newest))
+    }
+    return len(coming) >= promise.needed(record, promise.members(sites.sites))
 
 
 def _judge_head(replica: Replica, state: GroupState, branch: str) -> SettingChange:

@@ -16,6 +16,7 @@ from piehole.refs import encode
 from piehole.repository.verification import CORRUPT
 
 FORMAT: Final = 1
+RAISING: Final = "raising"  # the field of the group's record that holds the former promise until a higher one counts
 _LARGEST: Final = 64 * 1024  # bytes; a record is a few hundred
 _BEGINNING: Final = 8  # characters of a site's id, which tell the few apart that have one name
 
@@ -92,6 +93,11 @@ class GroupRecord:
         """How many sites must hold an object before the consensus may name it: a number, ``majority`` or ``all``."""
         copies: int | str = self.extra.get("copies", 1)
         return copies
+
+    @property
+    def raising(self) -> bool:
+        """Whether commits from before may still be at fewer sites than :attr:`copies`."""
+        return RAISING in self.extra
 
     @property
     def copies_else(self) -> str:

@@ -11,9 +11,10 @@ from piehole.deadline import Deadline
 from piehole.group import alive
 from piehole.group.alive import Presence
 from tests.support.assertions import refused
-from tests.support.command_line import Answer, piehole_in_process
+from tests.support.command_line import Answer, piehole_in_process, start_piehole
 from tests.support.git import MAIN, push
 from tests.support.groups import Group
+from tests.support.wait import PATIENCE, until
 
 
 def group(world: Group, *arguments: str, site: str = "a") -> Answer:
@@ -127,6 +128,49 @@ def test_copies_are_not_promised_before_enough_sites_have_published_everything(p
     assert group(pair, "set", "copies", "all").status == 1
     pair.reconcile("b")
     assert group(pair, "set", "copies", "2").status == 0
+
+
+def test_a_site_that_is_only_behind_gets_time_and_pushes_keep_the_promise_meanwhile(pair: Group) -> None:
+    living(pair, "a", "b")
+    pair.commit("two")
+    pair.push("a")
+    pair.reconcile("a")
+    before, log = record(pair), pair.folder / "set.log"
+    words = ["group", "set", "copies", "2", "--wait", "60", "-C", str(pair["a"].repository)]
+    setting = start_piehole(words, log, pair.environment)
+    until(lambda: record(pair).get("copies") == 2, PATIENCE, "pushes keep the promise")
+    assert record(pair) == {**before, "copies": 2, "raising": {}}
+    assert group(pair, "show", "--json").json["raising"] is True
+    assert "not yet for commits from before" in group(pair, "show").line("copies: ")
+    fence = revision(pair, "@fence")
+    assert pair.reconcile("b").status == 0
+    assert setting.wait(PATIENCE) == 0, log.read_text()
+    assert record(pair) == {**before, "copies": 2}
+    assert revision(pair, "@fence") > fence
+
+
+def test_a_promise_that_does_not_come_to_count_is_taken_back(pair: Group) -> None:
+    living(pair, "a", "b")
+    write_record(pair, copies=2, copiesElse="warn")
+    pair.commit("two")
+    pair.push("a")
+    pair.reconcile("a")
+    before = record(pair)
+    answer = group(pair, "set", "copiesElse", "refuse", "--wait", "0")
+    assert answer.status == 1
+    assert "and only a has (b: behind" in answer.err
+    assert record(pair) == before
+
+
+def test_a_promise_that_was_interrupted_is_completed_or_taken_back(pair: Group) -> None:
+    write_record(pair, copies=2, raising={"copies": 1})
+    assert group(pair, "set", "copies", "2").status == 0
+    assert "raising" not in record(pair)
+    write_record(pair, copies="all", raising={"copies": 1})
+    pair.etcd.delete(f"{pair.prefix}/progress/g/b")
+    assert "b: never seen" in group(pair, "set", "copies", "all").err
+    assert group(pair, "set", "copies", "1").status == 0
+    assert (record(pair)["copies"], "raising" in record(pair)) == (1, False)
 
 
 def test_a_site_that_is_corrupt_or_never_seen_is_no_copy(pair: Group) -> None:
