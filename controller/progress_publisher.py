@@ -9,6 +9,7 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.group import progress, rollback_guard
 from piehole.group.replica import Replica
+from piehole.group.rollback_guard import Note
 from piehole.replicate import once
 from piehole.replicate.reconcile import Report
 from piehole.repository import verification
@@ -29,6 +30,7 @@ class ProgressPublisher:
         self._last: Report | None = None
         self._converged: Report | None = None  # the newest that was
         self._published_at = float("-inf")
+        self._digest = ("", "")  # the id of the last progress record that this process knows, and its digest
         self._covered = 0  # the newest change of the group before the last progress record
 
     def add(self, report: Report) -> None:
@@ -52,9 +54,11 @@ class ProgressPublisher:
             return
         known = rollback_guard.load(self._replica.git_dir).published
         untold = verification.untold(self._replica.git_dir)
-        if converged is not None and not last.corrupt and (known is None or converged.newest > known.revision):
+        if converged is not None and not last.corrupt and self._is_news(converged, known):
             self._published_at = time.monotonic()
             once.publish(self._replica, converged)
+            now = rollback_guard.load(self._replica.git_dir).published
+            self._digest = (now.id if now else "", converged.held.digest() if converged.held else "")
         elif known is not None and (last.newest > max(known.revision, self._covered) or untold):
             # The other sites must learn that this one is corrupt, or no longer is. And where something keeps the progress back while
             # pushes go on, a backup of etcd must be recognised all the same.
@@ -64,3 +68,9 @@ class ProgressPublisher:
             return
         self._covered = last.newest
         self._acted_on(last.revision)
+
+    def _is_news(self, converged: Report, known: Note | None) -> bool:
+        if known is None or converged.newest > known.revision:
+            return True
+        held = converged.held
+        return held is not None and converged.revision >= known.revision and self._digest != (known.id, held.digest())

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from piehole.errors import PieholeError, UsageError
+from piehole.etcd.client import Etcd
+from piehole.group import config as configuration
+from piehole.group.config import Overrides
 from piehole.group.replica import Replica
 from piehole.repository.fitness import find_repository
 
@@ -129,6 +132,33 @@ def repositories(args: argparse.Namespace) -> list[Path]:
     if not found:
         raise UsageError(f"there is no repository with a piehole.group below {', '.join(roots)}.")
     return list(found)
+
+
+def several(args: argparse.Namespace) -> list[Path]:
+    """The arguments REPO…, relative to ``-C``; without any: :func:`repositories`.
+
+    :raises PieholeError: there is none
+    """
+    return [Path(args.directory or ".") / repo for repo in args.repos] or repositories(args)
+
+
+class Connections:
+    """Opens many repositories, with one connection to etcd for all that have the same."""
+
+    def __init__(self, overrides: Overrides) -> None:
+        self._overrides = overrides
+        self._etcds: dict[object, Etcd] = {}
+
+    def open(self, folder: Path) -> Replica:
+        """
+        :raises PieholeError: there is no bare repository, or it is not installed
+        """
+        found = configuration.load(find_repository(folder), self._overrides)
+        key = (found.etcd, found.credentials)
+        etcd = self._etcds.get(key)
+        if etcd is None:
+            etcd = self._etcds[key] = Etcd(found.etcd, found.credentials)
+        return Replica.of(found, etcd)
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:

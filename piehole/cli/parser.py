@@ -28,6 +28,7 @@ COMMANDS: Final = (
     "accept",
     "status",
     "check",
+    "audit",
     "log",
     "demo",
 )

@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     worst = 0
-    for folder in _folders(args):
+    for folder in common.several(args):
         try:
             status = _one(folder, args)
         except (PieholeError, OSError) as error:
@@ -35,10 +35,6 @@ def run(args: argparse.Namespace) -> int:
             status = error.exit_status if isinstance(error, PieholeError) else 1
         worst = max(worst, status)
     return worst
-
-
-def _folders(args: argparse.Namespace) -> list[Path]:
-    return [Path(args.directory or ".") / repo for repo in args.repos] or common.repositories(args)
 
 
 def _one(folder: Path, args: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from piehole.group.replica import Replica
 from piehole.group.rollback_guard import DiskState, Note
 from piehole.repository import verification
 
+_GLOBS: Final = 8192  # characters of piehole.exclude that are published: others refuse a record that is too large
 _NOTE: Final = 1.0  # seconds that a successful push waits for the lock to write its note
 
 
@@ -146,12 +147,16 @@ def _register(replica: Replica, deadline: Deadline) -> None:
     replica.etcd.txn([Compare(key)], [Put(key, record.dump()), news], deadline=deadline)
 
 
-def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bool = False) -> None:
+def publish(
+    replica: Replica, revision: int, deadline: Deadline, *, digest: str = "", takeover: bool = False
+) -> Progress:
     """Publish in etcd that every managed ref here holds the value it had at ``revision`` or a later one.
 
     The new record's id is on disk before it is sent, so the disk knows the id that etcd holds, whether or not the answer arrives.
 
+    :param digest: of the refs that the site held at this revision (:mod:`piehole.replicate.ref_digest`), ``""`` where it is not known
     :param takeover: write the record without comparing etcd and this disk: an administrator has decided (install, accept, clobber)
+    :return: the record
     :raises Halted: etcd and this disk disagree on what this site has published
     :raises PieholeError: a record that was sent long ago reached etcd at this very moment; publish again
     :raises EtcdError: etcd could not be used; the record may or may not have been written
@@ -171,7 +176,10 @@ def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bo
         rollback_guard.save(replica.git_dir, disk)
         reached(Step.PROGRESS_ANNOUNCED)
         verified = verification.last(replica.git_dir)
-        record = Progress(revision, disk.pending[-1].id, now(), verified.fields())
+        exclude = replica.config.exclude
+        if sum(map(len, exclude)) > _GLOBS:
+            digest, exclude = "", ()
+        record = Progress(revision, disk.pending[-1].id, now(), verified.fields(), digest, exclude)
         result = replica.etcd.txn([Compare(key, mod_revision=found)], [Put(key, record.dump())], deadline=deadline)
         if not result.succeeded:
             # The state lock excludes other processes of this repository: it was another machine with this site's name, or an earlier write.
@@ -183,3 +191,4 @@ def publish(replica: Replica, revision: int, deadline: Deadline, *, takeover: bo
         rollback_guard.save(replica.git_dir, disk.with_confirmed())
         verification.told(replica.git_dir, verified)
         reached(Step.PROGRESS_CONFIRMED)
+        return record

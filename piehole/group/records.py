@@ -183,12 +183,16 @@ class Progress:
     """Every managed ref of the site holds the value it had at ``revision`` or a later one.
 
     ``verified``: when the site's objects were last examined, and with what result (:mod:`piehole.repository.verification`).
+    ``digest``: of the refs that it held at this revision, ``""`` where it is not known (:mod:`piehole.replicate.ref_digest`);
+    ``exclude``: the globs of the refs that it leaves out.
     """
 
     revision: int
     id: str
     time: str
     verified: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    exclude: tuple[str, ...] = ()
 
     @property
     def corrupt(self) -> str:
@@ -203,11 +207,14 @@ class Progress:
             raise RecordError("a progress record in etcd has no revision.")
         verified = value.get("verified")
         id_, time = text_field("a progress record", value, "id"), text_field("a progress record", value, "time", "")
-        return cls(revision, id_, time, verified if isinstance(verified, dict) else {})
+        digest, exclude = text_field("a progress record", value, "digest", ""), value.get("exclude")
+        globs = tuple(glob for glob in exclude if isinstance(glob, str)) if isinstance(exclude, list) else ()
+        return cls(revision, id_, time, verified if isinstance(verified, dict) else {}, digest, globs)
 
     def dump(self) -> bytes:
-        verified = {"verified": self.verified} if self.verified else {}
-        return dump({"format": FORMAT, "revision": self.revision, "id": self.id, "time": self.time, **verified})
+        more = {"verified": self.verified, "digest": self.digest, "exclude": self.exclude}
+        told = {name: value for name, value in more.items() if value}
+        return dump({"format": FORMAT, "revision": self.revision, "id": self.id, "time": self.time, **told})
 
 
 @dataclass(frozen=True, slots=True)

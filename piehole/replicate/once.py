@@ -13,6 +13,7 @@ from piehole.deadline import Deadline
 from piehole.group import progress as site_progress
 from piehole.group import rollback_guard
 from piehole.group.group_state import GroupState
+from piehole.group.records import Progress, RecordError
 from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import Command
@@ -92,7 +93,19 @@ def _until_no_push_holds_refs(reconciler: Reconciler, before: Mapping[str, Comma
 def publish(replica: Replica, report: Report) -> bool:
     """Publish the progress that a report proves, unless it is published already; return whether it was written."""
     known = rollback_guard.load(replica.git_dir).published
-    if known is not None and report.newest <= known.revision and not verification.untold(replica.git_dir):
+    digest = report.held.digest() if report.held is not None else ""
+    old = known is not None and report.newest <= known.revision and not verification.untold(replica.git_dir)
+    # The digest is made when pushes pause: the record that brought the last of them has none.
+    digested = digest and known is not None and report.revision >= known.revision
+    if old and not (digested and _published_digest(replica) != digest):
         return False
-    site_progress.publish(replica, report.revision, Deadline(_PATIENCE))
+    site_progress.publish(replica, report.revision, Deadline(_PATIENCE), digest=digest)
     return True
+
+
+def _published_digest(replica: Replica) -> str:
+    progress = replica.reader.read([], Deadline(_PATIENCE)).progress
+    try:
+        return Progress.parse(progress.value).digest if progress is not None else ""
+    except RecordError:
+        return ""

@@ -32,6 +32,7 @@ from piehole.replicate.incremental import Baseline, Changed
 from piehole.replicate.local_changes import local_changes
 from piehole.replicate.plan import DesiredState, Plan, Value, desired_state, only, plan, without
 from piehole.replicate.pushes_here import InFlight, PushesHere, in_flight
+from piehole.replicate.ref_digest import HeldRefs, held_refs
 from piehole.replicate.repair import Repairer
 from piehole.repository import kept_tips, stale_locks
 from piehole.repository.ref_moves import RefMover
@@ -52,6 +53,7 @@ class Report:
     ``undone``: the moves among them (and HEAD) that undid what was changed here without a push.
     ``full``: it compared all refs, and not only those whose keys have changed. ``tips``: some commits that refs hold here, the newest first.
     ``corrupt``: what is corrupt among the objects here, as far as that is known; ``repaired``: what was, until now.
+    ``held``: the refs here, where all of them were found to be what the group had at exactly this ``revision``.
     """
 
     revision: int
@@ -71,6 +73,7 @@ class Report:
     tips: tuple[str, ...] = ()
     corrupt: str = ""
     repaired: str = ""
+    held: HeldRefs | None = None
 
     @property
     def converged(self) -> bool:
@@ -123,7 +126,9 @@ class Reconciler:
             raise
         if report.stuck and not corrupt:
             self._repairer.suspect()
-        return replace(report, corrupt=corrupt, repaired=self._repairer.repaired, seconds=time.monotonic() - started)
+        held = None if corrupt else report.held
+        seconds, repaired = time.monotonic() - started, self._repairer.repaired
+        return replace(report, corrupt=corrupt, repaired=repaired, held=held, seconds=seconds)
 
     def _run(self, started: float, stop: threading.Event | None) -> Report:
         # There is no baseline while this runs: where it fails, the next reconcile is a full one.
@@ -183,7 +188,7 @@ class Reconciler:
         in_flight |= self._in_flight()
         state = self._view()
         claimed = min(claim, state.revision)
-        desired = self._desired(state)
+        desired = desired_state(state.entries, self._replica.config.object_format, self._replica.config.exclude)
         planned = self._plan(desired, observed, in_flight)
         if planned.moves or planned.head:
             names = {move.ref for move in planned.moves}
@@ -196,6 +201,9 @@ class Reconciler:
             deferred=planned.deferred,
             stuck=dict(planned.stuck),
             newest=min(desired.newest, claimed),
+            held=None
+            if in_flight.refs
+            else held_refs(planned, desired, observed, claimed, self._replica.config.exclude),
         )
         changed = local_changes(planned, desired, observed, reached_before)
         report = self._apply(planned, desired, self._tips(observed), report, stop)
@@ -206,9 +214,6 @@ class Reconciler:
         config = self._replica.config
         held = in_flight.left_alone((ref, value.oid) for ref, value in desired.refs.items())
         return plan(desired, observed, object_format=config.object_format, exclude=config.exclude, in_flight=held)
-
-    def _desired(self, state: GroupState) -> DesiredState:
-        return desired_state(state.entries, self._replica.config.object_format, self._replica.config.exclude)
 
     def _in_flight(self) -> InFlight:
         return in_flight(str(self._replica.git_dir))
