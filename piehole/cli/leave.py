@@ -4,15 +4,21 @@ Without --site, the site of this repository leaves. Use --site S at any other si
 stays, marked as left; `piehole install` at the site makes it a member again.
 
 If only this site is known to have the newest value of some refs, their objects may exist nowhere else. Those refs are listed, and
-nothing is changed without --yes or a yes at the terminal.
+nothing is changed without --yes or a yes at the terminal. The same holds where the group promises copies (`piehole group`), and without
+this site would have too few sites for that, or refs whose newest value fewer sites are known to have.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from piehole.cli import common
 from piehole.cli.printing import tell
+
+if TYPE_CHECKING:
+    from piehole.commands.leave import PromiseWithout
 
 HELP = "mark a site as left"
 
@@ -42,14 +48,21 @@ def run(args: argparse.Namespace) -> int:
             f"the group has no record of this repository: the name {site!r} is not registered, or is another machine's. "
             f"`piehole leave --site {site}` means whoever has the name now."
         )
+    promised = None
     if any(one.site == site and not one.left for one in everybody):
-        alone = leave.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
-        for ref in alone[:_SHOWN]:
-            tell(f"only at {site}: {ref}")
-        if len(alone) > _SHOWN:
-            print(f"only at {site}: {len(alone) - _SHOWN} more refs")
+        state = replica.reader.list_group(deadline)
+        promised = leave.promise_without(state, everybody, site)
+        alone = leave.held_alone(replica, state, everybody, site, deadline)
+        _list(f"only at {site}", alone)
         if alone:
             print(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
+        doubts = [*alone, *_doubts(promised, site)]
+        if promised.possible and promised.needed > 1:
+            fewer = leave.held_alone(replica, state, everybody, site, deadline, promised.needed)
+            fewer = [ref for ref in fewer if ref not in alone]
+            _list(f"not at {promised.needed} sites without {site}", fewer)
+            doubts += fewer
+        if doubts:
             common.confirm(f"Let {site} leave all the same?", yes=args.yes)
             deadline = Deadline(_PATIENCE)
     changed = leave.leave(replica, site, deadline)
@@ -58,4 +71,26 @@ def run(args: argparse.Namespace) -> int:
         if changed
         else f"the site {site!r} had left already"
     )
+    if changed and promised is not None and promised.before != promised.after:
+        print(f"the group promises copies: {promised.after}; before, {promised.before}")
     return 0
+
+
+def _doubts(promised: PromiseWithout, site: str) -> list[str]:
+    """Say where the group could not keep its promise without this site."""
+    if promised.possible:
+        return []
+    fewer = max(1, promised.sites)
+    said = (
+        f"The group promises copies: {promised.before}. Without {site} it has fewer sites than that, and refuses every push (copies:). "
+        f"`piehole group set copies {fewer}` first lowers the promise."
+    )
+    print(said)
+    return [said]
+
+
+def _list(what: str, refs: Sequence[str]) -> None:
+    for ref in refs[:_SHOWN]:
+        tell(f"{what}: {ref}")
+    if len(refs) > _SHOWN:
+        print(f"{what}: {len(refs) - _SHOWN} more refs")

@@ -3,12 +3,14 @@
 One line per site; this site is marked with '*'. The state after the name is 'left', 'never seen' (no progress record yet), 'joining'
 (it has not published yet that it has everything since it was installed, or since `piehole accept` there), or 'revision N' and whether
 that is 'in step'. The exit status is 1 if etcd does not hold the group that this repository belongs to. A site whose name another machine took over
-(`install --replace`) shows since when; the machine that lost the name shows a note instead of '*'.
+(`install --replace`) shows since when; the machine that lost the name shows a note instead of '*'. Where the group promises copies
+(`piehole group`), a last line, `promise: copies N (…)`, says so.
 
 --json prints one object: format (1), group, newest (the newest revision that moved a ref of the group), and sites, a list of objects
 with site, this (bool: this very repository), id, url, left (bool), replaced (when another machine took the name over, or null),
 revision and reported (the site's progress and when it was written, or null), in_step (bool: by that progress),
-fault (null, or why a record of it cannot be used).
+fault (null, or why a record of it cannot be used). Also copies (a number, "majority" or "all"), copiesElse, and needed (how many sites that
+is now); all three are null where the group's record cannot be used.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from piehole.deadline import Deadline
-    from piehole.group import rollback_guard
+    from piehole.group import promise, rollback_guard
+    from piehole.group.records import GroupRecord
     from piehole.group.sites import list_sites, ref_revisions
 
     replica = common.open_replica(args)
@@ -59,8 +62,16 @@ def run(args: argparse.Namespace) -> int:
         }
         for one in everybody
     ]
+    record = GroupRecord.parse(state.group.value) if wrong is None and state.group is not None else None
+    counted = promise.members(everybody)
     if args.json:
-        print(json.dumps({"format": 1, "group": replica.config.group, "newest": newest, "sites": found}, indent=2))
+        about = {"format": 1, "group": replica.config.group, "newest": newest, "sites": found}
+        promised = {
+            "copies": record and record.copies,
+            "copiesElse": record and record.copies_else,
+            "needed": record and promise.needed(record, counted),
+        }
+        print(json.dumps(about | promised, indent=2))
         return 0 if wrong is None else wrong.exit_status
     for one in found:
         lost = one["site"] == replica.config.site and not one["this"]
@@ -69,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         notes += ["another machine than this one has the name"] if lost and not one["fault"] else []
         notes_shown = "".join(f"  ({note})" for note in notes)
         tell(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{notes_shown}")
+    if record is not None and promise.promises_copies(record):
+        print(f"promise: copies {promise.words(record, counted)}")
     return 0 if wrong is None else wrong.exit_status
 
 

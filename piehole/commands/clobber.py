@@ -125,7 +125,10 @@ def describe(
     halted = _rollback(replica, seen) if restores else seen.halted
     lines = [*_lines(replica, changes), *remarks]
     if restores:
-        lines.insert(0, f"the group's record is missing in etcd: it is restored with the id {replica.config.group_id}")
+        lines.insert(
+            0,
+            f"the group's record is missing in etcd: it is restored with the id {replica.config.group_id}, and promises no copies",
+        )
     if halted is not None:
         lines.append(f"{halted.token}: {halted}")
     if halted is not None and not undecided:

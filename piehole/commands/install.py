@@ -18,7 +18,7 @@ from piehole.fastpath import inflight
 from piehole.files import lock
 from piehole.git import shared_mode
 from piehole.group import config as configuration
-from piehole.group import keys, progress, records, rollback_guard
+from piehole.group import keys, progress, promise, records, rollback_guard, sites
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.records import GroupRecord, PushRecord, SiteRecord
@@ -88,6 +88,8 @@ class Installer:
         if state.group is None:
             self._found(replica, group)
         self._register(replica, state, anew=anew)
+        if promise.promises_copies(group):
+            self._say_promise(replica, group, state, anew=anew)
         if founding:
             adoption.found()
         if anew:
@@ -232,6 +234,24 @@ class Installer:
                 f"somebody else founded the group {replica.config.group!r} at this very moment. Run `piehole install` again to join it."
             )
         self._say(f"founded the group {replica.config.group!r}")
+
+    def _say_promise(self, replica: Replica, group: GroupRecord, state: GroupState, *, anew: bool) -> None:
+        config = replica.config
+        counted = promise.members(sites.list_sites(replica, Deadline(_PATIENCE)))
+        was_site = state.site is not None and not SiteRecord.parse(state.site.value).left
+        former = counted if was_site else {name: id_ for name, id_ in counted.items() if name != config.site}
+        now, before = promise.words(group, counted), promise.words(group, former)
+        self._say(f"the group promises copies: {now}{f'; before, {before}' if now != before else ''}")
+        if anew and not was_site and promise.needed(group, counted) > max(1, promise.needed(group, former)):
+            self._say(
+                "note: until this site has everything, pushes that need its copy may be refused (copies:). To avoid that, "
+                "`piehole group set copies …` a lower number until `piehole sites` shows it in step"
+            )
+        elif anew and was_site:
+            self._say(
+                f"note: the copies that the site {config.site!r} had do not count any more: until this site has everything, "
+                "some commits are at one site fewer"
+            )
 
     def _register(self, replica: Replica, state: GroupState, *, anew: bool) -> None:
         config = replica.config

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
 from piehole.etcd.model import Compare, Put
-from piehole.group import keys, rollback_guard, sites
+from piehole.group import keys, promise, rollback_guard, sites
 from piehole.group.group_state import GroupState
-from piehole.group.records import PushRecord, SiteRecord
+from piehole.group.records import GroupRecord, PushRecord, SiteRecord
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite
 
@@ -18,21 +19,51 @@ _LOOKED_UP: Final = 50  # push records
 
 
 def held_alone(
-    replica: Replica, state: GroupState, everybody: Sequence[GroupSite], site: str, deadline: Deadline
+    replica: Replica, state: GroupState, everybody: Sequence[GroupSite], site: str, deadline: Deadline, copies: int = 1
 ) -> list[str]:
     """The refs whose newest value only this one site is known to have: it reached or made them, and no other has come so far.
 
     A site that is known to be corrupt is no copy.
 
+    :param copies: name the refs whose newest value fewer than so many other sites are known to have
     :raises EtcdError: etcd could not be used
     """
-    others = max((one.revision for one in everybody if not (one.site == site or one.left or one.corrupt)), default=-1)
+    sound = [one.revision for one in everybody if not (one.site == site or one.left or one.corrupt)]
+    others = sorted(sound, reverse=True)[copies - 1] if copies <= len(sound) else -1
     reached = max((one.revision for one in everybody if one.site == site), default=-1)
     newer = {name: mod for name, mod in sites.ref_revisions(state).items() if mod > others}
     unsure = sorted({mod for mod in newer.values() if mod > reached}, reverse=True)[:_LOOKED_UP]
     pushes = {mod: sites.push_if_known(replica, mod, deadline) for mod in unsure}
     made = {mod for mod, push in pushes.items() if push is not None and push.site == site}
     return sorted(name for name, mod in newer.items() if mod <= reached or mod in made)
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseWithout:
+    """What becomes of the group's promise of copies when a site leaves: of how many sites, and whether that can be kept at all."""
+
+    before: str
+    after: str
+    needed: int
+    sites: int
+
+    @property
+    def possible(self) -> bool:
+        return self.needed <= max(1, self.sites)
+
+
+def promise_without(state: GroupState, everybody: Sequence[GroupSite], site: str) -> PromiseWithout:
+    """
+    :raises RecordError: the group's record cannot be used
+    """
+    record = GroupRecord.parse(state.group.value) if state.group else None
+    if record is None or not promise.promises_copies(record):
+        return PromiseWithout("", "", 1, len(everybody))
+    now = promise.members(everybody)
+    then = {name: id_ for name, id_ in now.items() if name != site}
+    return PromiseWithout(
+        promise.words(record, now), promise.words(record, then), promise.needed(record, then), len(then)
+    )
 
 
 def leave(replica: Replica, site: str, deadline: Deadline) -> bool:

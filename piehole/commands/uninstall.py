@@ -95,7 +95,9 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
         if not sites.is_ours(replica, everybody):
             say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
             return
-        alone = leave.held_alone(replica, replica.reader.list_group(deadline), everybody, site, deadline)
+        state = replica.reader.list_group(deadline)
+        alone = leave.held_alone(replica, state, everybody, site, deadline)
+        promised = leave.promise_without(state, everybody, site)
         changed = leave.leave(replica, site, deadline)
     except UsageError as error:
         say(f"the site's record in etcd stays as it is: {error}")
@@ -105,6 +107,11 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
         say(f"the site's record was not marked as left: {error}")
     else:
         say(f"the site {site!r} {'has left' if changed else 'had already left'} the group {replica.config.group!r}")
+        if changed and not promised.possible:
+            say(
+                f"note: the group promises copies, {promised.after}, so every push is refused (copies:) until a site joins, or "
+                f"`piehole group set copies {max(1, promised.sites)}` at a site of the group lowers the promise"
+            )
         if alone and changed:
             say(
                 f"note: no other site is known to have the newest of {', '.join(alone[:5])}{' …' if len(alone) > 5 else ''} yet: "

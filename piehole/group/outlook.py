@@ -13,12 +13,14 @@ from piehole.group.sites import GroupSite
 
 @dataclass(frozen=True, slots=True)
 class CopiesOutlook:
-    """``needed``: how many sites must hold what a push brings. ``able``: those that can; ``unable``: the others, each with the reason.
+    """``promise``: in words; ``needed``: how many sites must hold what a push brings. ``able``: those that can; ``unable``: the others,
+    each with the reason.
 
     ``known``: whether the signs of life of the controllers could be read; where not, no site counts as unable for its silence.
     """
 
     promised: int | str
+    promise: str
     needed: int
     able: tuple[str, ...] = ()
     unable: Mapping[str, str] = field(default_factory=dict)
@@ -33,19 +35,11 @@ class CopiesOutlook:
         able = {"able": list(self.able), "unable": dict(self.unable)}
         return {"promised": self.promised, "needed": self.needed, "kept": self.kept, **able}
 
-    @property
-    def promise(self) -> str:
-        """The promise in words, such as ``majority (2 of 3 sites)``."""
-        return f"{self.promised} ({self.needed} of {_sites(len(self.able) + len(self.unable))})"
-
     def __str__(self) -> str:
         """A sentence that says how many sites are able, and why the others are not."""
         reasons = "".join(f"; {site}: {why}" for site, why in self.unable.items())
-        return f"{len(self.able)} of {_sites(len(self.able) + len(self.unable))} can hold copies{reasons}"
-
-
-def _sites(number: int) -> str:
-    return "1 site" if number == 1 else f"{number} sites"
+        everybody = len(self.able) + len(self.unable)
+        return f"{len(self.able)} of {everybody} site{'' if everybody == 1 else 's'} can hold copies{reasons}"
 
 
 def outlook(
@@ -70,8 +64,9 @@ def outlook(
         if why:
             unable[one.site] = why
     able = tuple(site for site in counted if site not in unable)
-    needed = promise.needed(record, promise.members(sites))
-    return CopiesOutlook(record.copies, needed, able, unable, heard is not None)
+    members = promise.members(sites)
+    promised = promise.words(record, members)
+    return CopiesOutlook(record.copies, promised, promise.needed(record, members), able, unable, heard is not None)
 
 
 def _unable(one: GroupSite, heard: Mapping[str, float] | None, *, receiving: bool) -> str:

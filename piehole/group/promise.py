@@ -24,6 +24,11 @@ def needed(record: GroupRecord, members: Mapping[str, str]) -> int:
     return int(record.copies)
 
 
+def words(record: GroupRecord, members: Mapping[str, str]) -> str:
+    """The promise in words, such as ``majority (2 of 3 sites)``."""
+    return f"{record.copies} ({needed(record, members)} of {len(members)} site{'' if len(members) == 1 else 's'})"
+
+
 def promises_copies(record: GroupRecord) -> bool:
     """Whether the group promises anything. Where not, nobody asks for a copy."""
     return record.copies != 1

@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from piehole.deadline import Deadline
-from piehole.group import alive
-from piehole.group.alive import Presence
+from tests.cli.settings import group, living, record, revision, write_record
 from tests.support.assertions import refused
-from tests.support.command_line import Answer, piehole_in_process, start_piehole
+from tests.support.command_line import piehole_in_process, start_piehole
 from tests.support.git import MAIN, push
 from tests.support.groups import Group
 from tests.support.wait import PATIENCE, until
-
-
-def group(world: Group, *arguments: str, site: str = "a") -> Answer:
-    action, *rest = arguments
-    return piehole_in_process("group", action, "-C", world[site].repository, *rest)
-
-
-def record(world: Group) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(world.etcd.get(f"{world.prefix}/group/g") or "{}")
-    return found
-
-
-def write_record(world: Group, **fields: object) -> None:
-    world.etcd.put(f"{world.prefix}/group/g", json.dumps(record(world) | fields))
-
-
-def revision(world: Group, name: str) -> int:
-    found = world.etcd.look(world.key(name))
-    return found.mod_revision if found else 0
-
-
-def living(world: Group, *sites: str) -> None:
-    """The controllers of these sites have given a sign of life."""
-    for site in sites:
-        replica = world[site].replica()
-        Presence(replica.etcd, replica.keyspace, f"of {site}").give({site: {replica.config.site_id}}, Deadline(5))
 
 
 def test_show_names_the_settings_and_the_sites(pair: Group) -> None:
@@ -278,26 +249,6 @@ def test_sites_and_rename_are_the_old_commands(pair: Group) -> None:
     new = json.loads(pair.etcd.get(f"{pair.prefix}/group/workshop") or "{}")
     assert (new["copies"], new["color"]) == ("all", "blue")
     assert new.keys() == record(pair).keys() - {"renamed", "renamed_id"}
-
-
-def test_status_sees_that_too_few_sites_can_hold_copies(pair: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    def status(*options: str) -> Answer:
-        return piehole_in_process("status", "-C", pair["a"].repository, *options)
-
-    with pair.answering("a"):
-        assert (status().status, "copies:" in status().out) == (0, False)
-        group(pair, "set", "copies", "2")
-        assert status().status == 1
-        assert "2 (2 of 2 sites) promised; 1 of 2 sites can hold copies; b: no controller" in status().line("copies: ")
-        living(pair, "b")
-        assert status().status == 0
-        assert "2 of 2 sites can hold copies" in status().line("copies: ")
-        shown = status("--json").json["repositories"][0]["copies"]
-        assert shown == {"promised": 2, "needed": 2, "kept": True, "able": ["a", "b"], "unable": {}}
-        monkeypatch.setattr(alive, "SILENT_AFTER", -1.0)
-        assert "b: its controller has been silent for " in status().line("copies: ")
-        shown = status("--json").json["repositories"][0]
-        assert (shown["healthy"], shown["copies"]["kept"], shown["copies"]["able"]) == (False, False, ["a"])
 
 
 def test_a_site_that_left_sets_nothing(pair: Group) -> None:
