@@ -13,6 +13,7 @@ from typing import Final
 AT_ONCE: Final = 64
 _MOST: Final = 4096  # connections of all accounts; each has a thread
 _SHARE: Final = 4  # of the descriptors: the others are for etcd, for git and for repositories
+_READ: Final = 0o4
 _WRITE: Final = 0o2
 _SEARCH: Final = 0o1
 
@@ -59,13 +60,23 @@ def may_write(git_dir: Path, uid: int) -> bool:
 
     :raises OSError: the repository is gone
     """
+    return _may(git_dir, uid, _WRITE | _SEARCH)
+
+
+def may_read(git_dir: Path, uid: int) -> bool:
+    """Whether the account may enter the repository and read it, as :func:`may_write`.
+
+    :raises OSError: the repository is gone
+    """
+    return _may(git_dir, uid, _READ | _SEARCH)
+
+
+def _may(git_dir: Path, uid: int, wanted: int) -> bool:
     if uid in (0, git_dir.stat().st_uid):
         return True
     groups = _groups(uid)
     real = git_dir.resolve()
-    return _allows(real, uid, groups, _WRITE | _SEARCH) and all(
-        _allows(folder, uid, groups, _SEARCH) for folder in real.parents
-    )
+    return _allows(real, uid, groups, wanted) and all(_allows(folder, uid, groups, _SEARCH) for folder in real.parents)
 
 
 def _groups(uid: int) -> frozenset[int]:

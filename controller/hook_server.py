@@ -1,7 +1,8 @@
 """The socket for the hooks: checks who asks about which repository, and answers only a hook that still waits.
 
 Every account of this server may connect, since pushers have accounts of their own; what an account may ask for follows from what it
-may do itself: its hook must run below a living receive-pack, and it must be able to write the repository.
+may do itself: its hook must run below a living receive-pack, and it must be able to write the repository. Readers
+(:mod:`controller.readers`) must be able to read it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from typing import Final, Protocol
 import structlog
 
 from controller.hook_permissions import ConnectionCounter, is_trusted, may_write
+from controller.readers import Readers, answer_reader
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket, hook_messages, processes
 from piehole.fastpath.hook_messages import Question
+from piehole.fastpath.read_messages import reader_asks_about
 from piehole.files import try_lock
 from piehole.group.config import Config
 from piehole.push import hook_protocol
@@ -45,6 +48,10 @@ class RepositoryForHooks(Protocol):
 
     config: Config
     admission: Admission
+
+    @property
+    def readers(self) -> Readers | None:
+        """None: it is not known how far its refs have come."""
 
     def describe(self) -> Sequence[str]:
         """Lines for `piehole status`."""
@@ -128,6 +135,13 @@ class HookServer:
         described = hook_messages.parse_status_question(lines)
         if described is not None:
             self._describe(connection, described, uid)
+            return
+        read = reader_asks_about(lines)
+        if read is not None:
+            served = self._find(read)
+            readers = served.readers if served is not None else None
+            for answer in answer_reader(readers, lines, uid, lambda: _is_open(connection)):
+                _send(connection, answer)
             return
         question = hook_protocol.parse(lines)
         push_name = question.push_name

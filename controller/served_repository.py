@@ -10,6 +10,7 @@ from typing import Final
 
 from controller.etcd_view import EtcdView
 from controller.progress_publisher import EVERY, ProgressPublisher
+from controller.readers import Readers
 from controller.ref_log_writer import RefLogWriter
 from controller.repository_log import RepositoryLog
 from controller.site_check import SiteCheck
@@ -58,7 +59,7 @@ class NextTurn:
 class ServedRepository:
     """Has three kinds of work, each for one worker at a time: ``reconcile``, which must be quick, ``publish`` and ``tidy``.
 
-    Hooks ask :attr:`admission` meanwhile, from any thread.
+    Hooks ask :attr:`admission` meanwhile, and readers :attr:`readers`, from any thread.
     """
 
     def __init__(
@@ -78,6 +79,14 @@ class ServedRepository:
             self._replica, enqueue, self._check.view, heard_since=etcd_view.heard_since, doubt=self._doubt
         )
         self.admission = Admission(self._replica, source)
+        self.readers = Readers(
+            self._replica,
+            etcd_view,
+            may_act=self._check.passed,
+            halted=lambda: self._check.halted,
+            enqueue=enqueue,
+            doubt=self._doubt,
+        )
         self._reconciler = Reconciler(
             self._replica,
             ObjectFetcher(
@@ -137,15 +146,18 @@ class ServedRepository:
         try:
             if self._check.run():
                 self._reconciler.forget()
+                self.readers.forget()
                 sweep(self.config.git_dir)
             report = self._reconciler.run(stop)
         except Halted as halted:
             self._check.halt(halted)
+            self.readers.wake()
             return NextTurn(delay=_HALTED)
         except (PieholeError, OSError) as error:
             self._log.reconcile_failed(error)
             return NextTurn(retry=True)
         self._check.acted_on(report.revision)
+        self.readers.reconciled(report)
         self._log.reconciled(report)
         self._attempt("log.failed", lambda: self._ref_log.note(self._group_state()))
         self._publisher.add(report)

@@ -42,9 +42,13 @@ class SiteCheck:
 
     def view(self) -> GroupState | None:
         """The group's keys as the informer has them; None where the last check no longer counts, or this site is halted."""
-        if self._epoch != self._etcd_view.epoch or self.halted is not None:
+        if not self.passed():
             return None
         return self._etcd_view.view(self._replica.config.group, self._group, self._site)
+
+    def passed(self) -> bool:
+        """Whether the last check passed, and still counts."""
+        return self._epoch == self._etcd_view.epoch and self.halted is None
 
     def expire(self) -> None:
         """Have the next :meth:`run` check again, whatever was found before."""

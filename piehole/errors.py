@@ -37,6 +37,7 @@ NO_ACCESS: Final = "no-access"
 UNKNOWN: Final = "unknown"
 CORRUPT: Final = "corrupt"
 COPIES: Final = "copies"
+BEHIND: Final = "behind"
 
 
 class PieholeError(Exception):

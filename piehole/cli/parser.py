@@ -14,7 +14,7 @@ from piehole import __version__
 from piehole.cli.printing import complain
 from piehole.errors import PieholeError, UsageError
 
-# Every command lives in the module piehole.cli.NAME with `HELP`, `arguments(parser)` and `run(args) -> exit status`.
+# Every command lives in the module piehole.cli.NAME (with _ for -) with `HELP`, `arguments(parser)` and `run(args) -> exit status`.
 COMMANDS: Final = (
     "install",
     "uninstall",
@@ -30,6 +30,9 @@ COMMANDS: Final = (
     "check",
     "audit",
     "log",
+    "wait",
+    "upload-pack",
+    "http-backend",
     "demo",
 )
 
@@ -60,7 +63,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"piehole {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = importlib.import_module(f"piehole.cli.{name}")
+        module = importlib.import_module(f"piehole.cli.{name.replace('-', '_')}")
         sub = commands.add_parser(
             name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )

@@ -190,10 +190,10 @@ class Etcd:
         """
         at = self.head(reads[0].key, deadline=deadline).revision
 
-        def read(key: bytes, end: bytes, limit: int, keys_only: bool) -> Snapshot:
-            return self.range(key, end, deadline=deadline, limit=limit, revision=at, keys_only=keys_only)
+        def read(one: Range) -> Snapshot:
+            return self._rotation.ask("/kv/range", json_gateway.range_of(one, at), json_gateway.snapshot, deadline)[1]
 
-        return TxnResult(True, at, [read(one.key, one.range_end, one.limit, one.keys_only) for one in reads])
+        return TxnResult(True, at, [read(one) for one in reads])
 
     def ask(self, path: str, body: json_gateway.Json, read: Callable[[json_gateway.Json], T], deadline: Deadline) -> T:
         """Post a request that may be repeated, and return what ``read`` makes of the answer."""
@@ -265,7 +265,7 @@ class Etcd:
         :raises EtcdUnreachable: also when the deadline ends before the history does
         """
         start, end = prefix or b"\0", prefix_end(prefix)
-        body = json_gateway.range_request(start, end, limit=1, keys_only=True, newest_first=True)
+        body = json_gateway.range_of(Range(start, end, limit=1, keys_only=True, newest_first=True))
         newest = self._rotation.ask("/kv/range", body, json_gateway.snapshot, deadline)[1].kvs
         if not newest:
             return

@@ -79,13 +79,14 @@ def range_request(
     revision: int = 0,
     keys_only: bool = False,
     min_mod_revision: int = 0,
-    newest_first: bool = False,
 ) -> Json:
     request: Json = {"key": text(key), "range_end": text(range_end), "limit": str(limit), "revision": str(revision)}
-    request |= {"keys_only": keys_only, "min_mod_revision": str(min_mod_revision)}
-    if newest_first:
-        request |= {"sort_order": "DESCEND", "sort_target": "MOD"}
-    return request
+    return request | {"keys_only": keys_only, "min_mod_revision": str(min_mod_revision)}
+
+
+def range_of(one: Range, revision: int = 0) -> Json:
+    request = range_request(one.key, one.range_end, limit=one.limit, revision=revision, keys_only=one.keys_only)
+    return request | {"sort_order": "DESCEND", "sort_target": "MOD"} if one.newest_first else request
 
 
 def txn_request(compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]) -> Json:
@@ -121,8 +122,8 @@ def _operation(operation: Operation) -> Json:
             return {"request_put": {"key": text(key), "value": text(value), "lease": str(lease)}}
         case Delete(key, range_end):
             return {"request_delete_range": {"key": text(key), "range_end": text(range_end)}}
-        case Range(key, range_end, limit, keys_only):
-            return {"request_range": range_request(key, range_end, limit=limit, keys_only=keys_only)}
+        case Range():
+            return {"request_range": range_of(operation)}
 
 
 # ---- answers -------------------------------------------------------------------------------------------------------

@@ -63,12 +63,16 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Read one key, or every key in [key, range_end) up to ``limit`` (0: no limit)."""
+    """Read one key, or every key in [key, range_end) up to ``limit`` (0: no limit).
+
+    ``newest_first``: in the order of their last changes. etcd then reads all keys of the range, whatever the limit.
+    """
 
     key: bytes
     range_end: bytes = b""
     limit: int = 0
     keys_only: bool = False
+    newest_first: bool = False
 
 
 Operation: TypeAlias = Put | Delete | Range

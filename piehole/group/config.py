@@ -18,6 +18,7 @@ from piehole.repository.git_settings import GitConfig
 Overrides: TypeAlias = Mapping[str, str | Sequence[str]]
 
 DEFAULT_PROTOCOLS: Final = ("ssh", "https")
+READ_GATES: Final = ("off", "wait", "strict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Config:
     allow_protocol: tuple[str, ...] = DEFAULT_PROTOCOLS
     hook_timeout: float = 10.0
     catch_up: float = 3.0
+    read_gate: str = "off"
+    read_wait: float = 3.0
     credentials: Credentials = field(default_factory=Credentials)
     object_format: str = "sha1"
     shared: str = ""
@@ -64,6 +67,12 @@ def seconds(name: str, text: str) -> float:
     if not 0 <= value < 1e6:
         raise UsageError(f"{name} is {text!r}; it must be a number of seconds, such as 10.")
     return value
+
+
+def _one_of(name: str, text: str, words: Sequence[str]) -> str:
+    if text.lower() not in words:
+        raise UsageError(f"{name} is {text!r}; it must be {', '.join(words[:-1])} or {words[-1]}.")
+    return text.lower()
 
 
 def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -> Config:
@@ -100,6 +109,8 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         allow_protocol=many("allowProtocol") or DEFAULT_PROTOCOLS,
         hook_timeout=seconds("piehole.hookTimeout", one("hookTimeout", "10")),
         catch_up=seconds("piehole.catchUp", one("catchUp", "3")),
+        read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
+        read_wait=seconds("piehole.readWait", one("readWait", "3")),
         credentials=Credentials(
             *(one(name) or None for name in ("etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"))
         ),

@@ -76,7 +76,7 @@ def _said(page: Path) -> Iterator[list[str]]:
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
     spans += [line for block in re.findall(r"^ *```\n(.*?)^ *```", text, re.S | re.M) for line in block.splitlines()]
     for span in spans:
-        for match in re.finditer(r"(?:^|\$ |-u git |; )piehole ((?:[a-z]+)(?: [^#;]*)?)", span):
+        for match in re.finditer(r"(?:^|\$ |-u git |; )piehole ((?:[a-z][a-z-]*)(?: [^#;]*)?)", span):
             yield match[1].split()
 
 

@@ -27,6 +27,8 @@ Talk = Callable[["Line"], None]
 class _Site:
     """A repository as the server sees it, answered by linearizable reads."""
 
+    readers = None
+
     def __init__(self, git_dir: Path) -> None:
         replica = Replica.open(git_dir)
         self.config: Config = replica.config

@@ -1,0 +1,107 @@
+"""Run `git upload-pack` behind the read gate: whoever fetches sees every push that was answered before.
+
+It stands where ssh's forced command or a wrapper would run `git upload-pack`, and takes its options. It asks the controller whether the
+repository has reached what is the newest in the group now, waits for that up to piehole.readWait seconds, and then becomes
+`git upload-pack`. If the repository has not reached it in time, or that cannot be known, piehole.readGate decides: `wait` serves with a
+warning on the client's terminal, `strict` refuses with `behind:`. With `off` (the default) nothing is asked of etcd.
+
+Fetches of other sites pass by. They are marked by `piehole=peer` in GIT_PROTOCOL (sshd needs `AcceptEnv GIT_PROTOCOL`), or --peer is given
+in the forced command of the peer's key. --ask only asks, for wrappers that run git themselves: exit status 1 if the fetch is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from piehole.fastpath.controller_socket import NoController
+from piehole.fastpath.read_gate import ask_gate, find_git_dir, is_peer
+from piehole.fastpath.read_messages import REFUSE, WARN, ReadAnswer
+
+TYPE_CHECKING = False  # importing typing costs 4 ms; type checkers take this name as true
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+HELP = "git upload-pack behind the read gate"
+
+_OURS = ("--peer", "--ask")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peer", action="store_true", help="a peer's own fetch: pass by the gate")
+    parser.add_argument("--ask", action="store_true", help="only ask; do not run git")
+    parser.add_argument("options", nargs="...", metavar="[git's options] REPO", help="as for `git upload-pack`")
+
+
+def run(args: argparse.Namespace) -> int:
+    return serve([*(one for one in _OURS if vars(args)[one[2:]]), *args.options])
+
+
+def serve(words: Sequence[str]) -> int:
+    """Become git, or refuse. Every fetch waits for this: it loads no more than it needs.
+
+    :param words: the arguments after the command's name
+    """
+    given = [word for word in words if word not in _OURS]
+    peer, asks_only = (word in words for word in _OURS)
+    repository = given[-1] if given else ""
+    if not peer and not is_peer(os.environ):
+        answer = judge(find_git_dir(repository, strict="--strict" in given))
+        if answer.state == REFUSE and asks_only:
+            say(answer)
+            return 1
+        if answer.state == REFUSE:
+            os.write(1, packet(refusal(answer)))
+            return 1
+        if answer.state == WARN:
+            say(answer)
+    if asks_only:
+        return 0
+    return become_git(["upload-pack", *given])
+
+
+def become_git(words: Sequence[str]) -> int:
+    """Replace this process by git, as ssh or the web server would have started it; returns only where there is no git."""
+    try:
+        os.execvp("git", ["git", *words])  # noqa: S606
+    except OSError as error:
+        sys.stderr.write(f"piehole: git cannot be run ({error}): put it on the PATH of this service.\n")
+        return 1
+
+
+def judge(git_dir: str) -> ReadAnswer:
+    """Whether this repository's refs are new enough; where no controller answers, as far as this account can find out itself."""
+    if not git_dir:
+        return ReadAnswer("")
+    try:
+        return ask_gate(git_dir)
+    except NoController as error:
+        from pathlib import Path
+
+        from piehole.commands.read_gate import gate_alone
+
+        return gate_alone(Path(git_dir), str(error))
+
+
+def say(answer: ReadAnswer) -> None:
+    """Write to standard error what over ssh the client's terminal shows."""
+    follows = "" if answer.state == REFUSE else " What you get may be out of date."
+    sys.stderr.write(f"piehole: behind: {_printable(answer.sentence)}{follows}\n")
+    sys.stderr.flush()
+
+
+def refusal(answer: ReadAnswer) -> str:
+    return f"ERR piehole: behind: {_printable(answer.sentence)} Try again, or fetch from another site.\n"
+
+
+def _printable(sentence: str) -> str:
+    """One sentence that holds no control characters, and ends."""
+    text = "".join(char if char.isprintable() or "\udc80" <= char <= "\udcff" else "?" for char in sentence)
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def packet(text: str) -> bytes:
+    """A line of git's protocol (gitprotocol-common(5))."""
+    data = text.encode("utf-8", "surrogateescape")[:65000]
+    return b"%04x" % (len(data) + 4) + data

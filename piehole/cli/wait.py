@@ -1,0 +1,78 @@
+"""Wait until this site, or so many sites, have what is the newest in the group now.
+
+Without REF: everything that was pushed before this command was started. With REF (a full name, `main` or `heads/main`): the newest value
+of this ref. With OID, too: until the ref contains that commit, whether it was pushed yet or not. What is pushed while the command waits
+does not count.
+
+--sites waits for so many sites, for all, or for those that are named (those that have left do not count). Another site is known to have
+something when it has published that, which takes it up to a second.
+
+It needs no credential of etcd where the controller of this site answers, and no more than the right to read the repository. The exit
+status is 0 when it is there, and 1 when it is not in time, or cannot come. It prints nothing where there is no terminal, but the reason
+why it is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+
+from piehole.cli import common
+from piehole.cli.printing import complain, shown
+from piehole.errors import UsageError
+
+HELP = "wait until sites have what is the newest now"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_repository(parser)
+    common.add_etcd(parser)
+    parser.add_argument("ref", metavar="REF", nargs="?", help="only this ref")
+    parser.add_argument("oid", metavar="OID", nargs="?", help="this commit, or one that descends from it")
+    parser.add_argument(
+        "--sites", metavar="SITE", nargs="+", action="extend", help="a number, 'all', or names (default: this site)"
+    )
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="give up after this (default: never)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from piehole.commands.wait import Waiter
+    from piehole.deadline import Deadline
+    from piehole.group.replica import Replica
+    from piehole.replicate.freshness import Goal
+    from piehole.repository.fitness import find_repository
+
+    seconds = float("inf") if args.timeout is None else args.timeout
+    if not seconds >= 0:
+        raise UsageError(f"--timeout {args.timeout}: it must be a number of seconds, such as 10.")
+    if args.sites is not None and not common.split(args.sites):
+        raise UsageError("--sites: give a number, 'all', or names of sites.")
+    git_dir = find_repository(common.folder(args))
+    goal = Goal(args.ref or "", args.oid or "", tuple(common.split(args.sites or ())))
+    line = _ProgressLine()
+    waiter = Waiter(git_dir, goal, lambda: Replica.open(git_dir, common.overrides(args)), line.show)
+    try:
+        found = waiter.run(Deadline(seconds))
+    finally:
+        line.end()
+    if not found.reached:
+        complain(f"piehole: {git_dir}: not in time ({seconds:g} s): {found.why or 'it has not arrived yet'}")
+    return 0 if found.reached else 1
+
+
+class _ProgressLine:
+    """One line on a terminal, replaced again and again; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._used = False
+
+    def show(self, why: str) -> None:
+        if sys.stderr.isatty():
+            self._used = True
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\x1b[K{shown(f'waiting: {why}')[:width]}", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._used:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,221 @@
+"""What a reader waits for, and whether this site and others have it.
+
+A reader's question is about the moment when it was asked: one linearizable read tells the revision of etcd that is to be reached, and
+what is pushed later does not count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from piehole.deadline import Deadline
+from piehole.errors import PieholeError, UsageError
+from piehole.etcd.model import KeyValue, Range, prefix_end
+from piehole.group import keys
+from piehole.group.replica import Replica
+from piehole.group.sites import GroupSite, list_sites
+from piehole.refs import HEAD, is_oid, is_ref_name, is_zero, short, value_of
+from piehole.replicate.dry_run import dry_run
+
+ALL: Final = "all"
+_POLL: Final = 0.2  # seconds
+_READ: Final = 2.0  # seconds that one read of etcd may take in any case
+
+# Whether this site has reached a revision: "" where it has before the deadline, else why not.
+Here = Callable[[int, Deadline], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is waited for: the newest of all refs, or of ``ref``, or ``oid`` (or a descendant of it) for ``ref``.
+
+    ``sites``: names, or a number, or ``all``; empty: this site. ``revision``: what is to be reached; None where it is not known yet.
+    """
+
+    ref: str = ""
+    oid: str = ""
+    sites: tuple[str, ...] = ()
+    revision: int | None = None
+
+    def check(self, object_format: str) -> None:
+        """
+        :raises UsageError: it cannot be waited for
+        """
+        if self.ref and self.ref != HEAD and not is_ref_name(f"refs/heads/{self.ref}"):
+            raise UsageError(f"{self.ref!r} cannot be the name of a ref. Give one such as refs/heads/main.")
+        if self.oid and not is_oid(self.oid, object_format):
+            digits = 64 if object_format == "sha256" else 40
+            raise UsageError(
+                f"{self.oid!r} is no object id: give all {digits} lower-case hexadecimal digits, as `git rev-parse` prints them."
+            )
+        if self.oid and self.ref == HEAD:
+            raise UsageError("HEAD names a branch and has no object id of its own in the group: name the branch.")
+        number = self.number
+        if number is not None and number < 1:
+            raise UsageError(f"--sites {number}: at least one site must have it.")
+        if len(self.sites) > 1 and ALL in self.sites:
+            raise UsageError(f"--sites takes a number, or '{ALL}', or names of sites.")
+
+    @property
+    def number(self) -> int | None:
+        """How many sites, where a number was given."""
+        one = self.sites[0] if len(self.sites) == 1 else ""
+        return int(one) if one.isascii() and one.isdigit() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """``reached``: the goal is; else ``why`` not yet. ``revision``: what is to be reached, None where it is not known yet."""
+
+    reached: bool
+    revision: int | None
+    why: str = ""
+
+
+def await_goal(
+    replica: Replica, goal: Goal, here: Here, deadline: Deadline, awaited: Callable[[], bool] = lambda: True
+) -> Arrival:
+    """Wait until the goal is reached, the deadline passes, or nobody awaits it any more.
+
+    :raises EtcdError: etcd could not be used
+    :raises PieholeError: it cannot be reached: the group has no such ref or site
+    """
+    while True:
+        why = ""
+        if goal.revision is None:
+            revision, why = _pin(replica, goal, _reading(deadline))
+            goal = replace(goal, revision=revision)
+        if goal.revision is not None:
+            why = _missing(replica, goal, goal.revision, here, deadline)
+            if not why:
+                return Arrival(True, goal.revision)
+        if deadline.passed or not awaited():
+            return Arrival(False, goal.revision, why)
+        time.sleep(min(_POLL, deadline.remaining()))
+
+
+def newest_push(replica: Replica, deadline: Deadline) -> tuple[int, int]:
+    """Read the revision of the group's newest push (or fence), and etcd's own revision.
+
+    It is one linearizable read of two keys. The newest of all keys would make etcd read the whole group: 0.8 ms for each 1,000 refs.
+
+    :raises EtcdError: etcd could not be used
+    """
+    k, group = replica.keyspace, replica.config.group
+    first, last = k.ref(group, keys.FENCE), k.ref(group, keys.PUSH)
+    found = replica.etcd.range(first, last + b"\0", deadline=deadline, keys_only=True)
+    return max((kv.mod_revision for kv in found.kvs), default=0), found.revision
+
+
+def as_compared(replica: Replica) -> Here:
+    """For a process without a controller: compare the refs here with the group's."""
+
+    def here(revision: int, deadline: Deadline) -> str:
+        while True:
+            seen = dry_run(replica, _reading(deadline))
+            if seen.halted is not None:
+                return str(seen.halted)
+            unsettled = {move.ref for move in seen.planned.moves} | set(seen.planned.deferred) | set(seen.planned.stuck)
+            unsettled |= {HEAD} if seen.planned.head else set()
+            late = sorted(ref for ref in unsettled if _changed_at(seen.state.entries.get(ref)) <= revision)
+            if not late:
+                return ""
+            if deadline.passed:
+                return f"{late[0]} is not at the group's value here yet, and no controller of this site answers"
+            time.sleep(min(_POLL, deadline.remaining()))
+
+    return here
+
+
+def _changed_at(kv: KeyValue | None) -> int:
+    return 0 if kv is None else kv.mod_revision
+
+
+def _reading(deadline: Deadline) -> Deadline:
+    return Deadline(max(_READ, deadline.remaining()))
+
+
+def _pin(replica: Replica, goal: Goal, deadline: Deadline) -> tuple[int | None, str]:
+    """The revision that is to be reached; None and the reason where that is not known yet."""
+    k, group = replica.keyspace, replica.config.group
+    if not goal.ref:
+        below = k.ref(group, "refs/")
+        newest = Range(below, prefix_end(below), limit=1, keys_only=True, newest_first=True)
+        head, refs = replica.etcd.txn([], [Range(k.ref(group, HEAD)), newest], deadline=deadline).ranges
+        return max((kv.mod_revision for kv in (*head.kvs, *refs.kvs)), default=0), ""
+    names = _meant(goal.ref)
+    found = replica.etcd.txn([], [Range(k.ref(group, name)) for name in names], deadline=deadline).ranges
+    name, kv = next(((name, one.kvs[0]) for name, one in zip(names, found, strict=True) if one.kvs), ("", None))
+    if not goal.oid:
+        if kv is None:
+            raise PieholeError(f"the group {group!r} has no ref {goal.ref!r}: `piehole status` lists what it lacks.")
+        return kv.mod_revision, ""
+    if kv is None:
+        return None, f"the group {group!r} has no ref {goal.ref!r} yet"
+    try:
+        value = value_of(kv.value, replica.config.object_format) or ""
+    except ValueError:
+        return None, f"{name} is locked in the group: its value there is no object id"
+    if value == goal.oid or (value and not is_zero(value) and replica.repository.contains(value, goal.oid)):
+        return kv.mod_revision, ""
+    held = "deleted" if is_zero(value) else f"at {short(value)}"
+    return None, f"{name} is {held} in the group, which is not known here to contain {short(goal.oid)}"
+
+
+def _meant(ref: str) -> list[str]:
+    """The names that somebody may mean by ``main``, ``heads/main`` or ``refs/heads/main``."""
+    if ref == HEAD or ref.startswith("refs/"):
+        return [ref]
+    return [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"]
+
+
+def _missing(replica: Replica, goal: Goal, revision: int, here: Here, deadline: Deadline) -> str:
+    """Why not enough sites have reached the revision; ``""`` where they have."""
+    own = replica.config.site
+    if not goal.sites:
+        return here(revision, deadline)
+    everybody = [one for one in list_sites(replica, _reading(deadline)) if not one.left]
+    wanted, enough = _wanted(replica, goal, everybody)
+    why: dict[str, str] = {}
+    for one in wanted:
+        # A site's progress record follows within a second. This site need not wait for its own.
+        late = here(revision, deadline.at_most(0)) if one.site == own else _behind(one, revision)
+        if late:
+            why[one.site] = late
+    if len(wanted) - len(why) >= enough:
+        return ""
+    return "; ".join(f"site {site}: {late}" for site, late in why.items())
+
+
+def _wanted(replica: Replica, goal: Goal, everybody: Sequence[GroupSite]) -> tuple[list[GroupSite], int]:
+    """The sites of which so many must have it.
+
+    :raises PieholeError: the group has fewer, or not one of that name
+    """
+    names = {one.site: one for one in everybody}
+    known = f"the sites of the group {replica.config.group!r} are {', '.join(names) or 'none'} (`piehole sites`)"
+    number = goal.number
+    if number is not None:
+        if number > len(names):
+            raise PieholeError(f"--sites {number} can never be reached: {known}.")
+        return list(everybody), number
+    if goal.sites == (ALL,):
+        return list(everybody), len(names)
+    unknown = [site for site in goal.sites if site not in names]
+    if unknown:
+        raise PieholeError(f"there is no site {unknown[0]!r}: {known}.")
+    wanted = [names[site] for site in dict.fromkeys(goal.sites)]
+    return wanted, len(wanted)
+
+
+def _behind(one: GroupSite, revision: int) -> str:
+    if one.fault:
+        return one.fault
+    if one.corrupt:
+        return f"it is corrupt: {one.corrupt}"
+    if one.revision < 0:
+        return "it has published no progress yet"
+    return "" if one.revision >= revision else f"it is at revision {one.revision} of {revision}"
