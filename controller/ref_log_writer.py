@@ -140,7 +140,8 @@ def _by(push: KeyValue | None, entry: LogEntry) -> tuple[LogEntry, bool]:
 def _signed(entry: LogEntry, push: PushRecord | None) -> LogEntry:
     if push is None:
         return entry
-    return replace(entry, site=push.site, pusher=push.pusher, time=push.time, kind=str(push.extra.get("kind", "")))
+    kind = str(push.extra.get("kind", ""))
+    return replace(entry, site=push.site, pusher=push.pusher, time=push.time, kind=kind, push=push.id)
 
 
 def _text(kv: KeyValue) -> str:

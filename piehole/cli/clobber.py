@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     replica.repository.check_owner()
     with Holding() as hold:
-        return _until_written(replica, _examine(replica, args, hold), args)
+        found = _examine(replica, args, hold)
+        return until_written(replica, found, yes=args.yes, named=bool(args.refs), newest=args.newest)
 
 
 def _examine(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
@@ -76,19 +77,34 @@ def _examine(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable
     return lambda: clobber.situation(replica, request)
 
 
-def _until_written(replica: Replica, look: Callable[[], Situation], args: argparse.Namespace) -> int:
+def until_written(
+    replica: Replica,
+    look: Callable[[], Situation],
+    *,
+    yes: bool,
+    named: bool = True,
+    newest: bool = False,
+    kind: str = "clobber",
+    nothing: str = "",
+) -> int:
+    """Show what would change, ask, and write it; where somebody changes the group meanwhile, again. Returns the exit status.
+
+    :param named: whether refs were named, so that one that is left alone was not done
+    :param kind: the word that `piehole log` shows
+    :param nothing: what to say where nothing is to be changed
+    """
     from piehole.commands import clobber
 
     for _ in range(_ATTEMPTS):
         found = look()
         for line in found.lines:
             tell(line)
-        status = 1 if (args.refs and found.missing) or found.undecided else 0
+        status = 1 if (named and found.missing) or found.undecided else 0
         if not found.needed:
-            tell(_done(args, found))
+            tell(nothing or _done(newest, found))
             return status
-        common.confirm(f"Change {len(found.changes)} of the group's values?", yes=args.yes)
-        if clobber.carry_out(replica, found, common.operator()):
+        common.confirm(f"Change {len(found.changes)} of the group's values?", yes=yes)
+        if clobber.carry_out(replica, found, common.operator(), kind):
             print(f"changed {len(found.changes)} of the group's values; the other sites follow")
             if found.undecided:
                 tell(_decide(found))
@@ -99,10 +115,10 @@ def _until_written(replica: Replica, look: Callable[[], Situation], args: argpar
     )
 
 
-def _done(args: argparse.Namespace, found: Situation) -> str:
+def _done(newest: bool, found: Situation) -> str:
     if found.undecided:
         return _decide(found)
-    if args.newest:
+    if newest:
         return "nothing to change: the group has the newest that any site has"
     return "nothing to change: the group has what this repository has"
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from piehole.errors import PieholeError, UsageError
+from piehole.cli.printing import complain
+from piehole.errors import EtcdUnreachable, PieholeError, UsageError
 from piehole.etcd.client import Etcd
 from piehole.group import config as configuration
 from piehole.group.config import Overrides
@@ -31,19 +32,28 @@ _SETTINGS: Final = (
 )
 
 
-def add_repository(parser: argparse.ArgumentParser, *, positional: bool = False) -> None:
-    """``-C DIR`` and, where the command shows it, the argument REPO."""
-    parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository (default: the current directory)")
+def add_repository(parser: argparse.ArgumentParser, *, positional: bool = False, inherited: bool = False) -> None:
+    """``-C DIR`` and, where the command shows it, the argument REPO.
+
+    :param inherited: the command above this one has the option, too
+    """
+    parser.add_argument(
+        "-C",
+        dest="directory",
+        metavar="DIR",
+        default=argparse.SUPPRESS if inherited else None,
+        help="the repository (default: the current directory)",
+    )
     if positional:
         parser.add_argument("repo", metavar="REPO", nargs="?", help="the repository (default: the current directory)")
 
 
-def add_etcd(parser: argparse.ArgumentParser) -> None:
+def add_etcd(parser: argparse.ArgumentParser, *, inherited: bool = False) -> None:
     parser.add_argument(
         "--etcd",
         metavar="ENDPOINT",
         action="append",
-        default=[],
+        default=argparse.SUPPRESS if inherited else [],
         help="etcd's client URL, http://h:p, https://h:p or h:p; repeat it or separate several with commas",
     )
 
@@ -159,6 +169,17 @@ class Connections:
         if etcd is None:
             etcd = self._etcds[key] = Etcd(found.etcd, found.credentials)
         return Replica.of(found, etcd)
+
+
+def tell_what_is_missing(wrong: PieholeError | None) -> int:
+    """Say why the log of the group is not complete (:func:`piehole.commands.log.known`); the exit status that follows."""
+    if wrong is None:
+        return 0
+    if isinstance(wrong, EtcdUnreachable):
+        complain(f"piehole: only the local log is shown: {wrong}")
+    else:
+        complain(f"piehole: what etcd has is not the history of this repository's group: {wrong}")
+    return wrong.exit_status
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,13 @@ which reaches further back. REF is a full name, `main` or `heads/main`. One line
 
   REVISION TIME REF OLD -> NEW SITE PUSHER KIND
 
-KIND is 'push'; 'adopted' (piehole install), 'clobber' or 'renamed'; 'by hand' where no push made the change; 'reaped' where the key of a deletion
-that all sites have seen was removed; 'forgotten' where etcd's history no longer reaches. '?' stands for what is not known.
+KIND is 'push'; 'adopted' (piehole install), 'clobber', 'restored' (piehole kept) or 'renamed'; 'by hand' where no push made the change;
+'reaped' where the key of a deletion that all sites have seen was removed; 'forgotten' where etcd's history no longer reaches. '?' stands
+for what is not known.
 
 --json prints one object: format (1), group, complete (false where etcd did not answer, or holds another group), and changes, a list of
-objects with revision, ref, old, new, site, pusher, time and kind. old is "" where it is not known, new is "" where the key itself was
-deleted; a deleted ref's new is the zero oid. site, pusher and time are "" where they are not known.
+objects with revision, ref, old, new, site, pusher, time, kind and push (the push's id). old is "" where it is not known, new is "" where the
+key itself was deleted; a deleted ref's new is the zero oid. site, pusher, time and push are "" where they are not known.
 """
 
 from __future__ import annotations
@@ -19,13 +20,9 @@ import argparse
 import json
 
 from piehole.cli import common
-from piehole.cli.printing import complain, tell
-from piehole.errors import EtcdUnreachable
+from piehole.cli.printing import tell
 
 HELP = "show who moved which ref, when and at which site"
-
-_PATIENCE = 5.0  # seconds to find out whether etcd answers at all
-_LONG = 60.0  # seconds for its history, which may be long
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,24 +35,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from piehole.commands import log
-    from piehole.deadline import Deadline
-    from piehole.group import rollback_guard
     from piehole.refs import short
 
     replica = common.open_replica(args)
-    status = 0
-    history: list[log.LoggedMove] = []
-    try:
-        state = replica.reader.read([], Deadline(_PATIENCE))
-        wrong = rollback_guard.check_group(replica.config, state.group.value if state.group else None)
-        if wrong is not None:
-            complain(f"piehole: what etcd has is not the history of this repository's group: {wrong}")
-            status = wrong.exit_status
-        history = log.from_etcd(replica, Deadline(_LONG))
-    except EtcdUnreachable as error:
-        complain(f"piehole: only the local log is shown: {error}")
-        status = error.exit_status
-    changes = log.merge(history, log.from_disk(replica))
+    changes, wrong = log.known(replica)
+    status = common.tell_what_is_missing(wrong)
     if args.ref:
         changes = [change for change in changes if log.concerns(change, args.ref)]
     if args.count is not None:

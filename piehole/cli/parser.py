@@ -33,6 +33,7 @@ COMMANDS: Final = (
     "wait",
     "upload-pack",
     "http-backend",
+    "kept",
     "demo",
 )
 

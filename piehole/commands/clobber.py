@@ -41,7 +41,8 @@ class Situation:
     """What would change, and what is left alone.
 
     ``missing``: refs that the group has and this repository lacks. ``undecided``: refs whose value an administrator must choose; as
-    long as there are some, a halted site stays halted, since following etcd would choose for them.
+    long as there are some, a halted site stays halted, since following etcd would choose for them. ``whole``: no change is written
+    where another one of its transaction cannot be.
     """
 
     seen: DryRun
@@ -51,6 +52,7 @@ class Situation:
     halted: Halted | None
     lines: tuple[str, ...]
     undecided: tuple[str, ...] = ()
+    whole: bool = False
 
     @property
     def resumes(self) -> bool:
@@ -137,9 +139,10 @@ def describe(
     return Situation(seen, tuple(changes), tuple(missing), restores, halted, tuple(lines), tuple(undecided))
 
 
-def carry_out(replica: Replica, found: Situation, pusher: str) -> bool:
+def carry_out(replica: Replica, found: Situation, pusher: str, kind: str = "clobber") -> bool:
     """Write the changes; return False if somebody changed the group meanwhile, so that it must be examined again.
 
+    :param kind: the word that `piehole log` shows
     :raises EtcdError: etcd could not be used; running it again continues
     """
     config, key = replica.config, replica.keyspace.group(replica.config.group)
@@ -150,7 +153,8 @@ def carry_out(replica: Replica, found: Situation, pusher: str) -> bool:
         if not result.succeeded:
             return False
         guard = result.revision
-    if bulk_write.write(replica, found.changes, pusher, kind="clobber", guards=[Compare(key, mod_revision=guard)]):
+    guards = [Compare(key, mod_revision=guard)]
+    if bulk_write.write(replica, found.changes, pusher, kind=kind, guards=guards, whole=found.whole):
         return False
     if found.resumes:
         accept.accept(replica)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 from piehole.deadline import Deadline
+from piehole.errors import EtcdUnreachable, PieholeError
 from piehole.etcd.model import Event, KeyValue
-from piehole.group import keys, ref_log
+from piehole.group import keys, ref_log, rollback_guard
 from piehole.group.records import PushRecord
 from piehole.group.ref_log import LogEntry
 from piehole.group.replica import Replica
@@ -19,6 +20,9 @@ PUSH = "push"
 HAND = "by hand"
 REAPED = "reaped"
 FORGOTTEN = "forgotten"
+
+_PATIENCE: Final = 5.0  # seconds to find out whether etcd answers at all
+_LONG: Final = 60.0  # seconds for its history, which may be long
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,22 @@ def merge(from_history: Iterable[LoggedMove], kept: Iterable[LogEntry]) -> list[
     return [found[place] for place in sorted(found, key=lambda place: (-place[0], place[1]))]
 
 
+def known(replica: Replica) -> tuple[list[LoggedMove], PieholeError | None]:
+    """All changes that etcd and the local log know of, newest first; and why etcd's part of it is missing or not to be relied upon.
+
+    :raises OSError: the local log is there and cannot be read
+    """
+    wrong: PieholeError | None = None
+    history: list[LoggedMove] = []
+    try:
+        state = replica.reader.read([], Deadline(_PATIENCE))
+        wrong = rollback_guard.check_group(replica.config, state.group.value if state.group else None)
+        history = from_etcd(replica, Deadline(_LONG))
+    except EtcdUnreachable as error:
+        wrong = error
+    return merge(history, ref_log.read(replica.git_dir)), wrong
+
+
 def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
     """Every change since the last compaction, oldest first; before them, the last change of each ref that is older.
 
@@ -64,11 +84,6 @@ def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
         if name not in (keys.PUSH, keys.FENCE) and (kv.mod_revision, name) not in known
     ]
     return sorted(older, key=lambda change: change.entry.revision) + changes
-
-
-def from_disk(replica: Replica) -> list[LogEntry]:
-    """The local log. :raises OSError: it is there and cannot be read"""
-    return ref_log.read(replica.git_dir)
 
 
 def concerns(change: LoggedMove, ref: str) -> bool:
@@ -105,4 +120,5 @@ def _change(name: str, kv: KeyValue, old: str, push: KeyValue | None, otherwise:
     if record is None:
         return LoggedMove(LogEntry(kv.mod_revision, name, old, new, "", "", ""), otherwise)
     kind = str(record.extra.get("kind", PUSH))
-    return LoggedMove(LogEntry(kv.mod_revision, name, old, new, record.site, record.pusher, record.time), kind)
+    signed = (record.site, record.pusher, record.time)
+    return LoggedMove(LogEntry(kv.mod_revision, name, old, new, *signed, push=record.id), kind)

@@ -8,7 +8,7 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
-from piehole.etcd.model import LARGEST_TXN, Compare, Put, Range, TxnResult, smaller_txn
+from piehole.etcd.model import LARGEST_TXN, SMALLEST_TXN, Compare, Put, Range, TxnResult, smaller_txn
 from piehole.group import keys
 from piehole.group.group_state import GroupState, live
 from piehole.group.records import PushRecord
@@ -41,6 +41,7 @@ def write(
     guards: Sequence[Compare] = (),
     patience: float = 60.0,
     progress: Callable[[int], None] | None = None,
+    whole: bool = False,
 ) -> list[KeyWrite]:
     """Write these keys in this order, each only if it is unchanged since it was read; return those that have changed.
 
@@ -49,6 +50,7 @@ def write(
     :param kind: the word that `piehole log` shows
     :param guards: compares of single keys that must hold as well; when one fails, nothing more is written
     :param patience: seconds to wait for etcd, for each transaction
+    :param whole: where one key has changed, nothing of its transaction is written, nor what comes after it
     :raises EtcdError: etcd could not be used; earlier transactions stay written, and running it again continues
     """
     refused: list[KeyWrite] = []
@@ -64,7 +66,7 @@ def write(
         except EtcdRefused as error:
             size = smaller_txn(size, error)
             continue
-        if not result.succeeded and not _hold(guards, result):
+        if not result.succeeded and (whole or not _hold(guards, result)):
             return [*refused, *changes[start:]]
         if not result.succeeded and len(batch) > 1:
             most = len(batch) // 2
@@ -76,6 +78,36 @@ def write(
         if progress is not None:
             progress(start)
     return refused
+
+
+def parts(replica: Replica, changes: Sequence[KeyWrite], guards: int, deadline: Deadline) -> int:
+    """In how many transactions :func:`write` will write these changes, with so many guards.
+
+    :raises EtcdError: etcd could not be used
+    """
+    batches = _batches(replica, changes, LARGEST_TXN - guards)
+    # The largest number of compares or puts: etcd is asked whether it takes so many, with compares that change nothing.
+    compares = [
+        len({guard.key for one in batch for guard in one.guards} | {one.name for one in batch}) for batch in batches
+    ]
+    wanted = max([len(batch) + 1 for batch in batches] + [count + guards for count in compares], default=0)
+    if wanted <= SMALLEST_TXN:
+        return len(batches)
+    try:
+        key = replica.keyspace.group(replica.config.group)
+        replica.etcd.txn([Compare(key)] * wanted, [], deadline=deadline)
+    except EtcdRefused as error:
+        return len(_batches(replica, changes, smaller_txn(LARGEST_TXN, error) - guards))
+    return len(batches)
+
+
+def _batches(replica: Replica, changes: Sequence[KeyWrite], most: int) -> list[Sequence[KeyWrite]]:
+    found: list[Sequence[KeyWrite]] = []
+    start = 0
+    while start < len(changes):
+        found.append(_batch(replica, changes, start, most, most))
+        start += len(found[-1])
+    return found
 
 
 def _batch(replica: Replica, changes: Sequence[KeyWrite], start: int, most: int, compares: int) -> Sequence[KeyWrite]:

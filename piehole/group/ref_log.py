@@ -28,7 +28,8 @@ class LogEntry:
 
     ``old`` and ``new`` are the key's values as text; ``""`` means "not known" for ``old``, "the key was deleted" for ``new``. ``site``
     and ``pusher`` are ``""`` where the change has no push record. ``time`` is by the clock of the site that was pushed to, for people.
-    ``kind``: what the push record says if it was no push (``clobber``, …), else ``""``.
+    ``kind``: what the push record says if it was no push (``clobber``, …), else ``""``. ``push``: the id of the push record, ``""`` where
+    there is none or an earlier version has written the line.
     """
 
     revision: int
@@ -39,6 +40,7 @@ class LogEntry:
     pusher: str
     time: str
     kind: str = ""
+    push: str = ""
 
 
 def value_text(raw: bytes) -> str:
@@ -114,7 +116,7 @@ def _entries(path: Path) -> Iterator[LogEntry]:
 
 def _entry(value: dict[str, Any]) -> LogEntry:
     texts = [value[name] for name in ("ref", "old", "new", "site", "pusher", "time")]
-    texts.append(value.get("kind", ""))  # older lines have none
+    texts += [value.get(name, "") for name in ("kind", "push")]  # older lines have none
     if not isinstance(value["revision"], int) or not all(isinstance(text, str) for text in texts):
         raise TypeError
     return LogEntry(value["revision"], *texts)

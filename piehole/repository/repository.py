@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from errno import ELOOP, ENAMETOOLONG
 from pathlib import Path
@@ -212,6 +212,14 @@ class Repository:
             safe |= ancestry.contained(commits, self._walk, lambda old, new: self.contains(new, old))
         lost = [move.old for move in pending if move.deletes or (move.old, move.new) not in safe]
         return [oid for oid in dict.fromkeys(lost) if oid in kinds]
+
+    def forward(self, pairs: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these pairs ``(old, new)`` whose oids are commits that are here, and in which ``new`` descends from ``old``."""
+        if (self.git_dir / "shallow").exists():
+            return set()
+        kinds = self.kinds(list(dict.fromkeys(oid for pair in pairs for oid in pair)))
+        commits = [pair for pair in dict.fromkeys(pairs) if all(kinds.get(oid) == "commit" for oid in pair)]
+        return ancestry.contained(commits, self._walk, lambda old, new: self.contains(new, old))
 
     def _walk(self, arguments: Sequence[str], revisions: Iterable[str]) -> bytes | None:
         asked = "".join(f"{revision}\n" for revision in revisions).encode()

@@ -1,0 +1,173 @@
+"""List, show and bring back the tips that this site keeps because a ref was deleted or overwritten.
+
+  piehole kept [list] [--json]
+  piehole kept show OID [--json]
+  piehole kept restore OID [REF] [--force] [--yes]
+  piehole kept restore --since 10m [--push ID] [--pusher NAME] [--site NAME] [--force] [--yes]
+
+list prints, for each kept tip, its beginning, since when it is kept, the ref that had it, and by whom and at which revision it was
+replaced; '?' stands for what is not known. show prints the commit, and how it differs from what its ref has now. An oid may be cut.
+
+restore brings one tip back, as the ref that had it or as REF. With --since it brings back all that one push or one account deleted or
+overwrote in this time (90s, 10m, 2h, 3d, or a date and time): each ref gets what it had before. --push takes the id of a push, or a
+revision, as `piehole log --json` shows them; --pusher, --push and --site may be repeated. A ref that somebody has moved since is listed
+and left alone, unless --force is given. All is written in one transaction of etcd where etcd takes so many refs at once. The changes
+are shown, and asked about. All sites follow, and keep what is overwritten by this.
+
+--json prints one object: format (1), group, complete (false where etcd did not answer), and kept: a list of objects with oid, since
+(seconds since the epoch, null where unknown), subject, and left_by: the change that replaced it, as `piehole log --json` has it, or null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from piehole.cli import common
+from piehole.cli.printing import tell
+from piehole.errors import UsageError
+
+if TYPE_CHECKING:
+    from piehole.commands.kept import KeptTip
+
+HELP = "list, show and bring back the tips of refs that were deleted or overwritten"
+
+
+_JSON: Final = "print one JSON object (described at `piehole kept --help`)"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_repository(parser)
+    common.add_etcd(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
+    parser.set_defaults(act=_list)
+    actions = parser.add_subparsers(metavar="list|show|restore")
+    listed = _action(actions, "list", "list the kept tips (this is also done without a word)", _list)
+    listed.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
+    shown = _action(actions, "show", "show one kept tip", _show)
+    shown.add_argument("oid", metavar="OID", help="the tip, or the beginning of its id")
+    shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
+    restored = _action(
+        actions, "restore", "bring back one tip, or all that one push or one account took away", _restore
+    )
+    restored.add_argument("oid", metavar="OID", nargs="?", help="the tip, or the beginning of its id")
+    restored.add_argument("ref", metavar="REF", nargs="?", help="bring it back as this ref")
+    restored.add_argument("--since", metavar="TIME", help="all that was lost since then, such as 10m")
+    for name, metavar in (("push", "ID"), ("pusher", "NAME"), ("site", "NAME")):
+        restored.add_argument(
+            f"--{name}",
+            metavar=metavar,
+            action="append",
+            default=[],
+            help=f"with --since: only what this {name} changed",
+        )
+    restored.add_argument("--force", action="store_true", help="also over what was pushed since")
+    common.add_yes(restored)
+
+
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    act: Callable[[argparse.Namespace], int],
+) -> argparse.ArgumentParser:
+    made = actions.add_parser(
+        name, help=text, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    common.add_repository(made, inherited=True)
+    common.add_etcd(made, inherited=True)
+    made.set_defaults(act=act)
+    return made
+
+
+def run(args: argparse.Namespace) -> int:
+    status: int = args.act(args)
+    return status
+
+
+def _list(args: argparse.Namespace) -> int:
+    from piehole.commands import kept, log
+
+    replica = common.open_replica(args)
+    changes, wrong = log.known(replica)
+    status = common.tell_what_is_missing(wrong)
+    tips = kept.tips(replica, changes)
+    if args.json:
+        _print_json(replica.config.group, status, tips)
+        return status
+    for tip in tips:
+        tell(_line(tip))
+    if not tips:
+        print("no tip is kept here")
+    return status
+
+
+def _print_json(group: str, status: int, tips: list[KeptTip]) -> None:
+    shown = [tip.as_json() for tip in tips]
+    print(json.dumps({"format": 1, "group": group, "complete": status == 0, "kept": shown}, indent=2))
+
+
+def _line(tip: KeptTip) -> str:
+    from piehole.refs import short
+
+    since = datetime.datetime.fromtimestamp(tip.since, datetime.UTC).isoformat() if tip.since else "?"
+    if tip.left_by is None:
+        return f"{tip.oid[:12]} {since} ? {tip.subject}"
+    e = tip.left_by.entry
+    by = f"-> {short(e.new) or 'no key'} at revision {e.revision} by {e.pusher or '?'} at {e.site or '?'} ({tip.left_by.kind})"
+    return f"{tip.oid[:12]} {since} {e.ref} {by}: {tip.subject}"
+
+
+def _show(args: argparse.Namespace) -> int:
+    from piehole.commands import kept, log
+    from piehole.deadline import Deadline
+    from piehole.refs import decode, is_oid
+
+    replica = common.open_replica(args)
+    oid = kept.find(replica, args.oid)
+    changes, wrong = log.known(replica)
+    status = common.tell_what_is_missing(wrong)
+    tip = next((one for one in kept.tips(replica, changes) if one.oid == oid), None)
+    if args.json:
+        _print_json(replica.config.group, status, [tip] if tip else [])
+        return status if tip else 1
+    now = ""
+    if tip is not None and tip.left_by is not None and status == 0:
+        state = replica.reader.list_group(Deadline(10.0))
+        held = decode((state.value(tip.left_by.entry.ref) or b"").removesuffix(b"\n"))
+        now = held if is_oid(held, replica.config.object_format) and held.strip("0") else ""
+    lines = kept.describe(replica, oid, now)
+    tell(_line(tip) if tip else f"{oid[:12]} is not kept here")
+    for line in lines:
+        tell(line)
+    return status
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from piehole.cli.clobber import until_written
+    from piehole.commands import kept_restore
+    from piehole.commands.losses import Selection
+    from piehole.transfer.keep_files import Hold
+
+    if bool(args.oid) == bool(args.since):
+        raise UsageError("`piehole kept restore` needs either the object id of a tip, or --since TIME.")
+    if (args.push or args.pusher or args.site) and not args.since:
+        raise UsageError("--push, --pusher and --site go with --since only.")
+    selection = None
+    if args.since:
+        since = kept_restore.parse_since(args.since)
+        selection = Selection(since, tuple(args.push), tuple(args.pusher), tuple(args.site))
+    request = kept_restore.RestoreRequest(args.oid or "", args.ref or "", selection, args.force)
+    replica = common.open_replica(args)
+    replica.repository.check_owner()
+    with Hold() as hold:
+        return until_written(
+            replica,
+            lambda: kept_restore.situation(replica, request, hold),
+            yes=args.yes,
+            kind=kept_restore.KIND,
+            nothing="nothing to bring back",
+        )
