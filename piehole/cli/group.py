@@ -38,15 +38,19 @@ _WAIT: Final = 30.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    # Both may also follow the action, as with every other command.
+    parser.add_argument(
+        "-C", dest="directory_before", metavar="DIR", help="the repository (default: the current directory)"
+    )
+    parser.add_argument(
+        "--etcd", dest="etcd_before", metavar="ENDPOINT", action="append", default=[], help="etcd's client URL"
+    )
     actions = parser.add_subparsers(dest="action", metavar="show|set|sites|rename", required=True)
-    shown = actions.add_parser("show", help="the group's id, its settings, and its sites")
-    _common(shown)
+    shown = _action(actions, "show", "the group's id, its settings, and its sites")
     shown.add_argument(
         "--json", action="store_true", help="print one JSON object (described at `piehole group --help`)"
     )
-    shown.set_defaults(act=_show)
-    changed = actions.add_parser("set", help="change one setting")
-    _common(changed)
+    changed = _action(actions, "set", "change one setting")
     changed.add_argument("setting", metavar="copies|copiesElse|head")
     changed.add_argument("value", metavar="VALUE")
     changed.add_argument(
@@ -57,21 +61,29 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"how long enough sites may take to get what was pushed before copies are promised (default {_WAIT:.0f})",
     )
     common.add_yes(changed)
-    changed.set_defaults(act=_set)
+    made = {"show": (shown, _show), "set": (changed, _set)}
     for name, module in (("sites", sites), ("rename", rename)):
         same = actions.add_parser(
             name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.arguments(same)
-        same.set_defaults(act=module.run)
+        made[name] = same, module.run
+    for action, act in made.values():
+        action.set_defaults(act=act)
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def _action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=what)
     common.add_repository(parser)
     common.add_etcd(parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
+    args.directory = args.directory or args.directory_before
+    args.etcd = args.etcd or args.etcd_before
     status: int = args.act(args)
     return status
 

@@ -28,6 +28,13 @@ def test_show_names_the_settings_and_the_sites(pair: Group) -> None:
     assert answer.line("unable: b: ")
 
 
+def test_the_repository_and_etcd_may_be_named_before_the_action(pair: Group) -> None:
+    a = pair["a"].repository
+    assert piehole_in_process("group", "-C", a, "--etcd", pair.endpoints[0], "show").status == 0
+    assert piehole_in_process("group", "-C", a, "sites").out == piehole_in_process("sites", "-C", a).out
+    assert "no folder /nowhere" in piehole_in_process("group", "-C", a, "show", "-C", "/nowhere").err
+
+
 def test_a_site_that_left_is_no_site_of_the_group(pair: Group) -> None:
     assert piehole_in_process("leave", "-C", pair["b"].repository).status == 0
     assert group(pair, "show", "--json").json["sites"] == ["a"]

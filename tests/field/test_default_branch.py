@@ -46,8 +46,7 @@ def test_the_documented_procedure_renames_the_default_branch_and_deletes_the_old
     refused = git.push(trio.work, b.repository, ":main")
     assert refused.returncode != 0
     assert "deletion of the current branch prohibited" in refused.stderr
-    git.git(a.repository, "symbolic-ref", "HEAD", TRUNK)
-    a.piehole("clobber", "--yes", "HEAD")
+    a.piehole("group", "set", "head", TRUNK)
     assert trio.reconcile("a", "b", "c").status == 0
     assert a.piehole("status").status == 0
     accepted(git.push(trio.work, b.repository, ":main"))
