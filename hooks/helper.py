@@ -53,9 +53,12 @@ def begin(libraries: str, lines: list[str]) -> None:
     try:
         client.begin(record)
     except HookMustDecide:
+        record.note_coming(commands)
         return
-    _fork(hooks, git, client, record)
-    record.note_coming(commands)
+    try:
+        _fork(hooks, git, client, record)
+    finally:
+        record.note_coming(commands)
 
 
 def _signer() -> str:

@@ -96,6 +96,11 @@ class Installer:
             progress.publish(replica, 0, Deadline(_PATIENCE), takeover=True)
         if not founding:
             adoption.join()
+        if not GitConfig(git_dir).one("piehole.maxdeletes"):
+            self._say(
+                "suggestion: `git config piehole.maxDeletes 100` here refuses a push that deletes more than 100 refs, as a mirror push "
+                "from an old clone does (0: no limit, and no more suggestion)"
+            )
         return replica
 
     def _took_part(self, git_dir: Path, config: Config) -> bool:

@@ -44,6 +44,7 @@ class Config:
     catch_up: float = 3.0
     read_gate: str = "off"
     read_wait: float = 3.0
+    max_deletes: int = 0
     credentials: Credentials = field(default_factory=Credentials)
     object_format: str = "sha1"
     shared: str = ""
@@ -67,6 +68,12 @@ def seconds(name: str, text: str) -> float:
     if not 0 <= value < 1e6:
         raise UsageError(f"{name} is {text!r}; it must be a number of seconds, such as 10.")
     return value
+
+
+def _count(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UsageError(f"{name} is {text!r}; it must be a whole number, such as 100, or 0 for no limit.")
+    return int(text)
 
 
 def _one_of(name: str, text: str, words: Sequence[str]) -> str:
@@ -111,6 +118,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         catch_up=seconds("piehole.catchUp", one("catchUp", "3")),
         read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
         read_wait=seconds("piehole.readWait", one("readWait", "3")),
+        max_deletes=_count("piehole.maxDeletes", one("maxDeletes", "0")),
         credentials=Credentials(
             *(one(name) or None for name in ("etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"))
         ),

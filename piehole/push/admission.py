@@ -21,6 +21,7 @@ from piehole.group.replica import Replica
 from piehole.push import rules
 from piehole.push.completeness import CompletenessCheck
 from piehole.push.consensus_source import Source
+from piehole.push.deletion_limit import DeletionLimit
 from piehole.push.judged import JudgedBases
 from piehole.push.rules import Accept, Free, Refuse, refusal
 from piehole.push.site_limits import SiteLimitsCheck
@@ -77,6 +78,7 @@ class Admission:
         self._known: tuple[float, dict[str, str]] = (0.0, {})
         self._completeness = CompletenessCheck(replica.config)
         self._site_limits = SiteLimitsCheck(replica)
+        self.deletion_limit = DeletionLimit(replica.config)
 
     def admit(self, command: Command, deadline: Deadline) -> Free | Basis | Refuse:
         """Whether one ref may move, without changing anything. The basis is what its swap will compare.

@@ -64,13 +64,17 @@ def answer(question: Question, admission: Admission, deadline: Deadline, may_go:
     :raises Malformed: a snapshot in it is damaged
     """
     commands = [Command(*command) for command in question.commands]
+    push = question.push_name, question.push_id
     try:
         if question.kind == "admit":
-            return _admitted(admission.admit(commands[0], deadline))
+            refused = admission.deletion_limit.refusal(commands[0], *push)
+            return _admitted(refused or admission.admit(commands[0], deadline))
         if question.kind == "foresee":
             found = admission.foresee(commands, deadline)
             most = str(found.most) if found.most < len(commands) else ""
-            return Answer("foreseen", most, each=[None if one is None else _admitted(one) for one in found.each])
+            later = admission.deletion_limit.undecided(commands, *push)
+            each = [None if command in later else one for command, one in zip(commands, found.each, strict=True)]
+            return Answer("foreseen", most, each=[None if one is None else _admitted(one) for one in each])
         items = list(zip(commands, _bases(question), strict=True))
         pusher = Pusher(question.push_id, question.pusher)
         outcome = admission.propose(pusher, items, deadline, may_go=may_go, earlier=question.earlier)

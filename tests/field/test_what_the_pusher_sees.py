@@ -165,6 +165,17 @@ def test_a_push_that_finds_no_record_of_the_group_tells_the_next_ones(make_group
     assert refusals(urls, group, work, "HEAD:main") == over_all(["wrong-group"])
 
 
+def test_too_many_deletions_are_refused_over_each_transport(make_group: MakeGroup, urls: Urls) -> None:
+    group, work = begin(make_group)
+    names = ("one", "two", "three")
+    accepted(git.push(work, group[0].repository, *(f"HEAD:{name}" for name in names)))
+    git.git(group[0].repository, "config", "piehole.maxDeletes", "2")
+    group[0].stop()
+    group[0].start()  # it would read the setting by itself, some time later
+    assert refusals(urls, group, work, *(f":{name}" for name in names)) == over_all(["too-many"])
+    assert refusals(urls, group, work, "--atomic", *(f":{name}" for name in names)) == over_all(["too-many"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("controller", [True, False], ids=["controller", "no controller"])
 def test_too_many_is_said_and_how_many_are_not(

@@ -88,3 +88,13 @@ def test_settings_are_missing_until_they_are_applied_once(repository: Path) -> N
 )  # fmt: skip
 def test_the_folders_mode_is_what_shared_repository_asks_for(shared: str, mode: int) -> None:
     assert shared_mode(shared) == mode
+
+
+def test_the_limit_of_deletions_is_a_whole_number(repository: Path) -> None:
+    assert config.load(repository).max_deletes == 0
+    git(repository, "config", "piehole.maxDeletes", "100")
+    assert config.load(repository).max_deletes == 100
+    for text in ("many", "-1", "1k", "9" * 12):
+        git(repository, "config", "piehole.maxDeletes", text)
+        with pytest.raises(UsageError, match=r"piehole\.maxDeletes is"):
+            config.load(repository)
