@@ -148,7 +148,7 @@ class Cache:
             if name is not None:
                 listed.setdefault(name, {})[kv.key] = kv
         known = self._buckets  # only this thread changes it, so comparing needs no lock and holds up no reader
-        changed = {name for name in listed.keys() | known.keys() if listed.get(name) != self._entries(name)}
+        changed = {name for name in listed.keys() | known.keys() if listed.get(name, {}) != self._entries(name)}
         # Where etcd was restored from a backup, no reader may go on from a revision before this listing.
         since = snapshot.revision if snapshot.revision >= self._revision else self._revision + 1
         after = {
@@ -173,9 +173,8 @@ class Cache:
                 if event.kind == "put":
                     bucket.put(event.kv)
                 else:
+                    # (An empty bucket stays until the next listing: it remembers what was deleted, and when.)
                     bucket.remove(event.kv.key, event.kv.mod_revision)
-                    if not bucket.entries:
-                        del self._buckets[name]
             self._advance(max(batch.revision, self._revision))
         return {name for name, _ in fresh}
 

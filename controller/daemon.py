@@ -35,6 +35,7 @@ from piehole.transfer.watchdog import Limits
 
 _WORKERS: Final = 16
 _PUBLISHERS: Final = 2
+_HOLDERS: Final = 8  # turns of requests for copies at once, those with slow peers apart
 _BACKLOG: Final = 8  # workers that a backlog may take; the others are for fresh pushes
 _GIVE_BACK: Final = 60.0  # seconds between two returns of free memory to the system
 _RESYNC: Final = 600.0  # seconds; every repository is reconciled this often, also without a change
@@ -78,22 +79,33 @@ class Controller:
         name = ",".join(str(root.resolve()) for root in options.roots)
         self._server = HookServer(name, lambda key: self._registry.find(key))
         self._reconcile_queue = WorkQueue(backlog_limit=_BACKLOG)
+        copies_queue = WorkQueue(backlog_limit=_HOLDERS)
         self._registry = Registry(
             Folders(options.roots),
             ControllerPointer(self._server.path, name),
             options.limits,
             options.overrides,
             self._reconcile_queue,
+            copies_queue,
             self._crashed,
             lambda: self._ending,
         )
         self._heartbeat = Heartbeat(name, self._registry.all_served, self._crashed)
-        pool = partial(WorkerPool, find=self._registry.find, stop=self._stop, on_crash=self._crashed)
+        pool = partial(WorkerPool[ServedRepository], find=self._registry.find, stop=self._stop, on_crash=self._crashed)
         publish_queue, tidy_queue = WorkQueue(backlog_limit=_PUBLISHERS), WorkQueue(backlog_limit=1)
         self._pools = (
             pool("reconcile", _WORKERS, self._reconcile_queue, work=ServedRepository.reconcile, then=publish_queue),
             pool("publish", _PUBLISHERS, publish_queue, work=ServedRepository.publish, then=tidy_queue),
             pool("tidy", 1, tidy_queue, work=ServedRepository.tidy),
+            WorkerPool(
+                "copies",
+                _HOLDERS,
+                copies_queue,
+                find=self._registry.copies_turn,
+                work=lambda turn, stop: turn(stop),
+                stop=self._stop,
+                on_crash=self._crashed,
+            ),
         )
 
     def reload(self) -> None:

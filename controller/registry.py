@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from controller.etcd_view import EtcdAddress, EtcdView
 from controller.folders import Folders
 from controller.served_repository import ServedRepository
-from controller.work_queue import WorkQueue
+from controller.work_queue import NextTurn, WorkQueue
 from piehole.errors import PieholeError
 from piehole.group import config
 from piehole.group.config import Config, Overrides
+from piehole.group.keys import COPIES
 from piehole.replicate.peers import PeerHealth
 from piehole.repository.controller_pointer import ControllerPointer, ServedElsewhere
 from piehole.repository.repository import Repository
 from piehole.transfer.watchdog import Limits
+
+_SETTLE: Final = 0.5  # seconds, so that what was held for a burst of pushes goes at once
+_COPIES: Final = f"/{COPIES}"  # the end of the name of a bucket with requests for copies
 
 
 class Registry:
@@ -26,6 +33,7 @@ class Registry:
 
     :param pointer: to the hooks' socket
     :param queue: of the repositories to be reconciled
+    :param copies_queue: of the requests for copies, and of the repositories that hold some
     :param on_crash: called with the error that has ended an informer
     :param ending: whether the controller is ending
     """
@@ -37,6 +45,7 @@ class Registry:
         limits: Limits,
         overrides: Overrides,
         queue: WorkQueue,
+        copies_queue: WorkQueue,
         on_crash: Callable[[BaseException], None],
         ending: Callable[[], bool],
     ) -> None:
@@ -45,6 +54,7 @@ class Registry:
         self._limits = limits
         self._overrides = overrides
         self._queue = queue
+        self._copies_queue = copies_queue
         self._on_crash = on_crash
         self._ending = ending
         self._health = PeerHealth()
@@ -154,7 +164,14 @@ class Registry:
             address = EtcdAddress.of(fresh)
             self._check_twin(fresh, address)
             view = self._views.get(address) or self._connect(address)
-            served = ServedRepository(fresh, view, self._health, self._limits, lambda: self._queue.add(key, fresh=True))
+            served = ServedRepository(
+                fresh,
+                view,
+                self._health,
+                self._limits,
+                lambda: self._queue.add(key, fresh=True),
+                lambda: self._copies_queue.add(key, delay=_SETTLE),
+            )
             self._served[key] = served
             place = (address, fresh.group)
             self._by_group[place] = (*self._by_group.get(place, ()), key)
@@ -168,6 +185,7 @@ class Registry:
         self._complaints.pop(key, None)
         self._elsewhere.discard(key)
         self._queue.add(key)
+        self._copies_changed(key)
 
     def _check_twin(self, fresh: Config, address: EtcdAddress) -> None:
         for other in self._by_group.get((address, fresh.group), ()):
@@ -191,8 +209,12 @@ class Registry:
     def _changed(self, address: EtcdAddress, groups: set[str] | None, fresh: bool) -> None:
         """Enqueue the repositories of these groups (None: of all). Called from an informer's thread.
 
-        The cache's buckets of what sites ask each other have names that no group has, so they enqueue nothing here.
+        The cache's buckets of what sites ask each other have names that no group has.
         """
+        for bucket in groups or ():
+            if bucket.endswith(_COPIES):
+                for key in self._by_group.get((address, bucket.removesuffix(_COPIES)), ()):
+                    self._copies_changed(key)
         if groups is None:
             keys = [key for key, served in list(self._served.items()) if served.etcd_view.address == address]
         else:
@@ -200,6 +222,19 @@ class Registry:
         for key in keys:
             served = self._served.get(key)
             self._queue.add(key, fresh=fresh, delay=served.delay_of_change() if served is not None and fresh else 0.0)
+
+    def copies_turn(self, key: str) -> Callable[[threading.Event], NextTurn] | None:
+        """What a key of the queue of copies stands for: one request, or a repository that holds some."""
+        repository, separator, push_id = key.partition("\0")
+        served = self._served.get(repository)
+        if served is None:
+            return None
+        return partial(served.hold_copy, push_id) if separator else served.settle_copies
+
+    def _copies_changed(self, key: str) -> None:
+        served = self._served.get(key)
+        for push_id in served.copies_changed() if served is not None else ():
+            self._copies_queue.add(f"{key}\0{push_id}", fresh=True)
 
     def _leave(self, key: str) -> None:
         served = self._served.pop(key)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from controller.copies import Copies
 from controller.etcd_view import EtcdView
 from controller.progress_publisher import EVERY, ProgressPublisher
 from controller.readers import Readers
@@ -15,6 +15,7 @@ from controller.ref_log_writer import RefLogWriter
 from controller.repository_log import RepositoryLog
 from controller.site_check import SiteCheck
 from controller.tidying import Tidying
+from controller.work_queue import NextTurn
 from piehole.deadline import Deadline
 from piehole.errors import Halted, PieholeError
 from piehole.fastpath import processes
@@ -27,9 +28,10 @@ from piehole.push.admission import Admission
 from piehole.push.consensus_source import CachedSource
 from piehole.refs import zero
 from piehole.replicate.fetch_objects import ObjectFetcher
+from piehole.replicate.holdings import Holdings
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
-from piehole.repository import verification
+from piehole.repository import held_refs, verification
 from piehole.repository.stale_locks import StaleLockMonitor, unjudged
 from piehole.transfer.keep_files import sweep
 from piehole.transfer.watchdog import Limits
@@ -44,18 +46,6 @@ _CORRUPT: Final = 5.0
 _HALTED: Final = 1.0  # seconds until a halted site looks whether an administrator has decided
 
 
-@dataclass(frozen=True, slots=True)
-class NextTurn:
-    """When to come back: ``retry`` with growing delay, else after ``delay`` seconds, else at the next change.
-
-    ``then``: seconds after which the next pool has work on this repository; None: it has none.
-    """
-
-    retry: bool = False
-    delay: float | None = None
-    then: float | None = None
-
-
 class ServedRepository:
     """Has three kinds of work, each for one worker at a time: ``reconcile``, which must be quick, ``publish`` and ``tidy``.
 
@@ -63,10 +53,17 @@ class ServedRepository:
     """
 
     def __init__(
-        self, config: Config, etcd_view: EtcdView, health: PeerHealth, limits: Limits, enqueue: Callable[[], None]
+        self,
+        config: Config,
+        etcd_view: EtcdView,
+        health: PeerHealth,
+        limits: Limits,
+        enqueue: Callable[[], None],
+        enqueue_copies: Callable[[], None],
     ) -> None:
         """
         :param enqueue: has this repository reconciled soon, before any backlog
+        :param enqueue_copies: has :meth:`settle_copies` follow soon
         """
         self.config = config
         self.etcd_view = etcd_view
@@ -87,19 +84,33 @@ class ServedRepository:
             enqueue=enqueue,
             doubt=self._doubt,
         )
+        holdings = Holdings(partial(held_refs.is_held, self._replica.repository))
+        fetcher = ObjectFetcher(
+            self._replica,
+            health,
+            limits=limits,
+            failed=self._log.peer_failed,
+            fence=lambda: self._group_state().mod(FENCE),
+            holdings=holdings,
+        )
+        self._copies = Copies(
+            self._replica,
+            etcd_view,
+            fetcher,
+            holdings,
+            self._check_again_where_due,
+            lambda: self._check.view() is not None,
+            enqueue_copies,
+            self._log.log,
+        )
         self._reconciler = Reconciler(
             self._replica,
-            ObjectFetcher(
-                self._replica,
-                health,
-                limits=limits,
-                failed=self._log.peer_failed,
-                fence=lambda: self._group_state().mod(FENCE),
-            ),
+            fetcher,
             self._group_state,
             lambda: self._group_state().revision,
             partial(etcd_view.changed, config.group),
         )
+        self._checked = 0  # the check after which the last reconcile began
         self._deferred = 0  # turns in a row
         changes = partial(etcd_view.changes, config.group)
         self._ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes)
@@ -120,7 +131,7 @@ class ServedRepository:
             self._enqueue()
         lines = ["hidden"] if processes.some_are_hidden() else []
         lines += [f"unjudged {path} is of {origin}" for path, origin in unjudged(self.config.git_dir).items()]
-        return self._log.describe(self._check.halted) + lines
+        return self._log.describe(self._check.halted) + lines + self._copies.describe()
 
     def check_again(self) -> None:
         """Have the next turn check whether this site may act, whatever was found before."""
@@ -144,7 +155,8 @@ class ServedRepository:
         if self._check.still_halted():
             return NextTurn(delay=_HALTED)
         try:
-            if self._check.run():
+            if self._check.run() != self._checked:
+                self._checked = self._check.count
                 self._reconciler.forget()
                 self.readers.forget()
                 sweep(self.config.git_dir)
@@ -161,6 +173,7 @@ class ServedRepository:
         self._log.reconciled(report)
         self._attempt("log.failed", lambda: self._ref_log.note(self._group_state()))
         self._publisher.add(report)
+        self._copies.reconciled(report)
         if report.moved:
             self._tidying.refs_moved()
         return self._after(report)
@@ -188,6 +201,39 @@ class ServedRepository:
         if not self._attempt("progress.failed", self._publisher.publish):
             return NextTurn(retry=True)
         return NextTurn(then=0.0)
+
+    def copies_changed(self) -> list[str]:
+        """The pushes to other sites whose requests for copies have a turn to come. Called from an informer's thread."""
+        return self._copies.changed()
+
+    def hold_copy(self, push_id: str, stop: threading.Event) -> NextTurn:
+        """Hold what a push to another site brings, and say so."""
+        try:
+            return self._copies.hold(push_id, stop)
+        except Halted as halted:
+            self._check.halt(halted)
+            return NextTurn(retry=True)
+
+    def settle_copies(self, stop: threading.Event) -> NextTurn:
+        """Release what was held for pushes that are over."""
+        try:
+            return self._copies.settle(stop)
+        except (PieholeError, OSError) as error:
+            self._log.upkeep_failed("copies.failed", error)
+            return NextTurn(retry=True)
+
+    def _check_again_where_due(self) -> None:
+        """
+        :raises Halted: this site must not act
+        :raises EtcdError: nobody knows whether it may
+        """
+        if self._check.halted is not None:
+            raise self._check.halted
+        if self._check.view() is None:
+            # A reconcile may take long, and it checks only when it begins.
+            self._check.run()
+            self.readers.forget()
+            self._enqueue()
 
     def _push_at(self, revision: int) -> PushRecord | None:
         return self._replica.reader.push_at(revision, Deadline(_ETCD_TIMEOUT))

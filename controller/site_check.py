@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Final
 
@@ -21,13 +22,15 @@ _NEVER: Final = (0, 0, 0, 0.0)  # a halted site has not been checked
 
 
 class SiteCheck:
-    """Checked by the worker that reconciles the repository, read by any thread.
+    """Checked by the workers that act on the repository, one at a time, and read by any thread.
 
     :param log: with the fields that name the repository
     """
 
     def __init__(self, replica: Replica, etcd_view: EtcdView, log: structlog.typing.FilteringBoundLogger) -> None:
         self.halted: Halted | None = None
+        self.count = 0  # of the checks that passed
+        self._running = threading.Lock()
         self._replica = replica
         self._etcd_view = etcd_view
         self._log = log
@@ -65,12 +68,19 @@ class SiteCheck:
         self._checked_halted = (*now, time.monotonic() + _ASK_EVERY)
         return False
 
-    def run(self) -> bool:
-        """Check where that is due; whether it was.
+    def run(self) -> int:
+        """Check where that is due; returns :attr:`count`, which grows with each check.
 
         :raises Halted: this site must not move
         :raises EtcdError: etcd could not be used, or the view is not as new as etcd yet
         """
+        with self._running:
+            if self._check():
+                self.count += 1
+            return self.count
+
+    def _check(self) -> bool:
+        """Check where that is due; whether it was."""
         epoch = self._etcd_view.epoch
         # A site that joins, and whoever makes one leave, writes the fence, too: another machine may have this site's name now.
         fence = self._etcd_view.view(self._replica.config.group).mod(keys.FENCE)

@@ -42,6 +42,18 @@ class _Waiting:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class NextTurn:
+    """When to come back: ``retry`` with growing delay, else after ``delay`` seconds, else at the next change.
+
+    ``then``: seconds after which the next pool has work on this repository; None: it has none.
+    """
+
+    retry: bool = False
+    delay: float | None = None
+    then: float | None = None
+
+
 class _KeyHeap:
     """Keys that wait, ordered by their place, then by their tickets.
 

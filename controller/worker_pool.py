@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import structlog
 
-from controller.served_repository import NextTurn, ServedRepository
-from controller.work_queue import WorkQueue
+from controller.work_queue import NextTurn, WorkQueue
+
+Item = TypeVar("Item")
 
 SLOW: Final = 2.0  # seconds after which a turn counts as slow
 _MOST: Final = 512  # threads in all
@@ -27,10 +28,10 @@ class _Turn:
     slow: bool = False
 
 
-class WorkerPool:
+class WorkerPool(Generic[Item]):
     """``count`` threads besides those with slow turns. :meth:`replace_slow` must be called from time to time.
 
-    :param find: the repository of a key, None where it is no longer served
+    :param find: what a key stands for (most often a repository), None where that is gone
     :param work: one turn of work on it; what it raises is a bug, which is logged in full, and the key is tried again
     :param stop: passed to ``work``, which ends early once it is set
     :param on_crash: called with the error that has ended a thread
@@ -42,8 +43,8 @@ class WorkerPool:
         name: str,
         count: int,
         queue: WorkQueue,
-        find: Callable[[str], ServedRepository | None],
-        work: Callable[[ServedRepository, threading.Event], NextTurn],
+        find: Callable[[str], Item | None],
+        work: Callable[[Item, threading.Event], NextTurn],
         stop: threading.Event,
         on_crash: Callable[[BaseException], None],
         then: WorkQueue | None = None,
@@ -123,8 +124,8 @@ class WorkerPool:
 
     def _turn(self, key: str) -> None:
         try:
-            repository = self._find(key)
-            following = NextTurn() if repository is None else self._work(repository, self._stop)
+            item = self._find(key)
+            following = NextTurn() if item is None else self._work(item, self._stop)
         except Exception:  # noqa: BLE001 -- a bug in one repository's turn must not end the others'; it is logged in full
             self._log.exception("turn.crashed", repository=key)
             following = NextTurn(retry=True)

@@ -14,6 +14,7 @@ from typing import Final
 HEAD: Final = "HEAD"
 PIEHOLE_REFS: Final = "refs/piehole/"
 KEPT_REFS: Final = "refs/piehole/kept/"
+HELD_REFS: Final = "refs/piehole/held/"
 LENGTHS: Final = {"sha1": 40, "sha256": 64}
 _OID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 # git-check-ref-format(1), except that the name must be below refs/.

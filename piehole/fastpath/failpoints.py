@@ -30,6 +30,12 @@ class Step:
     SWAPPED = "swapped"  # etcd has answered the swap
     FENCING = "fencing"  # the swap's answer is lost, and the fence is not put
     FENCED = "fenced"
+    # a copy for a push to another site
+    COPYING = "copying"  # nothing is fetched yet
+    COPIED = "copied"  # proven, published and protected by .keep, and no ref holds it
+    HELD = "held"  # the held refs are on the disk
+    COPY_TELLING = "copy-telling"
+    COPY_TOLD = "copy-told"
     # a reconcile
     RECONCILING = "reconciling"
     UNLOCKED = "unlocked"  # the locks of dead pushes are gone, their records are not

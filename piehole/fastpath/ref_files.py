@@ -77,6 +77,14 @@ def blocker(git_dir: str, ref: str) -> str:
     return name if name.startswith(f"{ref}/") else ""
 
 
+def any_below(git_dir: str, folder: str) -> bool:
+    """Whether there may be a ref whose name begins with ``folder``, which ends with ``/``.
+
+    :raises OSError: the packed refs cannot be read
+    """
+    return os.path.isdir(f"{git_dir}/{folder}") or _first_packed(git_dir, folder)[0].startswith(folder)
+
+
 def reflog_obstacle(git_dir: str, ref: str) -> str:
     """The path for which git could not write this ref's reflog; ``""``: there is none."""
     log = path = f"{git_dir}/logs/{ref}"

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, TransferError
-from piehole.etcd.model import KeyValue, Range
-from piehole.group import keys, sites
-from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.replicate import peers
-from piehole.replicate.peers import FetchAttempt, HedgedFetch, HedgedOutcome, Peer, PeerHealth
+from piehole.replicate.holdings import Holdings
+from piehole.replicate.peer_directory import PATIENCE, PeerDirectory
+from piehole.replicate.peers import FetchAttempt, HedgedFetch, HedgedOutcome, Peer, PeerHealth, divided, lacked
 from piehole.replicate.plan import Value
 from piehole.transfer import connectivity
 from piehole.transfer.fetch import Fetched, fetch
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.watchdog import Limits
 
-_LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
 _FEW: Final = 16  # peers that are looked up at first: in a group of a thousand sites each fetch would else read a thousand records
-_PATIENCE: Final = 5.0  # seconds for each request to etcd about the peers
-_KNOWN_FOR: Final = 60.0  # seconds for which the peers are asked by the addresses that they had
-_ORIGINS: Final = 8  # push records that are looked up for one fetch,
-_SHARES: Final = 64  # and where no peer has all of it
+_SHARES: Final = 64  # push records that are looked up where no peer has all of what is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +55,7 @@ class ObjectFetcher:
         progress: Callable[[str, int], None] | None = None,
         failed: Callable[[str, str], None] | None = None,
         fence: Callable[[], int] = lambda: 0,
+        holdings: Holdings | None = None,
     ) -> None:
         """
         :param progress: called with the site that sends and the bytes received so far
@@ -69,13 +63,11 @@ class ObjectFetcher:
         :param fence: the mod_revision of the group's fence in the cached view. A site whose record changes writes the fence
         """
         self._replica = replica
-        self._health = health
+        self.directory = PeerDirectory(replica, health, fence)
         self._limits = limits or Limits()
         self._progress = progress
         self._failed = failed
-        self._fence = fence
-        # The peers, when they were looked up, and the fence at that time.
-        self._known: tuple[list[Peer], float, int] = ([], float("-inf"), 0)
+        self._holdings = holdings or Holdings()
 
     def fetch(
         self,
@@ -92,6 +84,18 @@ class ObjectFetcher:
         :param origin: the site to which this has just been pushed; given where the haves are known to exist
         :raises EtcdError: the peers could not be looked up
         """
+        held = self._holdings.lend(wanted, hold, stop)
+        if not held:
+            return self._fetch_missing(wanted, haves, hold, stop, origin)
+        missing = {oid: value for oid, value in wanted.items() if oid not in held}
+        came = self._fetch_missing(missing, haves, hold, stop, origin)
+        parents = {oid: tip.parents for oid, tip in held.items() if tip.parents is not None}
+        senders = (tip.site for tip in held.values() if tip.site)
+        return replace(came, peers=tuple(dict.fromkeys([*senders, *came.peers])), parents={**came.parents, **parents})
+
+    def _fetch_missing(
+        self, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None, origin: str
+    ) -> FetchSummary:
         if not wanted:
             return FetchSummary({})
         if origin:
@@ -111,7 +115,7 @@ class ObjectFetcher:
         if not missing:
             return FetchSummary({})
         asked = {oid: wanted[oid] for oid in missing}
-        candidates, others = self._candidates(asked, _FEW)
+        candidates, others = self.directory.candidates(asked, _FEW)
         lacking: dict[str, str] = {}
         used: list[str] = []
         received = 0
@@ -121,10 +125,10 @@ class ObjectFetcher:
             if stop is not None and stop.is_set():
                 lacking.update(dict.fromkeys(batch.oids, "this piehole is being stopped"))
                 continue
-            result = self._from_any(self._first(candidates, batch.origin), batch.oids, haves, hold, stop)
+            result = self.from_any(self.directory.first(candidates, batch.origin), batch.oids, haves, hold, stop)
             if result.fetched is None and others and not (stop is not None and stop.is_set()):
-                candidates, others = self._candidates(asked)
-                result = self._from_any(self._first(candidates, batch.origin), batch.oids, haves, hold, stop)
+                candidates, others = self.directory.candidates(asked)
+                result = self.from_any(self.directory.first(candidates, batch.origin), batch.oids, haves, hold, stop)
             if result.fetched is not None:
                 used.append(result.site)
                 received += result.fetched.bytes
@@ -142,7 +146,7 @@ class ObjectFetcher:
 
         :raises EtcdError: the peers could not be looked up
         """
-        candidates, _ = self._candidates({})
+        candidates, _ = self.directory.candidates({})
         for peer in candidates:
             if stop is not None and stop.is_set():
                 return
@@ -160,10 +164,10 @@ class ObjectFetcher:
 
         :raises EtcdError: the peers could not be looked up
         """
-        candidates = self._candidates({})[0] if oids else []
+        candidates = self.directory.candidates({})[0] if oids else []
         for oid in oids:
             if stop is None or not stop.is_set():
-                self._from_any(candidates, [oid], haves, hold, stop)
+                self.from_any(candidates, [oid], haves, hold, stop)
 
     def _from_origin(
         self, origin: str, wanted: Mapping[str, Value], haves: Sequence[str], hold: Hold, stop: threading.Event | None
@@ -172,111 +176,84 @@ class ObjectFetcher:
 
         Whether it is here already is not asked: it hardly ever is, and a peer sends nothing that the haves contain.
         """
-        known, at, fence = self._known
-        if time.monotonic() - at > _KNOWN_FOR or fence != self._fence() or all(peer.site != origin for peer in known):
+        known = self.directory.known_for(origin, wanted)
+        if not known:
             return None
         if any((self._replica.git_dir / "objects" / oid[:2] / oid[2:]).exists() for oid in wanted):
             return None
-        result = self._from_any(self._in_order(known, wanted, origin), sorted(wanted), haves, hold, stop)
+        result = self.from_any(known, sorted(wanted), haves, hold, stop)
         if result.fetched is None:
             return None
         return FetchSummary({}, (result.site,), result.fetched.bytes, result.fetched.parents)
-
-    def _candidates(self, wanted: Mapping[str, Value], few: int = 0) -> tuple[list[Peer], bool]:
-        """The peers to ask, best first, and whether there are others.
-
-        :param few: so many are enough, the site that pushed apart; 0: all
-        """
-        config, deadline, fence = self._replica.config, Deadline(_PATIENCE), self._fence()
-        push = Range(self._replica.keyspace.ref(config.group, keys.PUSH))
-        # All in one round trip: where etcd's members are far apart, each costs as much as the fetch itself.
-        listed = sites.read_sites(self._replica, deadline, push, limit=few)
-        everybody, newest = listed.sites, listed.more[0]
-        origin = self._origin(wanted, newest.kvs, deadline)
-        if listed.cut and origin and all(one.site != origin for one in everybody):
-            everybody = [*sites.find_site(self._replica, origin, deadline), *everybody]
-        # One without an id has a record that cannot be read: `piehole sites` and `piehole check` name it.
-        found = [
-            Peer(one.site, one.url, one.revision, one.left, bool(one.corrupt))
-            for one in everybody
-            if one.id and one.site != config.site
-        ]
-        self._known = (found, time.monotonic(), fence)
-        return self._in_order(found, wanted, origin), listed.cut
-
-    def _in_order(self, found: list[Peer], wanted: Mapping[str, Value], origin: str) -> list[Peer]:
-        revision = max((value.mod_revision for value in wanted.values()), default=0)
-        return peers.order(found, revision, origin, self._health.suspect)
-
-    def _origin(self, wanted: Mapping[str, Value], newest: Sequence[KeyValue], deadline: Deadline) -> str:
-        """The site that made the newest of the pushes that brought these values; else the one that pushed last of all."""
-        last = newest[0].mod_revision if newest else 0
-        for revision in sorted({value.mod_revision for value in wanted.values()}, reverse=True)[:_ORIGINS]:
-            if revision == last:
-                break
-            site = self._pushed_at(revision, deadline)
-            if site:
-                return site
-        push = PushRecord.of(newest[0] if newest else None)
-        return push.site if push is not None else ""
-
-    def _pushed_at(self, revision: int, deadline: Deadline) -> str:
-        """The site whose push this revision is, ``""`` where that is not known."""
-        try:
-            push = self._replica.reader.push_at(revision, deadline)
-        except PieholeError:
-            return ""
-        return push.site if push is not None else ""
-
-    def _first(self, candidates: Sequence[Peer], origin: str) -> list[Peer]:
-        """The candidates with this site before all others, unless it failed lately."""
-        return sorted(candidates, key=lambda peer: peer.site != origin or self._health.suspect(peer.site))
 
     def _parts(self, batch: _Batch, wanted: Mapping[str, Value], failures: Mapping[str, str]) -> list[_Batch]:
         """The batches to ask for next, after no peer could give all of this one.
 
         Where several sites take pushes at once none has all of them, but each has its own.
         """
-        if not batch.by_origin and len({_lacked(why) for why in failures.values()}) > 1:
+        if not batch.by_origin and len({lacked(why) for why in failures.values()}) > 1:
             shares = self._by_origin(batch.oids, wanted)
             if len(shares) > 1:
                 return [_Batch(oids, site, True) for site, oids in shares.items()]
-        return [replace(batch, oids=part) for part in _divided(batch.oids, failures)]
+        return [replace(batch, oids=part) for part in divided(batch.oids, failures)]
 
     def _by_origin(self, oids: Sequence[str], wanted: Mapping[str, Value]) -> dict[str, list[str]]:
         """The oids by the site that pushed them, ``""`` where that is not known."""
-        deadline = Deadline(_PATIENCE)
+        deadline = Deadline(PATIENCE)
         revisions = sorted({wanted[oid].mod_revision for oid in oids}, reverse=True)[:_SHARES]
-        pushed = {revision: self._pushed_at(revision, deadline) for revision in revisions}
+        pushed = {revision: self.directory.pushed_at(revision, deadline) for revision in revisions}
         shares: dict[str, list[str]] = {}
         for oid in oids:
             shares.setdefault(pushed.get(wanted[oid].mod_revision, ""), []).append(oid)
         return shares
 
-    def _from_any(
+    def from_any(
         self,
         candidates: Sequence[Peer],
         wants: Sequence[str],
         haves: Sequence[str],
         hold: Hold,
         stop: threading.Event | None,
+        *,
+        known: bool = True,
+        more: Callable[[], Sequence[Peer]] = tuple,
+        received: Callable[[int], None] | None = None,
     ) -> HedgedOutcome:
-        """Fetch from the first peer that can, and note which peers failed."""
-        result = HedgedFetch(candidates, lambda attempt: self._fetch(attempt, wants, haves), hold).run(stop)
+        """Fetch from the first peer that can, and note which peers failed.
+
+        :param known: the haves are known to exist
+        :param more: peers that may have the objects by now
+        :param received: called with the bytes of each attempt so far
+        """
+
+        def attempt_fetch(attempt: FetchAttempt) -> Fetched:
+            return self._fetch(attempt, wants, haves, known=known, received=received)
+
+        result = HedgedFetch(candidates, attempt_fetch, hold, more).run(stop)
         for name, why in result.failures.items():
-            if _lacked(why) is None:  # a peer that does not have an object yet has not failed
-                self._health.failed(name)
+            if lacked(why) is None:  # a peer that does not have an object yet has not failed
+                self.directory.health.failed(name)
                 if self._failed is not None:
                     self._failed(name, why)
         if result.fetched is not None:
-            self._health.succeeded(result.site)
+            self.directory.health.succeeded(result.site)
         return result
 
-    def _fetch(self, attempt: FetchAttempt, wants: Sequence[str], haves: Sequence[str]) -> Fetched:
-        def progressed(received: int) -> None:
-            attempt.received = received
+    def _fetch(
+        self,
+        attempt: FetchAttempt,
+        wants: Sequence[str],
+        haves: Sequence[str],
+        *,
+        known: bool = True,
+        received: Callable[[int], None] | None = None,
+    ) -> Fetched:
+        def progressed(count: int) -> None:
+            attempt.received = count
+            if received is not None:
+                received(count)
             if self._progress is not None:
-                self._progress(attempt.peer.site, received)
+                self._progress(attempt.peer.site, count)
 
         return fetch(
             self._replica.git_dir,
@@ -286,25 +263,9 @@ class ObjectFetcher:
             allowed=self._replica.config.allow_protocol,
             limits=self._limits,
             object_format=self._replica.config.object_format,
-            present=haves,
+            present=haves if known else (),
             shared=self._replica.config.shared,
             hold=attempt.hold,
             progress=progressed,
             stop=attempt.stop,
         )
-
-
-def _lacked(why: str) -> str | None:
-    """The oid that a peer said it does not have."""
-    found = _LACKS.search(why)
-    return found.group(1) if found else None
-
-
-def _divided(batch: list[str], failures: Mapping[str, str]) -> list[list[str]]:
-    """The parts to ask for next, after no peer could give all of the batch: the one oid that they all lack alone, else halves."""
-    lacked = {_lacked(why) for why in failures.values()}
-    culprit = lacked.pop() if len(lacked) == 1 else None
-    if culprit in batch:
-        return [[oid for oid in batch if oid != culprit], [culprit]]
-    middle = len(batch) // 2
-    return [batch[middle:], batch[:middle]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.urls import parse_url
 
+_LACKS: Final = re.compile(r"does not have ([0-9a-f]{40,64})")  # transfer.fetch promises these words
 _FIRST_PENALTY: Final = 2.0  # seconds; doubled by each further failure in a row
 _LONGEST_PENALTY: Final = 120.0
 # Where fewer bytes than this have come in so many seconds, the next peer is asked as well.
@@ -148,10 +150,18 @@ class HedgedFetch:
 
     :param candidates: the peers, best first
     :param fetch: one attempt; whatever it raises is that attempt's failure
+    :param more: peers that may have the objects by now, asked for where no candidate is left
     """
 
-    def __init__(self, candidates: Sequence[Peer], fetch: Callable[[FetchAttempt], Fetched], hold: Hold) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[Peer],
+        fetch: Callable[[FetchAttempt], Fetched],
+        hold: Hold,
+        more: Callable[[], Sequence[Peer]] = tuple,
+    ) -> None:
         self._waiting = list(candidates)
+        self._more = more
         self._again: list[Peer] = []
         self._fetch = fetch
         self._hold = hold
@@ -202,13 +212,18 @@ class HedgedFetch:
             except queue.Empty:
                 continue
         if all(attempt.received - before[attempt] < _ENOUGH for attempt in self._running):
-            if not self._waiting:
+            running = len(self._running)
+            self._start_next()
+            if len(self._running) == running:
                 # Only silent peers are left. A peer that failed may have the objects by now, so it is asked again.
                 self._waiting, self._again = self._again, []
-            self._start_next()
+                self._start_next()
         return None
 
     def _start_next(self) -> None:
+        if not self._waiting:
+            asked = {one.peer.site for one in self._started}
+            self._waiting = [peer for peer in self._more() if peer.site not in asked]
         if not self._waiting:
             return
         attempt = FetchAttempt(self._waiting.pop(0), self._hold)
@@ -235,3 +250,19 @@ class HedgedFetch:
         end = time.monotonic() + _TO_END
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+
+
+def lacked(why: str) -> str | None:
+    """The oid that a peer said it does not have."""
+    found = _LACKS.search(why)
+    return found.group(1) if found else None
+
+
+def divided(batch: list[str], failures: Mapping[str, str]) -> list[list[str]]:
+    """The parts to ask for next, after no peer could give all of the batch: the one oid that they all lack alone, else halves."""
+    missing = {lacked(why) for why in failures.values()}
+    culprit = missing.pop() if len(missing) == 1 else None
+    if culprit in batch:
+        return [[oid for oid in batch if oid != culprit], [culprit]]
+    middle = len(batch) // 2
+    return [batch[middle:], batch[:middle]]

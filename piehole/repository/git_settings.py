@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from piehole import git
-from piehole.refs import KEPT_REFS
+from piehole.refs import HELD_REFS, KEPT_REFS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,12 @@ class Setting:
     several: bool = False
 
 
+_HELD: Final = Setting(
+    "transfer.hideRefs",
+    HELD_REFS.rstrip("/"),
+    "what a push to another site brings is not shown before it is accepted",
+    several=True,
+)
 SETTINGS: Final = (
     Setting("core.logAllRefUpdates", "always", "every ref has a reflog, so any earlier tip can be found"),
     Setting("core.fsync", "all", "an accepted push survives a power failure"),
@@ -39,6 +45,7 @@ SETTINGS: Final = (
     Setting(
         "transfer.hideRefs", KEPT_REFS.rstrip("/"), "kept tips are piehole's own and not shown to clients", several=True
     ),
+    _HELD,
 )
 
 
@@ -60,6 +67,12 @@ def missing(git_dir: Path) -> list[Setting]:
         if setting.value not in held:
             lacking.append(setting)
     return lacking
+
+
+def hide_held_refs(git_dir: Path) -> None:
+    """Hide held refs from clients, where an older piehole was installed here. :raises GitError: the configuration cannot be written"""
+    if _HELD.value not in GitConfig(git_dir).every(canonical(_HELD.name)):
+        git.run(git_dir, ["config", "--local", "--add", _HELD.name, _HELD.value])
 
 
 def apply(git_dir: Path) -> list[Setting]:

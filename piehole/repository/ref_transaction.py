@@ -42,15 +42,16 @@ def update_ref_input(lines: Sequence[str]) -> bytes:
 class RefTransaction:
     """One transaction, as a context manager: it is aborted where the block is left without :meth:`commit`."""
 
-    def __init__(self, git_dir: Path, message: str, refs: int) -> None:
+    def __init__(self, git_dir: Path, message: str, refs: int, *, settings: Sequence[str] = ()) -> None:
         """
         :param message: for the reflogs; ``""`` where nothing will be committed
         :param refs: how many refs it will be about; more of them may take longer
+        :param settings: of git, for this transaction only
         :raises GitError: git could not be started
         """
         self._seconds = _LEAST + _EACH * refs
         self._said = self._complaint = b""
-        command = ["git", f"--git-dir={git_dir}", *NO_HOOKS, *NO_WAITING, "update-ref", "--stdin", "-z"]
+        command = ["git", f"--git-dir={git_dir}", *NO_HOOKS, *NO_WAITING, *settings, "update-ref", "--stdin", "-z"]
         command += ["--create-reflog", "-m", message] if message else []
         try:
             self._process = subprocess.Popen(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -31,6 +32,7 @@ class Hold:
 
     def __init__(self) -> None:
         self._kept: list[tuple[Path, int]] = []
+        self._at_end: list[Callable[[], None]] = []
 
     def __enter__(self) -> Hold:
         return self
@@ -47,6 +49,12 @@ class Hold:
                 pass  # the refs have moved; unlocked, the file is a leftover and is swept later
             finally:
                 os.close(descriptor)
+        for call in self._at_end:
+            call()
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have this called at the end: what the refs need is protected by something else until then."""
+        self._at_end.append(call)
 
     def keep(self, path: Path) -> None:
         """Create the ``.keep`` file ``path``; its pack must not be there yet. :raises GitError: it cannot be written"""

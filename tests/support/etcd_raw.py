@@ -9,7 +9,7 @@ import base64
 import http.client
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +68,20 @@ class RawEtcd:
             answer: dict[str, Any] = json.loads(response.read())
             return answer
 
-    def put(self, key: str, value: str) -> int:
+    def put(self, key: str, value: str, *, lease: int = 0) -> int:
         """Store a value; returns the revision."""
-        return int(self.call("/kv/put", {"key": _b64(key), "value": _b64(value)})["header"]["revision"])
+        body = {"key": _b64(key), "value": _b64(value), "lease": str(lease)}
+        return int(self.call("/kv/put", body)["header"]["revision"])
+
+    def change(self, puts: Mapping[str, str], deletes: Sequence[str]) -> int:
+        """Store values and delete keys (those that end with ``/``: all below them) in one transaction; returns its revision."""
+        operations: list[dict[str, Any]] = [
+            {"request_put": {"key": _b64(key), "value": _b64(value)}} for key, value in puts.items()
+        ]
+        for key in deletes:
+            end = {"range_end": _end_of(key)} if key.endswith("/") else {}
+            operations.append({"request_delete_range": {"key": _b64(key), **end}})
+        return int(self.call("/kv/txn", {"success": operations})["header"]["revision"])
 
     def get(self, key: str) -> str | None:
         """The value, or None where there is no key (linearizable)."""

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piehole.errors import TransferError
-from piehole.replicate.fetch_objects import _divided
-from piehole.replicate.peers import FetchAttempt, HedgedFetch, Peer, PeerHealth, order
+from piehole.replicate.peers import FetchAttempt, HedgedFetch, Peer, PeerHealth, divided, order
 from piehole.transfer.fetch import Fetched
 from piehole.transfer.keep_files import Hold
 
@@ -128,5 +127,5 @@ def test_an_oid_that_all_peers_lack_is_set_apart_at_once() -> None:
     lacked = "b" * 40
     why = {"a": f"the fetch failed: it does not have {lacked}", "b": f"it does not have {lacked}"}
     batch = ["a" * 40, lacked, "c" * 40]
-    assert _divided(batch, why) == [["a" * 40, "c" * 40], [lacked]]
-    assert _divided(batch, {**why, "c": "cannot be reached"}) == [[lacked, "c" * 40], ["a" * 40]]
+    assert divided(batch, why) == [["a" * 40, "c" * 40], [lacked]]
+    assert divided(batch, {**why, "c": "cannot be reached"}) == [[lacked, "c" * 40], ["a" * 40]]

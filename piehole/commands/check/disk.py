@@ -14,7 +14,7 @@ from piehole.fastpath import controller_socket, inflight, paths, processes
 from piehole.fastpath.controller_socket import ask_status
 from piehole.group import rollback_guard
 from piehole.group.replica import Replica
-from piehole.refs import KEPT_REFS, is_managed
+from piehole.refs import HELD_REFS, KEPT_REFS, is_managed
 from piehole.repository import git_settings, hook_files
 from piehole.repository.controller_pointer import second_controller
 from piehole.repository.fitness import Fault
@@ -165,7 +165,8 @@ def _visibility(replica: Replica, config: GitConfig) -> Iterator[Fault]:
                 f"{name} = {shown[0]} shows kept tips to clients",
                 "unset it: they are piehole's own, and hold what was replaced",
             )
-        hidden = [value for value in values if value != KEPT_REFS.rstrip("/") and not value.startswith("!")]
+        own = (KEPT_REFS.rstrip("/"), HELD_REFS.rstrip("/"))
+        hidden = [value for value in values if value not in own and not value.startswith("!")]
         if hidden:
             yield Fault(
                 f"{name} hides {', '.join(hidden)}",

@@ -81,6 +81,7 @@ NONE_OF_A_PUSH = {
     "piehole.transfer.damaged_files:_salvage": "a repair: its pack is published like one that was fetched",
     "piehole.transfer.damaged_files:_without": "a folder for the time of a repair",
     "piehole.transfer.damaged_files:remove_views": "a sweep of what others left",
+    "piehole.repository.held_refs:release": "what was held for a push that is over: one transaction, repeated later",
     "piehole.transfer.maintenance:_roll_up": "git's own repack, which survives its end at any point",
 }
 

@@ -1,0 +1,76 @@
+"""Requests for copies as a site writes them, and the objects that they ask for."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.support import git
+from tests.support.groups import Group
+from tests.support.sites import Site
+from tests.support.wait import until
+
+HELD = "refs/piehole/held/"
+_LEASE = 60  # seconds
+
+
+def put_objects(site: Site, work: Path, *revisions: str) -> list[str]:
+    """Have a site hold these commits of a clone as receive-pack leaves them before the swap: present, and no ref has them."""
+    oids = [git.rev_parse(work, revision) for revision in revisions or ("HEAD",)]
+    git.git(site.repository, "fetch", "--quiet", "--no-write-fetch-head", str(work), *oids)
+    return oids
+
+
+class CopiesAsked:
+    """One request for copies. ``id``: of its push."""
+
+    def __init__(
+        self,
+        group: Group,
+        site: str,
+        oids: Sequence[str],
+        *,
+        bases: Sequence[str] = (),
+        seconds: int = _LEASE,
+        push_id: str = "",
+        value: str | None = None,
+    ) -> None:
+        self._group = group
+        self.id = push_id or secrets.token_hex(16)
+        self.oids = list(oids)
+        self.lease = int(group.etcd.call("/lease/grant", {"TTL": str(seconds)})["ID"])
+        fields = {"site": site, "oids": self.oids, "bases": list(bases), "time": "", "lease": f"{self.lease:x}"}
+        self.key = group.key(f"@copies/{self.id}")
+        self.revision = group.etcd.put(self.key, json.dumps(fields) if value is None else value, lease=self.lease)
+
+    def holders(self) -> list[str]:
+        """The sites that say they hold the objects."""
+        start = f"{self.key}/"
+        return sorted(key[len(start) :] for key in self._group.etcd.get_prefix(start))
+
+    def wait(self, *sites: str, timeout: float = 15.0) -> CopiesAsked:
+        """Wait until at least these sites say that they hold the objects."""
+        until(lambda: set(self.holders()) >= set(sites), timeout, f"{', '.join(sites)} hold {self.id}")
+        return self
+
+    def refs(self, site: Site) -> list[str]:
+        """The oids that a site holds for this push."""
+        start = f"{HELD}{self.id}/"
+        return sorted(ref[len(start) :] for ref in git.refs(site.repository) if ref.startswith(start))
+
+    def swap(self, refs: dict[str, str], *, push_id: str = "", site: str = "a") -> int:
+        """Move refs as the push's swap does: the keys of the request go in the same transaction."""
+        puts = {self._group.key(ref): oid for ref, oid in refs.items()}
+        record = {"id": push_id or self.id, "site": site, "pusher": "somebody", "time": ""}
+        puts[self._group.key("@push")] = json.dumps(record)
+        return self._group.etcd.change(puts, [self.key, f"{self.key}/"])
+
+    def end(self) -> None:
+        """Delete the keys, as a push that is refused does."""
+        self._group.etcd.change({}, [self.key, f"{self.key}/"])
+
+    def revoke(self) -> None:
+        """End the lease, as time does for a push that died."""
+        self._group.etcd.call("/lease/revoke", {"ID": str(self.lease)})
