@@ -138,7 +138,7 @@ class HookServer:
             return
         read = reader_asks_about(lines)
         if read is not None:
-            served = self._find(read)
+            served = self._find(read) or self._find(os.path.realpath(read))
             readers = served.readers if served is not None else None
             for answer in answer_reader(readers, lines, uid, lambda: _is_open(connection)):
                 _send(connection, answer)

@@ -18,11 +18,10 @@ from piehole.fastpath.read_messages import (
     NOT_SERVED,
     OFF,
     REACHED,
-    REFUSE,
     WAITING,
-    WARN,
     ReadAnswer,
     WaitQuestion,
+    behind,
 )
 from piehole.group.replica import Replica
 from piehole.replicate.freshness import Goal, await_goal, newest_push
@@ -120,7 +119,7 @@ class Readers:
         if not why:
             return ReadAnswer(FRESH, revision)
         sentence = f"{config.git_dir} has not reached the newest state of the group {config.group!r}: {why}"
-        return ReadAnswer(REFUSE if config.read_gate == "strict" else WARN, revision, sentence)
+        return behind(sentence, refuses=config.read_gate == "strict", revision=revision)
 
     def wait(self, question: WaitQuestion, deadline: Deadline, awaited: Callable[[], bool]) -> ReadAnswer:
         """Wait for what `piehole wait` waits for."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from piehole.cli.upload_pack import become_git, judge, packet, refusal, say
+from piehole.cli.upload_pack import become_git, judge, packet, say, words_of
 from piehole.fastpath.read_gate import find_git_dir, is_peer
 from piehole.fastpath.read_messages import REFUSE, WARN
 
@@ -42,16 +42,15 @@ def serve(words: Sequence[str]) -> int:
     """
     path = gated(os.environ)
     if path and not is_peer(os.environ):
-        answer = judge(find_git_dir(path, strict=True))
+        answer = judge(find_git_dir(path))
         if answer.state in (REFUSE, WARN):
             say(answer)
         if answer.state == REFUSE:
-            os.write(1, _refused(os.environ, refusal(answer)))
+            os.write(1, _refused(os.environ, words_of(answer)))
             return 0
         if answer.state == WARN:
             # git writes its own headers after this one.
-            sentence = " ".join(answer.sentence.split()).encode("ascii", "replace")
-            os.write(1, b"Piehole-Behind: " + sentence + b"\r\n")
+            os.write(1, b"Piehole-Behind: %s\r\n" % answer.sentence.encode("ascii", "replace"))
     return become_git(["http-backend", *words])
 
 
@@ -65,10 +64,10 @@ def gated(environment: Mapping[str, str]) -> str:
     return path.removesuffix(_ADVERTISED) if reads and not pushes else ""
 
 
-def _refused(environment: Mapping[str, str], error: str) -> bytes:
+def _refused(environment: Mapping[str, str], words: str) -> bytes:
     """The answer to a refused request: one that git prints, or for a client that reads plain files a status that it does."""
     if _SERVICE not in environment.get("QUERY_STRING", "").split("&"):
-        words = error.removeprefix("ERR ").encode("utf-8", "surrogateescape")
-        return b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\nCache-Control: no-cache\r\n\r\n" + words
+        head = b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\nCache-Control: no-cache\r\n\r\n"
+        return head + words.encode("utf-8", "surrogateescape")
     head = b"Content-Type: application/x-git-upload-pack-advertisement\r\nCache-Control: no-cache\r\n\r\n"
-    return head + packet("# service=git-upload-pack\n") + b"0000" + packet(error)
+    return head + packet("# service=git-upload-pack\n") + b"0000" + packet(f"ERR {words}")

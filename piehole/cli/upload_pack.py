@@ -48,14 +48,12 @@ def serve(words: Sequence[str]) -> int:
     repository = given[-1] if given else ""
     if not peer and not is_peer(os.environ):
         answer = judge(find_git_dir(repository, strict="--strict" in given))
-        if answer.state == REFUSE and asks_only:
+        if answer.state == REFUSE and not asks_only:
+            os.write(1, packet(f"ERR {words_of(answer)}"))
+        elif answer.state in (REFUSE, WARN):
             say(answer)
-            return 1
         if answer.state == REFUSE:
-            os.write(1, packet(refusal(answer)))
             return 1
-        if answer.state == WARN:
-            say(answer)
     if asks_only:
         return 0
     return become_git(["upload-pack", *given])
@@ -86,19 +84,11 @@ def judge(git_dir: str) -> ReadAnswer:
 
 def say(answer: ReadAnswer) -> None:
     """Write to standard error what over ssh the client's terminal shows."""
-    follows = "" if answer.state == REFUSE else " What you get may be out of date."
-    sys.stderr.write(f"piehole: behind: {_printable(answer.sentence)}{follows}\n")
-    sys.stderr.flush()
+    os.write(2, words_of(answer).encode("utf-8", "surrogateescape"))
 
 
-def refusal(answer: ReadAnswer) -> str:
-    return f"ERR piehole: behind: {_printable(answer.sentence)} Try again, or fetch from another site.\n"
-
-
-def _printable(sentence: str) -> str:
-    """One sentence that holds no control characters, and ends."""
-    text = "".join(char if char.isprintable() or "\udc80" <= char <= "\udcff" else "?" for char in sentence)
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+def words_of(answer: ReadAnswer) -> str:
+    return f"piehole: behind: {answer.sentence}\n"
 
 
 def packet(text: str) -> bytes:

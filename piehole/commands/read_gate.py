@@ -8,7 +8,7 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
 from piehole.etcd.client import Etcd
-from piehole.fastpath.read_messages import FRESH, OFF, REFUSE, WARN, ReadAnswer
+from piehole.fastpath.read_messages import FRESH, OFF, ReadAnswer, behind
 from piehole.group import config
 from piehole.group.replica import Replica
 from piehole.replicate.freshness import Goal, as_compared, await_goal
@@ -30,11 +30,8 @@ def gate_alone(git_dir: Path, why: str) -> ReadAnswer:
             return ReadAnswer(OFF)
         refuses = mode != "wait"
         if not found.local("piehole.group"):
-            return ReadAnswer(
-                WARN,
-                sentence=f"{git_dir} belongs to no group, so there is nothing that it could be behind: run `piehole install` there, "
-                "or unset piehole.readGate.",
-            )
+            sentence = f"{git_dir} belongs to no group, so nothing can be waited for: run `piehole install` there, or unset piehole.readGate"
+            return behind(sentence, refuses=False)
         settings = config.parse(git_dir, found)
         replica = Replica.of(settings, Etcd(settings.etcd, settings.credentials))
         deadline = Deadline(max(_LEAST, settings.read_wait))
@@ -44,4 +41,4 @@ def gate_alone(git_dir: Path, why: str) -> ReadAnswer:
     except (PieholeError, OSError) as error:
         late = str(error)
     sentence = f"it is not known whether {git_dir} has the newest state of its group: no controller answers ({why}), and {late}"
-    return ReadAnswer(REFUSE if refuses else WARN, sentence=sentence)
+    return behind(sentence, refuses=refuses)

@@ -60,6 +60,13 @@ class ReadAnswer:
         return cls(state, int(revision), sentence, status=int(status))
 
 
+def behind(sentence: str, *, refuses: bool, revision: int = 0) -> ReadAnswer:
+    """The gate's answer to a fetch that may miss something: words for the user, who reads them after ``piehole: behind:``."""
+    text = "".join(char if char.isprintable() or "\udc80" <= char <= "\udcff" else "?" for char in sentence)
+    end = "Try again, or fetch from another site." if refuses else "What you get may be out of date."
+    return ReadAnswer(REFUSE if refuses else WARN, revision, f"{text.rstrip('.')}. {end}")
+
+
 class WaitQuestion:
     """What `piehole wait` asks. ``seconds``: how long the controller may keep the question; ``revision`` 0: not known yet."""
 

@@ -20,6 +20,7 @@ from dulwich.protocol import Protocol
 from urllib3 import BaseHTTPResponse, PoolManager
 
 from piehole.errors import PieholeError, TransferError
+from piehole.fastpath.read_gate import PEER_HEADER
 from piehole.transfer.byte_channels import ByteTap, Channel, ProcessChannel, SocketChannel, make_pool
 from piehole.transfer.git_remote_config import Login, ask_login, http_settings, report_login, ssh_argv, ssh_command
 from piehole.transfer.process import one_line
@@ -273,7 +274,8 @@ class _HttpClient(HttpGitClient):
     ) -> tuple[HTTPResponse, Callable[[int], bytes]]:
         if not url.startswith(self._base_url):
             raise TransferError(f"points to another server, {one_line(url.encode())}")
-        response, _ = super()._http_request(url, headers, data, raise_for_status=False)
+        marked = {**(headers or {}), PEER_HEADER: "1"}
+        response, _ = super()._http_request(url, marked, data, raise_for_status=False)
         location = response.headers.get("Location", "")
         if 300 <= response.status < 400:
             response.close()

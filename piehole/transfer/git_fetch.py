@@ -18,7 +18,7 @@ from piehole import git
 from piehole.errors import GitError, TransferError, TransferRejected
 from piehole.refs import is_oid
 from piehole.transfer.dulwich_fetch import WEB_PAGE, PeerAccess, sends_web_page
-from piehole.transfer.git_remote_config import login_for_git, ssh_command, ssh_command_for_git
+from piehole.transfer.git_remote_config import headers_for_git, ssh_command, ssh_command_for_git
 from piehole.transfer.process import one_line, spawn, wait
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.urls import PeerUrl
@@ -110,7 +110,7 @@ def _environment(quarantine: Quarantine, peer: PeerUrl, limits: Limits) -> dict[
     env = quarantine.environment()
     if peer.protocol == "ssh":
         env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(quarantine.git_dir), limits)
-    return env | login_for_git(peer, int(env.get("GIT_CONFIG_COUNT", "0")))
+    return env | headers_for_git(peer, int(env.get("GIT_CONFIG_COUNT", "0")))
 
 
 def _listen(process: subprocess.Popen[bytes], watchdog: Watchdog) -> str:
@@ -132,7 +132,7 @@ def list_refs(
     :param patience: seconds for all of it
     :raises GitError: it could not be reached, refused, or did not answer in time
     """
-    env: dict[str, str] = login_for_git(peer)
+    env: dict[str, str] = headers_for_git(peer)
     if peer.protocol == "ssh":
         env["GIT_SSH_COMMAND"] = ssh_command_for_git(ssh_command(git_dir), Limits(connect=patience))
     command = [*_SAFE, "-c", f"protocol.{peer.protocol}.allow=always", "ls-remote", "--quiet", "--"]

@@ -1,4 +1,8 @@
-"""The git configuration for reaching peers: the ssh command, and certificates and logins for http."""
+"""The git configuration for reaching peers: the ssh command, and certificates, logins and headers for http.
+
+Every fetch carries the mark of a peer, by which it passes a read gate (:mod:`piehole.fastpath.read_gate`): if each of two sites waited
+until it is fresh before it served the other one, neither would ever be. A server without a gate does not read the mark.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,13 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError
+from piehole.fastpath.read_gate import PEER_FIELD, PEER_HEADER
 from piehole.transfer.urls import PeerUrl
 from piehole.transfer.watchdog import Limits
 
 _HTTP_KNOWN: Final = {"http.sslcainfo", "http.sslcapath", "http.sslverify", "http.sslcert", "http.sslkey"}
+# What a peer's git finds in its environment: git reads the fields that it knows.
+_GIT_PROTOCOL: Final = f"GIT_PROTOCOL=version=2:{PEER_FIELD}"
 # These do not change how a fetch reaches the peer, or ask only for what is done anyway.
 _HTTP_IDLE: Final = {
     "http.postbuffer", "http.lowspeedlimit", "http.lowspeedtime", "http.followredirects", "http.receivepack",
@@ -53,7 +60,7 @@ def ssh_command(git_dir: Path) -> str:
 def ssh_argv(command: str, peer: PeerUrl, limits: Limits, remote: str) -> list[str]:
     """The argument list of ``ssh HOST REMOTE``. ``command`` is the administrator's, and a shell's line as in git."""
     options = ["-x", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, round(limits.connect))}"]
-    options += ["-o", "SetEnv GIT_PROTOCOL=version=2"]
+    options += ["-o", f"SetEnv {_GIT_PROTOCOL}"]
     if peer.port is not None:
         options += ["-p", str(peer.port)]
     host = f"{peer.user}@{peer.host}" if peer.user else peer.host
@@ -62,23 +69,30 @@ def ssh_argv(command: str, peer: PeerUrl, limits: Limits, remote: str) -> list[s
 
 
 def ssh_command_for_git(command: str, limits: Limits) -> str:
-    """The value of ``GIT_SSH_COMMAND`` for git, which adds the port, the host and the protocol version itself."""
-    return f"{command} -x -o BatchMode=yes -o ConnectTimeout={max(1, round(limits.connect))}"
+    """The value of ``GIT_SSH_COMMAND`` for git, which adds the port and the host itself. It also sends its own GIT_PROTOCOL; what SetEnv
+    says is sent after that, and counts.
+    """
+    wait = max(1, round(limits.connect))
+    return f"{command} -x -o BatchMode=yes -o ConnectTimeout={wait} -o SetEnv={_GIT_PROTOCOL}"
 
 
-def login_for_git(peer: PeerUrl, already: int = 0) -> dict[str, str]:
-    """The variables that give git the login of the peer's URL. Every account of this machine could read an argument.
+def headers_for_git(peer: PeerUrl, already: int = 0) -> dict[str, str]:
+    """The variables that give git the headers for an http peer: the mark of a peer, and the login of its URL. Every account of this
+    machine could read an argument.
 
     :param already: the number of settings in the environment so far (``GIT_CONFIG_COUNT``)
     """
-    if peer.password is None:
+    if peer.protocol not in ("http", "https"):
         return {}
-    token = base64.b64encode(f"{peer.user or ''}:{peer.password}".encode()).decode()
-    return {
-        "GIT_CONFIG_COUNT": str(already + 1),
-        f"GIT_CONFIG_KEY_{already}": f"http.{peer.display}.extraHeader",
-        f"GIT_CONFIG_VALUE_{already}": f"Authorization: Basic {token}",
-    }
+    headers = [f"{PEER_HEADER}: 1"]
+    if peer.password is not None:
+        token = base64.b64encode(f"{peer.user or ''}:{peer.password}".encode()).decode()
+        headers.append(f"Authorization: Basic {token}")
+    found = {"GIT_CONFIG_COUNT": str(already + len(headers))}
+    for number, header in enumerate(headers, already):
+        # With the URL: git ignores a setting for all URLs after one for this URL.
+        found |= {f"GIT_CONFIG_KEY_{number}": f"http.{peer.display}.extraHeader", f"GIT_CONFIG_VALUE_{number}": header}
+    return found
 
 
 def http_settings(git_dir: Path, peer: PeerUrl) -> HttpSettings:

@@ -72,6 +72,7 @@ class HttpServer:
     :param remote_user: the name that every request carries without being asked for one; git http-backend lets a
         request with a name push. Empty: only repositories with ``http.receivepack=true`` take pushes
     :param basic: ask for this name and password instead
+    :param backend: the CGI program, if not git http-backend
     :param silence: after which nginx ends a request, as deploy/nginx.conf has it
     :raises Unavailable: nginx or fcgiwrap is missing
     """
@@ -84,11 +85,12 @@ class HttpServer:
         remote_user: str = "pusher",
         basic: HttpUser | None = None,
         silence: str = "300s",
+        backend: Path | None = None,
     ) -> None:
         self._nginx = find_program("nginx")
         self._fcgiwrap = find_program("fcgiwrap")
         exec_path = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()
-        self._backend = Path(exec_path) / "git-http-backend"
+        self._backend = backend or Path(exec_path) / "git-http-backend"
         if not self._backend.exists():
             raise Unavailable("no git-http-backend on this machine")
         folder.mkdir(parents=True, exist_ok=True)

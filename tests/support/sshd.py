@@ -50,10 +50,12 @@ Host *
 class SshServer:
     """``ssh://user@127.0.0.1:port/path`` for every absolute path of this machine.
 
+    :param force: the command that every login runs, whatever it asks for
     :raises Unavailable: there is no sshd, or the account cannot log in through one
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, force: str = "") -> None:
+        self._force = force
         self._program = find_program("sshd")
         account = pwd.getpwuid(os.getuid())
         if Path(account.pw_shell).name in {"nologin", "false"}:
@@ -115,7 +117,8 @@ class SshServer:
             pam="yes" if _locked_password(self.user) else "no",
             environment=" ".join(f'"{name}={value}"' for name, value in environment.items()),
         )
-        (self.folder / "sshd_config").write_text(config)
+        force = f"ForceCommand {self._force}\n" if self._force else ""
+        (self.folder / "sshd_config").write_text(config + force)
         self.ssh_config.write_text(_SSH_CONFIG.format(folder=self.folder, user=self.user))
 
 
