@@ -76,9 +76,10 @@ def too_few(record: GroupRecord, sites: Sequence[GroupSite], newest: int) -> Pie
     sound = [site for site, why in reasons.items() if not why]
     behind = "; ".join(f"{site}: {why}" for site, why in reasons.items() if why)
     have = f"only {', '.join(sound)} {'has' if len(sound) == 1 else 'have'}" if sound else "no site has"
+    needed = promise.needed(record, promise.members(sites))
     return PieholeError(
-        f"nothing was changed: {count(promise.needed(record, promise.members(sites)))} must have published that they have every commit of "
-        f"the group, and {have} ({behind}). `piehole status --wait 60` waits until all have; then run this again."
+        f"nothing was changed: {count(needed)} must have published that they have every commit of the group, and {have} ({behind}). "
+        f"`piehole wait --sites {needed}` waits for that; then run this again."
     )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
+from piehole.commands import group as commands
+from piehole.deadline import Deadline
 from tests.cli.settings import group, living, record, revision, write_record
 from tests.support.assertions import refused
 from tests.support.command_line import piehole_in_process, start_piehole
@@ -106,6 +109,32 @@ def test_copies_are_not_promised_before_enough_sites_have_published_everything(p
     assert group(pair, "set", "copies", "all").status == 1
     pair.reconcile("b")
     assert group(pair, "set", "copies", "2").status == 0
+
+
+INTERFERENCES: dict[str, Callable[[Group], object]] = {
+    "the record": lambda pair: write_record(pair, color="blue"),
+    "a ref": lambda pair: pair.put("refs/heads/new", pair["a"].at()),
+    "a site": lambda pair: pair.etcd.put(f"{pair.prefix}/site/g/c", '{"id":"c","url":"/c"}'),
+    "progress": lambda pair: pair.etcd.put(f"{pair.prefix}/progress/g/b", '{"id":"x","revision":0}'),
+}
+
+
+@pytest.mark.parametrize("interference", INTERFERENCES)
+def test_a_promise_is_not_made_on_what_is_no_longer_true(pair: Group, interference: str) -> None:
+    replica = pair["a"].replica()
+    change = commands.judge(replica, "copies", "2", Deadline(5))
+    INTERFERENCES[interference](pair)
+    assert not commands.carry_out(replica, change, "anna", Deadline(5))
+    assert "copies" not in record(pair)
+
+
+def test_the_head_is_not_set_to_a_branch_that_somebody_has_just_deleted(pair: Group) -> None:
+    pair.push("a", "HEAD:refs/heads/trunk")
+    replica = pair["a"].replica()
+    change = commands.judge(replica, "head", "refs/heads/trunk", Deadline(5))
+    pair.push("a", ":refs/heads/trunk")
+    assert not commands.carry_out(replica, change, "anna", Deadline(5))
+    assert pair.value("HEAD") == f"ref: {MAIN}"
 
 
 def test_a_site_that_is_only_behind_gets_time_and_pushes_keep_the_promise_meanwhile(pair: Group) -> None:
