@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     deadline = Deadline(_PATIENCE)
     site = args.leaving or replica.config.site
-    everybody = sites.list_sites(replica, deadline)
+    members = sites.read_sites(replica, deadline)
+    everybody = members.sites
     if not args.leaving and not sites.is_ours(replica, everybody):
         raise PieholeError(
             f"the group has no record of this repository: the name {site!r} is not registered, or is another machine's. "
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     promised = None
     if any(one.site == site and not one.left for one in everybody):
         state = replica.reader.list_group(deadline)
-        promised = leave.promise_without(state, everybody, site)
+        promised = leave.promise_without(replica, state, members, site)
         alone = leave.held_alone(replica, state, everybody, site, deadline)
         _list(f"only at {site}", alone)
         if alone:
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         if doubts:
             common.confirm(f"Let {site} leave all the same?", yes=args.yes)
             deadline = Deadline(_PATIENCE)
-    changed = leave.leave(replica, site, deadline)
+    changed = leave.leave(replica, site, deadline, promised.guards if promised else ())
     print(
         f"the site {site!r} has left the group {replica.config.group!r}"
         if changed

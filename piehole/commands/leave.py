@@ -8,12 +8,12 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
-from piehole.etcd.model import Compare, Put
+from piehole.etcd.model import Compare, Put, prefix_end
 from piehole.group import keys, promise, rollback_guard, sites
 from piehole.group.group_state import GroupState
 from piehole.group.records import GroupRecord, PushRecord, SiteRecord
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite
+from piehole.group.sites import GroupSite, GroupSites
 
 _LOOKED_UP: Final = 50  # push records
 
@@ -40,35 +40,42 @@ def held_alone(
 
 @dataclass(frozen=True, slots=True)
 class PromiseWithout:
-    """What becomes of the group's promise of copies when a site leaves: of how many sites, and whether that can be kept at all."""
+    """What becomes of the group's promise of copies when a site leaves: of how many sites, and whether that can be kept at all.
+
+    ``guards`` hold as long as this is so: with others that leave at the same time, or a higher promise, it would not be.
+    """
 
     before: str
     after: str
     needed: int
     sites: int
+    guards: tuple[Compare, ...] = ()
 
     @property
     def possible(self) -> bool:
         return self.needed <= max(1, self.sites)
 
 
-def promise_without(state: GroupState, everybody: Sequence[GroupSite], site: str) -> PromiseWithout:
+def promise_without(replica: Replica, state: GroupState, everybody: GroupSites, site: str) -> PromiseWithout:
     """
     :raises RecordError: the group's record cannot be used
     """
+    k, group = replica.keyspace, replica.config.group
     record = GroupRecord.parse(state.group.value) if state.group else None
+    guards = [Compare(k.group(group), mod_revision=state.group.mod_revision if state.group else 0)]
     if record is None or not promise.promises_copies(record):
-        return PromiseWithout("", "", 1, len(everybody))
-    now = promise.members(everybody)
+        return PromiseWithout("", "", 1, len(everybody.sites), tuple(guards))
+    guards.append(Compare(k.sites(group), prefix_end(k.sites(group)), "<", everybody.revision + 1))
+    now = promise.members(everybody.sites)
     then = {name: id_ for name, id_ in now.items() if name != site}
-    return PromiseWithout(
-        promise.words(record, now), promise.words(record, then), promise.needed(record, then), len(then)
-    )
+    before, after = promise.words(record, now), promise.words(record, then)
+    return PromiseWithout(before, after, promise.needed(record, then), len(then), tuple(guards))
 
 
-def leave(replica: Replica, site: str, deadline: Deadline) -> bool:
+def leave(replica: Replica, site: str, deadline: Deadline, guards: Sequence[Compare] = ()) -> bool:
     """Mark the site's record as left; False where it had left already.
 
+    :param guards: what else must be so still
     :raises Halted: etcd holds another group, or this site's name belongs to another machine now
     :raises PieholeError: the group has no such site, or its record was changed at this very moment
     :raises EtcdError: etcd could not be used
@@ -89,8 +96,9 @@ def leave(replica: Replica, site: str, deadline: Deadline) -> bool:
     # All controllers watch the fence, so that the one of the site that left is halted at once.
     heard = PushRecord.create(config.site, "left")
     puts = [Put(key, record.leaving().dump()), Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())]
-    if not replica.etcd.txn([guard], puts, deadline=deadline).succeeded:
+    if not replica.etcd.txn([guard, *guards], puts, deadline=deadline).succeeded:
         raise PieholeError(
-            f"somebody else changed the record of the site {site!r} at this very moment. Check `piehole sites`, and try again."
+            f"somebody else changed the record of the site {site!r}, or of the group, at this very moment. Check `piehole sites`, and try "
+            "again."
         )
     return True

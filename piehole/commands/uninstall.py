@@ -91,13 +91,14 @@ def _leave(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], say: Cal
     try:
         replica = Replica.open(git_dir, overrides)
         deadline = Deadline(_PATIENCE)
-        everybody = sites.list_sites(replica, deadline)
+        members = sites.read_sites(replica, deadline)
+        everybody = members.sites
         if not sites.is_ours(replica, everybody):
             say(f"the record of the site {site!r} is not this repository's (or gone), so it stays as it is")
             return
         state = replica.reader.list_group(deadline)
         alone = leave.held_alone(replica, state, everybody, site, deadline)
-        promised = leave.promise_without(state, everybody, site)
+        promised = leave.promise_without(replica, state, members, site)
         changed = leave.leave(replica, site, deadline)
     except UsageError as error:
         say(f"the site's record in etcd stays as it is: {error}")

@@ -6,7 +6,12 @@ import json
 
 import pytest
 
+from piehole.commands.leave import leave as leave_the_group
+from piehole.commands.leave import promise_without
+from piehole.deadline import Deadline
+from piehole.errors import PieholeError
 from piehole.group import alive
+from piehole.group.sites import read_sites
 from tests.cli.settings import group, living, record, write_record
 from tests.support.command_line import Answer, piehole_in_process
 from tests.support.groups import Group
@@ -71,6 +76,24 @@ def test_a_site_that_is_lost_leaves_with_yes_whatever_was_promised(pair: Group) 
     assert answer.status == 0, answer
     assert answer.line("the group promises copies: ").endswith("2 (2 of 1 site); before, 2 (2 of 2 sites)")
     assert "2 of 1 site" in piehole_in_process("sites", "-C", pair["a"].repository).line("promise: ")
+
+
+@pytest.mark.parametrize("meanwhile", ["a site leaves", "more is promised"])
+def test_a_site_does_not_leave_on_what_is_no_longer_true(pair: Group, meanwhile: str) -> None:
+    pair.install("c")
+    pair.reconcile("c")
+    group(pair, "set", "copies", "2")
+    replica = pair["a"].replica()
+    members = read_sites(replica, Deadline(5))
+    judged = promise_without(replica, replica.reader.list_group(Deadline(5)), members, "b")
+    assert judged.possible
+    if meanwhile == "a site leaves":
+        assert piehole_in_process("leave", "-C", pair["c"].repository).status == 0
+    else:
+        assert group(pair, "set", "copies", "3").status == 0
+    with pytest.raises(PieholeError, match="at this very moment"):
+        leave_the_group(replica, "b", Deadline(5), judged.guards)
+    assert not has_left(pair, "b")
 
 
 @pytest.mark.parametrize("promised", ["majority", "all"])
