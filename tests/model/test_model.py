@@ -1,4 +1,4 @@
-"""The model of the protocol (piehole.pml), searched by spin: nothing may fail in it, and each rule that is taken out must be missed."""
+"""The models of the protocol (piehole.pml, copies.pml), searched by spin: nothing may fail, and each rule that is taken out must be missed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 MODEL: Final = Path(__file__).with_name("piehole.pml")
+COPIES: Final = Path(__file__).with_name("copies.pml")
 COMPILER: Final = shutil.which("gcc") or shutil.which("cc")
 # Megabytes for the states; a search that needs more is cut short, and then the test fails.
 MEMORY: Final = 6000
@@ -40,7 +41,9 @@ class Search:
         return f"{self.states:,} states, {self.seconds:.1f} s, {self.megabytes:.0f} MB: {found}"
 
 
-def search(folder: Path, numbers: Mapping[str, int], *names: str, exact: bool = True) -> Search:
+def search(
+    folder: Path, numbers: Mapping[str, int], *names: str, exact: bool = True, model: Path = MODEL
+) -> Search:
     """Search all states of the model that the given macros make.
 
     :param numbers: macros that bound the search
@@ -48,7 +51,7 @@ def search(folder: Path, numbers: Mapping[str, int], *names: str, exact: bool = 
     :param exact: keep the states themselves; else 64 bits of hash for each, which may overlook one in very many
     """
     macros = [f"-D{name}" for name in names] + [f"-D{name}={value}" for name, value in numbers.items()]
-    subprocess.run(["spin", *macros, "-a", str(MODEL)], cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(["spin", *macros, "-a", str(model)], cwd=folder, check=True, capture_output=True, timeout=60)
     keeping = "-DCOLLAPSE" if exact else "-DHC4"
     compile_ = [str(COMPILER), "-O2", "-w", "-DSAFETY", keeping, f"-DMEMLIM={MEMORY}", "-o", "pan", "pan.c"]
     subprocess.run(compile_, cwd=folder, check=True, capture_output=True, timeout=300)
@@ -139,4 +142,48 @@ MISSED: Final = {
 def test_each_rule_that_is_taken_out_is_missed(tmp_path: Path, name: str) -> None:
     found = search(tmp_path, {"KILLS": 0, "SILENCES": 1, "RACES": 1} | MISSED[name], name)
     told(name, found)
+    assert found.violated, found
+
+
+# ---- copies before the swap
+
+
+@pytest.mark.slow
+def test_one_push_and_its_copies_survive_the_loss_of_a_disk_at_any_moment(tmp_path: Path) -> None:
+    found = search(tmp_path, {"PUSHES": 1}, model=COPIES)
+    told("copies, one push", found)
+    assert found.complete, found
+    assert found.states > 5_000
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "numbers", [{"EXPIRIES": 0, "SILENCES": 1}, {"EXPIRIES": 1, "SILENCES": 1}], ids=["no_lease_ends", "a_lease_ends"]
+)
+def test_two_pushes_and_their_copies_survive_the_loss_of_a_disk_at_any_moment(
+    tmp_path: Path, numbers: dict[str, int]
+) -> None:
+    found = search(tmp_path, numbers, exact=False, model=COPIES)
+    told(f"copies, two pushes, {numbers}", found)
+    assert found.complete, found
+
+
+# What is taken out, and the number of pushes that it takes to see it.
+COPIES_MISSED: Final = {
+    "NO_COPIES": 1,
+    "NO_FSYNC": 1,
+    "NO_HOLD": 1,
+    "NO_COMPARE": 1,
+    "DROPPED_WITH_KEYS": 1,
+    "DROPPED_WHEN_REPLACED": 2,
+}
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", COPIES_MISSED)
+def test_each_rule_of_copies_that_is_taken_out_is_missed(tmp_path: Path, name: str) -> None:
+    found = search(tmp_path, {"PUSHES": COPIES_MISSED[name]}, name, model=COPIES)
+    told(f"copies, {name}", found)
     assert found.violated, found
