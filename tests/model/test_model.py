@@ -41,9 +41,7 @@ class Search:
         return f"{self.states:,} states, {self.seconds:.1f} s, {self.megabytes:.0f} MB: {found}"
 
 
-def search(
-    folder: Path, numbers: Mapping[str, int], *names: str, exact: bool = True, model: Path = MODEL
-) -> Search:
+def search(folder: Path, numbers: Mapping[str, int], *names: str, exact: bool = True, model: Path = MODEL) -> Search:
     """Search all states of the model that the given macros make.
 
     :param numbers: macros that bound the search

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +19,16 @@ from uuid import uuid4
 from piehole.repository.hook_files import HOOKS
 from piehole.repository.stale_locks import old_locks
 from tests.fault.history.clock import Clock
-from tests.fault.history.evidence import Ending, Look
+from tests.fault.history.evidence import Ending, Look, Loss, Read
 from tests.fault.history.objects import Pool
 from tests.fault.history.operations import OperationLog
 from tests.fault.history.place import Place, mount_disk, unmount_disk
 from tests.fault.history.recorder import Recorder
 from tests.fault.history.relay import Relays
+from tests.fault.history.witness import Witness
 from tests.support import git
 from tests.support.etcd import EtcdCluster
+from tests.support.etcd_raw import RawEtcdError
 from tests.support.groups import Group
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -32,15 +36,18 @@ _WRITE_HOOKS: Final = (
     "import sys, pathlib, piehole.repository.hook_files; piehole.repository.hook_files.write(pathlib.Path(sys.argv[1]))"
 )
 _CRASHES: Final = ("Traceback", "controller.broken", "answer.crashed", "turn.crashed")
-_SETTINGS: Final = {"piehole.hookTimeout": "4", "piehole.catchUp": "0.4"}
+_SETTINGS: Final = {"piehole.hookTimeout": "4", "piehole.catchUp": "0.4", "piehole.copiesTimeout": "2"}
 _DISK_SITE: Final = 1
 _CLOCK_SITE: Final = 2
 
 
 @dataclass
 class Bed:
-    """:param source: the tree whose ``piehole``, ``controller`` and ``hooks`` are run"""
+    """:param source: the tree whose ``piehole``, ``controller`` and ``hooks`` are run
+    :param copies: what the group promises; ``witness`` sees its swaps where that is more than one
+    """
 
+    folder: Path
     cluster: EtcdCluster
     group: Group
     relays: Relays
@@ -48,19 +55,65 @@ class Bed:
     pool: Pool
     log: OperationLog
     recorder: Recorder
+    source: Path = ROOT
+    copies: int = 1
+    witness: Witness | None = None
     looks: list[Look] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
     lacks: tuple[str, ...] = ()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def place(self, name: str) -> Place:
         return next(place for place in self.places if place.site.name == name)
 
-    def look(self, name: str, passed: int = 0, claimed: int = 0) -> Look:
+    def look(self, name: str, passed: int = 0, claimed: int = 0) -> None:
         """Take down what users see at a site. From any thread; looks of one site are in the order of time."""
-        with self._lock:
-            look = Look(name, self.place(name).site.refs(), passed, claimed)
-            self.looks.append(look)
-        return look
+        place = self.place(name)
+        with self._lock, place.disk:
+            # What a record claimed that was made before the site lost its disk says nothing about the new one.
+            if not place.is_lost and (not claimed or claimed > place.lost_at_revision):
+                self.looks.append(Look(name, place.site.refs(), passed, claimed, time.monotonic()))
+
+    def revision(self) -> int:
+        """etcd's, from whichever member answers.
+
+        :raises RawEtcdError: none does
+        """
+        for member in self.cluster.members[:-1]:
+            try:
+                return member.raw.revision()
+            except RawEtcdError:
+                continue
+        return self.cluster.members[-1].raw.revision()
+
+    def install(self, place: Place, *, replace: bool = False) -> None:
+        """Make the repository, and make it a site of the group."""
+        place.site.build(endpoints=[link.endpoint for link in place.links], replace=replace)
+        if self.source != ROOT:
+            git_dir = place.site.repository
+            command = [sys.executable, "-c", _WRITE_HOOKS, str(git_dir)]
+            subprocess.run(command, env=self.group.environment, check=True, timeout=60)
+            for hook in HOOKS:
+                assert f"{self.source}/hooks/entry.py" in (git_dir / "hooks" / hook).read_text(), (
+                    f"{hook} does not run {self.source}"
+                )
+
+    def promise(self) -> None:
+        """Have the group promise its copies, and see each swap from now on."""
+        if self.copies < 2:
+            return
+        witness = Witness(
+            self.pool,
+            self.group.prefix,
+            self.copies,
+            lambda: {place.site.name: place.site.repository for place in self.places if not place.is_lost},
+        )
+        for place in self.places:
+            for link in place.links:
+                link.inspect = witness.look
+        self.witness = witness
+        self.places[0].site.piehole("group", "set", "copies", str(self.copies))
 
     def heal(self) -> None:
         """Everything runs and is connected."""
@@ -120,8 +173,19 @@ class Bed:
 
 
 @contextmanager
-def make_bed(folder: Path, binary: Path, *, sites: int = 3, source: Path = ROOT) -> Iterator[Bed]:
-    """A bed whose sites are founded, joined and running, with nothing pushed yet."""
+def make_bed(
+    folder: Path,
+    binary: Path,
+    *,
+    sites: int = 3,
+    source: Path = ROOT,
+    copies: int = 1,
+    read_gates: Sequence[str] = ("off",),
+) -> Iterator[Bed]:
+    """A bed whose sites are founded, joined and running, with nothing pushed yet.
+
+    :param read_gates: of the sites, in turn
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as ends:
         cluster = EtcdCluster(binary, folder / "etcd", 3)
@@ -135,22 +199,23 @@ def make_bed(folder: Path, binary: Path, *, sites: int = 3, source: Path = ROOT)
         # Else `-m` takes the working directory for the place of the packages.
         group.environment.update({"PYTHONPATH": str(source), "PYTHONSAFEPATH": "1"})
         pool = Pool(git.make_bare(folder / "pool.git"))
-        bed = Bed(
-            cluster, group, relays, [], pool, OperationLog(), Recorder(cluster.endpoints, prefix, lambda *_: None)
-        )
+        recorder = Recorder(cluster.endpoints, prefix, lambda *_: None)
+        bed = Bed(folder, cluster, group, relays, [], pool, OperationLog(), recorder, source, copies)
         bed.recorder = Recorder(cluster.endpoints, prefix, _Watcher(bed))
         bed.recorder.start()
         ends.callback(bed.recorder.end)
         for number in range(sites):
             bed.places.append(_make_place(folder, bed, number, ends))
-        for place in bed.places:
-            _install(bed, place, source)
+        for place, mode in zip(bed.places, itertools.cycle(read_gates), strict=False):
+            group.settings["piehole.readGate"] = mode
+            bed.install(place)
         for place in bed.places:
             place.launch()
         for place in bed.places:
             place.site.wait_served()
         if bed.places[_CLOCK_SITE].clock is None:
             bed.lacks = ("clock",)
+        bed.promise()
         yield bed
 
 
@@ -164,20 +229,9 @@ def _make_place(folder: Path, bed: Bed, number: int, ends: ExitStack) -> Place:
     if number == _CLOCK_SITE and (shutil.which("cc") or shutil.which("gcc")):
         clock = Clock(folder)
     links = [bed.relays.to(member.ports[0]) for member in bed.cluster.members]
-    place = Place(folder, site, bed.relays, links, mounted=mounted, clock=clock)
+    place = Place(folder, site, bed.relays, links, source=bed.source, mounted=mounted, clock=clock)
     ends.callback(place.end)
     return place
-
-
-def _install(bed: Bed, place: Place, source: Path) -> None:
-    bed.group.endpoints = tuple(link.endpoint for link in place.links)
-    place.site.build()
-    if source != ROOT:
-        git_dir = place.site.repository
-        command = [sys.executable, "-c", _WRITE_HOOKS, str(git_dir)]
-        subprocess.run(command, env=bed.group.environment, check=True, timeout=60)
-        for hook in HOOKS:
-            assert f"{source}/hooks/entry.py" in (git_dir / "hooks" / hook).read_text(), f"{hook} does not run {source}"
 
 
 def _crash(log: str) -> str:

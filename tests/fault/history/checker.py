@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.fault.history.evidence import Evidence, Look, Violation
+from tests.fault.history.evidence import Evidence, Look, Loss, Violation
+from tests.fault.history.keeping import nowhere, stale, uncopied
 from tests.fault.history.operations import ZERO, Change, Operation
 from tests.fault.history.past import Moment, gaps, moments
 
@@ -31,6 +32,9 @@ def check(evidence: Evidence) -> list[Violation]:
     diverged   after healing a site's refs are not the consensus
     unsound    after healing `git fsck` complains
     dropped    a commit that was acknowledged or seen at a site is reachable there no more
+    uncopied   a swap was sent that names a commit which fewer sites had at that moment than the group promises
+    nowhere    an acknowledged commit is at no site
+    stale      a read through the gate had not what was answered, or read, before it was asked for
     robbed     a lock was removed while the process lived that held it, or a ref was lost that is not the group's
     crashed    a controller ended by itself, or met an error that it was not made for
     ========== ==========================================================================================
@@ -43,8 +47,9 @@ def check(evidence: Evidence) -> list[Violation]:
     found += _outcomes(authors, evidence.operations)
     found += _order(authors)
     values = _values(past)
-    found += _looks(evidence.looks, values)
+    found += _looks(evidence.looks, values, evidence.losses)
     found += _endings(evidence, values)
+    found += uncopied(evidence, authors) + nowhere(evidence, authors) + stale(evidence, authors)
     found += [Violation("robbed", text) for text in evidence.robbed]
     return found
 
@@ -206,18 +211,21 @@ def _values(past: Iterable[Moment]) -> Values:
     return dict(found)
 
 
-def _looks(looks: Iterable[Look], values: Values) -> list[Violation]:
+def _looks(looks: Iterable[Look], values: Values, losses: Sequence[Loss]) -> list[Violation]:
     found: list[Violation] = []
-    before: dict[str, Mapping[str, str]] = {}
+    before: dict[str, Look] = {}
     for look in looks:
+        last = before.get(look.site)
+        if last is not None and any(loss.site == look.site and last.at <= loss.at <= look.at for loss in losses):
+            last = None  # it began anew
         for ref, oid in look.refs.items():
             if all(value != oid for _, value in values.get(ref, ())):
                 found.append(Violation("invented", f"{look.site} showed {ref} at {oid}, which the group never had"))
-        for ref, oid in before.get(look.site, {}).items():
+        for ref, oid in last.refs.items() if last else ():
             if ref not in look.refs and not _buried(values.get(ref, ()), oid):
                 text = f"{ref} was at {oid} at {look.site}, is gone there, and nobody deleted it"
                 found.append(Violation("vanished", text))
-        before[look.site] = look.refs
+        before[look.site] = look
         found += _claimed(look, values)
     return found
 
@@ -267,11 +275,15 @@ def _endings(evidence: Evidence, values: Values) -> list[Violation]:
 
 
 def _commits(evidence: Evidence) -> defaultdict[str, set[str]]:
-    """The commits that each site surely had: acknowledged there, or seen there."""
+    """The commits that each site surely had, acknowledged there or seen there, since it began with an empty disk."""
     owned: defaultdict[str, set[str]] = defaultdict(set)
+    since: defaultdict[str, float] = defaultdict(float)
+    for loss in evidence.losses:
+        since[loss.site] = max(since[loss.site], loss.back)
     for one in evidence.operations:
-        if one.outcome == "ok" and not one.by_hand:
+        if one.outcome == "ok" and not one.by_hand and one.ended >= since[one.site]:
             owned[one.site] |= {change.new for change in one.changes if change.new and change.new != ZERO}
     for look in evidence.looks:
-        owned[look.site] |= set(look.refs.values())
+        if look.at >= since[look.site]:
+            owned[look.site] |= set(look.refs.values())
     return owned

@@ -8,6 +8,7 @@ from typing import Final
 
 from piehole.group.replica import Replica
 from piehole.replicate import repair
+from tests.fault.history.losses import DiskLosses
 from tests.fault.history.place import Place
 from tests.support.git import git
 
@@ -20,17 +21,25 @@ _EXAMINE: Final = 20.0  # seconds
 class Damage:
     """One at a time: two damaged sites may have lost the same."""
 
-    def __init__(self, places: Sequence[Place], later: Callable[[float, Heal], None]) -> None:
-        """:param later: has something done after so many seconds"""
+    def __init__(self, places: Sequence[Place], later: Callable[[float, Heal], None], losses: DiskLosses) -> None:
+        """
+        :param later: has something done after so many seconds
+        :param losses: of whole disks, which may leave the only copy with a site
+        """
+        self._losses = losses
         self._places = places
         self._later = later
         self._hurt: Place | None = None
+
+    @property
+    def is_hurt(self) -> bool:
+        return self._hurt is not None
 
     def make(self, place: Place, variant: int) -> Heal | None:
         """Lose a pack of this site, or zero 20 bytes of it, and return what waits for its repair; None where there is no pack that
         another site has as well.
         """
-        if self._hurt is not None:
+        if self._hurt is not None or self._losses.under_way:
             return None
         whole = {oid for other in self._places if other is not place for oid in _reached(other)}
         packs = place.site.repository / "objects" / "pack"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +10,8 @@ from typing import Final
 from tests.fault.history.administrator import LOCKED, Administrator
 from tests.fault.history.bed import Bed
 from tests.fault.history.damage import Damage
+from tests.fault.history.losses import DiskLosses
+from tests.fault.history.maintenance import Maintenance
 from tests.fault.history.place import Place, send
 from tests.fault.history.pushers import SHARED
 from tests.fault.history.relay import State
@@ -22,12 +23,6 @@ from tests.support.pushes import deciding
 
 Heal = Callable[[], None]
 _HOURS: Final = 3600
-_GC: Final = (
-    ("gc", "--quiet"),
-    ("pack-refs", "--all"),
-    ("repack", "-adq"),
-    ("pack-refs", "--all", "--prune"),
-)
 # The gRPC codes after which a write may have been applied, with words that etcd says.
 ERRORS: Final = (
     (8, "etcdserver: mvcc: database space exceeded"),
@@ -55,9 +50,12 @@ class Makers:
         self._bed = bed
         self._later = later
         self._administrator = Administrator(bed)
-        self._damage = Damage(bed.places, later)
         self.strangers = Strangers()
-        self._background: list[subprocess.Popen[bytes]] = []
+        self._losses = DiskLosses(
+            bed, later, lambda place: self._damage.is_hurt or place.site.repository in self.strangers.holding
+        )
+        self._damage = Damage(bed.places, later, self._losses)
+        self._maintenance = Maintenance()
         self._makers: dict[str, Callable[[Fault], Heal | None]] = {
             "member-kill": self._member_kill,
             "member-stop": self._member_stop,
@@ -80,8 +78,11 @@ class Makers:
             "liar": self._liar,
             "disk-full": self._disk_full,
             "lost-pack": lambda fault: self._damage.make(self._place(fault), fault.variant),
-            "gc": self._gc,
-            "foreign-lock": lambda fault: self.strangers.hold(self._place(fault)),
+            "disk-lost": lambda fault: self._losses.make(self._place(fault)),
+            "gc": lambda fault: self._maintenance.start(self._place(fault), fault.variant),
+            "foreign-lock": lambda fault: (
+                None if self._place(fault).is_lost else self.strangers.hold(self._place(fault))
+            ),
             "proc-hidden": lambda fault: self._place(fault).hide_processes(),
             "clock": self._clock,
         }
@@ -92,8 +93,7 @@ class Makers:
 
     def end(self) -> None:
         """Wait for what still runs."""
-        for process in self._background:
-            process.wait(60)
+        self._maintenance.end()
 
     def _place(self, fault: Fault) -> Place:
         return self._bed.places[fault.target % len(self._bed.places)]
@@ -300,16 +300,6 @@ class Makers:
         place = self._place(fault)
         place.fill()
         return place.drain
-
-    def _gc(self, fault: Fault) -> Heal:
-        place = self._place(fault)
-        words = _GC[fault.variant % len(_GC)]
-        self._background = [process for process in self._background if process.poll() is None]
-        process = subprocess.Popen(
-            ["git", *words], cwd=place.site.repository, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self._background.append(process)
-        return _nothing
 
     def _clock(self, fault: Fault) -> Heal | None:
         place = next((place for place in self._bed.places if place.clock is not None), None)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ class Pool:
         self.repository = repository
         self._lock = threading.Lock()
         self._parents: dict[str, str] = {}
+        self._below: dict[str, tuple[str, str]] = {}
 
     @property
     def parents(self) -> Mapping[str, str]:
@@ -39,6 +40,15 @@ class Pool:
             new = self.parent(new)
         return new == old
 
+    def new_objects(self, commit: str, known: Collection[str]) -> list[str]:
+        """The commit with its tree and blob, and those of its ancestors down to the first one that is known."""
+        found: list[str] = []
+        while commit and not (found and commit in known):
+            with self._lock:
+                found += [commit, *self._below.get(commit, ())]
+            commit = self.parent(commit)
+        return found
+
     def commit(self, message: str, parent: str = "") -> str:
         """A commit whose tree holds one file that no other commit has; ``""``: a root."""
         blob = self._write("blob", f"{message}\n".encode())
@@ -49,6 +59,7 @@ class Pool:
         oid = self._write("commit", text.encode())
         with self._lock:
             self._parents[oid] = parent
+            self._below[oid] = tree, blob
         return oid
 
     def _write(self, kind: str, body: bytes) -> str:

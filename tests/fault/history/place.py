@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -22,6 +26,13 @@ _GATE: Final = """\
 if [ -e {down} ]; then echo 'the site is down' >&2; exit 1; fi
 if [ -e {full} ]; then trap '' XFSZ; ulimit -f 0; fi
 {clock}exec git receive-pack "$@"
+"""
+# What a fetch of a user goes through.
+_READING_GATE: Final = """\
+#!/bin/sh
+if [ -e {down} ]; then echo 'the site is down' >&2; exit 1; fi
+export PYTHONPATH={source} PYTHONSAFEPATH=1
+exec {python} -m piehole.cli upload-pack "$@"
 """
 _PACKER: Final = """\
 #!/bin/sh
@@ -65,10 +76,19 @@ class Place:
 
     :param folder: of the bed; switches, scripts and logs go here
     :param links: to the members of etcd, in their order
+    :param source: the tree that is run
     """
 
     def __init__(
-        self, folder: Path, site: Site, relays: Relays, links: Sequence[Link], *, mounted: bool, clock: Clock | None
+        self,
+        folder: Path,
+        site: Site,
+        relays: Relays,
+        links: Sequence[Link],
+        *,
+        source: Path,
+        mounted: bool,
+        clock: Clock | None,
     ) -> None:
         self.site = site
         self.links = list(links)
@@ -85,7 +105,14 @@ class Place:
         (self._first / "sitecustomize.py").write_text(_HIDES.format(hidden=str(self._hidden)))
         clocked = f"export LD_PRELOAD={clock.library}\n" if clock else ""
         self.gate = self._script("gate", _GATE.format(down=self._down, full=self._full, clock=clocked))
+        self.reading_gate = self._script(
+            "reading-gate", _READING_GATE.format(down=self._down, source=source, python=sys.executable)
+        )
         self._packer = self._script("packer", _PACKER.format(liar=self._liar))
+        self.disk = threading.Lock()  # held while the disk is looked at, or lost
+        self.is_lost = False
+        self.lost_at = 0.0
+        self.lost_at_revision = 0
         self._openings = 0
         daemon = self._start_daemon()
         self._daemon: GitDaemon | None = daemon
@@ -130,9 +157,25 @@ class Place:
     def is_down(self) -> bool:
         return self._down.exists()
 
+    def lose_disk(self, aside: Path) -> None:
+        """The machine is destroyed with its disk. What it had is set aside, for people to look at."""
+        self.close()
+        with self.disk:
+            self.lost_at = time.monotonic()
+            self.is_lost = True
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(self.site.repository, aside)
+        self.close()  # what had just begun
+
+    def replaced(self) -> None:
+        """Another machine has taken over the site's name, with an empty disk."""
+        self.is_lost = False
+        self.open()
+        self.launch()
+
     def launch(self) -> None:
         """Start the controller where none runs. On the main thread only: it ends with the thread that started it."""
-        if self.site.running or self.is_down:
+        if self.site.running or self.is_down or self.is_lost:
             return
         group = self.site.group
         before = group.environment
@@ -202,8 +245,9 @@ class Place:
     # ---- after all
 
     def heal(self) -> None:
-        """All as it was, the controller running. What was stopped goes on."""
-        self.open()
+        """All as it was, the controller running. What was stopped goes on. A lost disk stays lost."""
+        if not self.is_lost:
+            self.open()
         self.drain()
         self.lie(False)
         self._show_processes()

@@ -62,6 +62,14 @@ class Recorder:
                 if key.startswith(start)
             ]
 
+    def progress(self, group: str, site: str) -> int:
+        """The revision that the site has last claimed to have reached, 0 where it never has."""
+        wanted = f"{self._prefix}/progress/{group}/{site}"
+        with self._changed:
+            values = (value for _, key, value, _ in reversed(self._events) if key == wanted and value)
+            newest = next(values, "{}")
+        return int(json.loads(newest).get("revision", 0))
+
     def _run(self) -> None:
         turn = 0
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ class Link:
 
     ``error``: etcd gets every write, and every other one of them is then answered with this gRPC code and these words.
     ``age``: a connection that was made at an earlier age is closed at its next request, which nobody gets.
+    ``inspect`` is called with the body of each transaction before etcd gets any of it.
     """
 
     def __init__(self, target: int) -> None:
@@ -30,6 +32,7 @@ class Link:
         self.error: tuple[int, str] | None = None
         self.writes = 0
         self.age = 0
+        self.inspect: Callable[[bytes], None] | None = None
         self.writers: set[asyncio.StreamWriter] = set()
         self.forth = asyncio.Event()
         self.back = asyncio.Event()
@@ -142,11 +145,26 @@ class _Between:
         self._link = link
         self._age = link.age
         self._asked = b""
+        self._waiting = b""
         self._ended = False
 
     def request(self, data: bytes) -> bytes | None:
         self._asked += data
-        return data if self._age == self._link.age else None
+        if self._age != self._link.age:
+            return None
+        return data if self._link.inspect is None else self._inspected(data, self._link.inspect)
+
+    def _inspected(self, data: bytes, inspect: Callable[[bytes], None]) -> bytes:
+        """What may be passed on: whole requests only."""
+        self._waiting += data
+        head, end, body = self._waiting.partition(b"\r\n\r\n")
+        length = re.search(rb"(?im)^content-length: *(\d+)", head)
+        if not end or len(body) < int(length[1] if length else 0):
+            return b""
+        whole, self._waiting = self._waiting, b""
+        if head.startswith(b"POST /v3/kv/txn "):
+            inspect(body)
+        return whole
 
     def answer(self, data: bytes) -> bytes | None:
         asked, self._asked = self._asked, b""

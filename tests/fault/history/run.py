@@ -16,6 +16,7 @@ from tests.fault.history.evidence import Evidence, Violation
 from tests.fault.history.nemesis import Nemesis, settle
 from tests.fault.history.operations import Outcome
 from tests.fault.history.pushers import WEIGHTS, Habits, Pusher, first_pushes
+from tests.fault.history.readers import Reader
 from tests.fault.history.schedule import Fault
 
 
@@ -26,6 +27,9 @@ class Chaos:
     :param seconds: at most; the run ends earlier once it has ``pushes`` acknowledged ones and ``faults`` faults
     :param converge: seconds that the sites have to agree once all is healed
     :param source: the tree that is run, if not this one
+    :param copies: what the group promises
+    :param readers: people who look at branches through the read gate, pausing up to ``reading_pause`` seconds; every site's gate is
+        ``wait``, that of the third ``strict``
     """
 
     seed: int
@@ -37,11 +41,17 @@ class Chaos:
     converge: float = 60.0
     enough_pushes: int = 1_000_000
     enough_faults: int = 1_000_000
+    enough_reads: int = 0
     source: Path = ROOT
+    copies: int = 1
+    readers: int = 0
+    reading_pause: float = 0.4
 
 
 @dataclass(frozen=True)
 class Result:
+    """``swaps``: how many were seen on their way to etcd, in a group that promises copies; ``reads``: through the gate, by outcome."""
+
     told: Counter[Outcome]
     faults: Counter[str]
     seconds: float
@@ -51,13 +61,16 @@ class Result:
     violations: Sequence[Violation]
     lacks: tuple[str, ...]
     trouble: str = ""
+    swaps: int = 0
+    reads: Counter[str] = field(default_factory=Counter)
 
     def summary(self, seed: int) -> str:
         kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
         lacks = f"; not possible here: {', '.join(self.lacks)}" if self.lacks else ""
         return (
             f"seed {seed}: {self.sites} sites, {self.told['ok']} pushes acknowledged, {self.told['refused']} refused, "
-            f"{self.told['unknown']} unknown; {self.revisions} revisions, {self.looks} looks; "
+            f"{self.told['unknown']} unknown; {self.revisions} revisions, {self.looks} looks, {self.swaps} swaps witnessed; "
+            f"{self.reads['fresh']} reads fresh, {self.reads['warned']} warned, {self.reads['refused']} refused; "
             f"{self.faults.total()} faults ({kinds}{lacks}); {self.seconds:.0f} s; {len(self.violations)} violations"
         )
 
@@ -65,7 +78,8 @@ class Result:
 def run(chaos: Chaos, folder: Path, binary: Path) -> Result:
     """Play it; what was asked and told is written to ``folder``."""
     began = time.monotonic()
-    with make_bed(folder, binary, sites=chaos.sites, source=chaos.source) as bed:
+    gates = ("wait", "wait", "strict") if chaos.readers else ("off",)
+    with make_bed(folder, binary, sites=chaos.sites, source=chaos.source, copies=chaos.copies, read_gates=gates) as bed:
         first_pushes(bed)
         nemesis = Nemesis(bed, chaos.faults)
         _play(chaos, bed, nemesis)
@@ -76,27 +90,59 @@ def run(chaos: Chaos, folder: Path, binary: Path) -> Result:
         bed.log.write(folder / "operations.jsonl")
         events = bed.recorder.events_of(bed.group.name)
         (folder / "history.jsonl").write_text("".join(json.dumps(asdict(event)) + "\n" for event in events))
-        found = check(Evidence(bed.log.operations, events, bed.pool.parents, bed.looks, endings, nemesis.robbed))
+        sendings = bed.witness.sendings if bed.witness else []
+        (folder / "reads.jsonl").write_text("".join(json.dumps(asdict(read)) + "\n" for read in bed.reads))
+        found = check(
+            Evidence(
+                bed.log.operations,
+                events,
+                bed.pool.parents,
+                bed.looks,
+                endings,
+                nemesis.robbed,
+                bed.copies,
+                sendings,
+                bed.losses,
+                bed.reads,
+            )
+        )
         if trouble and not found:
             found = [Violation("diverged", trouble)]
         seconds = time.monotonic() - began
         revisions = len({event.revision for event in events})
         return Result(
-            bed.log.told(), nemesis.done, seconds, chaos.sites, revisions, len(bed.looks), found, bed.lacks, trouble
+            bed.log.told(),
+            nemesis.done,
+            seconds,
+            chaos.sites,
+            revisions,
+            len(bed.looks),
+            found,
+            bed.lacks,
+            trouble,
+            len(sendings),
+            Counter(read.outcome for read in bed.reads),
         )
 
 
 def _play(chaos: Chaos, bed: Bed, nemesis: Nemesis) -> None:
     stop = threading.Event()
-    pushers = [Pusher(bed, number, chaos.seed, chaos.habits, stop) for number in range(chaos.pushers)]
+    people: list[Pusher | Reader] = [
+        Pusher(bed, number, chaos.seed, chaos.habits, stop) for number in range(chaos.pushers)
+    ]
+    people += [Reader(bed, number, chaos.seed, chaos.reading_pause, stop) for number in range(chaos.readers)]
 
     def enough() -> bool:
-        return bed.log.told()["ok"] >= chaos.enough_pushes and nemesis.done.total() >= chaos.enough_faults
+        return (
+            bed.log.told()["ok"] >= chaos.enough_pushes
+            and nemesis.done.total() >= chaos.enough_faults
+            and len(bed.reads) >= chaos.enough_reads
+        )
 
     try:
         nemesis.run(enough, chaos.seconds)
     finally:
         stop.set()
         nemesis.heal()
-        for pusher in pushers:
-            pusher.join()
+        for one in people:
+            one.join()

@@ -35,6 +35,10 @@ KINDS: Final = (
     "clock",
 )
 
+# For a group that promises two copies. Whole sites are lost with their disks; an administrator brings back no value that was overwritten
+# before, since nobody promises that two sites have it still.
+COPIES_KINDS: Final = (*(kind for kind in KINDS if kind != "key-rewrite"), *("disk-lost",) * 3)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:

@@ -18,16 +18,19 @@ _MANY: Final = 20
 
 
 class Strangers:
-    """Gits of somebody's own. ``robbed`` tells of each lock that was taken from one of them, and of each ref that was lost."""
+    """Gits of somebody's own, that hold a lock in the repositories ``holding``.
+
+    ``robbed`` tells of each lock that was taken from one of them, and of each ref that was lost.
+    """
 
     def __init__(self) -> None:
         self.robbed: list[str] = []
-        self._holding: set[Path] = set()
+        self.holding: set[Path] = set()
 
     def hold(self, place: Place) -> Heal | None:
         """Delete a packed ref, and hold the lock of the packed refs until that is healed, as `git pack-refs` does in a large repository."""
         site = place.site.repository
-        if site in self._holding or not self._prepare(site):
+        if site in self.holding or not self._prepare(site):
             return None
         process = subprocess.Popen(
             ["git", "-c", "core.hooksPath=/dev/null", "update-ref", "--stdin"],
@@ -44,7 +47,7 @@ class Strangers:
         if [process.stdout.readline() for _ in range(2)] != ["start: ok\n", "prepare: ok\n"]:
             process.communicate(timeout=60)  # somebody else has the lock, or the disk is full
             return None
-        self._holding.add(site)
+        self.holding.add(site)
         lock = site / "packed-refs.lock"
         made = lock.stat().st_ino
 
@@ -54,7 +57,7 @@ class Strangers:
             process.communicate("commit\n", timeout=60)
             here = refs(site)
             self.robbed += [f"{place.site.name}: {ref} is lost" for ref in _own() if ref not in here]
-            self._holding.discard(site)
+            self.holding.discard(site)
 
         return heal
 
