@@ -15,6 +15,7 @@ from controller.informer import Informer
 from piehole.errors import EtcdError
 from piehole.etcd.client import Etcd
 from piehole.etcd.endpoint import Credentials
+from piehole.etcd.leases import SharedLease
 from piehole.etcd.model import Head, KeyValue
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
@@ -58,6 +59,7 @@ class EtcdView:
         self.address = address
         self.keyspace = Keyspace(address.prefix)
         self.etcd = Etcd(address.etcd, address.credentials)
+        self.lease = SharedLease(self.etcd)  # of what pushes leave in etcd for a while
         self._log = structlog.get_logger(etcd=",".join(address.etcd), prefix=address.prefix)
         self._on_connect = on_connect
         self._on_crash = on_crash

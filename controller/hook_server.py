@@ -147,15 +147,21 @@ class HookServer:
         push_name = question.push_name
         if not _is_hook(pid, push_name):
             return
-        while self._answer_one(connection, question, uid, push_name):
-            question = hook_protocol.parse(reader.message(monotonic() + _NEXT_QUESTION))
+        try:
+            while self._answer_one(connection, question, uid, push_name):
+                question = hook_protocol.parse(reader.message(monotonic() + _NEXT_QUESTION))
+        finally:
+            site = self._find(question.repository)
+            # While its git lives, a hook may go on by itself.
+            if site is not None and processes.lives(push_name) is False:
+                site.admission.copies.end(question.push_id)
 
     def _answer_one(self, connection: socket.socket, question: Question, uid: int, push_name: str) -> bool:
         """Whether the question was answered. A hook that gets no answer decides by itself, with the rights of its own account."""
         site = self._find(question.repository)
         if site is None or question.push_name != push_name or not may_write(Path(question.repository), uid):
             return False
-        deadline = hook_protocol.deadline_of(question, site.config.hook_timeout)
+        deadline = hook_protocol.deadline_of(question, site.config.hook_timeout, site.config.copies_timeout)
         _send(connection, hook_messages.pack_here(deadline.remaining()))
         deadline = deadline.at_most(deadline.remaining() * controller_socket.CONTROLLER_SHARE * 0.9)
         answered = hook_protocol.answer(

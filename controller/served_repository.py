@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from controller.copies import Copies
+from controller.copy_answers import CachedAnswers
 from controller.etcd_view import EtcdView
 from controller.progress_publisher import EVERY, ProgressPublisher
 from controller.readers import Readers
@@ -26,6 +27,7 @@ from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 from piehole.push.admission import Admission
 from piehole.push.consensus_source import CachedSource
+from piehole.push.copies import CopyCollector
 from piehole.refs import zero
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.holdings import Holdings
@@ -75,7 +77,11 @@ class ServedRepository:
         source = CachedSource(
             self._replica, enqueue, self._check.view, heard_since=etcd_view.heard_since, doubt=self._doubt
         )
-        self.admission = Admission(self._replica, source)
+        self.admission = Admission(
+            self._replica,
+            source,
+            lambda: CopyCollector(self._replica, CachedAnswers(self._replica, etcd_view), etcd_view.lease),
+        )
         self.readers = Readers(
             self._replica,
             etcd_view,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from time import monotonic
 
 from piehole.fastpath import controller_socket
@@ -43,12 +44,29 @@ class DecisionClient:
         waited = True
         try:
             answer = self._decision(record, question, started)
-            # Judging thousands of refs takes its time: a forecast with all its answers has not waited for etcd.
-            waited = answer.kind != "foreseen" or any(one and one.kind == "refuse" for one in answer.each)
+            # Judging thousands of refs takes its time: a forecast with all its answers has not waited for etcd. Waiting for other sites to
+            # hold what the push brings has its own time.
+            waited = answer.kind not in ("foreseen", "held") or any(one and one.kind == "refuse" for one in answer.each)
         finally:
             if waited:
                 record.add_wait_since(started + self._loaded)
         return answer
+
+    def admit(self, record: Record, command: tuple[str, str, str]) -> Answer:
+        """Whether this ref may move. Where the group promises copies, the other sites hold then what it brings."""
+        answer = self.ask(record, Question("admit", [command]))
+        if answer.kind != "take" or answer.sentence != "copies":
+            return answer
+        held = self.hold(record, command)
+        return Answer("take", answer.value, held.sentence) if held.kind == "held" else held
+
+    def hold(self, record: Record, command: tuple[str, str, str]) -> Answer:
+        """Have the other sites hold what this command brings: ``held``, or a refusal."""
+        return self.ask(record, Question("copies", [command]))
+
+    def may_follow(self) -> bool:
+        """Whether commands of this push are known that no hook has asked about yet."""
+        return False
 
     def _decision(self, record: Record, question: Question, started: float) -> Answer:
         self.address(record, question)
@@ -81,3 +99,13 @@ class DecisionClient:
         :raises NoController: none answered
         """
         return Answer.parse(controller_socket.ask(self._git_dir, question.pack()))
+
+
+def account() -> str:
+    """The name of the account that runs the hook."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -64,7 +64,7 @@ class InProcessDecider:
 
         hook_protocol.check(question)
         replica = self._replica = self._replica or Replica.open(Path(question.repository))
-        deadline = hook_protocol.deadline_of(question, replica.config.hook_timeout)
+        deadline = hook_protocol.deadline_of(question, replica.config.hook_timeout, replica.config.copies_timeout)
         if question.kind == "propose":
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.
             replica.etcd.head(replica.keyspace.group(replica.config.group), deadline=deadline)

@@ -40,6 +40,7 @@ class ForecastClient(DecisionClient):
         self._pending = dict.fromkeys(commands)  # no hook has asked about them yet
         self._in_one = len(self._pending) <= _AT_ONCE
         self._forecast: dict[tuple[str, str, str], Answer] = {}
+        self._held: dict[tuple[str, str, str], Answer] = {}  # what was said of the copies of each command
         self._sent = False  # whether a question is on its way, and its answer not taken yet
         self.until = 0.0  # when the forecast is too old
 
@@ -79,6 +80,21 @@ class ForecastClient(DecisionClient):
                 return known
         return super().ask(record, question)
 
+    def hold(self, record: inflight.Record, command: tuple[str, str, str]) -> Answer:
+        """Once for all commands of the push that are known to need it: the other sites fetch all of it at once."""
+        if command not in self._held:
+            wanted = [
+                one for one, known in self._forecast.items() if known.sentence == "copies" and one not in self._held
+            ]
+            commands = list(dict.fromkeys([command, *wanted]))
+            answer = self.ask(record, Question("copies", commands))
+            self._held |= dict.fromkeys(commands, answer if answer.kind != "held" else Answer("held"))
+            return answer
+        return self._held[command]
+
+    def may_follow(self) -> bool:
+        return bool(self._pending)
+
     def left(self) -> int:
         """How many commands are still to come, as far as that is known."""
         return len(self._pending)
@@ -88,7 +104,13 @@ class ForecastClient(DecisionClient):
         one swap: then `update` has to say so.
         """
         known = [self._forecast.get(command) for command in self._pending]
-        return self._in_one and bool(known) and all(one is not None and one.kind != "refuse" for one in known)
+        if not (self._in_one and known and all(one is not None and one.kind != "refuse" for one in known)):
+            return False
+        # Where copies are needed, the first `update` waits for them.
+        held = [
+            self._held.get(command) for command, one in zip(self._pending, known, strict=True) if one and one.sentence
+        ]
+        return all(one is not None and one.kind == "held" for one in held)
 
     def ask_controller(self, question: Question) -> Answer:
         """

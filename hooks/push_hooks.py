@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from time import sleep
 
-from hooks.decide import DecisionClient
+from hooks.decide import DecisionClient, account
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
 from piehole.fastpath.hook_messages import Answer, Question, parse_ref_updates
@@ -100,10 +100,11 @@ class PushHooks:
         record = self._current(inflight.Record.open)
         self._check_number(record)
         self._check_beside(record, ref, old)
-        answer = self._client.ask(record, Question("admit", [(ref, old, new)]))
+        answer = self._client.admit(record, (ref, old, new))
         reached(Step.ADMITTING)
         if answer.kind == "take":
             self._check_reflog(ref)
+            self._warn(answer)
             record.announce(inflight.Announcement(ref, old, new, answer.value, managed=True))
         elif answer.kind == "free":
             record.announce(inflight.Announcement(ref, old, new, "-", managed=False))
@@ -274,13 +275,13 @@ class PushHooks:
             )
 
     def _propose(self, record: inflight.Record, wanted: list[inflight.Announcement]) -> None:
-        self._pusher = self._pusher or self._account()
+        self._pusher = self._pusher or account()
         wait = 0.01
         while True:
             commands = [(one.ref, one.old, one.new) for one in wanted]
-            answer = self._client.ask(
-                record, Question("propose", commands, [one.snapshot for one in wanted], self._pusher + self.signer)
-            )
+            question = Question("propose", commands, [one.snapshot for one in wanted], self._pusher + self.signer)
+            question.more = self._client.may_follow() or len(record.waiting) > len(wanted)
+            answer = self._client.ask(record, question)
             if answer.kind != "again":
                 break
             reached(Step.REBASING)
@@ -295,6 +296,7 @@ class PushHooks:
             wait = min(wait * 2, 0.2)
         if answer.kind != "accepted":
             raise self._refused(answer)
+        self._warn(answer)
         self._say(
             "accepted",
             f"the group has taken {', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}.",
@@ -306,13 +308,9 @@ class PushHooks:
         except OSError:
             pass  # the note only informs; the group has taken the refs, so nothing may veto them now
 
-    def _account(self) -> str:
-        import pwd
-
-        try:
-            return pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            return str(os.getuid())
+    def _warn(self, answer: Answer) -> None:
+        if answer.sentence:
+            self._say("copies", answer.sentence)
 
     def _refused(self, answer: Answer) -> Refused:
         if answer.kind == "refuse":

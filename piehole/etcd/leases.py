@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from time import monotonic
+from typing import Final
+
 from piehole.deadline import Deadline
 from piehole.etcd import json_gateway
 from piehole.etcd.client import Etcd
@@ -21,3 +25,49 @@ def keep_alive(etcd: Etcd, lease: int, deadline: Deadline) -> bool:
 def look(etcd: Etcd, lease: int, deadline: Deadline) -> Lease:
     """How much time a lease has left."""
     return etcd.ask("/lease/timetolive", {"ID": str(lease)}, json_gateway.lease, deadline)
+
+
+_LASTS: Final = 120  # seconds
+_PROLONGED_EVERY: Final = 30.0
+
+
+class SharedLease:
+    """A lease for keys of many owners that die with it, soon after the last of them was put. Safe to use from many threads.
+
+    It is kept alive for nobody but those who say that they still need it. When half of its time is over, a new one follows.
+    """
+
+    def __init__(self, etcd: Etcd) -> None:
+        self._etcd = etcd
+        self._lock = threading.Lock()
+        self._lease = 0
+        self._half = 0.0  # monotonic seconds: when half of its time is over
+        self._end = 0.0
+        self._prolonged: dict[int, float] = {}
+
+    def get(self, seconds: float, deadline: Deadline, *, instead_of: int = 0) -> int:
+        """A lease that lasts for at least so many seconds.
+
+        :param instead_of: a lease that etcd has no more
+        :raises EtcdError: etcd could not be used
+        """
+        with self._lock:
+            now = monotonic()
+            if self._lease in (0, instead_of) or now > self._half or now + seconds > self._end:
+                lasts = max(_LASTS, int(2 * seconds) + 1)
+                self._lease = grant(self._etcd, lasts, deadline)
+                self._half, self._end = now + lasts / 2, now + lasts
+            return self._lease
+
+    def prolong(self, lease: int, deadline: Deadline) -> None:
+        """Keep a lease alive that is still needed, if that was not done just now.
+
+        :raises EtcdError: etcd could not be used
+        """
+        now = monotonic()
+        with self._lock:
+            if now - self._prolonged.get(lease, float("-inf")) < _PROLONGED_EVERY:
+                return
+            self._prolonged = {one: at for one, at in self._prolonged.items() if now - at < _LASTS}
+            self._prolonged[lease] = now
+        keep_alive(self._etcd, lease, deadline)

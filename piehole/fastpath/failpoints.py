@@ -25,6 +25,9 @@ class Step:
     SETTLED = "settled"  # the in-flight record says so, too; git moves the refs next
     NOTING = "noting"  # without a controller: the note of the push is not on disk yet
     # the decision, in the controller or in the hook
+    COPIES_ASKING = "copies-asking"  # the other sites are about to be asked to hold what the push brings
+    COPIES_ASKED = "copies-asked"
+    COPIES_HELD = "copies-held"  # enough of them have said so
     KEEPING = "keeping"
     PROPOSING = "proposing"  # replaced tips are kept, the swap is not sent
     SWAPPED = "swapped"  # etcd has answered the swap

@@ -12,11 +12,16 @@ line names it, and lines that a version does not know are ignored. No value hold
     command REF OLD NEW             command REF OLD NEW  (each)     pusher NAME
                                                                     want REF OLD NEW SNAPSHOT   (each)
                                                                     earlier     (it may have been sent before)
+                                                                    more        (other refs of this push may follow)
 
-    free                            foreseen [MOST]                 accepted REVISION
-    take SNAPSHOT                   free | take SNAPSHOT            again
+    free                            foreseen [MOST]                 accepted REVISION [WARNING]
+    take SNAPSHOT [copies]          free | take SNAPSHOT [copies]   again
     refuse TOKEN SENTENCE             | later  (each, in order)     basis REF SNAPSHOT  (each, after again)
                                                                     refuse TOKEN SENTENCE   (also: unknown)
+
+``copies`` after a snapshot: the group promises copies, so before this command passes the hook asks ``copies``, a question like ``foresee``,
+with this command and, so that the push waits once, others that need it. It is answered when the other sites hold what they bring:
+``held`` or ``held copies WARNING``, else ``refuse TOKEN SENTENCE``.
 
 ``foresee`` is ``admit`` for many commands, before git has moved the push's objects into the repository; ``later`` means that only
 ``admit`` can tell, and ``refuse TOKEN SENTENCE`` comes where etcd could not be used. MOST is how many of the refs one transaction
@@ -44,10 +49,10 @@ _VERSION = "1"
 
 
 class Question:
-    """A hook's question: ``kind`` is ``admit``, ``foresee`` or ``propose``, ``commands`` are REF OLD NEW of each.
+    """A hook's question: ``kind`` is ``admit``, ``foresee``, ``copies`` or ``propose``, ``commands`` are REF OLD NEW of each.
 
     ``snapshots`` has one word for each command of a proposal. ``hook`` names the process that waits for the answer, where another one
-    asks; ``earlier``: a controller that fell silent may have been sent this very proposal.
+    asks; ``earlier``: a controller that fell silent may have been sent this very proposal; ``more``: other proposals of its push may follow.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class Question:
         self.pusher = " ".join(pusher.split())
         self.repository = self.push_name = self.push_id = self.hook = ""
         self.waited = 0.0
-        self.earlier = False
+        self.earlier = self.more = False
 
     def pack(self) -> list[str]:
         lines = [self.kind, f"repository {self.repository}", f"push {self.push_name} {self.push_id}"]
@@ -72,7 +77,7 @@ class Question:
             lines += [f"want {ref} {old} {new} {snapshot}" for (ref, old, new), snapshot in wants]
         else:
             lines += [f"command {ref} {old} {new}" for ref, old, new in self.commands]
-        return [*lines, "earlier"] if self.earlier else lines
+        return lines + ["earlier"] * self.earlier + ["more"] * self.more
 
     @classmethod
     def parse(cls, lines: Sequence[str]) -> Question:
@@ -89,15 +94,15 @@ class Question:
         question.push_name, _, question.push_id = single["push"].partition(" ")
         question.waited = float(single["waited"])
         question.hook = single.get("hook", "")
-        question.earlier = "earlier" in single
+        question.earlier, question.more = "earlier" in single, "more" in single
         return question
 
 
 class Answer:
-    """The answer to a question: ``kind`` is ``free``, ``take``, ``refuse``, ``accepted``, ``again`` or ``foreseen``.
+    """The answer to a question: ``kind`` is ``free``, ``take``, ``refuse``, ``held``, ``accepted``, ``again`` or ``foreseen``.
 
-    ``value`` is the snapshot of ``take``, the revision of ``accepted``, the token of ``refuse``, MOST of ``foreseen``. ``bases`` are the snapshots of
-    ``again`` by their refs, ``each`` the answers of ``foreseen``; None stands for ``later``.
+    ``value`` is the snapshot of ``take``, the revision of ``accepted``, the token of ``refuse`` and of a warning, MOST of ``foreseen``.
+    ``bases`` are the snapshots of ``again`` by their refs, ``each`` the answers of ``foreseen``; None stands for ``later``.
     """
 
     __slots__ = ("bases", "each", "kind", "sentence", "value")

@@ -42,6 +42,7 @@ class Config:
     allow_protocol: tuple[str, ...] = DEFAULT_PROTOCOLS
     hook_timeout: float = 10.0
     catch_up: float = 3.0
+    copies_timeout: float = 10.0
     read_gate: str = "off"
     read_wait: float = 3.0
     max_deletes: int = 0
@@ -116,6 +117,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         allow_protocol=many("allowProtocol") or DEFAULT_PROTOCOLS,
         hook_timeout=seconds("piehole.hookTimeout", one("hookTimeout", "10")),
         catch_up=seconds("piehole.catchUp", one("catchUp", "3")),
+        copies_timeout=seconds("piehole.copiesTimeout", one("copiesTimeout", "10")),
         read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
         read_wait=seconds("piehole.readWait", one("readWait", "3")),
         max_deletes=_count("piehole.maxDeletes", one("maxDeletes", "0")),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from piehole.deadline import Deadline
 from piehole.errors import Compacted
-from piehole.etcd.model import KeyValue, Range, Snapshot, prefix_end
+from piehole.etcd.model import KeyValue, Range, Snapshot, TxnResult, prefix_end
 from piehole.group import keys
 from piehole.group.group_state import GroupState
 from piehole.group.limits import SiteLimits
@@ -66,10 +66,17 @@ def read_sites(replica: Replica, deadline: Deadline, *more: Range, limit: int = 
     :param limit: the number of sites and of progress records to read, the first by name; 0: all
     :raises EtcdError: etcd could not be used
     """
+    return parse_sites(replica, replica.etcd.txn([], [*site_ranges(replica, limit), *more], deadline=deadline))
+
+
+def site_ranges(replica: Replica, limit: int = 0) -> list[Range]:
+    """What a transaction reads for :func:`parse_sites`; other ranges may follow."""
     k, group = replica.keyspace, replica.config.group
-    prefixes = (k.sites(group), k.all_progress(group))
-    ranges = [Range(prefix, prefix_end(prefix), limit=limit) for prefix in prefixes]
-    result = replica.etcd.txn([], [*ranges, *more], deadline=deadline)
+    return [Range(prefix, prefix_end(prefix), limit=limit) for prefix in (k.sites(group), k.all_progress(group))]
+
+
+def parse_sites(replica: Replica, result: TxnResult) -> GroupSites:
+    """The sites in the answer to a transaction that read :func:`site_ranges`."""
     records, progress, *others = result.ranges
     return GroupSites(_sites(replica, records.kvs, progress.kvs), result.revision, records.more, others)
 

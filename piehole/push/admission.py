@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from time import monotonic
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, RESERVED, STALE, EtcdError
@@ -21,17 +20,20 @@ from piehole.group.replica import Replica
 from piehole.push import rules
 from piehole.push.completeness import CompletenessCheck
 from piehole.push.consensus_source import Source
+from piehole.push.copies_gate import CopiesGate
 from piehole.push.deletion_limit import DeletionLimit
 from piehole.push.judged import JudgedBases
+from piehole.push.recent_kinds import RecentKinds
 from piehole.push.rules import Accept, Free, Refuse, refusal
 from piehole.push.site_limits import SiteLimitsCheck
-from piehole.push.swap import Accepted, Basis, Proposal, Swapper, Unknown
+from piehole.push.swap import Accepted, Basis, Lost, Proposal, Swapper, Unknown
 from piehole.push.transaction_size import TransactionSize
 from piehole.refs import Command, is_managed, is_zero
 from piehole.repository import kept_tips
 
-_RECENT: Final = 0.5  # seconds for which the type of an object need not be looked up again
-_KNOWN: Final = 10_000
+if TYPE_CHECKING:
+    from piehole.push.copies import CopyCollector
+
 _FAIR: Final = (
     0.5  # seconds in which etcd must have had the chance to answer, before a whole push is refused for its silence
 )
@@ -68,14 +70,16 @@ class Pusher:
 class Admission:
     """Decides about the pushes to one repository."""
 
-    def __init__(self, replica: Replica, source: Source) -> None:
+    def __init__(self, replica: Replica, source: Source, copies: Callable[[], CopyCollector] | None = None) -> None:
+        """:param copies: makes what asks other sites for copies; None: one that reads from etcd"""
         self._config = replica.config
         self._repository = replica.repository
         self._swapper = Swapper(replica)
         self._size = TransactionSize(replica, self._swapper)
         self._source = source
         self._judged = JudgedBases()
-        self._known: tuple[float, dict[str, str]] = (0.0, {})
+        self.copies = CopiesGate(replica, copies)
+        self._kinds = RecentKinds(replica.repository)
         self._completeness = CompletenessCheck(replica.config)
         self._site_limits = SiteLimitsCheck(replica)
         self.deletion_limit = DeletionLimit(replica.config)
@@ -119,8 +123,9 @@ class Admission:
         try:
             state = next(iter(self._source.states(sound, deadline)))
             _, bases = self._judge_by(sound, state, lambda _, __: False)
+            self.copies.foresee(state.group, [command.new for command in sound])
             if len(sound) > _MANY:
-                most = self._size.most(sound, state, deadline)
+                most = self._size.most(sound, state, deadline, self.copies.answers(state.group))
         except EtcdError as error:
             # Of a push whose patience is used up, no ref is refused for that alone: each is asked about by itself.
             known |= dict.fromkeys(sound, refusal(error)) if fair else {}
@@ -144,19 +149,21 @@ class Admission:
         *,
         may_go: Callable[[], bool],
         earlier: bool = False,
+        more: bool = False,
     ) -> Accepted | Again | Refuse | Unknown | None:
         """Swap all refs of one transaction of git, which holds their locks meanwhile.
 
         :param may_go: asked last of all before the proposal is sent; where it says no (the hook or its receive-pack is gone and
             with it the locks), nothing is sent and the answer is None
         :param earlier: this proposal may have been sent before, by a process that fell silent
+        :param more: other proposals of this push may follow
         :raises EtcdError: etcd could not be used, and nothing changed
         """
         moves = [command for command, _ in items]
         if self._repository.adds(moves):
             kinds, left_behind = dict.fromkeys((move.new for move in moves), "commit"), []
         else:
-            kinds = self._kinds(moves)
+            kinds = self._kinds.of(moves)
             left_behind = self._repository.not_contained(moves, kinds)
         refused = self._unfit(moves, kinds) or self._completeness.refusal(moves, deadline)
         if refused:
@@ -166,6 +173,9 @@ class Admission:
         proposal = Proposal(PushRecord(pusher.push_id, self._config.site, pusher.name, time), tuple(items))
         try:
             found = None if self._judged.take(items) else self._judge_proposal(items, deadline)
+            if found is None:
+                found, copies = self.copies.confirm(pusher.push_id, items, deadline, more=more)
+                proposal = replace(proposal, copies=copies)
             if found is None:
                 self._keep(left_behind, locked=True)
             if not may_go():
@@ -181,9 +191,11 @@ class Admission:
             if earlier:
                 return Unknown(str(error))
             raise
-        if isinstance(outcome, Accepted | Unknown):
-            return outcome
-        return self._again(moves, outcome.now, deadline)
+        if isinstance(outcome, Lost):
+            if self.copies.lost(proposal, outcome.now):
+                self._source.doubt()
+            return self._again(moves, outcome.now, deadline)
+        return self.copies.accepted(proposal, outcome) if isinstance(outcome, Accepted) else outcome
 
     def _keep(self, tips: Sequence[str], *, locked: bool = False) -> None:
         """Keep tips that the push leaves behind. With reftable git has one lock for all refs: nothing can be kept while it holds it
@@ -208,6 +220,7 @@ class Admission:
         halted = self._source.halted(state)
         if halted:
             return [Refuse(halted.token, str(halted))], {}
+        self.copies.learn(state.group)
         refusals: list[Refuse] = []
         bases: dict[str, Basis] = {}
         for command in commands:
@@ -259,20 +272,6 @@ class Admission:
             return refused
         behind = self._source.catch_up(command.ref, refused.wants, deadline.at_most(self._config.catch_up))
         return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
-
-    def _kinds(self, moves: Sequence[Command]) -> dict[str, str]:
-        """The types of the moves' objects, as :meth:`Repository.kinds`.
-
-        A push of many refs asks about the same few objects again and again, so what was found just now is not looked up again: whatever
-        is pruned meanwhile could be pruned right after the look-up as well.
-        """
-        oids = dict.fromkeys(oid for move in moves for oid in (move.old, move.new) if not is_zero(oid))
-        until, known = self._known
-        if monotonic() > until or len(known) > _KNOWN:
-            until, known = self._known = (monotonic() + _RECENT, {})
-        unknown = [oid for oid in oids if oid not in known]
-        known |= self._repository.kinds(unknown) if unknown else {}
-        return {oid: known[oid] for oid in oids if oid in known}
 
     def _unfit(self, moves: Sequence[Command], kinds: Mapping[str, str]) -> Refuse | None:
         """Refuse what no hook of piehole proposes, since it has asked before. Others than hooks can use the socket, and a push whose

@@ -31,6 +31,9 @@ class Source(Protocol):
     def catch_up(self, ref: str, oid: str, deadline: Deadline) -> str:
         """Wait until this site's ``ref`` is at ``oid``; ``""`` when it is, else a sentence that says why it is not."""
 
+    def doubt(self) -> None:
+        """The group's record is another one than the states had."""
+
 
 class LinearizableSource:
     """Reads from etcd for each decision.
@@ -64,6 +67,9 @@ class LinearizableSource:
         return (
             "This site has not caught up yet: if the pull brings nothing new, wait a moment, and see `piehole status`."
         )
+
+    def doubt(self) -> None:
+        pass  # each state is read anew
 
 
 class CachedSource(LinearizableSource):
@@ -109,6 +115,9 @@ class CachedSource(LinearizableSource):
         else:
             self._doubt()
         return found
+
+    def doubt(self) -> None:
+        self._doubt()
 
     def _may_act(self, deadline: Deadline) -> bool:
         return self.halted(self._replica.reader.read((), deadline)) is None

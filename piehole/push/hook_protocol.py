@@ -5,16 +5,19 @@ Both the controller and a hook that decides in its own process end here; :mod:`p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from piehole.deadline import Deadline
-from piehole.errors import UNKNOWN, EtcdError, PieholeError
+from piehole.errors import COPIES, UNKNOWN, EtcdError, PieholeError
 from piehole.fastpath import processes
 from piehole.fastpath.hook_messages import Answer, Question
 from piehole.push.admission import LEAST, Admission, Again, Pusher
 from piehole.push.rules import Free, Refuse, refusal
 from piehole.push.swap import Accepted, Basis, Unknown
 from piehole.refs import LENGTHS, Command, is_oid, is_ref_name
+
+_PUSH_ID = re.compile(r"[0-9A-Za-z]{1,64}")
 
 
 class Malformed(PieholeError):
@@ -39,7 +42,9 @@ def check(question: Question) -> None:
     :raises Malformed: it is none that this version understands
     """
     sound = all(is_ref_name(ref) and _are_oids(old, new) for ref, old, new in question.commands)
-    known = question.kind in ("admit", "propose", "foresee")
+    known = question.kind in ("admit", "propose", "foresee") or (
+        question.kind == "copies" and _PUSH_ID.fullmatch(question.push_id)  # it becomes a part of a key
+    )
     if not known or not question.commands or not sound or not 0 <= question.waited < 1e6:
         raise Malformed(f"a hook asked {[question.kind]!r}, which this version does not understand.")
 
@@ -53,9 +58,13 @@ def is_awaited(question: Question) -> bool:
     return all(processes.lives(name) is True for name in (question.push_name, question.hook) if name)
 
 
-def deadline_of(question: Question, timeout: float) -> Deadline:
-    """What is left of the whole push's patience. Never nothing: an etcd that answers at once is asked all the same."""
-    return Deadline(max(timeout - question.waited, LEAST))
+def deadline_of(question: Question, timeout: float, copies: float = 0.0) -> Deadline:
+    """What is left of the whole push's patience. Never nothing: an etcd that answers at once is asked all the same.
+
+    :param copies: seconds for which other sites are awaited that are asked for copies. They cost the push nothing of its patience. Twice
+        as many are given, since a controller takes a share of the time alone.
+    """
+    return Deadline(max(timeout - question.waited, LEAST) + (2 * copies if question.kind == "copies" else 0.0))
 
 
 def answer(question: Question, admission: Admission, deadline: Deadline, may_go: Callable[[], bool]) -> Answer | None:
@@ -68,22 +77,30 @@ def answer(question: Question, admission: Admission, deadline: Deadline, may_go:
     try:
         if question.kind == "admit":
             refused = admission.deletion_limit.refusal(commands[0], *push)
-            return _admitted(refused or admission.admit(commands[0], deadline))
+            return _admitted(refused or admission.admit(commands[0], deadline), admission, commands[0])
         if question.kind == "foresee":
             found = admission.foresee(commands, deadline)
             most = str(found.most) if found.most < len(commands) else ""
             later = admission.deletion_limit.undecided(commands, *push)
-            each = [None if command in later else one for command, one in zip(commands, found.each, strict=True)]
-            return Answer("foreseen", most, each=[None if one is None else _admitted(one) for one in each])
+            each = [
+                None if one is None or command in later else _admitted(one, admission, command)
+                for one, command in zip(found.each, commands, strict=True)
+            ]
+            return Answer("foreseen", most, each=each)
+        if question.kind == "copies":
+            held = admission.copies.obtain(question.push_id, commands, deadline, may_go)
+            return _refused(held) if isinstance(held, Refuse) else Answer("held", COPIES if held else "", held)
         items = list(zip(commands, _bases(question), strict=True))
         pusher = Pusher(question.push_id, question.pusher)
-        outcome = admission.propose(pusher, items, deadline, may_go=may_go, earlier=question.earlier)
+        outcome = admission.propose(
+            pusher, items, deadline, may_go=may_go, earlier=question.earlier, more=question.more
+        )
     except EtcdError as error:
         return _refused(refusal(error))
     if outcome is None:
         return None
     if isinstance(outcome, Accepted):
-        return Answer("accepted", str(outcome.revision))
+        return Answer("accepted", str(outcome.revision), outcome.warning)
     if isinstance(outcome, Again):
         return Answer("again", bases={ref: basis.dump() for ref, basis in outcome.bases.items()})
     if isinstance(outcome, Unknown):
@@ -99,10 +116,12 @@ def _bases(question: Question) -> list[Basis]:
         raise Malformed(f"the in-flight record of this push is damaged: {error}") from error
 
 
-def _admitted(found: Free | Basis | Refuse) -> Answer:
+def _admitted(found: Free | Basis | Refuse, admission: Admission, command: Command) -> Answer:
     if isinstance(found, Free):
         return Answer("free")
-    return Answer("take", found.dump()) if isinstance(found, Basis) else _refused(found)
+    if isinstance(found, Refuse):
+        return _refused(found)
+    return Answer("take", found.dump(), COPIES if admission.copies.asks(found, command.new) else "")
 
 
 def _refused(refused: Refuse) -> Answer:

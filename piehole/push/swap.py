@@ -16,7 +16,7 @@ import tenacity
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdFull, EtcdUnreachable
-from piehole.etcd.model import Compare, Put
+from piehole.etcd.model import Compare, Delete, Put
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
 from piehole.group.group_state import GroupState
@@ -96,11 +96,24 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldCopies:
+    """The answers of other sites that hold what a swap brings, which it compares; and the removals of the keys of the request.
+
+    ``warning``: what the pusher is told where fewer sites hold it than the group promises, and its setting lets the push pass.
+    """
+
+    compares: tuple[Compare, ...] = ()
+    removals: tuple[Delete, ...] = ()
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """The moves of a push, each with its basis, and the push record to write with them."""
 
     push: PushRecord
     items: tuple[tuple[Command, Basis], ...]
+    copies: HeldCopies = HeldCopies()
 
     @property
     def commands(self) -> list[Command]:
@@ -113,7 +126,10 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
+    """``warning``: what the pusher is told all the same."""
+
     revision: int
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +196,13 @@ class Swapper:
         """Determine the outcome of a proposal that another process may have sent, and that is not sent again."""
         return self._fence(proposal, settle_by, "The outcome of an earlier proposal of this push is not known.")
 
-    def operations(self, items: Sequence[tuple[Command, Basis]]) -> int:
-        """How many operations of one kind the swap of these has; etcd counts compares and puts apart."""
+    def operations(self, items: Sequence[tuple[Command, Basis]], copies: int = 0) -> int:
+        """How many operations of one kind the swap of these has; etcd counts compares and puts apart.
+
+        :param copies: how many answers of other sites it compares
+        """
         proposal = Proposal(PushRecord("", self._site, "", ""), tuple(items))
-        return max(len(self._compares(proposal)), len(self._puts(proposal)))
+        return max(len(self._compares(proposal)) + copies, len(self._puts(proposal)) + bool(copies))
 
     def _key(self, name: str) -> bytes:
         return self._keyspace.ref(self._group, name)
@@ -210,11 +229,12 @@ class Swapper:
                     above[name] = min(mod, above.get(name, mod))
             else:
                 compares.append(Compare(key, mod_revision=basis.ref))
-        return compares + [Compare(self._key(name), mod_revision=mod) for name, mod in sorted(above.items())]
+        compares += [Compare(self._key(name), mod_revision=mod) for name, mod in sorted(above.items())]
+        return compares + list(proposal.copies.compares)
 
-    def _puts(self, proposal: Proposal) -> list[Put]:
+    def _puts(self, proposal: Proposal) -> list[Put | Delete]:
         puts = [Put(self._key(command.ref), encode(command.new)) for command, _ in proposal.written]
-        return [*puts, Put(self._key(keys.PUSH), proposal.push.dump())]
+        return [*puts, Put(self._key(keys.PUSH), proposal.push.dump()), *proposal.copies.removals]
 
     def _fence(self, proposal: Proposal, settle_by: Deadline, why: str) -> Outcome:
         """Make sure that the swap cannot succeed from now on, and read the state after that.

@@ -27,20 +27,21 @@ class TransactionSize:
         self._swapper = swapper
         self._taken = SMALLEST_TXN
 
-    def most(self, commands: Sequence[Command], state: GroupState, deadline: Deadline) -> int:
+    def most(self, commands: Sequence[Command], state: GroupState, deadline: Deadline, copies: int = 0) -> int:
         """How many of these commands, in their order, one swap can move.
 
+        :param copies: how many answers of other sites it compares
         :raises EtcdError: etcd could not be asked
         """
         items = [(command, Basis.of(command, state, writes=True)) for command in commands]
-        wanted = self._swapper.operations(items)
+        wanted = self._swapper.operations(items, copies)
         room = self._room(wanted, deadline)
         if room >= wanted:
             return len(items)
         low, high = 0, len(items)
         while high - low > 1:
             middle = (low + high) // 2
-            if self._swapper.operations(items[:middle]) <= room:
+            if self._swapper.operations(items[:middle], copies) <= room:
                 low = middle
             else:
                 high = middle
