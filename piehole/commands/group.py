@@ -20,7 +20,7 @@ from piehole.etcd.model import Compare, Put, prefix_end
 from piehole.group import alive, keys, promise, rollback_guard
 from piehole.group.group_state import GroupState, live
 from piehole.group.outlook import CopiesOutlook, outlook
-from piehole.group.records import GroupRecord, PushRecord, RecordError, dump, parse_record
+from piehole.group.records import COPIES_FORMAT, GroupRecord, PushRecord, RecordError, dump, parse_record
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSites, read_sites, ref_revisions
 from piehole.refs import HEAD, decode, encode, is_managed, is_oid, is_ref_name
@@ -98,7 +98,7 @@ def judge(replica: Replica, name: str, value: str, deadline: Deadline) -> Settin
         raise UsageError(f"a group has no setting {name!r}. Its settings: {', '.join(SETTINGS)}.")
     wanted = _value(name, value)
     state = replica.reader.list_group(deadline)
-    fields = parse_record(_RECORD, state.group.value) if state.group else {}
+    fields = parse_record(_RECORD, state.group.value, COPIES_FORMAT) if state.group else {}
     former = raise_copies.former(fields)
     _refuse_halted(replica, state, {field: kept for field, kept in former.items() if field != name})
     if name == SET_HEAD:

@@ -23,7 +23,7 @@ from piehole.group.sites import GroupSite, GroupSites, read_sites, ref_revisions
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _POLL: Final = 0.2  # seconds
-_PROMISE: Final = ("copies", "copiesElse")
+_PROMISE: Final = ("copies", "copiesElse", "format")
 
 
 def former(fields: Mapping[str, Any]) -> Mapping[str, Any]:

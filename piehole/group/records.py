@@ -16,6 +16,8 @@ from piehole.refs import encode
 from piehole.repository.verification import CORRUPT
 
 FORMAT: Final = 1
+# Of a group's record that promises copies. Versions that do not know the promise know no such format: they refuse pushes, not copies.
+COPIES_FORMAT: Final = 2
 RAISING: Final = "raising"  # the field of the group's record that holds the former promise until a higher one counts
 _LARGEST: Final = 64 * 1024  # bytes; a record is a few hundred
 _BEGINNING: Final = 8  # characters of a site's id, which tell the few apart that have one name
@@ -25,9 +27,10 @@ class RecordError(PieholeError):
     """A record in etcd is not what it must be."""
 
 
-def parse_record(what: str, raw: bytes) -> dict[str, Any]:
+def parse_record(what: str, raw: bytes, newest: int = FORMAT) -> dict[str, Any]:
     """The fields of a record.
 
+    :param newest: the newest format of such a record that this version knows
     :raises RecordError: it is no JSON object, or of a newer format
     """
     if len(raw) > _LARGEST:
@@ -41,9 +44,9 @@ def parse_record(what: str, raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RecordError(f"{what} in etcd is JSON, but no object: {raw[:60]!r}")
     version = value.get("format", FORMAT)
-    if not isinstance(version, int) or version > FORMAT:
+    if not isinstance(version, int) or version > newest:
         raise RecordError(
-            f"{what} in etcd has the format {version!r}; this piehole knows formats up to {FORMAT}. Upgrade piehole on this server."
+            f"{what} in etcd has the format {version!r}; this piehole knows formats up to {newest}. Upgrade piehole on this server."
         )
     return value
 
@@ -110,7 +113,7 @@ class GroupRecord:
 
     @classmethod
     def parse(cls, raw: bytes) -> GroupRecord:
-        value = parse_record("the group's record", raw)
+        value = parse_record("the group's record", raw, COPIES_FORMAT)
         _check_copies(value)
         return cls(
             text_field("the group's record", value, "id"),
@@ -119,7 +122,8 @@ class GroupRecord:
         )
 
     def dump(self) -> bytes:
-        return dump({"format": FORMAT, **self.extra, "id": self.id, "object_format": self.object_format})
+        format_ = FORMAT if self.copies == 1 else COPIES_FORMAT
+        return dump({**self.extra, "format": format_, "id": self.id, "object_format": self.object_format})
 
 
 def _check_copies(value: Mapping[str, Any]) -> None:

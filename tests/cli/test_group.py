@@ -49,7 +49,7 @@ def test_set_copies_writes_the_record_and_the_fence(pair: Group, value: str, sto
     answer = group(pair, "set", "copies", value)
     assert answer.status == 0, answer
     assert answer.line("copies: ") == f"copies: 1 -> {value}"
-    assert record(pair) == {**before, "copies": stored}
+    assert record(pair) == {**before, "copies": stored, "format": 2}  # versions that know no promise refuse it
     assert revision(pair, "@fence") > fence  # so that every controller reads the record again
     assert pair.refs() == refs
     again = group(pair, "set", "copies", value)
@@ -146,13 +146,13 @@ def test_a_site_that_is_only_behind_gets_time_and_pushes_keep_the_promise_meanwh
     words = ["group", "set", "copies", "2", "--wait", "60", "-C", str(pair["a"].repository)]
     setting = start_piehole(words, log, pair.environment)
     until(lambda: record(pair).get("copies") == 2, PATIENCE, "pushes keep the promise")
-    assert record(pair) == {**before, "copies": 2, "raising": {}}
+    assert record(pair) == {**before, "copies": 2, "format": 2, "raising": {"format": 1}}
     assert group(pair, "show", "--json").json["raising"] is True
     assert "not yet for commits from before" in group(pair, "show").line("copies: ")
     fence = revision(pair, "@fence")
     assert pair.reconcile("b").status == 0
     assert setting.wait(PATIENCE) == 0, log.read_text()
-    assert record(pair) == {**before, "copies": 2}
+    assert record(pair) == {**before, "copies": 2, "format": 2}
     assert revision(pair, "@fence") > fence
 
 
@@ -204,7 +204,7 @@ def test_less_is_promised_only_with_yes(pair: Group) -> None:
     assert group(pair, "set", "copiesElse", "refuse").status == 0
     pair.etcd.delete(f"{pair.prefix}/progress/g/b")
     assert group(pair, "set", "copies", "1", "--yes").status == 0, "to promise less is always possible"
-    assert record(pair)["copies"] == 1
+    assert (record(pair)["copies"], record(pair)["format"]) == (1, 1)
 
 
 def test_a_hard_promise_needs_the_copies_that_a_soft_one_did_not(pair: Group) -> None:
@@ -219,7 +219,7 @@ def test_a_hard_promise_needs_the_copies_that_a_soft_one_did_not(pair: Group) ->
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"format": 2}, "Upgrade piehole"),
+        ({"format": 3}, "Upgrade piehole"),
         ({"copies": "most"}, "`piehole group set copies …`"),
         ({"copies": 0}, "`piehole group set copies …`"),
         ({"copies": True}, "`piehole group set copies …`"),
@@ -251,7 +251,7 @@ def test_an_unknown_setting_of_the_record_is_set_anew(pair: Group) -> None:
     answer = group(pair, "set", "copies", "2", "--yes")
     assert answer.status == 0, answer
     assert record(pair)["copies"] == 2
-    write_record(pair, format=2)
+    write_record(pair, format=3)
     assert "Upgrade piehole" in group(pair, "set", "copies", "1", "--yes").err
     assert record(pair)["copies"] == 2
 

@@ -55,7 +55,7 @@ def test_what_is_no_record_is_refused_in_words(parse: object, raw: bytes) -> Non
 def test_a_newer_format_is_refused_in_words(parse: object) -> None:
     assert callable(parse)
     with pytest.raises(RecordError, match="Upgrade piehole"):
-        parse(b'{"format":2,"id":"x","url":"/x","object_format":"sha1","revision":1}')
+        parse(b'{"format":3,"id":"x","url":"/x","object_format":"sha1","revision":1}')
 
 
 @given(st.binary(max_size=60))

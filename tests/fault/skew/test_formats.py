@@ -47,7 +47,7 @@ def test_fields_of_a_later_version_are_ignored_and_its_formats_refused_in_words(
     raw = json.loads(KEYS[f"/piehole/{name}"])
     _PARSERS[name](json.dumps({**raw, "of a later version": {"deep": [1]}}).encode())
     with pytest.raises(RecordError, match="Upgrade piehole on this server"):
-        _PARSERS[name](json.dumps({**raw, "format": 2}).encode())
+        _PARSERS[name](json.dumps({**raw, "format": 3}).encode())
 
 
 def test_a_site_that_left_is_known_to_have_left() -> None:

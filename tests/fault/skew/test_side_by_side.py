@@ -10,7 +10,7 @@ import pytest
 from tests.fault.skew.previous import COMMIT, SkewedSite, unpack
 from tests.fault.tree import SOURCE
 from tests.support import git
-from tests.support.assertions import Pushed, accepted, arrives
+from tests.support.assertions import Pushed, accepted, arrives, refused
 from tests.support.git import MAIN
 from tests.support.groups import MakeGroup
 from tests.support.servers import NOT_POSSIBLE
@@ -80,6 +80,23 @@ def test_pushes_go_through_and_arrive_whichever_version_each_part_has(
     for tree in (SOURCE, previous):
         assert three[:12] in mixed.run(tree, "log", "main").out
         assert "site mixed: in step" in mixed.run(tree, "status", check=False).out
+
+
+def test_a_site_that_knows_no_copies_refuses_pushes_where_the_group_promises_them(
+    make: Make, previous: Path, tmp_path: Path
+) -> None:
+    before, now = make("before", previous, previous), make("now", SOURCE, SOURCE)
+    work = git.clone(before.repository, tmp_path / "work")
+    git.commit(work, "one")
+    _accepted(git.push(work, "origin", "HEAD:main"))
+    for site in (before, now):
+        site.run(site.program, "reconcile", "--once")
+    now.run(SOURCE, "group", "set", "copies", "2")
+    two = git.commit(work, "two")
+    assert "Upgrade piehole on this server" in refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
+    now.run(SOURCE, "group", "set", "copies", "1", "--yes")
+    _accepted(git.push(work, "origin", "HEAD:main"))
+    assert before.at() == two
 
 
 def test_an_upgrade_in_place_takes_over_where_the_version_before_was(
