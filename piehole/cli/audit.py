@@ -1,5 +1,15 @@
 """Compare what the group agreed on with what every site holds, and prove the objects of this site.
 
+--verify proves what the controller proves in turn (piehole.verifyEvery): the checksums of all packs, indexes and graphs, loose objects, the
+history of all refs, and that commit-graph and multi-pack-index agree with the objects. --deep also unpacks each object of each pack.
+Both include the tips below refs/piehole/held/ and refs/piehole/kept/, run at the lowest priority and at most at --rate, and may be
+killed: the next one goes on where it was (a week later it begins anew). What is found is noted, and a running controller repairs it.
+
+--repair fetches what is damaged or missing from the other sites and proves it. Damaged files are moved to REPO/piehole/damaged/ and not
+deleted; indexes, commit-graphs and the like are made anew. What no site has is named.
+
+--local asks neither etcd nor another site.
+
 Without REPO: the current repository or, outside a repository, all below piehole.root. A site whose progress record carries a digest
 of its refs, and is as new as the group's newest change, is compared by that alone; any other one is asked for its refs, as a fetch
 would ask (--ask: all of them are). Each line begins with the repository's path:
@@ -7,13 +17,15 @@ would ask (--ask: all of them are). Each line begins with the repository's path:
   group G: N refs at revision R: …   the summary
   site S: STATE (how it was compared, when its objects were last verified)
   site S: STATE: WHAT: FIX           what is not as it should be, and the command that fixes it
+  objects: …                         what --verify or --deep found here
 
 STATE is 'in sync', or the worst of: 'behind' (refs still have values that the group has replaced), 'ahead' (refs were moved there without a
 push), 'missing' (refs, or objects that the site claims to have), 'unreachable' (it cannot be asked); 'left' does not count, nor do
 unknown refs (a site has them and the group has not) and locked ones. Where there are several repositories, only sites with something
 to say are shown.
 
-The exit status is 0 if every site of every group is in sync, 1 if not, and 3 if etcd could not be asked.
+The exit status is 0 if every site of every group is in sync and the objects that were proven are sound, 1 if not, and 3 if etcd could
+not be asked.
 
 --json prints one object. Fields may be added, none will change its meaning:
 
@@ -31,24 +43,36 @@ The exit status is 0 if every site of every group is in sync, 1 if not, and 3 if
                               progress record, or null), refs (how many it should have), findings (a list of objects with state, ref
                               (or null), what and fix), unknown (a list of refs), verified (as in `piehole status --json`), note (null,
                               or that it left meanwhile)
+    objects                   null, or an object: sound and deep (bool), bytes and seconds, fault (null or a sentence), damaged (a list of
+                              files), objects (from a damaged object to its file), missing (a list of object ids), refs (from a ref
+                              whose history is not complete here to its object id), kept (from the ref of such a kept tip to a
+                              sentence), repaired and not_repaired (null, or what and why)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import select
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from piehole.cli import common
 from piehole.cli.printing import complain, tell
-from piehole.errors import PieholeError
+from piehole.errors import PieholeError, UsageError
 
 if TYPE_CHECKING:
     from piehole.commands.audit import Audit, SiteAudit
+    from piehole.commands.audit_objects import ObjectsAudit
+    from piehole.group.replica import Replica
 
 HELP = "compare what the group agreed on with what every site holds"
 
+_RATE = 50.0
+_EVERY = 0.2  # seconds between two lines of progress
 _SHOWN = 20  # findings of one site that are printed
 
 
@@ -56,11 +80,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repositories(parser)
     common.add_etcd(parser)
     parser.add_argument("repos", metavar="REPO", nargs="*", help="the repositories")
+    levels = parser.add_mutually_exclusive_group()
+    levels.add_argument("--verify", action="store_true", help="prove the files and the history here")
+    levels.add_argument("--deep", action="store_true", help="prove every object here")
+    parser.add_argument("--repair", action="store_true", help="fetch what is damaged or missing here from other sites")
+    parser.add_argument("--local", action="store_true", help="only the objects of this site")
+    parser.add_argument(
+        "--rate",
+        metavar="MB",
+        type=float,
+        default=_RATE,
+        help="megabytes a second to read at most (default 50; 0: no limit)",
+    )
+    parser.add_argument("--controlled", action="store_true", help=argparse.SUPPRESS)  # by the controller, see _Control
     parser.add_argument("--ask", action="store_true", help="ask every site for its refs, whatever its digest says")
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
 
 def run(args: argparse.Namespace) -> int:
+    if (args.repair or args.local) and not (args.verify or args.deep):
+        raise UsageError("--repair and --local are about the objects of this site: add --deep or --verify.")
+    if args.repair and args.local:
+        raise UsageError(
+            "--repair asks other sites for what is missing here, and --local asks none: use one of the two."
+        )
+    if not 0 <= args.rate < 1e6:
+        raise UsageError(
+            f"--rate is {args.rate:g}; it must be a number of megabytes a second, such as 50, or 0 for no limit."
+        )
     worst = 0
     found: list[dict[str, Any]] = []
     folders = common.several(args)
@@ -83,12 +130,105 @@ def run(args: argparse.Namespace) -> int:
 def _one(
     folder: Path, args: argparse.Namespace, connections: common.Connections, *, alone: bool
 ) -> tuple[dict[str, Any], int]:
-    from piehole.commands.audit import audit
+    from piehole.commands.audit import Audit, audit
 
-    found = audit(connections.open(folder), fresh=args.ask)
+    replica = connections.open(folder)
+    # This takes longest, so the sites are compared after it, as they are then.
+    objects = _objects(replica, args) if args.verify or args.deep else None
+    try:
+        found = Audit(replica) if args.local else audit(replica, fresh=args.ask)
+    except PieholeError:
+        if objects is not None and not args.json:
+            _print_objects(objects)
+        raise
     if not args.json:
-        _print(found, alone=alone)
-    return found.as_json(), 0 if found.in_sync else 1
+        if not args.local:
+            _print(found, alone=alone)
+        if objects is not None:
+            _print_objects(objects)
+    shown = found.as_json() | {"objects": objects.as_json() if objects is not None else None}
+    return shown, 0 if found.in_sync and (objects is None or objects.sound) else 1
+
+
+def _objects(replica: Replica, args: argparse.Namespace) -> ObjectsAudit:
+    from piehole.commands.audit_objects import prove
+    from piehole.transfer import pace, proof
+
+    pace.lowest_priority()
+    progress = _Progress(proof.total(replica.git_dir, deep=args.deep)) if sys.stderr.isatty() else None
+    control = _Control() if args.controlled else None
+    bounds = pace.Pace(
+        rate=args.rate * 1e6,
+        busy=control.is_paused if control else lambda: False,
+        stop=control.has_ended if control else lambda: False,
+        progress=progress.show if progress else lambda _bytes, _doing: None,
+    )
+    try:
+        return prove(replica, bounds, deep=args.deep, mend=args.repair, local=args.local)
+    except pace.Stopped:
+        raise PieholeError("it was stopped, and goes on from there the next time.") from None
+    finally:
+        if progress is not None:
+            progress.end()
+
+
+class _Control:
+    """The controller at the other end of standard input: it writes ``p`` to pause this process and ``g`` to let it go on, and closes it
+    to end it, also by dying.
+    """
+
+    def __init__(self) -> None:
+        self._paused = self._ended = False
+
+    def is_paused(self) -> bool:
+        self._listen()
+        return self._paused
+
+    def has_ended(self) -> bool:
+        self._listen()
+        return self._ended
+
+    def _listen(self) -> None:
+        while not self._ended and select.select([0], [], [], 0)[0]:
+            said = os.read(0, 64)
+            self._ended = not said
+            self._paused = said.endswith(b"p")
+
+
+class _Progress:
+    """A line on the terminal."""
+
+    def __init__(self, total: int) -> None:
+        self._total = max(total, 1)
+        self._shown = 0.0
+
+    def show(self, read: int, doing: str) -> None:
+        now = time.monotonic()
+        if now - self._shown > _EVERY:
+            self._shown = now
+            part = min(100, read * 100 // self._total)
+            print(
+                f"\r\x1b[K{part:3d}% of {self._total / 1e6:.0f} MB: {doing[:50]}", end="", file=sys.stderr, flush=True
+            )
+
+    def end(self) -> None:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _print_objects(found: ObjectsAudit) -> None:
+    proof = found.proven.proof
+    where = found.repository
+    if found.repaired:
+        tell(f"{where}: objects: repaired: {found.repaired}")
+    for fault in found.findings():
+        tell(f"{where}: objects: {fault}")
+    for oid, file in list(proof.objects.items())[:_SHOWN]:
+        tell(f"{where}: objects: {oid} is damaged in {file}")
+    for oid in proof.missing[:_SHOWN]:
+        tell(f"{where}: objects: {oid} is missing")
+    how = "every object" if found.deep else "files and history"
+    verdict = "sound" if found.sound else "not sound"
+    tell(f"{where}: objects: {verdict} ({how}; {proof.proven / 1e6:.1f} MB in {found.seconds:.1f} s)")
 
 
 def _print(found: Audit, *, alone: bool) -> None:

@@ -46,6 +46,7 @@ class Config:
     read_gate: str = "off"
     read_wait: float = 3.0
     max_deletes: int = 0
+    verify_every: float = 7 * 86400.0
     credentials: Credentials = field(default_factory=Credentials)
     object_format: str = "sha1"
     shared: str = ""
@@ -81,6 +82,24 @@ def _one_of(name: str, text: str, words: Sequence[str]) -> str:
     if text.lower() not in words:
         raise UsageError(f"{name} is {text!r}; it must be {', '.join(words[:-1])} or {words[-1]}.")
     return text.lower()
+
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(name: str, text: str) -> float:
+    """A time that may be long: ``7d``, ``12h``, ``90m``, or a number of seconds.
+
+    :raises UsageError: the text is no such time
+    """
+    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e10:
+        raise UsageError(f"{name} is {text!r}; it must be a time such as 7d, 12h or 90m, or 0 for never.")
+    return value
 
 
 def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -> Config:
@@ -121,6 +140,7 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
         read_wait=seconds("piehole.readWait", one("readWait", "3")),
         max_deletes=_count("piehole.maxDeletes", one("maxDeletes", "0")),
+        verify_every=duration("piehole.verifyEvery", one("verifyEvery", "7d")),
         credentials=Credentials(
             *(one(name) or None for name in ("etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"))
         ),

@@ -121,11 +121,11 @@ class Reconciler:
         corrupt = self._repairer.repair(stop)
         try:
             report = self._run(started, stop)
-        except GitError:
-            self._repairer.suspect()
+        except GitError as error:
+            self._repairer.suspect(str(error))
             raise
         if report.stuck and not corrupt:
-            self._repairer.suspect()
+            self._repairer.suspect(repr(sorted(report.stuck.items())))
         held = None if corrupt else report.held
         seconds, repaired = time.monotonic() - started, self._repairer.repaired
         return replace(report, corrupt=corrupt, repaired=repaired, held=held, seconds=seconds)

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import GitError, PieholeError
+from piehole.files import locked
 from piehole.group.replica import Replica
-from piehole.refs import KEPT_REFS, is_managed
+from piehole.refs import HELD_REFS, KEPT_REFS, is_managed
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.repository import verification
 from piehole.repository.verification import CORRUPT, PARTLY, SOUND
-from piehole.transfer import connectivity, damaged_files, soundness
+from piehole.transfer import connectivity, damaged_files, rebuild, soundness
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.soundness import Soundness
 
 QUICK: Final = 4.0  # seconds: for a command that somebody waits for
 THOROUGH: Final = 30.0
 _AFTER_REPAIR: Final = 600.0
-_SUSPECT_EVERY: Final = 600.0  # seconds between two examinations because a reconcile met something odd
+_SUSPECT_EVERY: Final = 600.0  # seconds between two examinations because a reconcile met something odd,
+_NEW_SYMPTOM: Final = 10.0  # and where it is odd in another way; but at least
+_SHARE: Final = 10.0  # so many times as long as the last examination took
 # Seconds after a repair that failed; doubled each time that all of a peer came and did not help.
 _FIRST_WAIT: Final = 2.0
 _LONGEST_WAIT: Final = 1800.0
@@ -35,10 +39,12 @@ def examine(replica: Replica, seconds: float) -> Soundness:
 
     :raises GitError: git cannot work on this repository at all
     """
-    found = soundness.examine(replica.git_dir, _tips(replica), replica.config.object_format, seconds)
+    found = soundness.examine(replica.git_dir, claimed_tips(replica), replica.config.object_format, seconds)
     try:
         replica.repository.check_owner()
         known = verification.corrupt(replica.git_dir)
+        if known and not found.fault and verification.damaged(replica.git_dir):
+            return found  # what a proof has found, an examination of the files cannot see
         # What the mark is about may lie beyond the time of this examination: only a complete one removes it.
         if found.fault:
             verification.record(replica.git_dir, CORRUPT, known or found.fault)
@@ -52,6 +58,13 @@ def examine(replica: Replica, seconds: float) -> Soundness:
 def corrupt(replica: Replica, seconds: float) -> str:
     """What is corrupt here, by an examination of so many seconds or an earlier one; ``""`` where nothing is known to be."""
     return examine(replica, seconds).fault or verification.corrupt(replica.git_dir)
+
+
+def claimed_tips(replica: Replica) -> list[str]:
+    """What this site claims to have: what its refs hold, and what it holds for pushes of other sites."""
+    refs = replica.repository.observe().refs
+    held = [oid for ref, oid in refs.items() if ref.startswith(HELD_REFS)]
+    return list(dict.fromkeys([*_tips(replica), *held]))
 
 
 def _tips(replica: Replica) -> list[str]:
@@ -68,19 +81,27 @@ class Repairer:
         self._next = 0.0
         self._wait = _FIRST_WAIT
         self._suspected_at = float("-inf")
+        self._symptom = ""
+        self._took = 0.0
         self._why = ""
         self._fetched = False
         self.repaired = ""  # what the last turn has repaired
 
-    def suspect(self) -> None:
-        """A reconcile could not get what it needs, or git failed: find out whether this repository is to blame."""
-        if time.monotonic() - self._suspected_at < _SUSPECT_EVERY:
+    def suspect(self, symptom: str) -> None:
+        """A reconcile could not get what it needs, or git failed: find out whether this repository is to blame.
+
+        What goes on for long is looked at seldom, and what is new soon: something may have been lost since the last time.
+        """
+        pause = _SUSPECT_EVERY if symptom == self._symptom else max(_NEW_SYMPTOM, _SHARE * self._took)
+        started = time.monotonic()
+        if started - self._suspected_at < min(pause, _SUSPECT_EVERY):
             return
-        self._suspected_at = time.monotonic()
+        self._suspected_at, self._symptom = started, symptom
         try:
             examine(self._replica, THOROUGH)
         except GitError:
             pass  # git cannot even begin; the reconcile has said so
+        self._took = time.monotonic() - started
 
     def repair(self, stop: threading.Event | None = None) -> str:
         """Repair this repository where it is marked as corrupt; returns ``""``, or what is still corrupt and why.
@@ -95,12 +116,13 @@ class Repairer:
         if time.monotonic() < self._next and self._why:
             return self._why
         try:
-            failed = self._from_peers(stop)
+            with locked(self._replica.git_dir / "piehole" / "repair.lock", 0o644, Deadline(0.0)) as alone:
+                failed = self._from_peers(stop) if alone else "another process repairs it right now"
         except (GitError, OSError) as error:
             failed = str(error)
         if not failed and not verification.corrupt(self._replica.git_dir):
             self.repaired = marked
-            self._why, self._wait, self._suspected_at = "", _FIRST_WAIT, float("-inf")
+            self._why, self._wait, self._symptom, self._suspected_at = "", _FIRST_WAIT, "", float("-inf")
             return ""
         self._why = f"{marked}; it is not repaired yet: {failed}"
         self._next = time.monotonic() + self._wait
@@ -114,7 +136,11 @@ class Repairer:
         damaged_files.remove_views(git_dir)
         self._fetched = False
         with Hold() as hold:
-            found = examine(replica, _AFTER_REPAIR)
+            found = self._found()
+            left_damaged = rebuild.indexes(git_dir, found.damaged, replica.config.object_format)
+            if len(left_damaged) < len(found.damaged):
+                verification.still_damaged(git_dir, left_damaged)
+                found = self._found()
             reasons = []
             why = self._without(found, hold) if damaged_files.only_derived(found.damaged) else "nothing has come"
             if found.walk or why:
@@ -124,18 +150,34 @@ class Repairer:
                     if not why:
                         break
                     reasons.append(f"{site}: {why}")
+            self._fetch_lost(HELD_REFS, hold, stop)
             left = examine(replica, _AFTER_REPAIR)
             if not left.fault:
-                self._kept_tips(hold, stop)
-        if left.fault:
-            return "; ".join([*reasons, left.fault] if reasons else ["no other site can be asked", left.fault])
+                self._fetch_lost(KEPT_REFS, hold, stop)
+        fault = left.fault or ", ".join(path.name for path in verification.damaged(git_dir))
+        if fault:
+            return "; ".join([*reasons, fault] if reasons else ["no other site can be asked", fault])
         verification.record(git_dir, SOUND if left.complete else PARTLY)
         return ""
 
-    def _kept_tips(self, hold: Hold, stop: threading.Event | None) -> None:
-        """Fetch what the tips that are kept here have lost, as far as a peer has kept them, too; what the refs hold is whole by now."""
+    def fetch_kept(self, stop: threading.Event | None = None) -> None:
+        """Fetch what the tips that are kept here have lost, as far as a peer has kept them, too.
+
+        :raises EtcdError: the peers could not be looked up
+        """
+        with Hold() as hold:
+            self._fetch_lost(KEPT_REFS, hold, stop)
+
+    def _found(self) -> Soundness:
+        """What is damaged here: what an examination finds, and what a proof has found before."""
+        found = examine(self._replica, _AFTER_REPAIR)
+        proven = verification.damaged(self._replica.git_dir)
+        return replace(found, damaged=tuple(dict.fromkeys([*found.damaged, *proven])))
+
+    def _fetch_lost(self, prefix: str, hold: Hold, stop: threading.Event | None) -> None:
+        """Fetch what the tips below a prefix have lost, as far as a peer has it; what the refs of the group hold is whole by now."""
         replica, tips = self._replica, _tips(self._replica)
-        kept = [oid for ref, oid in replica.repository.observe().refs.items() if ref.startswith(KEPT_REFS)]
+        kept = [oid for ref, oid in replica.repository.observe().refs.items() if ref.startswith(prefix)]
         lost = connectivity.check_closures(replica.git_dir, kept, bases=tips).missing if kept else ()
         self._fetcher.fetch_each(sorted(lost), tips, hold, stop)
 
@@ -145,4 +187,7 @@ class Repairer:
         why = damaged_files.set_aside(
             replica.git_dir, found.damaged, tips, replica.config.object_format, hold, deadline
         )
+        if not why and found.damaged:
+            verification.still_damaged(replica.git_dir, ())
+            rebuild.derived(replica.git_dir, found.damaged)
         return why or soundness.broken_history(replica.git_dir, tips, deadline)[0]

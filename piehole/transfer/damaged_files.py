@@ -68,11 +68,26 @@ def set_aside(
     target = git_dir / FOLDER
     target.mkdir(parents=True, exist_ok=True)
     for path in gone:
-        name = path.name if path.parent.name in ("pack", "info", "commit-graphs") else f"{path.parent.name}{path.name}"
         if path.exists():
-            path.rename(target / name)
+            put_aside(target, path)
     sync(git_dir / "objects" / "pack")
     return ""
+
+
+def put_aside(target: Path, path: Path, *, leave: bool = False) -> None:
+    """Move a file, or a folder of files, to this folder, beside what lies there already.
+
+    :param leave: under its old name too: something takes its place
+    """
+    name = path.name if len(path.parent.name) != 2 else f"{path.parent.name}{path.name}"
+    number, place = 0, target / name
+    while os.path.lexists(place):
+        number += 1
+        place = target / f"{name}.{number}"
+    if leave:
+        place.hardlink_to(path)
+    else:
+        path.rename(place)
 
 
 def _with_companions(git_dir: Path, damaged: Collection[Path]) -> list[Path]:

@@ -6,7 +6,8 @@ import os
 import resource
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -75,6 +76,50 @@ def call(
         status = wait(watchdog, process)
         watchdog.check()
         return status, last_words_of(errors)
+
+
+class Streamed:
+    """A git process whose output is read while it runs: as long as nobody reads, it waits."""
+
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
+        self._process = process
+        self._errors = errors
+
+    def read(self, size: int) -> bytes:
+        assert self._process.stdout is not None  # noqa: S101 -- it was asked to be a pipe
+        return self._process.stdout.read(size)
+
+    def end(self) -> str:
+        """Wait for its end; ``""``, or its last words where it failed."""
+        if self._process.wait() == 0:
+            return ""
+        return last_words_of(self._errors) or f"git ended with status {self._process.returncode}"
+
+
+@contextmanager
+def streamed(git_dir: Path, arguments: Sequence[str], stdin: bytes, env: Mapping[str, str]) -> Iterator[Streamed]:
+    """Run ``git ARGUMENTS`` without a time limit; it ends at the end of the block.
+
+    :raises GitError: it could not be started
+    """
+    with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as given:
+        given.write(stdin)
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                ["git", f"--git-dir={git_dir}", *arguments],
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=git.environment(env),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise GitError(f"git could not be started: {error.strerror}") from error
+        try:
+            yield Streamed(process, errors)
+        finally:
+            git.kill_group(process)
 
 
 def _bound(process: subprocess.Popen[bytes], memory: int) -> None:

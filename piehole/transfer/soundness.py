@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from hashlib import new
 from pathlib import Path
@@ -104,21 +104,21 @@ def damaged_files(store: Path, object_format: str, deadline: Deadline) -> tuple[
     """The files of this folder of objects whose content is not what was written, and whether there was time to read all."""
     complete = True
     damaged = []
-    for path in _newest_first(_with_checksum(store)):
-        sound = _ends_with_its_checksum(path, object_format, deadline)
+    for path in newest_first(with_checksum(store)):
+        sound = ends_with_its_checksum(path, object_format, deadline)
         complete = complete and sound is not None
         if sound is False:
             damaged.append(path)
-    loose = list(_newest_first(_loose(store)))
+    loose = list(newest_first(loose_objects(store)))
     for number, path in enumerate(loose):
         if number >= _LOOSE or deadline.passed:
             return damaged, False
-        if not _is_its_name(path, object_format):
+        if not is_its_name(path, object_format):
             damaged.append(path)
     return damaged, complete
 
 
-def _with_checksum(store: Path) -> Iterator[Path]:
+def with_checksum(store: Path) -> Iterator[Path]:
     for folder in ("pack", "info", "info/commit-graphs", "pack/multi-pack-index.d"):
         for path in _children(store / folder):
             summed = (path.suffix in _SUMMED or path.name in _NAMES) and not path.name.startswith(("tmp_", ".tmp"))
@@ -127,7 +127,7 @@ def _with_checksum(store: Path) -> Iterator[Path]:
                 yield path
 
 
-def _loose(store: Path) -> Iterator[Path]:
+def loose_objects(store: Path) -> Iterator[Path]:
     for folder in _children(store):
         if len(folder.name) == 2:
             yield from (path for path in _children(folder) if len(path.name) in (38, 62) and path.suffix == "")
@@ -140,7 +140,7 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _newest_first(paths: Iterator[Path]) -> list[Path]:
+def newest_first(paths: Iterator[Path]) -> list[Path]:
     aged = []
     for path in paths:
         try:
@@ -150,19 +150,25 @@ def _newest_first(paths: Iterator[Path]) -> list[Path]:
     return [path for _, path in sorted(aged, reverse=True)]
 
 
-def _ends_with_its_checksum(path: Path, object_format: str, deadline: Deadline) -> bool | None:
-    """None: there was no time, or the file is gone."""
+def ends_with_its_checksum(
+    path: Path, object_format: str, deadline: Deadline | None, step: Callable[[int], None] = lambda _bytes: None
+) -> bool | None:
+    """Whether a file holds what was written to it; None: there was no time, or the file is gone.
+
+    :param step: called with the number of bytes that were read
+    """
     total = new(object_format)
     try:
         with path.open("rb") as file:
             left = path.stat().st_size - total.digest_size
             while left > 0:
-                if deadline.passed:
+                if deadline is not None and deadline.passed:
                     return None
                 piece = file.read(min(left, _PIECE))
                 if not piece:
                     return False
                 total.update(piece)
+                step(len(piece))
                 left -= len(piece)
             return left == 0 and file.read() == total.digest()
     except FileNotFoundError:
@@ -171,7 +177,7 @@ def _ends_with_its_checksum(path: Path, object_format: str, deadline: Deadline) 
         return False
 
 
-def _is_its_name(path: Path, object_format: str) -> bool:
+def is_its_name(path: Path, object_format: str) -> bool:
     total, unpack = new(object_format), zlib.decompressobj()
     try:
         with path.open("rb") as file:
