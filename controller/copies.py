@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from controller.cache import KeyChange
 from controller.copy_requests import CopyRequests
 from controller.etcd_view import EtcdView
 from controller.work_queue import NextTurn
@@ -58,6 +59,7 @@ class Copies:
     :param check: raises what keeps this site from acting on the cached view; what it returns does not matter
     :param is_checked: whether this site may act on the cached view now
     :param enqueue: has the repository's turn (:meth:`settle`) follow soon
+    :param reconcile: has the repository reconciled soon
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Copies:
         check: Callable[[], object],
         is_checked: Callable[[], bool],
         enqueue: Callable[[], None],
+        reconcile: Callable[[], None],
         log: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self._replica = replica
@@ -77,6 +80,7 @@ class Copies:
         self._check = check
         self._is_checked = is_checked
         self._enqueue = enqueue
+        self._reconcile = reconcile
         self._log = log
         group = replica.config.group
         self._holder = CopyHolder(replica, fetcher, holdings, lambda: etcd_view.view(group).entries)
@@ -101,10 +105,10 @@ class Copies:
             self._enqueue()
             return self._requests.all()
         due: dict[str, None] = {}
-        for push_id, site, revision, there in news:
-            if not site and not there:
-                self._ended(push_id, revision)
-            elif there and (not site or self._may_come_from_elsewhere(push_id)):
+        for push_id, site, change in news:
+            if not site and change.after is None:
+                self._ended(push_id, change)
+            elif change.after is not None and (not site or self._may_come_from_elsewhere(push_id)):
                 due[push_id] = None
         return list(due)
 
@@ -114,11 +118,11 @@ class Copies:
             found = self._pushes.get(push_id)
             return found is not None and found.failed
 
-    def _ended(self, push_id: str, revision: int) -> None:
+    def _ended(self, push_id: str, gone: KeyChange) -> None:
         with self._lock:
             push = self._pushes.get(push_id)
         if push is not None:
-            push.end = self._requests.end_of(push_id, revision)
+            push.end = self._requests.end_of(push_id, gone)
             if not push.end.accepted:
                 self._enqueue()
 
@@ -143,6 +147,7 @@ class Copies:
                 if self._requests.get(push_id) is None:
                     self._enqueue()
         except Senseless as error:
+            self._forget(push_id)
             self._note(push_id, -asked.mod_revision, error)
             return NextTurn()
         except Halted as error:
@@ -159,7 +164,14 @@ class Copies:
                 raise PieholeError(f"this site holds objects for {_MOST} pushes already")
             push = self._pushes.setdefault(push_id, _HeldPush())
             push.busy = True
+            push.end = None
             return push
+
+    def _forget(self, push_id: str) -> None:
+        with self._lock:
+            push = self._pushes.get(push_id)
+            if push is not None and not push.complete:
+                del self._pushes[push_id]
 
     def _answer(
         self, push_id: str, push: _HeldPush, asked: KeyValue, request: CopiesRequest, stop: threading.Event
@@ -206,7 +218,7 @@ class Copies:
         why = " ".join(str(error).split())
         if self._unanswered.get(push_id) != (revision, why):
             log = self._log.debug if isinstance(error, EtcdError) else self._log.warning
-            log("copy.not_held", push=push_id[:100], reason=why)
+            log("copy.not_held", push=_shown(push_id), reason=why)
         self._unanswered.pop(push_id, None)
         self._unanswered[push_id] = (revision, why)
         while len(self._unanswered) > _MOST:
@@ -254,6 +266,8 @@ class Copies:
             return max(0.0, push.until - time.monotonic())
         push.end = end
         if self._reached < end.revision:
+            if end.accepted is None:
+                self._reconcile()  # nothing else may have changed
             return None
         repository = self._replica.repository
         lacking = unprotected(repository, held_refs.existing(repository, push_id, push.oids), end.moved)
@@ -286,5 +300,10 @@ class Copies:
     def describe(self) -> list[str]:
         """Lines of the answer to ``piehole status``."""
         pushes = list(self._pushes.items())
-        lines = [f"held {push_id} {len(push.oids)}" for push_id, push in pushes if push.oids][:_SHOWN]
-        return lines + [f"not-held {name} {why}" for name, (_, why) in list(self._unanswered.items())[-_SHOWN:]]
+        lines = [f"held {push_id} objects={len(push.oids)}" for push_id, push in pushes if push.complete][:_SHOWN]
+        return lines + [f"not-held {_shown(name)} {why}" for name, (_, why) in list(self._unanswered.items())[-_SHOWN:]]
+
+
+def _shown(push_id: str) -> str:
+    """The name of a request for one word of a line; somebody may have written it by hand."""
+    return push_id if held_refs.is_push_id(push_id) else ascii(push_id)[:60].replace(" ", "?")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from controller.cache import KeyChange
 from controller.etcd_view import EtcdView
 from piehole.etcd.model import KeyValue
 from piehole.group.keys import COPIES, PUSH
@@ -48,27 +49,38 @@ class CopyRequests:
             if found == push_id and site not in ("", self._config.site):
                 yield site
 
-    def news(self) -> list[tuple[str, str, int, bool]] | None:
-        """The changes since the last call: the push, the site that answers (``""``: the request itself), the revision, and whether the
-        key is there. None: they are not all known.
+    def news(self) -> list[tuple[str, str, KeyChange]] | None:
+        """The changes since the last call, each with the push and the site that answers (``""``: the request itself); None: they are not
+        all known.
         """
         changes = self._cache.changes(self._bucket, self._seen) if self._seen >= 0 else None
         if changes is None:
             self._seen = self._cache.revision
             return None
         self._seen = max([self._seen, *(change.revision for change in changes)])
-        return [(*self._split(change.key), change.revision, change.after is not None) for change in changes]
+        return [(*self._split(change.key), change) for change in changes]
 
-    def end_of(self, push_id: str, revision: int) -> PushEnd:
-        """What became of a push whose request went at this revision: the swap deletes it in the transaction that moves the refs."""
-        changes = self._etcd_view.changes(self._config.group, revision - 1)
+    def end_of(self, name: str, gone: KeyChange) -> PushEnd:
+        """What became of a push whose request is gone.
+
+        Its last swap deletes the request. But a push of several refs may have several swaps, and one that was refused in between deletes
+        the request without a swap.
+        """
+        since = gone.before.create_revision if gone.before is not None else gone.revision
+        changes = self._etcd_view.changes(self._config.group, since)
         if changes is None:
-            return PushEnd(revision, None)
-        now = {name: change.after for name, change in changes if change.revision == revision}
-        record = PushRecord.of(now.get(PUSH), revision)
-        if record is None or record.id != push_id:
-            return PushEnd(revision, False)
-        return PushEnd(revision, True, {name: decode(kv.value).strip() for name, kv in now.items() if kv is not None})
+            return PushEnd(gone.revision, None)
+        changes = [(key, change) for key, change in changes if change.revision <= gone.revision]
+        records = {change.revision: PushRecord.of(change.after) for key, change in changes if key == PUSH}
+        # (A push that asks several times has its id and more in the names of its requests.)
+        names = (name, name.partition("-")[0])
+        ours = {revision for revision, record in records.items() if record is not None and record.id in names}
+        moved = {
+            key: decode(change.after.value).strip()
+            for key, change in changes
+            if change.revision in ours and change.after is not None and key != PUSH
+        }
+        return PushEnd(gone.revision, bool(ours), moved)
 
     def _split(self, key: bytes) -> tuple[str, str]:
         push_id, separator, site = decode(key[len(self._start) :]).partition("/")

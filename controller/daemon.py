@@ -35,7 +35,7 @@ from piehole.transfer.watchdog import Limits
 
 _WORKERS: Final = 16
 _PUBLISHERS: Final = 2
-_HOLDERS: Final = 8  # turns of requests for copies at once, those with slow peers apart
+_HOLDERS: Final = 12
 _BACKLOG: Final = 8  # workers that a backlog may take; the others are for fresh pushes
 _GIVE_BACK: Final = 60.0  # seconds between two returns of free memory to the system
 _RESYNC: Final = 600.0  # seconds; every repository is reconciled this often, also without a change
@@ -79,7 +79,7 @@ class Controller:
         name = ",".join(str(root.resolve()) for root in options.roots)
         self._server = HookServer(name, lambda key: self._registry.find(key))
         self._reconcile_queue = WorkQueue(backlog_limit=_BACKLOG)
-        copies_queue = WorkQueue(backlog_limit=_HOLDERS)
+        copies_queue = WorkQueue(backlog_limit=_HOLDERS // 2)
         self._registry = Registry(
             Folders(options.roots),
             ControllerPointer(self._server.path, name),

@@ -107,6 +107,7 @@ class ServedRepository:
             self._check_again_where_due,
             lambda: self._check.view() is not None,
             enqueue_copies,
+            enqueue,
             self._log.log,
         )
         self._reconciler = Reconciler(

@@ -16,7 +16,8 @@ from piehole.fastpath import controller_socket
 from piehole.group import sites
 from piehole.group.replica import Replica
 from piehole.refs import KEPT_REFS
-from piehole.repository import hook_files
+from piehole.replicate.release_copies import release_all
+from piehole.repository import held_refs, hook_files
 from piehole.repository.git_settings import GitConfig
 from piehole.repository.repository import Repository
 
@@ -65,6 +66,8 @@ def uninstall(
         _wait_for_controller(git_dir)
         shutil.rmtree(git_dir / "piehole")
         say(f"removed {git_dir / 'piehole'}")
+    repository = Repository(git_dir)
+    release_all(repository, held_refs.held(repository))
     kept = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(refname)", KEPT_REFS]).stdout)
     say(f"refs stay as they are{f', {len(kept)} kept tips below {KEPT_REFS} too' if kept else ''}")
 

@@ -37,12 +37,16 @@ def check_group(name: str) -> str:
     return name
 
 
+def is_site(name: str) -> bool:
+    return _SITE.fullmatch(name) is not None
+
+
 def check_site(name: str) -> str:
     """The name of a site: one server's unique name.
 
     :raises UsageError: it holds anything but ASCII letters, digits, ``.``, ``_`` and ``-``
     """
-    if not _SITE.fullmatch(name):
+    if not is_site(name):
         raise UsageError(
             f"{name!r} cannot be a site's name: use only letters, digits, '.', '_' and '-', such as 'oslo-1'."
         )

@@ -21,6 +21,7 @@ from piehole.errors import PieholeError, TransferError
 from piehole.etcd.model import LARGEST_TXN, Compare, KeyValue, Put
 from piehole.fastpath import ref_files
 from piehole.fastpath.failpoints import Step, reached
+from piehole.group import keys
 from piehole.group.promise import CopiesRequest, CopyRecord
 from piehole.group.records import now
 from piehole.group.replica import Replica
@@ -55,6 +56,8 @@ def read_request(replica: Replica, push_id: str, kv: KeyValue) -> CopiesRequest:
         request = CopiesRequest.parse(kv.value)
     except (PieholeError, RecursionError) as error:
         raise Senseless(str(error)) from error
+    if not keys.is_site(request.site):
+        raise Senseless("it names no site that asks")
     if len(request.oids) > LARGEST_TXN:
         raise Senseless(f"it asks for {len(request.oids)} objects, and no push has more than {LARGEST_TXN}")
     for oid in request.oids:

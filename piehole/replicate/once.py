@@ -21,6 +21,7 @@ from piehole.replicate import repair
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
+from piehole.replicate.release_copies import settle_leftovers
 from piehole.repository import kept_tips, verification
 from piehole.transfer import keep_files, maintenance
 
@@ -56,6 +57,7 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
         reap(replica, Deadline(_PATIENCE), views[0].entries)
     elif report.moved or verification.untold(replica.git_dir):
         site_progress.republish(replica, Deadline(_PATIENCE))
+    settle_leftovers(replica)
     kept_tips.expire(replica.repository)
     if report.moved:
         maintenance.refresh_dumb_http(replica.git_dir)

@@ -47,13 +47,6 @@ def unprotected(repository: Repository, oids: Collection[str], moved: Mapping[st
     return [oid for oid in left if not _reached(repository, [oid])]
 
 
-def keep_unprotected(repository: Repository, oids: Sequence[str], moved: Mapping[str, str]) -> list[str]:
-    """Keep those of these tips that no ref contains; returns them."""
-    kept = unprotected(repository, oids, moved)
-    kept_tips.keep(repository, kept)
-    return kept
-
-
 def settle_leftovers(replica: Replica) -> None:
     """Release what earlier processes have held for pushes whose requests are gone; what refs do not contain is kept first.
 
@@ -66,9 +59,16 @@ def settle_leftovers(replica: Replica) -> None:
     start = replica.keyspace.ref(replica.config.group, f"{COPIES}/")
     listed = replica.etcd.list_prefix(start, deadline=Deadline(_PATIENCE))
     alive = {decode(kv.key[len(start) :]).partition("/")[0] for kv in listed.kvs}
-    gone = {push_id: list(oids) for push_id, oids in found.items() if push_id not in alive}
-    keep_unprotected(replica.repository, [oid for oids in gone.values() for oid in oids], {})
-    held_refs.release(replica.repository, gone)
+    release_all(replica.repository, {push_id: oids for push_id, oids in found.items() if push_id not in alive})
+
+
+def release_all(repository: Repository, held: Mapping[str, Collection[str]]) -> None:
+    """Release what is held for these pushes, of which nobody knows what became: what refs do not contain is kept first.
+
+    :raises GitError: git failed
+    """
+    kept_tips.keep(repository, unprotected(repository, {oid for oids in held.values() for oid in oids}, {}))
+    held_refs.release(repository, held)
 
 
 def _value(repository: Repository, ref: str) -> str:

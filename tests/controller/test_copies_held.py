@@ -2,25 +2,355 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import pytest
+
+from piehole.repository import verification
+from tests.controller.test_fairness import silent_server
 from tests.support import git
-from tests.support.copies import CopiesAsked, put_objects
+from tests.support.assertions import accepted, arrives
+from tests.support.copies import HELD, CopiesAsked, held, prune, put_objects
 from tests.support.git import MAIN
-from tests.support.groups import MakeGroup
+from tests.support.groups import Group, MakeGroup
+from tests.support.sites import KEPT, Site
 from tests.support.wait import until
 
 
+def pair(make_group: MakeGroup, size: int = 2) -> tuple[Group, Path, str]:
+    group = make_group(size)
+    return (group, *group.begun())
+
+
+def ask(group: Group, work: Path, base: str, message: str = "second") -> CopiesAsked:
+    """Ask from the first site for a new commit upon ``base``."""
+    git.commit(work, message)
+    return CopiesAsked(group, group[0].name, put_objects(group[0], work), bases=[base])
+
+
+def released(*sites: Site) -> None:
+    for site in sites:
+        until(lambda site=site: not held(site), 15, f"{site} holds nothing any more: {held(site)}")  # type: ignore[misc]
+
+
 def test_what_a_site_asks_for_is_held_by_the_others_and_told(make_group: MakeGroup) -> None:
-    group = make_group(3)
-    work, first = group.begun()
-    git.commit(work, "second")
-    oids = put_objects(group[0], work)
-    asked = CopiesAsked(group, "a", oids, bases=[first]).wait("b", "c")
+    group, work, first = pair(make_group, 3)
+    asked = ask(group, work, first).wait("b", "c")
     assert asked.holders() == ["b", "c"]
-    for site in (group[1], group[2]):
-        assert asked.refs(site) == oids
-        assert git.git(site.repository, "rev-list", "--objects", "--quiet", oids[0], "^" + first).returncode == 0
+    for site in group.sites[1:]:
+        assert asked.refs(site) == asked.oids
+        record = json.loads(group.etcd.get(f"{asked.key}/{site}") or "")
+        assert record["id"] == json.loads(group.etcd.get(f"{group.prefix}/site/g/{site}") or "")["id"]
+        git.git(site.repository, "gc", "--quiet", "--prune=now")
+        git.git(site.repository, "fsck", "--strict", "--connectivity-only")
         assert site.at() == first
-    asked.swap({MAIN: oids[0]})
+        assert HELD not in git.git(work, "ls-remote", str(site.repository)).stdout
+        assert f"held {asked.id} objects=1" in site.piehole("status", check=False).out
+        assert HELD not in site.piehole("check", check=False).out
+    asked.swap({MAIN: asked.oids[0]})
+    group.arrives(MAIN, asked.oids[0], group.sites[1:])
+    released(*group.sites[1:])
+    assert not any(site.kept() for site in group)
+
+
+def test_answers_end_with_the_lease_of_the_request(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group)
+    asked = ask(group, work, first).wait("b")
+    asked.revoke()
+    assert asked.holders() == []
+    released(group[1])
+
+
+def test_what_was_held_for_a_push_that_moved_nothing_goes(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group)
+    asked = ask(group, work, first).wait("b")
+    asked.end()
+    released(group[1])
+    prune(group[1])
+    assert not git.has_object(group[1].repository, asked.oids[0])
+    assert not group[1].kept()
+    assert group[1].at() == first
+
+
+def test_a_request_without_its_push_is_not_answered(make_group: MakeGroup) -> None:
+    group = make_group(2, started=False)
+    group[0].start()
+    work, first = group.begun()
+    asked = ask(group, work, first)
+    asked.end()
+    group[1].start()
+    group.arrives(MAIN, first)
+    assert (held(group[1]), asked.holders()) == ({}, [])
+
+
+def test_what_is_held_stays_until_the_refs_here_contain_it(make_group: MakeGroup) -> None:
+    """Whatever hinders the reconcile, and whatever git removes meanwhile."""
+    group, work, first = pair(make_group)
+    asked = ask(group, work, first).wait("b")
+    lock = group[1].repository / f"{MAIN}.lock"
+    lock.touch()
+    asked.swap({MAIN: asked.oids[0]})
+    group[1].stuck(MAIN)
+    prune(group[1])
+    assert asked.refs(group[1]) == asked.oids
+    lock.unlink()
+    group.arrives(MAIN, asked.oids[0], group.sites[1:])
+    released(group[1])
+
+
+def test_what_is_held_is_not_fetched_again(make_group: MakeGroup) -> None:
+    """The receiving site burns down right after the swap."""
+    group, work, first = pair(make_group)
+    asked = ask(group, work, first).wait("b")
+    group[0].kill()
+    group[0].repository.rename(group.folder / "burnt.git")
+    asked.swap({MAIN: asked.oids[0]})
+    group.arrives(MAIN, asked.oids[0], group.sites[1:], timeout=5)
+    released(group[1])
+
+
+def test_a_site_that_holds_a_copy_is_a_source_for_the_others(make_group: MakeGroup) -> None:
+    """Both before the swap, and after it, when its progress has not come so far."""
+    group = make_group(4, started=False)
+    group[0].start()
+    group[1].start()
+    work = group.clone(group[0].repository)
+    first = git.commit(work, "first")
+    accepted(git.push(work, group[0].repository, "HEAD:main"))
+    group.arrives(MAIN, first, group.sites[:2])
+    asked = ask(group, work, first).wait("b")
+    group[0].kill()
+    group[0].repository.rename(group.folder / "burnt.git")
+    group[2].start()
+    asked.wait("b", "c")
+    (group[1].repository / f"{MAIN}.lock").touch()
+    (group[2].repository / f"{MAIN}.lock").touch()
+    asked.swap({MAIN: asked.oids[0]})
+    group[3].start()
+    arrives([group[3]], MAIN, asked.oids[0])
+
+
+def test_an_overwritten_push_is_kept_where_it_was_held(make_group: MakeGroup) -> None:
+    """It was accepted, and this site's ref never had it."""
+    group, work, first = pair(make_group)
+    asked = ask(group, work, first).wait("b")
+    lock = group[1].repository / f"{MAIN}.lock"
+    lock.touch()
+    asked.swap({MAIN: asked.oids[0]})
+    group[1].stuck(MAIN)
+    git.git(work, "reset", "--quiet", "--hard", first)
+    other = git.commit(work, "another")
+    put_objects(group[0], work)
+    group.put(MAIN, other)
+    lock.unlink()
+    group.arrives(MAIN, other, group.sites[1:])
+    released(group[1])
+    assert asked.oids[0] in group[1].kept()
+
+
+def test_a_push_with_several_swaps_is_released_only_after_all_of_them(make_group: MakeGroup) -> None:
+    """It moved one ref, and was refused for another, so its keys went without a swap."""
+    group, work, first = pair(make_group)
+    oids = [git.commit(work, "second"), git.commit(work, "third")]
+    put_objects(group[0], work)
+    asked = CopiesAsked(group, "a", oids, bases=[first], push_id="0123456789abcdef-01").wait("b")
+    (group[1].repository / f"{MAIN}.lock").touch()
+    asked.swap({MAIN: oids[0]}, push_id="0123456789abcdef", last=False)
+    asked.end()
+    group[1].stuck(MAIN)
+    assert oids[0] in asked.refs(group[1])
+    (group[1].repository / f"{MAIN}.lock").unlink()
     group.arrives(MAIN, oids[0], group.sites[1:])
-    for site in (group[1], group[2]):
-        until(lambda site=site: not asked.refs(site), 10, f"{site} has released it")  # type: ignore[misc]
+    released(group[1])
+
+
+SENSELESS = {
+    "garbage": "no json at all",
+    "a list": "[1, 2]",
+    "nested": "[" * 100_000,
+    "no oids": '{"site": "a", "oids": [], "lease": "%(lease)s"}',
+    "an oid that is none": '{"site": "a", "oids": ["HEAD"], "lease": "%(lease)s"}',
+    "an option": '{"site": "a", "oids": ["--upload-pack=touch x"], "lease": "%(lease)s"}',
+    "zero": '{"site": "a", "oids": ["' + "0" * 40 + '"], "lease": "%(lease)s"}',
+    "another format": '{"site": "a", "oids": ["' + "a" * 64 + '"], "lease": "%(lease)s"}',
+    "no lease": '{"site": "a", "oids": ["' + "a" * 40 + '"]}',
+    "a lease that is none": '{"site": "a", "oids": ["' + "a" * 40 + '"], "lease": "-1"}',
+    "an unknown site": '{"site": "nowhere", "oids": ["' + "a" * 40 + '"], "lease": "%(lease)s"}',
+    "no site's name": '{"site": "../a b\\n", "oids": ["' + "a" * 40 + '"], "lease": "%(lease)s"}',
+    "itself": '{"site": "b", "oids": ["' + "a" * 40 + '"], "lease": "%(lease)s"}',
+    "far too many": json.dumps({"site": "a", "oids": [f"{n:040x}" for n in range(1, 5000)], "lease": "%(lease)s"}),
+    "far too large": json.dumps({"site": "a", "oids": ["a" * 40], "lease": "%(lease)s", "x": "y" * 600_000}),
+    "what nobody has": '{"site": "a", "oids": ["'
+    + "a" * 40
+    + '"], "bases": ["'
+    + "b" * 64
+    + '"], "lease": "%(lease)s"}',
+}
+NAMES = ["..", "a b", "x.lock", "-x", "é" * 60, "a/b/c", ""]
+
+
+def test_requests_that_make_no_sense_are_not_answered_and_do_no_harm(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group)
+    strange = [
+        CopiesAsked(group, "a", [], text=text, push_id=f"id{number}") for number, text in enumerate(SENSELESS.values())
+    ]
+    strange += [CopiesAsked(group, "a", ["a" * 40], push_id=name) for name in NAMES]
+    group.etcd.put(group.key("@copies/nobody/b"), "{}")
+    asked = ask(group, work, first).wait("b")
+    logged = len(SENSELESS) - 1 + len(NAMES) - 2  # its own requests are none to answer, two names are of no request
+    until(lambda: len(group[1].events("copy.not_held")) >= logged, 15, "each is logged")
+    assert [one.holders() for one in strange] == [[]] * len(strange)
+    assert sorted(held(group[1])) == [asked.id]
+    said = group[1].piehole("status", check=False).out
+    assert "JSON" in group[1].wait_event("copy.not_held", push="id0")["reason"]
+    assert "not-held id10 nowhere is no site of the group" in said
+    assert not group[1].events("turn.crashed")
+    asked.swap({MAIN: asked.oids[0]})
+    group.arrives(MAIN, asked.oids[0], group.sites[1:])
+    assert group[1].stop() == 0
+
+
+def test_a_site_that_cannot_be_reached_delays_no_other_request(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group, 3)
+    with silent_server() as (url, taken):
+        group[2].stop()
+        record = json.loads(group.etcd.get(f"{group.prefix}/site/g/c") or "")
+        group.etcd.put(f"{group.prefix}/site/g/c", json.dumps({**record, "url": url}))
+        group.etcd.put(group.key("@fence"), "{}")
+        hung = [CopiesAsked(group, "c", [f"{n:040x}"]) for n in range(1, 20)]
+        until(lambda: len(taken) >= 12, 15, "all workers wait for the silent site")
+        ask(group, work, first).wait("b", timeout=6)
+        assert [one.holders() for one in hung] == [[]] * len(hung)
+        assert group[1].stop() == 0
+
+
+def test_a_site_that_must_not_move_or_is_corrupt_does_not_answer(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group, 3)
+    verification.record(group[1].repository, verification.CORRUPT, "by this test")
+    record = f"{group.prefix}/group/g"
+    value = group.etcd.get(record) or ""
+    group[2].stop()
+    asked = ask(group, work, first)
+    why = group[1].wait_event("copy.not_held", push=asked.id)["reason"]
+    assert "corrupt: by this test" in why
+    asked.end()
+    group.etcd.put(record, json.dumps({**json.loads(value), "id": "another"}))
+    group[2].start()
+    group[2].wait_event("site.halted")
+    asked = ask(group, work, asked.oids[0], "third")
+    group[2].wait_event("copy.not_held", push=asked.id)
+    assert asked.holders() == []
+    assert held(group[2]) == {}
+
+
+def test_a_burst_of_requests_of_several_sites_is_answered(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group, 3)
+    base, asked = first, []
+    for number in range(50):
+        git.commit(work, f"number {number}")
+        site = group[number % 2]
+        asked.append(CopiesAsked(group, site.name, put_objects(site, work), bases=[base]))
+        base = asked[-1].oids[0]
+    for number, one in enumerate(asked):
+        one.wait("c", "b" if number % 2 == 0 else "a")
+    for one in asked[:25]:
+        one.swap({MAIN: one.oids[0]})
+    for one in asked[25:]:
+        one.end()
+    group.arrives(MAIN, asked[24].oids[0])
+    released(*group)
+    assert not any(site.kept() for site in group)
+
+
+def test_nested_groups_and_several_sites_of_one_controller_do_not_mix(make_group: MakeGroup) -> None:
+    """One controller has the site b of two groups, one nested in the other, and one more site of the outer one."""
+    outer, inner = make_group(1, name="tools", started=False), make_group(1, name="tools/x", started=False)
+    root = outer.folder / "b"
+    outer.add("b", root=root).build()
+    outer.add("c", root=root / "c").build()
+    inner.add("b", root=root / "inner").build()
+    asked = []
+    outer[0].start()
+    inner[0].start()
+    outer[1].start()
+    for group in (outer, inner):
+        work = group.clone(group[0].repository)
+        first = git.commit(work, f"first of {group.name}")
+        accepted(git.push(work, group[0].repository, "HEAD:main"))
+        group.arrives(MAIN, first)
+        asked.append(ask(group, work, first))
+    asked[0].wait("b", "c")
+    asked[1].wait("b")
+    assert [sorted(held(site)) for site in (*outer.sites[1:], inner[1])] == [[asked[0].id]] * 2 + [[asked[1].id]]
+    asked[0].swap({MAIN: asked[0].oids[0]})
+    asked[1].end()
+    outer.arrives(MAIN, asked[0].oids[0], outer.sites[1:])
+    released(*outer.sites[1:], inner[1])
+    assert not git.has_object(inner[1].repository, asked[0].oids[0])
+
+
+def test_nobody_pushes_held_refs(make_group: MakeGroup) -> None:
+    group, work, _ = pair(make_group)
+    pushed = git.push(work, group[0].repository, f"HEAD:{HELD}0123/{git.rev_parse(work)}")
+    assert pushed.returncode != 0
+    assert "deny updating a hidden ref" in pushed.stderr
+    assert held(group[0]) == {}
+
+
+# ---- after the end of a controller
+
+
+def left_behind(group: Group, work: Path, *, seen: bool) -> str:
+    """What a controller that died leaves at the second site: a held ref. ``seen``: the refs there contain it."""
+    oid = git.rev_parse(work) if seen else git.commit(work, "nobody knows")
+    put_objects(group[1], work)
+    git.git(group[1].repository, "update-ref", f"{HELD}0123abc/{oid}", oid)
+    return oid
+
+
+@pytest.mark.parametrize("how", ["controller", "once", "uninstall"])
+def test_what_a_dead_controller_has_held_is_kept_where_refs_do_not_contain_it(make_group: MakeGroup, how: str) -> None:
+    group, work, first = pair(make_group)
+    group[1].kill()
+    oid = left_behind(group, work, seen=False)
+    git.git(group[1].repository, "update-ref", f"{HELD}4567def/{first}", first)
+    if how == "controller":
+        group[1].start()
+    elif how == "once":
+        group.reconcile("b")
+    else:
+        group[1].piehole("uninstall")
+    released(group[1])
+    assert [ref for ref in git.refs(group[1].repository) if ref.startswith(KEPT)] == [f"{KEPT}{oid}"]
+    assert git.has_object(group[1].repository, oid)
+
+
+def test_a_request_that_still_waits_is_answered_from_what_was_held_before(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group)
+    group[1].kill()
+    oid = left_behind(group, work, seen=False)
+    asked = CopiesAsked(group, "a", [oid], bases=[first], push_id="0123abc")
+    group[0].repository.rename(group.folder / "burnt.git")
+    group.reconcile("b")
+    assert asked.refs(group[1]) == [oid]
+    group[1].start()
+    asked.wait("b")
+    asked.swap({MAIN: oid})
+    group.arrives(MAIN, oid, group.sites[1:])
+    released(group[1])
+    assert not group[1].kept()
+
+
+def test_a_controller_that_is_killed_over_and_over_answers_in_the_end(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group)
+    asked = [ask(group, work, first, f"number {number}") for number in range(5)]
+    for _ in range(3):
+        group[1].kill()
+        group[1].start()
+    for one in asked:
+        one.wait("b")
+    git.git(group[1].repository, "fsck", "--connectivity-only")
+    for one in asked:
+        one.end()
+    released(group[1])

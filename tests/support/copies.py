@@ -23,6 +23,22 @@ def put_objects(site: Site, work: Path, *revisions: str) -> list[str]:
     return oids
 
 
+def held(site: Site) -> dict[str, list[str]]:
+    """What a site holds: the oids for each push."""
+    found: dict[str, list[str]] = {}
+    for ref in git.refs(site.repository):
+        if ref.startswith(HELD):
+            push_id, _, oid = ref.removeprefix(HELD).partition("/")
+            found.setdefault(push_id, []).append(oid)
+    return found
+
+
+def prune(site: Site) -> None:
+    """Remove all that no ref of a site needs."""
+    git.git(site.repository, "repack", "--quiet", "-a", "-d")
+    git.git(site.repository, "prune", "--expire=now")
+
+
 class CopiesAsked:
     """One request for copies. ``id``: of its push."""
 
@@ -35,15 +51,17 @@ class CopiesAsked:
         bases: Sequence[str] = (),
         seconds: int = _LEASE,
         push_id: str = "",
-        value: str | None = None,
+        text: str = "",
     ) -> None:
         self._group = group
+        self._site = site
         self.id = push_id or secrets.token_hex(16)
         self.oids = list(oids)
         self.lease = int(group.etcd.call("/lease/grant", {"TTL": str(seconds)})["ID"])
         fields = {"site": site, "oids": self.oids, "bases": list(bases), "time": "", "lease": f"{self.lease:x}"}
         self.key = group.key(f"@copies/{self.id}")
-        self.revision = group.etcd.put(self.key, json.dumps(fields) if value is None else value, lease=self.lease)
+        value = text.replace("%(lease)s", f"{self.lease:x}") or json.dumps(fields)
+        self.revision = group.etcd.put(self.key, value, lease=self.lease)
 
     def holders(self) -> list[str]:
         """The sites that say they hold the objects."""
@@ -60,12 +78,12 @@ class CopiesAsked:
         start = f"{HELD}{self.id}/"
         return sorted(ref[len(start) :] for ref in git.refs(site.repository) if ref.startswith(start))
 
-    def swap(self, refs: dict[str, str], *, push_id: str = "", site: str = "a") -> int:
-        """Move refs as the push's swap does: the keys of the request go in the same transaction."""
+    def swap(self, refs: dict[str, str], *, push_id: str = "", last: bool = True) -> int:
+        """Move refs as the push's swap does: with the last one, the keys of the request go in the same transaction."""
         puts = {self._group.key(ref): oid for ref, oid in refs.items()}
-        record = {"id": push_id or self.id, "site": site, "pusher": "somebody", "time": ""}
+        record = {"id": push_id or self.id, "site": self._site, "pusher": "somebody", "time": ""}
         puts[self._group.key("@push")] = json.dumps(record)
-        return self._group.etcd.change(puts, [self.key, f"{self.key}/"])
+        return self._group.etcd.change(puts, [self.key, f"{self.key}/"] if last else [])
 
     def end(self) -> None:
         """Delete the keys, as a push that is refused does."""
