@@ -19,7 +19,7 @@ from piehole.etcd.leases import SharedLease
 from piehole.etcd.model import Head, KeyValue
 from piehole.group.config import Config
 from piehole.group.group_state import GroupState
-from piehole.group.keys import FENCE, PUSH, Keyspace, name_below
+from piehole.group.keys import DROP, FENCE, PUSH, Keyspace, name_below
 from piehole.refs import decode, encode
 
 _END: Final = 5.0  # seconds that the informer gets to end
@@ -131,6 +131,11 @@ class EtcdView:
         start = self.keyspace.group_refs(group)
         named = ((name_below(start, change.key), change) for change in found or ())
         return None if found is None else [(name, change) for name, change in named if name is not None]
+
+    def drops(self, group: str) -> Mapping[str, KeyValue]:
+        """What is asked and answered about objects that are to be dropped, by name."""
+        view = self.informer.cache.view(f"{group}/{DROP}")
+        return Named(view.entries, self.keyspace.group_refs(group))
 
     def newest_push(self, group: str) -> KeyValue | None:
         """The record of the group's newest change, where that was a push."""

@@ -18,7 +18,7 @@ from controller.work_queue import NextTurn, WorkQueue
 from piehole.errors import PieholeError
 from piehole.group import config
 from piehole.group.config import Config, Overrides
-from piehole.group.keys import COPIES
+from piehole.group.keys import COPIES, DROP
 from piehole.replicate.peers import PeerHealth
 from piehole.repository.controller_pointer import ControllerPointer, ServedElsewhere
 from piehole.repository.repository import Repository
@@ -26,6 +26,7 @@ from piehole.transfer.watchdog import Limits
 
 _SETTLE: Final = 0.5  # seconds, so that what was held for a burst of pushes goes at once
 _COPIES: Final = f"/{COPIES}"  # the end of the name of a bucket with requests for copies
+_DROPS: Final = f"/{DROP}"
 
 
 class Registry:
@@ -218,7 +219,8 @@ class Registry:
         if groups is None:
             keys = [key for key, served in list(self._served.items()) if served.etcd_view.address == address]
         else:
-            keys = [key for group in groups for key in self._by_group.get((address, group), ())]
+            named = {bucket.removesuffix(_DROPS) for bucket in groups}  # each reconcile is followed by tidying
+            keys = [key for group in named for key in self._by_group.get((address, group), ())]
         for key in keys:
             served = self._served.get(key)
             self._queue.add(key, fresh=fresh, delay=served.delay_of_change() if served is not None and fresh else 0.0)

@@ -35,6 +35,7 @@ from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.repository import held_refs, verification
 from piehole.repository.stale_locks import StaleLockMonitor, unjudged
+from piehole.transfer import removal
 from piehole.transfer.keep_files import sweep
 from piehole.transfer.watchdog import Limits
 
@@ -167,7 +168,8 @@ class ServedRepository:
                 self._reconciler.forget()
                 self.readers.forget()
                 sweep(self.config.git_dir)
-            report = self._reconciler.run(stop)
+            with removal.excluded(self.config.git_dir):
+                report = self._reconciler.run(stop)
         except Halted as halted:
             self._check.halt(halted)
             self.readers.wake()
@@ -216,7 +218,8 @@ class ServedRepository:
     def hold_copy(self, push_id: str, stop: threading.Event) -> NextTurn:
         """Hold what a push to another site brings, and say so."""
         try:
-            return self._copies.hold(push_id, stop)
+            with removal.excluded(self.config.git_dir):
+                return self._copies.hold(push_id, stop)
         except Halted as halted:
             self._check.halt(halted)
             return NextTurn(retry=True)
@@ -246,10 +249,11 @@ class ServedRepository:
         return self._replica.reader.push_at(revision, Deadline(_ETCD_TIMEOUT))
 
     def tidy(self, stop: threading.Event) -> NextTurn:
-        """Do what can wait: roll up small packs, expire old kept tips, reap tombstones."""
+        """Do what can wait: roll up small packs, expire old kept tips, drop what was asked for, reap tombstones."""
         if self._check.view() is None:
             return NextTurn()
-        return NextTurn(delay=self._tidying.run(self._group_state(), stop))
+        drops = self.etcd_view.drops(self.config.group)
+        return NextTurn(delay=self._tidying.run(self._group_state(), drops, stop))
 
     def _attempt(self, event: str, work: Callable[[], object]) -> bool:
         """Whether the work succeeded; where it did not, that is logged as ``event``, and the work is tried again some other time."""

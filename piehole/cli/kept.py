@@ -4,6 +4,7 @@
   piehole kept show OID [--json]
   piehole kept restore OID [REF] [--force] [--yes]
   piehole kept restore --since 10m [--push ID] [--pusher NAME] [--site NAME] [--force] [--yes]
+  piehole kept drop [OID…] [--wait SECONDS] [--forget] [--yes] [--json]
 
 list prints, for each kept tip, its beginning, since when it is kept, the ref that had it, and by whom and at which revision it was
 replaced; '?' stands for what is not known. show prints the commit, and how it differs from what its ref has now. An oid may be cut.
@@ -14,8 +15,15 @@ revision, as `piehole log --json` shows them; --pusher, --push and --site may be
 and left alone, unless --force is given. All is written in one transaction of etcd where etcd takes so many refs at once. The changes
 are shown, and asked about. All sites follow, and keep what is overwritten by this.
 
---json prints one object: format (1), group, complete (false where etcd did not answer), and kept: a list of objects with oid, since
+drop removes an object at every site for good, such as a commit with a secret, together with the kept tips whose history contains it and
+with all that nothing else contains. It is refused while a ref of the group contains it. It says which sites have done it, waits for the
+others (10 seconds, or --wait), and ends with status 1 while one has yet to. Run it again to look; without OID it shows all that was asked
+for. A site that is down does it when it is back, and one that joins later as well. --forget removes the request, once all have done it.
+
+list and show --json print one object: format (1), group, complete (false where etcd did not answer), and kept: a list of objects with oid, since
 (seconds since the epoch, null where unknown), subject, and left_by: the change that replaced it, as `piehole log --json` has it, or null.
+drop --json: format, group, and sites: a list of objects with oid, site, result ("dropped", "waiting": it goes on by itself, "blocked":
+somebody has to do something first, or "": no answer yet), why, and time.
 """
 
 from __future__ import annotations
@@ -32,8 +40,10 @@ from piehole.errors import UsageError
 
 if TYPE_CHECKING:
     from piehole.commands.kept import KeptTip
+    from piehole.commands.kept_drop import Standing
 
-HELP = "list, show and bring back the tips of refs that were deleted or overwritten"
+HELP = "list, show, bring back or remove the tips of refs that were deleted or overwritten"
+_WAIT: Final = 10.0  # seconds
 
 
 _JSON: Final = "print one JSON object (described at `piehole kept --help`)"
@@ -44,7 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_etcd(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
     parser.set_defaults(act=_list)
-    actions = parser.add_subparsers(metavar="list|show|restore")
+    actions = parser.add_subparsers(metavar="list|show|restore|drop")
     listed = _action(actions, "list", "list the kept tips (this is also done without a word)", _list)
     listed.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
     shown = _action(actions, "show", "show one kept tip", _show)
@@ -66,6 +76,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         )
     restored.add_argument("--force", action="store_true", help="also over what was pushed since")
     common.add_yes(restored)
+    dropped = _action(actions, "drop", "remove objects at every site, for good", _drop)
+    dropped.add_argument(
+        "oids", metavar="OID", nargs="*", help="a kept tip or the beginning of its id, or any object's whole id"
+    )
+    dropped.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=_WAIT,
+        help=f"how long to wait for all sites (default {_WAIT:.0f})",
+    )
+    dropped.add_argument("--forget", action="store_true", help="remove the request, once all sites have done it")
+    dropped.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
+    common.add_yes(dropped)
 
 
 def _action(
@@ -171,3 +195,44 @@ def _restore(args: argparse.Namespace) -> int:
             kind=kept_restore.KIND,
             nothing="nothing to bring back",
         )
+
+
+def _drop(args: argparse.Namespace) -> int:
+    from piehole.commands import kept_drop
+
+    if args.forget and not args.oids:
+        raise UsageError("--forget needs the object ids whose requests are to be removed.")
+    if not 0 <= args.wait < 1e6:
+        raise UsageError(f"--wait {args.wait:g} is no number of seconds.")
+    replica = common.open_replica(args)
+    if args.forget:
+        oids = kept_drop.find(replica, args.oids)
+        kept_drop.forget(replica, oids)
+        tell(f"forgot the request{'s' if oids[1:] else ''} for {', '.join(oids)}")
+        return 0
+    oids = kept_drop.find(replica, args.oids)
+    if oids:
+        replica.repository.check_owner()
+        new, lines = kept_drop.examine(replica, oids)
+        for line in lines:
+            tell(line)
+        if new:
+            common.confirm(f"Remove {'this' if len(new) == 1 else 'these'} at every site, for good?", yes=args.yes)
+            kept_drop.ask(replica, new, common.operator())
+    found = kept_drop.wait(replica, oids, args.wait if oids else 0.0)
+    if args.json:
+        sites = [one.as_json() for one in found]
+        print(json.dumps({"format": 1, "group": replica.config.group, "sites": sites}, indent=2))
+    else:
+        for one in found:
+            tell(f"{one.oid[:12]} {one.site}: {_standing(one)}")
+        if not found:
+            print("nothing was asked for")
+    return 0 if all(one.is_done for one in found) else 1
+
+
+def _standing(one: Standing) -> str:
+    if not one.result:
+        return "no answer yet"
+    why = f": {one.why}" if one.why else ""
+    return f"{one.result}{f' at {one.time}' if one.is_done else ''}{why}"

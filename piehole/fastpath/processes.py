@@ -206,6 +206,16 @@ def begun_receive_packs(git_dir: str, seconds: float) -> list[str]:
     return found
 
 
+def receive_packs(git_dir: str) -> list[str]:
+    """The identities of all receive-packs of this repository that this account may see. ``git_dir`` is a path without symbolic links."""
+    found = []
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        arguments = _arguments(pid)
+        if arguments and git_command(arguments) == "receive-pack" and _is_path_of(git_dir, pid, arguments[-1]):
+            found.append(identity(pid) or "")
+    return [name for name in found if name]
+
+
 # Processes that had been started too long ago when they were looked at, and since when (seconds of uptime) they are noted here.
 _old: set[int] = set()
 _old_since = 0.0

@@ -95,6 +95,18 @@ class Keyspace:
         """The key with which a site says that it holds the new objects of a push."""
         return self.ref(group, f"{COPIES}/{push_id}/{site}")
 
+    def drops(self, group: str) -> bytes:
+        """What the keys of all requests to drop an object begin with, and of the answers."""
+        return self.ref(group, f"{DROP}/")
+
+    def drop(self, group: str, oid: str) -> bytes:
+        """The key with which an administrator asks all sites to remove an object."""
+        return self.ref(group, f"{DROP}/{oid}")
+
+    def drop_answer(self, group: str, oid: str, site: str) -> bytes:
+        """The key with which a site says what has become of it there."""
+        return self.ref(group, f"{DROP}/{oid}/{site}")
+
     def group(self, group: str) -> bytes:
         return encode(f"{self.prefix}/group/{group}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -10,22 +11,23 @@ from typing import Final
 import tenacity
 
 from piehole.deadline import Deadline
+from piehole.group import drops, rollback_guard
 from piehole.group import progress as site_progress
-from piehole.group import rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.records import Progress, RecordError
 from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import Command
-from piehole.replicate import repair
+from piehole.replicate import drop, repair
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
 from piehole.replicate.release_copies import settle_leftovers
 from piehole.repository import kept_tips, verification
-from piehole.transfer import keep_files, maintenance
+from piehole.transfer import keep_files, maintenance, removal
 
 _PATIENCE: Final = 10.0  # seconds for each request to etcd
+_DROPPING: Final = 10.0  # seconds
 _ROUNDS: Final = 20  # reconciles while pushes hold refs; a push ends within its own deadline
 
 
@@ -49,9 +51,10 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
         return replica.reader.read([], Deadline(_PATIENCE)).revision
 
     reconciler = Reconciler(replica, ObjectFetcher(replica, PeerHealth(), progress=progress), view, claim)
-    report = _until_no_push_holds_refs(reconciler)
-    if not report.corrupt and repair.corrupt(replica, repair.THOROUGH):
-        report = _until_no_push_holds_refs(reconciler, report.moved)
+    with removal.excluded(replica.git_dir):
+        report = _until_no_push_holds_refs(reconciler)
+        if not report.corrupt and repair.corrupt(replica, repair.THOROUGH):
+            report = _until_no_push_holds_refs(reconciler, report.moved)
     if report.converged:
         publish(replica, report)
         reap(replica, Deadline(_PATIENCE), views[0].entries)
@@ -59,9 +62,22 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
         site_progress.republish(replica, Deadline(_PATIENCE))
     settle_leftovers(replica)
     kept_tips.expire(replica.repository)
+    drop_now(replica)
     if report.moved:
         maintenance.refresh_dumb_http(replica.git_dir)
     return report
+
+
+def drop_now(replica: Replica) -> None:
+    """Drop the objects that all sites were asked to drop, as far as that can be done within some seconds.
+
+    :raises EtcdError: etcd could not be used
+    """
+    deadline = Deadline(_DROPPING)
+    while requests := drops.read(replica, Deadline(_PATIENCE)):
+        if drops.WAITING not in drop.work(replica, requests, again=True) or deadline.passed:
+            return
+        time.sleep(0.2)  # for pushes and reconciles that are under way
 
 
 def _view(replica: Replica) -> GroupState:

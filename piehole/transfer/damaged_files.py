@@ -90,6 +90,31 @@ def put_aside(target: Path, path: Path, *, leave: bool = False) -> None:
         path.rename(place)
 
 
+def delete_those_with(git_dir: Path, oids: Collection[str], object_format: str) -> list[str]:
+    """Delete those of the files that were set aside as damaged that have one of these objects; returns the names of packs of which nobody
+    can tell.
+    """
+    unread = []
+    for path in [path for path in (git_dir / FOLDER).rglob("*") if path.is_file()]:
+        # As put_aside names them: OID, pack-HASH.pack, and the same with a number.
+        name, _, number = path.name.partition(".pack")
+        if path.name.partition(".")[0] in oids:
+            path.unlink()
+        elif name != path.name and (not number or number[1:].isdigit()):
+            try:
+                with path.with_name(f"{name}.idx{number}").open("rb") as file:
+                    shown = git.run(
+                        git_dir, ["show-index", f"--object-format={object_format}"], stdin=file.read()
+                    ).stdout
+            except (GitError, OSError):
+                unread.append(str(path.relative_to(git_dir)))
+                continue
+            if any(line.split(" ")[1] in oids for line in git.lines(shown)):
+                for suffix in _PACKED:
+                    path.with_name(f"{name}{suffix}{number}").unlink(missing_ok=True)
+    return unread
+
+
 def _with_companions(git_dir: Path, damaged: Collection[Path]) -> list[Path]:
     """The files to take out, in order: what names a damaged pack goes with it, and before it."""
     packs = git_dir / "objects" / "pack"

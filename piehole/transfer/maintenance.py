@@ -44,7 +44,7 @@ def maintain(git_dir: Path, *, stop: threading.Event) -> None:
     :param stop: set it to end early; git ends cleanly and the work is done another time
     :raises GitError: git failed
     """
-    if not due(git_dir) or _gc_runs(git_dir):
+    if not due(git_dir) or gc_runs(git_dir):
         return
     # Transfers do not need this lock: what they publish has a name of its own and a .keep, so no repack deletes it.
     with locked(git_dir / "piehole" / "lock", 0o644, Deadline(0.0)) as alone:
@@ -125,7 +125,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         git.kill_group(process)
 
 
-def _gc_runs(git_dir: Path) -> bool:
+def gc_runs(git_dir: Path) -> bool:
     """Whether a living `git gc` holds its lock (gc.pid: "PID HOST")."""
     try:
         pid, _, host = (git_dir / "gc.pid").read_text().strip().partition(" ")
