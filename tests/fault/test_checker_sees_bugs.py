@@ -31,9 +31,12 @@ def test_each_planted_bug_is_seen(mutant: Mutant, etcd_binary: Path, tmp_path: P
         seconds=mutant.seconds,
         sites=mutant.sites,
         pushers=mutant.pushers,
-        habits=Habits(dict(mutant.weights), pause=0.02, home=mutant.home),
+        habits=Habits(dict(mutant.weights), pause=mutant.pause, home=mutant.home),
         converge=5.0,
         source=planted(mutant, tmp_path).folder,
+        copies=mutant.copies,
+        readers=mutant.readers,
+        reading_pause=0.05,
     )
     result = run(chaos, tmp_path / "run", etcd_binary)
     rules = {one.rule for one in result.violations}

@@ -67,9 +67,10 @@ class TreeSite(Site):
     def environment(self) -> dict[str, str]:
         return environment_of(self.program, self.group.environment)
 
-    def install(self, **_: object) -> None:
+    def install(self, *, replace: bool = False, **_: object) -> None:
         """By the tree's own command line; all join empty."""
         settings = ["--group", self.group.name, "--site", self.name, "--url", self.url, "--prefix", self.group.prefix]
+        settings += ["--replace"] if replace else []
         self.piehole("install", *settings, "--etcd", ",".join(self.group.endpoints))
         shim = (self.repository / "hooks" / "update").read_text()
         assert str(self.program) in shim, f"the hooks of {self} are not those of its tree:\n{shim}"

@@ -32,7 +32,10 @@ class Mutant:
     seconds: float = 6.0
     home: float = 0.8
     pushers: int = 6
+    pause: float = 0.02
     sites: int = 3
+    copies: int = 1
+    readers: int = 0
 
 
 def _each(kind: str, *, at: float = 0.5, variant: int = 0, lasts: float = 30.0) -> tuple[Fault, ...]:
@@ -221,5 +224,68 @@ MUTANTS: Final = (
         ),
         frozenset({"dropped"}),
         {"own": 1, "forced": 2},
+    ),
+    Mutant(
+        "swap_without_copies",
+        (
+            Patch(
+                "piehole/push/copies_gate.py",
+                '        return basis.writes and bool(new.strip("0")) and self._promised.get(basis.group, False)\n',
+                "        return False\n",
+            ),
+            Patch(
+                "piehole/push/copies_gate.py",
+                "        if not self._promised.get(group, True):\n            return None, _NOTHING\n",
+                "        return None, _NOTHING\n",
+            ),
+        ),
+        frozenset({"uncopied"}),
+        _OWN,
+        copies=2,
+    ),
+    Mutant(
+        "answer_before_the_copy",
+        (
+            Patch(
+                "piehole/replicate/hold_copies.py",
+                "        oids = list(dict.fromkeys(request.oids))\n        self._hide()\n",
+                "        if not again:\n            return self.tell(push_id, asked, request.lease)\n"
+                "        oids = list(dict.fromkeys(request.oids))\n        self._hide()\n",
+            ),
+        ),
+        frozenset({"uncopied"}),
+        _OWN,
+        copies=2,
+    ),
+    Mutant(
+        "held_by_no_ref",
+        (
+            Patch(
+                "piehole/replicate/hold_copies.py",
+                "            held_refs.hold(repository, begun, push_id, oids)\n",
+                "            pass\n",
+            ),
+        ),
+        frozenset({"uncopied"}),
+        _OWN,
+        copies=2,
+    ),
+    Mutant(
+        "gate_believes_the_view",
+        (
+            Patch(
+                "controller/readers.py",
+                "            revision, now = newest_push(self._replica, Deadline(max(_READ, config.read_wait)))\n",
+                "            revision, now = self._etcd_view.informer.cache.newest(config.group), seen\n",
+            ),
+        ),
+        frozenset({"stale"}),
+        _OWN,
+        tuple(Fault(at, "link-deaf", 2, 0, 2.0) for at in (1.0, 4.0, 7.0, 10.0)),
+        seconds=13.0,
+        home=1.0,
+        pushers=2,
+        pause=0.8,
+        readers=3,
     ),
 )

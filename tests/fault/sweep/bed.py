@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -77,7 +78,9 @@ class Bed:
         """
         :param plant: changes the program of every site
         """
-        self.group = Group(folder, (etcd.endpoint,), prefix, settings={"piehole.catchUp": "2"})
+        self.group = Group(
+            folder, (etcd.endpoint,), prefix, settings={"piehole.catchUp": "2", "piehole.copiesTimeout": "5"}
+        )
         self.group.environment |= environment
         self.sites: list[Faulty] = []
         for name in ("a", "b", "c"):
@@ -111,6 +114,13 @@ class Bed:
             until(lambda site=site: site.is_served or not site.running, 30, f"{site.name} serves or has died again")  # type: ignore[misc]
         if any(not site.running for site in dead):
             self.mend(without=without)
+
+    def promise(self, copies: int) -> None:
+        """Have the group promise so many copies of what is pushed from now on."""
+        key = f"{self.group.prefix}/group/{self.group.name}"
+        record = json.loads(self.group.etcd.get(key) or "{}")
+        self.group.etcd.put(key, json.dumps(record | {"copies": copies}))
+        self.group.put("@fence", "{}")  # all controllers watch it, as with `piehole group set`
 
     def look_around(self) -> None:
         """Have every controller look now for what dead pushes left; it does so every few seconds anyway."""

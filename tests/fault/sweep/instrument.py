@@ -69,15 +69,18 @@ def _receive_pack() -> int:
 
 def _error(step: str) -> Exception:
     """What the durable effect beside this step fails with, where it fails."""
-    if step in ("proposing", "swapped", "fencing", "fenced", "progress-sent", "reaping", "reaped"):
+    in_etcd = ("proposing", "swapped", "fencing", "fenced", "progress-sent", "reaping", "reaped")
+    of_copies = ("copies-asking", "copies-asked", "copies-held", "copy-telling", "copy-told")
+    if step in (*in_etcd, *of_copies):
         from piehole.errors import EtcdUnreachable
 
-        return EtcdUnreachable(f"the test made {step} fail", maybe_sent=step not in ("proposing", "reaping"))
-    if step in ("quarantined", "received", "connected"):
+        unsent = ("proposing", "reaping", "copies-asking", "copy-telling")
+        return EtcdUnreachable(f"the test made {step} fail", maybe_sent=step not in unsent)
+    if step in ("quarantined", "received", "connected", "copying", "copied"):
         from piehole.errors import TransferError
 
         return TransferError(f"failed by order of the test at {step}")
-    if step in ("keeping", "tips-kept", "refs-moved", "head-set"):
+    if step in ("keeping", "tips-kept", "refs-moved", "head-set", "held"):
         from piehole.errors import GitError
 
         return GitError(f"the test made {step} fail")

@@ -7,8 +7,9 @@ Everything happens below ``refs/heads/run<N>/`` and begins with all sites in ste
 3. both move in an atomic push that also creates a third;
 4. the first moves while somebody else writes the fence, so its swap loses and is proposed anew;
 5. the group's HEAD is pointed to the first;
-6. another site's user moves the first;
-7. the second and third are deleted; their tombstones are reaped.
+6. the group promises two copies: the second moves once others hold what is pushed; then it promises one again;
+7. another site's user moves the first;
+8. the second and third are deleted; their tombstones are reaped.
 
 The order for the fault is given at the beginning, so it is carried out where its step is reached first.
 """
@@ -29,11 +30,18 @@ OF_A_PUSH = frozenset(
     {
         *(Step.UPDATE_BEGUN, Step.RECORD_CREATED, Step.ADMITTING, Step.ANNOUNCED),
         *(Step.PREPARED_BEGUN, Step.REBASING, Step.ANSWERED, Step.SETTLED, Step.NOTING),
+        *(Step.COPIES_ASKING, Step.COPIES_ASKED, Step.COPIES_HELD),
         *(Step.KEEPING, Step.PROPOSING, Step.SWAPPED, Step.FENCING, Step.FENCED),
     }
 )
-# Those of them that the hook itself takes, whoever decides.
-OF_THE_HOOK = OF_A_PUSH - {Step.NOTING, Step.KEEPING, Step.PROPOSING, Step.SWAPPED, Step.FENCING, Step.FENCED}
+# Steps of a site that holds what is pushed to another one.
+OF_A_COPY = frozenset({Step.COPYING, Step.COPIED, Step.HELD, Step.COPY_TELLING, Step.COPY_TOLD})
+# Those of them that whoever decides takes, and those that the hook takes in any case.
+_OF_THE_DECISION = {
+    *(Step.NOTING, Step.COPIES_ASKING, Step.COPIES_ASKED, Step.COPIES_HELD),
+    *(Step.KEEPING, Step.PROPOSING, Step.SWAPPED, Step.FENCING, Step.FENCED),
+}
+OF_THE_HOOK = OF_A_PUSH - _OF_THE_DECISION
 # Any site may be the one that reaps.
 _BY_ANYBODY = frozenset({Step.REAPING, Step.REAPED})
 KINDS = ("kill", "error", "delay")
@@ -103,6 +111,7 @@ class Story:
         fifth = bed.commit(third, f"{one} 4")
         self._overtaken(home, {one: fifth})
         bed.group.put("HEAD", f"ref: {one}")
+        self._promised(home, two, bed.commit(fourth, f"{two} 4"))
         sixth = bed.commit(fifth, f"{one} 5")
         self._push(self._other, {one: sixth})
         self._push(home, {two: ZERO})
@@ -115,7 +124,7 @@ class Story:
                 lambda: bed.group.value(two) is bed.group.value(three) is None, _PATIENCE, "the tombstones are reaped"
             )
         # The next push to every ref works.
-        seventh, again = bed.commit(sixth, f"{one} 6"), bed.commit(bed.base, f"{two} 4")
+        seventh, again = bed.commit(sixth, f"{one} 6"), bed.commit(bed.base, f"{two} 5")
         anew = bed.commit(bed.base, f"{three} 2")
         self._push(home, {one: seventh})
         self._push(self._other, {two: again})
@@ -129,6 +138,8 @@ class Story:
             sites = [self._home]
         elif fault.step in _BY_ANYBODY:
             sites = self._bed.sites
+        elif fault.step in OF_A_COPY:
+            sites = self._bed.sites[1:]
         else:
             sites = [self._other]  # it has to fetch what is pushed at home
         orders = [(site, site.order(fault.step, fault.kind)) for site in sites]
@@ -150,6 +161,13 @@ class Story:
         beside.start()
         self._push(site, moves)
         beside.join()
+
+    def _promised(self, site: Faulty, ref: str, oid: str) -> None:
+        self._bed.promise(2)
+        try:
+            self._push(site, {ref: oid})
+        finally:
+            self._bed.promise(1)
 
     def _recover(self) -> None:
         self._bed.mend(without=self._home if self._direct else None)
