@@ -4,6 +4,7 @@
 # Beside it belongs read-gate.pl, copied to /usr/local/lib/piehole/upload-pack; without that, `piehole upload-pack` starts 25 ms later.
 # A peer's key gets ssh-upload-pack.sh instead, which has no gate.
 set -euf
+PATH=${0%/*}:$PATH
 asked=${SSH_ORIGINAL_COMMAND:-nothing}
 case $asked in
 "git-upload-pack '"*"'" | "git upload-pack '"*"'")
@@ -11,7 +12,7 @@ case $asked in
 	repository=${repository%\'}
 	case $repository in *\'*) repository= ;; esac # a name with a quote in it; git quotes that in another way
 	if [ -n "$repository" ]; then
-		[ ! -x "${0%/*}/upload-pack" ] || exec "${0%/*}/upload-pack" "$repository"
+		! command -v upload-pack >/dev/null || exec upload-pack "$repository"
 		exec piehole upload-pack "$repository"
 	fi
 	;;

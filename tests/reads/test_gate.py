@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
-from collections.abc import Callable
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import OwnEtcd
 from tests.reads.bed import FRONTS, Front, lagging, oid_of
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
-
-Push = Callable[[str], str]
+from tests.support.sites import Site
+from tests.support.wait import until
 
 
 @pytest.fixture(params=FRONTS)
@@ -82,3 +86,175 @@ def test_a_site_that_lags_behind_refuses_or_warns_and_is_waited_for(make_group: 
         timer.start()
         assert oid_of(front.listed(group[1])) == new
         timer.join()
+
+
+def test_many_readers_wait_and_all_of_them_get_the_new_value(make_group: MakeGroup, quick: Front) -> None:
+    group = make_group(2, settings={"piehole.readGate": "strict", "piehole.readWait": "20"})
+    group.arrives(MAIN, pushed(group))
+    with lagging(group, "b") as lag, ThreadPoolExecutor(20) as readers:
+        new = pushed(group)
+        waiting = [readers.submit(quick.listed, group[1]) for _ in range(20)]
+        until(lambda: threads_that_wait(group[1]) >= 20, what="all readers wait at the gate")
+        lag.end()
+        assert {oid_of(one.result()) for one in waiting} == {new}
+
+
+def threads_that_wait(site: Site) -> int:
+    """How many connections to its controller are open."""
+    path = (site.repository / "piehole" / "controller").read_text().strip()
+    return sum(line.endswith(path) and " 03 " in line for line in Path("/proc/net/unix").read_text().splitlines())
+
+
+def test_a_push_that_came_through_this_site_is_not_waited_for(make_group: MakeGroup, quick: Front) -> None:
+    """The reconcile after it comes later; a reader asks for it at once."""
+    group = make_group(1, settings={"piehole.readGate": "strict", "piehole.readWait": "0.25"})
+    for _ in range(5):
+        oid = pushed(group)
+        got = quick.listed(group[0])
+        assert oid_of(got) == oid, got.stderr
+
+
+@pytest.mark.parametrize("mode", ["wait", "strict"])
+def test_without_etcd_nobody_can_tell(make_group: MakeGroup, own_etcd: OwnEtcd, quick: Front, mode: str) -> None:
+    etcd = own_etcd()
+    group = make_group(1, etcd=etcd, settings={"piehole.readGate": mode, "piehole.readWait": "0.5"})
+    oid = pushed(group)
+    assert oid_of(quick.listed(group[0])) == oid
+    etcd.pause()
+    got = quick.listed(group[0])
+    assert "behind: " in got.stderr
+    assert "No etcd endpoint answered" in got.stderr
+    assert (got.returncode, oid_of(got)) == ((0, oid) if mode == "wait" else (128, ""))
+    etcd.resume()
+    git.git(group[0].repository, "config", "piehole.readWait", "20")
+    until(lambda: oid_of(quick.listed(group[0])) == oid, what="the gate opens when etcd is back")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_without_a_controller_the_gate_asks_etcd_itself(make_group: MakeGroup, front: Front, hangs: bool) -> None:
+    group = make_group(2, settings={"piehole.readGate": "strict", "piehole.readWait": "0.1"})
+    group.arrives(MAIN, old := pushed(group))
+    group[1].pause() if hangs else group[1].stop()
+    got = front.listed(group[1])
+    assert oid_of(got) == old, got.stderr
+    pushed(group)
+    got = front.listed(group[1])
+    assert got.returncode == 128
+    assert "no controller answers" in got.stderr
+    assert "refs/heads/main is not at the group's value here yet" in got.stderr
+
+
+def test_an_account_without_the_credential_gets_the_words_and_no_data(make_group: MakeGroup, quick: Front) -> None:
+    group = make_group(1, settings={"piehole.readGate": "strict"})
+    pushed(group)
+    assert quick.listed(group[0]).returncode == 0
+    group[0].stop()
+    for name, value in (("etcdUser", "piehole"), ("etcdPasswordFile", str(group.folder / "nothing-here"))):
+        git.git(group[0].repository, "config", f"piehole.{name}", value)
+    got = quick.listed(group[0])
+    assert got.returncode == 128
+    assert "no controller answers" in got.stderr
+    assert "nothing-here" in got.stderr
+
+
+def test_a_stuck_ref_is_not_reached_and_a_locked_one_is(make_group: MakeGroup, quick: Front) -> None:
+    group = make_group(1, settings={"piehole.readGate": "strict", "piehole.readWait": "5"})
+    oid = pushed(group)
+    group.put("refs/heads/frozen", "FROZEN")
+    assert oid_of(quick.listed(group[0])) == oid
+    git.git(group[0].repository, "config", "piehole.readWait", "0.3")
+    group.put("refs/heads/lost", "1" * 40)
+    group[0].stuck("refs/heads/lost")
+    new = group.commit()
+    accepted(git.push(group.work, group[0].repository, "HEAD:other"))
+    got = quick.listed(group[0])
+    assert got.returncode == 128
+    assert "refs/heads/lost is stuck here" in got.stderr
+    group.put("refs/heads/lost", "0" * 40)
+    git.git(group[0].repository, "config", "piehole.readWait", "20")
+    until(lambda: oid_of(quick.listed(group[0], "refs/heads/other")) == new, 30)
+
+
+def test_a_site_that_is_halted_says_so_at_once(make_group: MakeGroup, quick: Front) -> None:
+    group = make_group(1, settings={"piehole.readGate": "strict", "piehole.readWait": "30"})
+    pushed(group)
+    group.etcd.put(f"{group.prefix}/group/{group.name}", '{"id": "another", "object_format": "sha1"}')
+    group.put("@fence", "{}")
+    group[0].wait_event("site.halted")
+    started = time.monotonic()
+    got = quick.listed(group[0])
+    assert time.monotonic() - started < 10
+    assert got.returncode == 128
+    assert "if the group was founded anew" in got.stderr
+
+
+# ---- what the gate has no say in, and bad input
+
+
+def test_off_asks_nobody_and_a_repository_of_no_group_is_served(make_group: MakeGroup, front: Front) -> None:
+    group = make_group(1)
+    oid = pushed(group)
+    got = front.listed(group[0])
+    assert (oid_of(got), got.stderr) == (oid, "")
+    alone = Site(group, "alone")
+    git.make_bare(alone.repository)
+    accepted(git.push(group.work, alone.repository, "HEAD:main"))
+    got = front.listed(alone)
+    assert (oid_of(got), got.stderr) == (oid, "")
+    git.git(alone.repository, "config", "piehole.readGate", "strict")
+    got = front.listed(alone)
+    assert oid_of(got) == oid
+    assert "belongs to no group" in got.stderr
+    assert "piehole install" in got.stderr
+
+
+def test_a_copy_of_a_repository_is_another_repository(make_group: MakeGroup, front: Front) -> None:
+    group = make_group(1, settings={"piehole.readGate": "strict"})
+    pushed(group)
+    copy = Site(group, "copy", root=group.folder / "elsewhere")
+    shutil.copytree(group[0].repository, copy.repository)
+    git.git(copy.repository, "update-ref", "-d", MAIN)
+    got = front.listed(copy)
+    assert got.returncode == 128
+    assert f"does not serve {copy.repository}" in got.stderr
+
+
+def test_a_repository_is_found_as_git_finds_it(make_group: MakeGroup, front: Front) -> None:
+    group = make_group(2, settings={"piehole.readGate": "strict", "piehole.readWait": "0.2"})
+    group.arrives(MAIN, pushed(group))
+    named = group.folder / "link"
+    named.symlink_to(group[1].repository)
+    with lagging(group, "b"):
+        pushed(group)
+        for path in (named, group[1].repository.with_suffix(""), f"{group[1].repository}/"):
+            got = git.git(group.folder, "ls-remote", f"--upload-pack={front.upload_pack}", str(path), check=False)
+            assert "behind: " in got.stderr, path
+    missing = git.git(group.folder, "ls-remote", f"--upload-pack={front.upload_pack}", "/nowhere.git", check=False)
+    assert "does not appear to be a git repository" in missing.stderr
+
+
+def test_a_mode_that_is_none_refuses_and_names_the_three(make_group: MakeGroup, quick: Front) -> None:
+    group = make_group(1)
+    pushed(group)
+    group[0].stop()
+    git.git(group[0].repository, "config", "piehole.readGate", "yes")
+    got = quick.listed(group[0])
+    assert got.returncode == 128
+    assert "piehole.readGate is 'yes'; it must be off, wait or strict" in got.stderr
+
+
+def test_what_only_asks_runs_no_git(make_group: MakeGroup, front: Front) -> None:
+    group = make_group(1, settings={"piehole.readGate": "strict", "piehole.readWait": "0.1"})
+    pushed(group)
+
+    def ask() -> tuple[int, str, str]:
+        command = [str(front.upload_pack), "--ask", str(group[0].repository)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    assert ask() == (0, "", "")
+    group[0].stop()
+    group.put(MAIN, "1" * 40)
+    status, out, err = ask()
+    assert (status, out) == (1, "")
+    assert err.startswith("piehole: behind: ")
