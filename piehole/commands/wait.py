@@ -44,9 +44,11 @@ class Waiter:
         :raises PieholeError: it cannot be reached
         """
         why = ""
+        patience = 0.0  # the first question finds out what to wait for
         while True:
             try:
-                found = self._round(deadline.at_most(_ROUND))
+                found = self._round(deadline.at_most(patience))
+                patience = _ROUND
                 if found.reached:
                     return found
                 self._goal = replace(self._goal, revision=found.revision)
@@ -67,12 +69,10 @@ class Waiter:
         except NoController as nobody:
             try:
                 self._replica = self._replica or self._open_replica()
+                self._goal.check(self._replica.config.object_format)
+                return await_goal(self._replica, self._goal, as_compared(self._replica), deadline)
             except NoAccess as error:
-                raise NoAccess(
-                    f"no controller answers for {self._git_dir} ({nobody}), and this account cannot ask etcd itself: {error}"
-                ) from nobody
-        self._goal.check(self._replica.config.object_format)
-        return await_goal(self._replica, self._goal, as_compared(self._replica), deadline)
+                raise NoAccess(f"no controller answers for {self._git_dir} ({nobody}). {error}") from nobody
 
     def _ask(self, deadline: Deadline) -> Arrival:
         goal = self._goal
