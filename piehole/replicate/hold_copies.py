@@ -18,12 +18,12 @@ from typing import Final
 from piehole import git
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, TransferError
-from piehole.etcd.model import LARGEST_TXN, Compare, KeyValue, Put
+from piehole.etcd.model import LARGEST_TXN, Compare, KeyValue, Put, Range
 from piehole.fastpath import ref_files
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
 from piehole.group.promise import CopiesRequest, CopyRecord
-from piehole.group.records import now
+from piehole.group.records import RecordError, now
 from piehole.group.replica import Replica
 from piehole.refs import encode, is_oid, is_zero
 from piehole.replicate.fetch_objects import ObjectFetcher
@@ -33,6 +33,7 @@ from piehole.repository import git_settings, held_refs
 from piehole.transfer.keep_files import Hold
 
 _PATIENCE: Final = 5.0  # seconds for a request to etcd
+_TELLINGS: Final = 2
 _LARGEST: Final = 512 << 10  # bytes of a request: as many oids as one transaction has refs, and some bases
 _HAVES: Final = 64
 _REFS: Final = 16  # local refs that are looked up because a base is none of the newest tips
@@ -143,16 +144,33 @@ class CopyHolder:
             return self.tell(push_id, asked, request.lease)
 
     def tell(self, push_id: str, asked: KeyValue, lease: int) -> bool:
-        """Tell the group that this site holds what a push brings; returns whether the request was still there."""
-        config, keyspace = self._replica.config, self._replica.keyspace
-        record = CopyRecord(config.site_id, now()).dump()
-        put = Put(keyspace.copy(config.group, push_id, config.site), record, lease)
+        """Tell the group that this site holds what a push brings; returns whether the request was still there.
+
+        An answer that is there already stays as it is: the push's swap compares its mod_revision.
+        """
+        config = self._replica.config
+        key = self._replica.keyspace.copy(config.group, push_id, config.site)
+        put = Put(key, CopyRecord(config.site_id, now()).dump(), lease)
         reached(Step.COPY_TELLING)
-        told = self._replica.etcd.txn(
-            [Compare(asked.key, mod_revision=asked.mod_revision)], [put], deadline=Deadline(_PATIENCE)
-        )
-        reached(Step.COPY_TOLD)
-        return told.succeeded
+        before = 0
+        for _ in range(_TELLINGS):
+            compares = [Compare(asked.key, mod_revision=asked.mod_revision), Compare(key, mod_revision=before)]
+            told = self._replica.etcd.txn(compares, [put], [Range(key)], deadline=Deadline(_PATIENCE))
+            if told.succeeded or self._is_answer(told.ranges[0].kvs, asked):
+                reached(Step.COPY_TOLD)
+                return True
+            # Somebody else has written it, or it is older than the request.
+            before = next((kv.mod_revision for kv in told.ranges[0].kvs), 0)
+        return False
+
+    def _is_answer(self, found: Sequence[KeyValue], asked: KeyValue) -> bool:
+        try:
+            return any(
+                kv.mod_revision > asked.mod_revision and CopyRecord.parse(kv.value).id == self._replica.config.site_id
+                for kv in found
+            )
+        except RecordError:
+            return False
 
     def _fetch(
         self,

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from piehole.etcd.client import Etcd
+from piehole.etcd.endpoint import Credentials
+from piehole.etcd.model import KeyValue, TxnResult
+from piehole.replicate.fetch_objects import ObjectFetcher
+from piehole.replicate.hold_copies import CopyHolder, read_request
+from piehole.replicate.holdings import Holdings
+from piehole.replicate.peers import PeerHealth
 from piehole.repository import verification
 from tests.controller.test_fairness import silent_server
 from tests.support import git
@@ -296,6 +307,88 @@ def test_nobody_pushes_held_refs(make_group: MakeGroup) -> None:
     assert pushed.returncode != 0
     assert "deny updating a hidden ref" in pushed.stderr
     assert held(group[0]) == {}
+
+
+def test_nothing_is_told_before_it_is_on_the_disk(make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pack and its index, the folder that has their names, the held ref, and each folder above it."""
+    group, work, first = pair(make_group)
+    group[1].kill()
+    asked = ask(group, work, first)
+    done: list[str] = []
+    fsync = os.fsync
+
+    def noted_fsync(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    class NotedEtcd(Etcd):
+        def txn(self, *arguments: Any, **options: Any) -> TxnResult:
+            done.append("told" if arguments[0] else "asked")
+            return super().txn(*arguments, **options)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    replica = replace(group[1].replica(), etcd=NotedEtcd(group.endpoints, Credentials()))
+    holdings = Holdings()
+    holder = CopyHolder(replica, ObjectFetcher(replica, PeerHealth(), holdings=holdings), holdings, dict)
+    raw = group.etcd.look(asked.key)
+    assert raw is not None
+    kv = KeyValue(asked.key.encode(), raw.value.encode(), raw.mod_revision, raw.create_revision, raw.version)
+    holder.use_tips([first])
+
+    def hold() -> bool:
+        request = read_request(replica, asked.id, kv)
+        done.clear()
+        return holder.hold(
+            asked.id, kv, request, tuple, lambda: None, threading.Event(), held=lambda: done.append("held")
+        )
+
+    assert hold()
+    folder = group[1].repository
+    objects = [Path(one).suffix for one in done if "/objects/" in one and Path(one).suffix]
+    assert sorted(objects) == [".idx", ".pack"]
+    order = [
+        done.index(str(folder / name))
+        for name in ("objects/pack", f"{HELD}{asked.id}", f"{HELD}{asked.id}/{asked.oids[0]}")
+    ]
+    assert order == sorted(order)
+    assert {str(folder / name) for name in ("refs/piehole/held", "refs/piehole", "refs")} <= set(done)
+    assert done[-2:] == ["held", "told"]
+    answer = group.etcd.look(f"{asked.key}/b")
+    assert hold()
+    assert group.etcd.look(f"{asked.key}/b") == answer, "the swap compares this answer, so it stays as it is"
+    asked.end()
+    assert not hold()
+
+
+def test_a_reconcile_waits_for_a_copy_that_is_under_way(make_group: MakeGroup, tmp_path: Path) -> None:
+    """Others were quicker, so the swap comes while this site still fetches."""
+    group = make_group(2, started=False)
+    group[0].start()
+    work = group.clone(group[0].repository)
+    first = git.commit(work, "first")
+    accepted(git.push(work, group[0].repository, "HEAD:main"))
+    with group.git_that(tmp_path / "bin", "upload-pack", 'echo once >> "$seen"; sleep 1; exec "$git" "$@"') as seen:
+        group[1].start()
+    group.arrives(MAIN, first)
+    seen.unlink()
+    asked = ask(group, work, first)
+    until(seen.exists, 10, "the copy is being fetched")
+    asked.swap({MAIN: asked.oids[0]})
+    group.arrives(MAIN, asked.oids[0], group.sites[1:])
+    assert seen.read_text().split() == ["once"]
+    released(group[1])
+
+
+@pytest.mark.parametrize("object_format", ["sha256"])
+def test_copies_in_other_formats(make_group: MakeGroup, object_format: str) -> None:
+    group = make_group(2, object_format=object_format)
+    first = group.commit("first")
+    group.push("a")
+    group.arrives(MAIN, first)
+    asked = ask(group, group.work, first).wait("b")
+    asked.swap({MAIN: asked.oids[0]})
+    group.arrives(MAIN, asked.oids[0], group.sites[1:])
+    released(group[1])
 
 
 # ---- after the end of a controller
