@@ -10,6 +10,7 @@ import pytest
 
 from piehole.repository.fitness import git_version
 from tests.support.assertions import accepted, refused
+from tests.support.copies import CopiesAsked, held, prune, put_objects
 from tests.support.git import MAIN, commit, git, push, refs
 from tests.support.groups import Group, MakeGroup
 from tests.support.hook_socket import serving
@@ -128,3 +129,23 @@ def test_a_controller_serves_it_and_check_and_status_find_nothing(make_group: Ma
     assert "unadopted: refs/heads/by-hand" in shown.out
     assert "stuck" not in shown.out
     assert ": no fault" in group[0].piehole("check").out
+
+
+def test_copies_for_a_burst_of_pushes_to_another_site_are_held_and_released(make_group: MakeGroup) -> None:
+    group = make_group(2)
+    work, base = group.begun()
+    asked = []
+    for number in range(8):
+        commit(work, f"number {number}")
+        asked.append(CopiesAsked(group, "a", put_objects(group[0], work), bases=[base]))
+        base = asked[-1].oids[0]
+    for one in asked:
+        one.wait("b")
+        assert one.refs(group[1]) == one.oids
+    prune(group[1])
+    asked[6].swap({MAIN: asked[6].oids[0]})
+    for one in asked:
+        one.end()
+    group.arrives(MAIN, asked[6].oids[0], group.sites[1:])
+    until(lambda: not held(group[1]), PATIENCE, "nothing is held any more")
+    assert not group[1].kept()
