@@ -104,7 +104,7 @@ def until_written(
             tell(nothing or _done(newest, found))
             return status
         common.confirm(f"Change {len(found.changes)} of the group's values?", yes=yes)
-        if clobber.carry_out(replica, found, common.operator(), kind):
+        if clobber.carry_out(replica, found, common.operator(), tell, kind):
             print(f"changed {len(found.changes)} of the group's values; the other sites follow")
             if found.undecided:
                 tell(_decide(found))

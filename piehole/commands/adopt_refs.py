@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from piehole import git
+from piehole.commands import copied_write
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import Compare, Put
@@ -14,6 +15,7 @@ from piehole.group.bulk_write import KeyWrite
 from piehole.group.group_state import GroupState, live
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Replica
+from piehole.push.copies import TooFewCopies
 from piehole.refs import HEAD, is_zero, value_of
 from piehole.transfer import connectivity
 
@@ -93,7 +95,7 @@ class Adoption:
             for change in bulk_write.changes(state, bulk_write.local_refs(self._replica))
             if change.before is None
         ]
-        refused = bulk_write.write(self._replica, bulk_write.guarded(self._replica, state, wanted), self._pusher)
+        refused = self._write(bulk_write.guarded(self._replica, state, wanted))
         if refused:
             raise PieholeError(
                 f"somebody else moved {', '.join(change.name for change in refused[:10])} in the group {self._replica.config.group!r} meanwhile. "
@@ -129,9 +131,7 @@ class Adoption:
                     mod_revision=state.mod(keys.FENCE),
                 ),
             ]
-            refused = bulk_write.write(
-                self._replica, bulk_write.guarded(self._replica, state, chosen), self._pusher, guards=guards
-            )
+            refused = self._write(bulk_write.guarded(self._replica, state, chosen), guards)
             adopted += len(chosen) - len(refused)
             state = self._replica.reader.list_group(Deadline(_PATIENCE))
             differing = self._differing(state)
@@ -145,6 +145,17 @@ class Adoption:
                 "Refs that the group lacks stay here and are not part of it; refs that have another value in the group will be moved to that value, "
                 "and their tips are kept below refs/piehole/kept/. `piehole install --adopt` adopts all refs that it can without moving a ref back."
             )
+
+    def _write(self, changes: Sequence[KeyWrite], guards: Sequence[Compare] = ()) -> list[KeyWrite]:
+        """
+        :raises PieholeError: fewer sites hold the refs than the group promises
+        """
+        try:
+            return copied_write.write(self._replica, changes, self._pusher, self._say, guards=guards)
+        except TooFewCopies as error:
+            raise PieholeError(
+                f"the site is installed, and no ref was adopted: {error} Run `piehole install --adopt` again for that."
+            ) from error
 
     def _differing(self, state: GroupState) -> list[KeyWrite]:
         return [

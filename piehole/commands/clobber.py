@@ -6,12 +6,12 @@ incomplete on this disk: the consensus must not name objects that no site has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from piehole.commands import accept
+from piehole.commands import accept, copied_write
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError, UsageError
 from piehole.etcd.model import Compare, Put
@@ -42,7 +42,7 @@ class Situation:
 
     ``missing``: refs that the group has and this repository lacks. ``undecided``: refs whose value an administrator must choose; as
     long as there are some, a halted site stays halted, since following etcd would choose for them. ``whole``: no change is written
-    where another one of its transaction cannot be.
+    where another one of its transaction cannot be. ``holders``: for some new values, the sites that hold them, each with its id.
     """
 
     seen: DryRun
@@ -53,6 +53,7 @@ class Situation:
     lines: tuple[str, ...]
     undecided: tuple[str, ...] = ()
     whole: bool = False
+    holders: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def resumes(self) -> bool:
@@ -139,10 +140,14 @@ def describe(
     return Situation(seen, tuple(changes), tuple(missing), restores, halted, tuple(lines), tuple(undecided))
 
 
-def carry_out(replica: Replica, found: Situation, pusher: str, kind: str = "clobber") -> bool:
+def carry_out(
+    replica: Replica, found: Situation, pusher: str, say: Callable[[str], None], kind: str = "clobber"
+) -> bool:
     """Write the changes; return False if somebody changed the group meanwhile, so that it must be examined again.
 
+    :param say: gets what the administrator must know though all was written
     :param kind: the word that `piehole log` shows
+    :raises TooFewCopies: fewer sites hold the new values than the group promises
     :raises EtcdError: etcd could not be used; running it again continues
     """
     config, key = replica.config, replica.keyspace.group(replica.config.group)
@@ -154,7 +159,9 @@ def carry_out(replica: Replica, found: Situation, pusher: str, kind: str = "clob
             return False
         guard = result.revision
     guards = [Compare(key, mod_revision=guard)]
-    if bulk_write.write(replica, found.changes, pusher, kind=kind, guards=guards, whole=found.whole):
+    if copied_write.write(
+        replica, found.changes, pusher, say, kind=kind, guards=guards, whole=found.whole, holders=found.holders
+    ):
         return False
     if found.resumes:
         accept.accept(replica)

@@ -7,9 +7,9 @@ which are listed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from piehole.commands import clobber
@@ -74,7 +74,8 @@ def situation(replica: Replica, request: NewestRequest, hold: Hold) -> Situation
     wanted = {name: verdict.oid for name, verdict in verdicts.items() if verdict.oid}
     undecided = [name for name, verdict in verdicts.items() if verdict.why]
     remarks = [f"{name}: {verdicts[name].why}" for name in undecided]
-    return clobber.describe(replica, seen, bulk_write.changes(seen.state, wanted), remarks, undecided=undecided)
+    found = clobber.describe(replica, seen, bulk_write.changes(seen.state, wanted), remarks, undecided=undecided)
+    return replace(found, holders=_holding(replica, holdings, wanted.values()))
 
 
 def newest(oids: Sequence[str], contains: Callable[[str, str], bool]) -> str:
@@ -135,6 +136,15 @@ def _values(seen: DryRun, holdings: Holdings, name: str) -> list[str]:
 
 def _holders(holdings: Holdings, name: str) -> Mapping[str, str]:
     return {site: refs[name] for site, refs in sorted(holdings.items()) if name in refs}
+
+
+def _holding(replica: Replica, holdings: Holdings, oids: Iterable[str]) -> dict[str, dict[str, str]]:
+    """For each of these oids, the sites that have a ref at it, each with its id; a site that is known to be corrupt is none."""
+    sound = {one.site: one.id for one in list_sites(replica, Deadline(_PATIENCE)) if one.id and not one.corrupt}
+    return {
+        oid: {site: sound[site] for site, refs in holdings.items() if site in sound and oid in refs.values()}
+        for oid in dict.fromkeys(oids)
+    }
 
 
 def _fetch(replica: Replica, seen: DryRun, oids: Collection[str], hold: Hold) -> Mapping[str, str]:

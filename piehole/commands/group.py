@@ -15,7 +15,7 @@ from typing import Any, Final
 from piehole.commands import raise_copies
 from piehole.commands.raise_copies import count
 from piehole.deadline import Deadline
-from piehole.errors import PieholeError, UsageError
+from piehole.errors import WENT_BACK, Halted, PieholeError, UsageError
 from piehole.etcd.model import Compare, Put, prefix_end
 from piehole.group import alive, keys, promise, rollback_guard
 from piehole.group.group_state import GroupState, live
@@ -100,7 +100,9 @@ def judge(replica: Replica, name: str, value: str, deadline: Deadline) -> Settin
     state = replica.reader.list_group(deadline)
     fields = parse_record(_RECORD, state.group.value, COPIES_FORMAT) if state.group else {}
     former = raise_copies.former(fields)
-    _refuse_halted(replica, state, {field: kept for field, kept in former.items() if field != name})
+    why = _halted(replica, state, {field: kept for field, kept in former.items() if field != name})
+    if why is not None and (why.token != WENT_BACK or name == SET_HEAD):
+        raise why
     if name == SET_HEAD:
         return _judge_head(replica, state, value)
     # Any other field that is of a newer version is refused here.
@@ -108,6 +110,9 @@ def judge(replica: Replica, name: str, value: str, deadline: Deadline) -> Settin
     before = _known(former)
     sites = read_sites(replica, deadline)
     counted = promise.members(sites.sites)
+    weakens = _weakens(before, record, counted)
+    if why is not None and not weakens:  # what ends such a halt may need a lower promise
+        raise why
     compares = [_unchanged(replica, state)]
     waits = False
     if _strengthens(before, record, counted):
@@ -128,7 +133,7 @@ def judge(replica: Replica, name: str, value: str, deadline: Deadline) -> Settin
         name,
         _shown(former.get(name, default)),
         _shown(wanted),
-        _weakens(before, record, counted),
+        weakens,
         tuple(compares),
         Put(replica.keyspace.group(replica.config.group), record.dump()),
         waits=waits,
@@ -163,14 +168,10 @@ def _value(name: str, text: str) -> Any:
     return text
 
 
-def _refuse_halted(replica: Replica, state: GroupState, fields: Mapping[str, Any]) -> None:
-    """
-    :raises Halted: this site must not change anything in etcd
-    """
+def _halted(replica: Replica, state: GroupState, fields: Mapping[str, Any]) -> Halted | None:
+    """Why this site must not move, judged with these fields of the group's record."""
     group = state.group._replace(value=dump(fields)) if state.group else None
-    why = halted(replica, replace(state, group=group))
-    if why is not None:
-        raise why
+    return halted(replica, replace(state, group=group))
 
 
 def _known(fields: Mapping[str, Any]) -> GroupRecord | None:

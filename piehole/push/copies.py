@@ -71,6 +71,10 @@ class CopyCollector:
         except EtcdError:
             pass  # whoever asks for copies will say so
 
+    def note_holders(self, holders: Mapping[str, Mapping[str, str]]) -> None:
+        """Note which sites hold an object for certain, each with its id."""
+        self._elsewhere.note_holders(holders)
+
     def obtain(
         self, push_id: str, commands: Sequence[Command], deadline: Deadline, awaited: Callable[[], bool]
     ) -> str | Refuse:
@@ -234,27 +238,29 @@ class ObtainedCopies:
     """What a command compares that writes refs into the consensus, so that the group's promise is kept.
 
     ``guards``: for each of its transactions: the promise and the sites are the same. ``answers``: for those that write these oids;
-    ``removals``: for the last one. ``warning``: for people, ``""`` where all is well.
+    ``removals``: for the last one, of the request ``push_id``. ``warning``: for people, ``""`` where all is well.
     """
 
     guards: tuple[Compare, ...] = ()
     answers: Mapping[str, tuple[Compare, ...]] = field(default_factory=dict)
     removals: tuple[Delete, ...] = ()
     warning: str = ""
-
-    def compares(self, oids: Collection[str]) -> list[Compare]:
-        """What a transaction compares that writes these oids."""
-        return list(dict.fromkeys([*self.guards, *(one for oid in oids for one in self.answers.get(oid, ()))]))
+    push_id: str = ""
 
 
 def obtain(
-    replica: Replica, oids: Collection[str], deadline: Deadline, *, patience: float = 0.0, bases: Sequence[str] = ()
+    replica: Replica,
+    oids: Collection[str],
+    deadline: Deadline,
+    *,
+    bases: Sequence[str] = (),
+    holders: Mapping[str, Mapping[str, str]] | None = None,
 ) -> ObtainedCopies:
     """Have as many other sites hold these objects as the group promises, before a command writes refs that name them.
 
     :param deadline: for etcd
-    :param patience: seconds to wait for the other sites; 0: ``piehole.copiesTimeout``
     :param bases: commits that the objects are likely built upon
+    :param holders: for some objects, the sites that hold them for certain, each with its id
     :raises TooFewCopies: fewer sites answered in time, and the group's setting is to refuse
     :raises EtcdError: etcd could not be used
     """
@@ -264,7 +270,8 @@ def obtain(
         return ObtainedCopies()
     push_id = os.urandom(16).hex()
     copies = CopyCollector(replica, PolledAnswers(replica), SharedLease(replica.etcd))
-    short = copies.hold(push_id, wanted, bases[:_BASES], deadline, patience or replica.config.copies_timeout)
+    copies.note_holders(holders or {})
+    short = copies.hold(push_id, wanted, bases[:_BASES], deadline, replica.config.copies_timeout)
     if short is not None and not short.warns:
         raise TooFewCopies(f"{COPIES}: {short.sentence}")
     k, group = replica.keyspace, replica.config.group
@@ -279,4 +286,4 @@ def obtain(
             f"{COPIES}: a site has taken back what it said at this very moment. Nothing changed; run the command again."
         )
     answers_found = {oid: compares or () for oid, compares in found.items()}
-    return ObtainedCopies(guards, answers_found, copies.removals(push_id), short.sentence if short else "")
+    return ObtainedCopies(guards, answers_found, copies.removals(push_id), short.sentence if short else "", push_id)

@@ -50,6 +50,12 @@ class HeldElsewhere:
         known = self._new
         return [oid for oid in oids if oid not in known]
 
+    def note_holders(self, holders: Mapping[str, Mapping[str, str]]) -> None:
+        """Note which sites hold an object for certain, each with its id."""
+        at, here = monotonic(), self._replica.config.site
+        for oid, found in holders.items():
+            self._holders[oid] = (at, {site: known for site, known in found.items() if site != here})
+
     def holders(self, oid: str, members: Mapping[str, str]) -> set[str]:
         """The members of which it is known that they hold it."""
         at, found = self._holders.get(oid, (float("-inf"), {}))
