@@ -173,7 +173,7 @@ def answer_reader(
     """The messages that a reader is sent: nothing to an account that cannot read the repository.
 
     :param readers: those of the repository that the question names; None: it is not served here
-    :raises ValueError, LookupError: the question has another form
+    :raises ValueError: the question has another form
     :raises OSError: the repository is gone
     """
     if readers is None:

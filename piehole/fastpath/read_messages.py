@@ -98,12 +98,12 @@ class WaitQuestion:
     @classmethod
     def parse(cls, lines: Sequence[str]) -> WaitQuestion:
         """
-        :raises ValueError, LookupError: it has another form
+        :raises ValueError: it has another form
         """
         found = {word: rest for word, _, rest in (line.partition(" ") for line in lines)}
         return cls(
-            found["repository"],
-            float(found["for"]),
+            found.get("repository", ""),
+            float(found.get("for", "0")),
             ref=found.get("ref", ""),
             oid=found.get("oid", ""),
             sites=found.get("sites", "").split(),
@@ -116,8 +116,7 @@ def pack_gate_question(git_dir: str) -> list[str]:
 
 
 def reader_asks_about(lines: Sequence[str]) -> str | None:
-    """The repository that a reader asks about; None: it is a question of a hook.
-
-    :raises LookupError: it has another form
-    """
-    return lines[1].partition(" ")[2] if lines[0] in ("gate", "wait") else None
+    """The repository that a reader asks about; None: it is a question of a hook."""
+    if lines[0] not in ("gate", "wait"):
+        return None
+    return lines[1].partition(" ")[2] if len(lines) > 1 else ""

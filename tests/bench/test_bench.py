@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from tests.bench import many_refs, page, plots, steady, turns, within
+from tests.bench import many_refs, page, plots, reads, steady, turns, within
 from tests.bench.bed import FSYNC, Bed
 from tests.bench.fetchers import Grokmirror
 from tests.bench.report import Report, Row
@@ -49,6 +49,8 @@ def test_bench(bed: Bed, etcd_binary: Path, tmp_path: Path) -> None:
     report.rows += turns.measure(bed, _share(_ROUNDS), _MOST_SECONDS)
     report.about |= _round_trips(bed)
     report.rows += within.measure(bed, _share(_TRACED))
+    with ExitStack() as ends:
+        report.rows += reads.measure(bed, _share(_ROUNDS), ends)
     _measure_grokmirror(report, tmp_path)
     _measure_steady(report, bed)
     rows, given_up = many_refs.measure(bed, _share(_REFS), _REFS_REPETITIONS)
@@ -62,7 +64,7 @@ def test_bench(bed: Bed, etcd_binary: Path, tmp_path: Path) -> None:
 
 def _group(row: Row) -> int:
     """Rows of one kind stand together; within a kind they stay in the order of their making."""
-    kinds = ("push: ", "lag: ", "lag at ", " new refs, ", plots.WITHIN, "")
+    kinds = ("push: ", "lag: ", "lag at ", "fetch of nothing: ", " new refs, ", plots.WITHIN, "")
     return next(number for number, kind in enumerate(kinds) if kind in row.name)
 
 

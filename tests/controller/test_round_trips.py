@@ -6,10 +6,12 @@ import fcntl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import OwnEtcd
+from tests.reads.bed import Front, oid_of
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.etcd import EtcdProcess
@@ -66,3 +68,29 @@ def test_without_the_controller_a_push_costs_this_many(make_group: MakeGroup, ow
     accepted(git.push(work, "origin", "HEAD:main"))
     # And it makes sure that etcd still has the push before, of which no progress record tells yet.
     assert asked(etcd, before) == {"Range": 2, "Txn": 2}
+
+
+@pytest.mark.parametrize("mode", ["off", "wait", "strict"])
+def test_a_fetch_behind_the_read_gate_costs_one_read_and_none_where_it_is_off(
+    make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path, mode: str
+) -> None:
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd, settings={"piehole.readGate": mode, "piehole.readWait": "20"})
+    work, oid = group.begun()
+    front = Front(tmp_path / "bin", "read-gate.pl")
+    for site in group:
+        assert oid_of(front.listed(site)) == oid
+    with nothing_is_published(group):
+        before = etcd.calls()
+        for site in group:
+            assert oid_of(front.listed(site)) == oid
+        assert asked(etcd, before) == ({} if mode == "off" else {"Range": 2})
+        if (
+            mode != "off"
+        ):  # also where the push has to arrive first: its arrival asks the group once more, as without a gate
+            new = git.commit(work, "new")
+            accepted(git.push(work, group[0].repository, "HEAD:main"))
+            until(lambda: group[1].at() == new)
+            before = etcd.calls()
+            assert [oid_of(front.listed(site)) for site in group] == [new, new]
+            assert asked(etcd, before) == {"Range": 2}
