@@ -26,6 +26,7 @@ from controller.hook_server import HookServer
 from controller.registry import Registry
 from controller.served_repository import ServedRepository
 from controller.systemd import Notifier
+from controller.verifier import Verifier
 from controller.work_queue import WorkQueue
 from controller.worker_pool import WorkerPool
 from piehole.errors import PieholeError
@@ -77,7 +78,8 @@ class Controller:
         self._notifier = Notifier()
         _allow_descriptors()
         name = ",".join(str(root.resolve()) for root in options.roots)
-        self._server = HookServer(name, lambda key: self._registry.find(key))
+        self._asked_at = float("-inf")  # when a hook asked last (monotonic seconds)
+        self._server = HookServer(name, self._find_for_hook)
         self._reconcile_queue = WorkQueue(backlog_limit=_BACKLOG)
         copies_queue = WorkQueue(backlog_limit=_HOLDERS // 2)
         self._registry = Registry(
@@ -91,6 +93,13 @@ class Controller:
             lambda: self._ending,
         )
         self._heartbeat = Heartbeat(name, self._registry.all_served, self._crashed)
+        etcd = options.overrides.get("etcd", "")
+        self._verifier = Verifier(
+            self._registry.all_served,
+            lambda: max(self._asked_at, self._reconcile_queue.fresh_at),
+            etcd if isinstance(etcd, str) else ",".join(etcd),
+            self._crashed,
+        )
         pool = partial(WorkerPool[ServedRepository], find=self._registry.find, stop=self._stop, on_crash=self._crashed)
         publish_queue, tidy_queue = WorkQueue(backlog_limit=_PUBLISHERS), WorkQueue(backlog_limit=1)
         self._pools = (
@@ -107,6 +116,10 @@ class Controller:
                 on_crash=self._crashed,
             ),
         )
+
+    def _find_for_hook(self, key: str) -> ServedRepository | None:
+        self._asked_at = time.monotonic()
+        return self._registry.find(key)
 
     def reload(self) -> None:
         """Read every configuration again, soon. Safe to call from a signal handler."""
@@ -127,6 +140,7 @@ class Controller:
                 pool.start()
             self._server.start()
             self._heartbeat.start()
+            self._verifier.start()
             self._registry.scan()
             self._log.info("controller.started", repositories=len(self._registry), socket=str(self._server.path))
             self._report_ready()
@@ -185,12 +199,14 @@ class Controller:
         self._notifier.stopping()
         self._stop.set()
         self._heartbeat.stop()
+        self._verifier.stop()
         self._server.stop()
         self._registry.stop()
         for pool in self._pools:
             pool.stop()
         for pool in self._pools:
             pool.join()
+        self._verifier.join()
         self._registry.close()
         self._log.info("controller.stopped")
 

@@ -54,7 +54,7 @@ class ProgressPublisher:
             return
         known = rollback_guard.load(self._replica.git_dir).published
         untold = verification.untold(self._replica.git_dir)
-        if converged is not None and not last.corrupt and self._is_news(converged, known):
+        if converged is not None and not last.corrupt and self._is_news(converged, known, untold):
             self._published_at = time.monotonic()
             once.publish(self._replica, converged)
             now = rollback_guard.load(self._replica.git_dir).published
@@ -69,8 +69,10 @@ class ProgressPublisher:
         self._covered = last.newest
         self._acted_on(last.revision)
 
-    def _is_news(self, converged: Report, known: Note | None) -> bool:
+    def _is_news(self, converged: Report, known: Note | None, untold: bool) -> bool:
         if known is None or converged.newest > known.revision:
             return True
         held = converged.held
-        return held is not None and converged.revision >= known.revision and self._digest != (known.id, held.digest())
+        if held is None or converged.revision < known.revision:
+            return False
+        return untold or self._digest != (known.id, held.digest())

@@ -141,6 +141,10 @@ class ServedRepository:
         lines += [f"unjudged {path} is of {origin}" for path, origin in unjudged(self.config.git_dir).items()]
         return self._log.describe(self._check.halted) + lines + self._copies.describe()
 
+    def proven(self) -> None:
+        """All objects were proven: the other sites are told, or what is corrupt is repaired."""
+        self._enqueue()
+
     def check_again(self) -> None:
         """Have the next turn check whether this site may act, whatever was found before."""
         self._check.expire()

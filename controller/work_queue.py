@@ -199,10 +199,18 @@ class WorkQueue:
         self._schedule = Schedule(backlog_limit)
         self._failures: dict[str, int] = {}
         self._stopped = False
+        self._fresh_at = float("-inf")
+
+    @property
+    def fresh_at(self) -> float:
+        """When a key was fresh last, by the clock; long ago where none was."""
+        return self._fresh_at
 
     def add(self, key: str, *, fresh: bool = False, delay: float = 0.0) -> None:
         """Have the key handed out ``delay`` seconds from now, or earlier where that was already requested."""
         with self._changed:
+            if fresh:
+                self._fresh_at = self._clock()
             before = self._schedule.next_due()
             self._schedule.add(key, self._clock() + delay, fresh=fresh)
             due = self._schedule.next_due()

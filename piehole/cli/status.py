@@ -14,6 +14,7 @@ number of refs that moved after its progress record; this site is judged by its 
   unadopted: REF              the group has no value for it, so it stays as it is, at this site alone; it does not count
   note: …                     what to do about the unadopted refs
   copies: …                   where the group promises copies: how many sites can hold them now, and why the others cannot
+  verified: …                 where the proof of all objects here is overdue, or kept tips were found to be incomplete
   controller: …               whether a controller answers here
 
 The exit status is 0 only when every site shown is in step, this one included, a controller answers here, no other site's
@@ -42,7 +43,9 @@ a silent controller.
     sites                     a list of objects: site, this (bool), state, behind (number of refs), since (the time of the first
                               change that it lacks, or null), seconds (since then, or null), revision and reported (of its progress
                               record, or null), url, fault (null, or why its records cannot be used), verified (null, or what
-                              the site has published of its last examination: result, time, why), heard (seconds since its
+                              the site has published of its last examination: result, time, why, and proven: when all its
+                              objects were last proven), overdue (whether that is longer ago than one and a half times this site's
+                              piehole.verifyEvery), heard (seconds since its
                               controller's last sign of life, or null where none is known), silent (whether that is too long)
     copies                    null where the group's record cannot be used, or an object: promised (a number, "majority" or "all"),
                               needed (how many sites that is now), kept (bool: a push to this site finds so many), able (the sites
@@ -120,6 +123,7 @@ def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> t
 
 
 def _print(found: Status) -> None:
+    from piehole.commands.check.objects import unproven
     from piehole.replicate.local_changes import UNADOPTED, unadopted_fix
 
     config = found.replica.config
@@ -138,6 +142,7 @@ def _print(found: Status) -> None:
         )
     if found.copies and found.copies.promised != 1:
         lines.append(f"copies: {found.copies.promise} promised; {found.copies}")
+    lines += [f"verified: {fault}" for fault in unproven(found.replica.config)]
     if found.controller is None:
         lines.append("controller: none answers here, so what other sites push does not come: run `piehole controller`")
     else:
@@ -173,6 +178,9 @@ def _site(found: Status, one: SiteStatus) -> str:
         words.append(f"for {seconds:.0f} s (since {one.since})")
     if one.group_site.progress and one.state != LEFT:
         words.append(f"(revision {one.group_site.progress.revision}, reported {one.group_site.progress.time})")
+    proven = one.group_site.progress.verified.get("proven") if one.group_site.progress else None
+    if proven and one.state != LEFT:
+        words.append(f"(objects proven {proven}{', which is overdue' if found.overdue(one) else ''})")
     if one.group_site.corrupt:
         words.append(f"({one.group_site.corrupt})")
     if one.group_site.fault:

@@ -22,6 +22,7 @@ from piehole.refs import short
 from piehole.replicate import repair
 from piehole.replicate.dry_run import DryRun, dry_run
 from piehole.replicate.local_changes import pending_words
+from piehole.repository import verification
 from piehole.repository.controller_pointer import second_controller
 from piehole.repository.stale_locks import old_locks
 from piehole.transfer import connectivity
@@ -95,6 +96,15 @@ class Status:
         copied = self.copies is None or self.copies.kept
         return self.controller is not None and copied and not any(one.silent for one in self.sites)
 
+    def overdue(self, one: SiteStatus) -> bool:
+        """Whether the objects of a site were proven too long ago, by the setting of this site."""
+        every, config = self.replica.config.verify_every, self.replica.config
+        if one.group_site.site == config.site:
+            return bool(verification.waits_too_long(config.git_dir, every))
+        progress = one.group_site.progress
+        proven = progress.verified.get("proven") if progress else None
+        return one.state != LEFT and isinstance(proven, str) and verification.overdue(proven, every)
+
     def as_json(self) -> dict[str, Any]:
         """The form that ``piehole status --json`` promises (piehole.cli.status)."""
         config = self.replica.config
@@ -137,6 +147,7 @@ class Status:
             "url": one.group_site.url,
             "fault": one.group_site.fault or None,
             "verified": dict(progress.verified) if progress and progress.verified else None,
+            "overdue": self.overdue(one),
         }
 
 

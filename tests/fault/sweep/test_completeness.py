@@ -80,6 +80,7 @@ NONE_OF_A_PUSH = {
     "piehole.transfer.byte_channels:ProcessChannel.write": "bytes to a process",
     "piehole.transfer.index_pack:IndexPack._feed": "bytes to a process; what it makes of them is between QUARANTINED and RECEIVED",
     "piehole.transfer.process:call": "bytes to a process",
+    "controller.verifier:Verifier._say": "a word to a process",
     "piehole.transfer.process:streamed": "bytes to a process that only reads",
     "piehole.repository.ref_transaction:RefTransaction._write": "bytes to a process, which moves nothing before it has all of them",
     "piehole.repository.repository:Repository.head": "reads",
