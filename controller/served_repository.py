@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from controller.copies import Copies
 from controller.copy_answers import CachedAnswers
+from controller.copy_holding import CopyHolding
 from controller.etcd_view import EtcdView
 from controller.progress_publisher import EVERY, ProgressPublisher
 from controller.readers import Readers
@@ -100,7 +100,7 @@ class ServedRepository:
             fence=lambda: self._group_state().mod(FENCE),
             holdings=holdings,
         )
-        self._copies = Copies(
+        self._copies = CopyHolding(
             self._replica,
             etcd_view,
             fetcher,

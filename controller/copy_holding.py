@@ -54,7 +54,7 @@ class _HeldPush:
     failed: bool = False
 
 
-class Copies:
+class CopyHolding:
     """
     :param check: raises what keeps this site from acting on the cached view; what it returns does not matter
     :param is_checked: whether this site may act on the cached view now
