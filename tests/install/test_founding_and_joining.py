@@ -159,8 +159,8 @@ def test_running_it_again_repairs(bed: InstallBed) -> None:
     hooks = bed["a"].repository / "hooks"
     (hooks / "update").write_text((hooks / "update").read_text().replace(sys.executable, "/nowhere/python"))
     (hooks / "reference-transaction").unlink()
-    for setting in git_settings.SETTINGS:
-        git(bed["a"].repository, "config", "--unset-all", setting.name)
+    for name in {one.name for one in git_settings.SETTINGS}:
+        git(bed["a"].repository, "config", "--unset-all", name)
     git(bed["a"].repository, "config", "core.logAllRefUpdates", "false")
     bed.etcd.delete(f"{bed.prefix}/site/g/a")
     assert any(

@@ -16,7 +16,7 @@ def test_it_says_all_that_it_sets_and_why_and_the_second_time_nothing(bed: Insta
     for setting in git_settings.SETTINGS:
         assert f"set {setting.name} = {setting.value} ({setting.why})" in said
         values = git(bed["a"].repository, "config", "--local", "--get-all", setting.name).stdout.split()
-        assert values == [setting.value]
+        assert values == [one.value for one in git_settings.SETTINGS if one.name == setting.name]
     assert "hooks: wrote pre-receive, update, reference-transaction" in said
     assert "founded the group 'g'" in said
     assert f"registered the site 'a' with the URL {bed['a'].repository}" in said
@@ -33,7 +33,7 @@ def test_a_setting_that_lists_keeps_what_somebody_has_put_there(bed: InstallBed)
     for _ in range(2):
         assert bed.run("a").status == 0
         hidden = git(bed["a"].repository, "config", "--get-all", "transfer.hideRefs").stdout.split()
-        assert hidden == ["refs/internal", "refs/piehole/kept"]
+        assert hidden == ["refs/internal", "refs/piehole/kept", "refs/piehole/held"]
 
 
 def test_after_the_interpreter_has_moved_pushes_are_refused_in_words_until_install_is_run_again(
