@@ -29,7 +29,5 @@ class CachedAnswers:
     def wait(self, seen: Seen, deadline: Deadline) -> None:
         self._etcd_view.informer.cache.wait_for(seen.revision + 1, deadline)
 
-    def refs(self, revision: int, deadline: Deadline) -> GroupState | None:
-        if not self._etcd_view.informer.cache.wait_for(revision, deadline):
-            return None
+    def state(self, deadline: Deadline) -> GroupState:  # noqa: ARG002 -- etcd is not asked
         return self._etcd_view.view(self._group)

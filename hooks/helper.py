@@ -16,6 +16,7 @@ about its ref and leaves the helper behind, which then decides about one ref aft
 from __future__ import annotations
 
 import os
+from stat import S_ISFIFO
 from time import monotonic
 
 from hooks.forecast import ForecastClient, HookMustDecide
@@ -31,6 +32,7 @@ RECEIVE_PACK = ANSWERS + 2
 # Seconds without a word, after which a push of many refs says that it goes on: over http and git:// nothing else is sent meanwhile, and
 # a proxy ends a connection that is silent for long (nginx after 60 s).
 _SILENT = 10.0
+_PIPE = 1 << 16  # bytes that a pipe holds (pipe(7)), if nobody enlarges it
 _LOOK_EVERY = 500  # milliseconds between two checks for the receive-pack, where the kernel does not report its end
 
 
@@ -197,12 +199,16 @@ class Helper:
         who = processes.child(int(pid), self._receive_pack)
         said: list[str] = []
         status = "yourself"
+        read = b""
         try:
             if who is not None:
-                lines = _standard_input(pid) if hook == "reference-transaction" else []
+                read = _standard_input(pid) if hook == "reference-transaction" else b""
+                lines = read.decode("utf-8", "surrogateescape").split("\n")[:-1]
                 status = str(self._hooks.awaited_by(who, said).run([hook, *arguments], lines))
         except HookMustDecide:
-            pass
+            if read and not _give_back(pid, read):
+                status = "1"
+                said.append("piehole: no-access: the site's controller has just gone, so nothing moves. Push again.")
         if hook == "update" and status == "0" and self._is_silent():
             said.append(f"piehole is at work; refs of this push that are still to come: {self._client.left()}.")
         if said:
@@ -215,6 +221,25 @@ class Helper:
         os.write(ANSWERS, pack_shim_answer(pid, status, " ".join(said)))
 
 
-def _standard_input(pid: str) -> list[str]:
+def _standard_input(pid: str) -> bytes:
     with open(f"/proc/{pid}/fd/7", "rb") as file:  # as hooks/shim.sh has it
-        return file.read().decode("utf-8", "surrogateescape").split("\n")[:-1]
+        return file.read()
+
+
+def _give_back(pid: str, read: bytes) -> bool:
+    """Put what was read from a hook's standard input back into that pipe, for the hook that has to decide itself; whether it is all there."""
+    import fcntl
+
+    path = f"/proc/{pid}/fd/7"
+    try:
+        if not S_ISFIFO(os.stat(path).st_mode):
+            return True  # a file, which is read anew
+        pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if len(read) > _PIPE:
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, len(read))
+            return os.write(pipe, read) == len(read)
+        finally:
+            os.close(pipe)
+    except OSError:
+        return False

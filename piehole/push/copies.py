@@ -27,7 +27,7 @@ from piehole.push import request_keys
 from piehole.push.copy_answers import Answers, PolledAnswers
 from piehole.push.copy_proof import CopyProof
 from piehole.push.copy_reading import CopyReader, Reading
-from piehole.push.held_elsewhere import HeldElsewhere
+from piehole.push.held_elsewhere import HeldElsewhere, Wanted
 from piehole.push.missing_copies import Shortfall, missing
 from piehole.push.rules import Refuse
 from piehole.refs import Command, is_zero
@@ -50,7 +50,7 @@ class CopyCollector:
         self._lease = lease
         self._reader = CopyReader(replica)
         self._keys = self._reader.keys
-        self._elsewhere = HeldElsewhere(replica, answers)
+        self._elsewhere = HeldElsewhere(replica, self._reader, answers)
         self.proof = CopyProof(self._reader, answers, self._elsewhere, lease)
         self._lock = threading.Lock()
         self._asked: dict[str, None] = {}  # pushes whose keys may be in etcd
@@ -84,10 +84,13 @@ class CopyCollector:
         :param awaited: whether the hook still waits
         :raises EtcdError: etcd could not be used, and nothing changed
         """
-        oids = list(dict.fromkeys(command.new for command in commands if not command.deletes))
+        wanted: dict[str, list[str]] = {}
+        for command in commands:
+            if not command.deletes:
+                wanted.setdefault(command.new, []).append(command.ref)
         bases = list(dict.fromkeys(command.old for command in commands if not is_zero(command.old)))
         patience = self._replica.config.copies_timeout
-        short = self.hold(push_id, oids, bases[:_BASES] or self._likely_base(), deadline, patience, awaited)
+        short = self.hold(push_id, wanted, bases[:_BASES] or self._likely_base(), deadline, patience, awaited)
         if short is None:
             return ""
         return short.sentence if short.warns else Refuse(COPIES, short.sentence)
@@ -100,18 +103,19 @@ class CopyCollector:
     def hold(
         self,
         push_id: str,
-        oids: Sequence[str],
+        wanted: Wanted,
         bases: Sequence[str],
         deadline: Deadline,
         patience: float,
         awaited: Callable[[], bool] = lambda: True,
     ) -> Shortfall | None:
         """Have enough other sites hold these objects; None where they do. Where that is refused, the request is taken back."""
-        unclear = self._elsewhere.unclear(oids)
-        if unclear:
-            reading = self._reader.read(push_id, deadline)
-            self._elsewhere.examine(unclear, reading.sites, reading.others, deadline)
-            oids = [oid for oid, compares in self.proof.find(oids, reading.kvs, reading).items() if compares is None]
+        oids = list(wanted)
+        known = self._elsewhere.examine(push_id, self._elsewhere.unclear(wanted), deadline)
+        if known is None and self._elsewhere.knows_some(oids):
+            known = self._reader.read(push_id, deadline)
+        if known is not None:
+            oids = [oid for oid, compares in self.proof.find(oids, known.kvs, known).items() if compares is None]
         if not oids:
             return None
         reached(Step.COPIES_ASKING)
@@ -271,7 +275,7 @@ def obtain(
     push_id = os.urandom(16).hex()
     copies = CopyCollector(replica, PolledAnswers(replica), SharedLease(replica.etcd))
     copies.note_holders(holders or {})
-    short = copies.hold(push_id, wanted, bases[:_BASES], deadline, replica.config.copies_timeout)
+    short = copies.hold(push_id, dict.fromkeys(wanted, ()), bases[:_BASES], deadline, replica.config.copies_timeout)
     if short is not None and not short.warns:
         raise TooFewCopies(f"{COPIES}: {short.sentence}")
     k, group = replica.keyspace, replica.config.group

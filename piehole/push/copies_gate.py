@@ -80,13 +80,16 @@ class CopiesGate:
         group = min(basis.group for _, basis in items)
         if not self._promised.get(group, True):
             return None, _NOTHING
-        oids = list(dict.fromkeys(move.new for move, basis in items if basis.writes and not move.deletes))
-        if not oids:
+        wanted: dict[str, list[str]] = {}
+        for move, basis in items:
+            if basis.writes and not move.deletes:
+                wanted.setdefault(move.new, []).append(move.ref)
+        if not wanted:
             return None, _NOTHING
         fence = min(basis.fence for _, basis in items)
         sure = push_id in self._doubted
         proof = self._copies_here().proof
-        found = proof.confirm(push_id, oids, max(fence, group), deadline, sure=sure, more=more)
+        found = proof.confirm(push_id, wanted, max(fence, group), deadline, sure=sure, more=more)
         return (found, _NOTHING) if isinstance(found, Refuse) else (None, found)
 
     def lost(self, proposal: Proposal, now: GroupState) -> bool:

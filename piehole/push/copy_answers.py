@@ -39,8 +39,8 @@ class Answers(Protocol):
     def wait(self, seen: Seen, deadline: Deadline) -> None:
         """Wait until there may be more to see than that."""
 
-    def refs(self, revision: int, deadline: Deadline) -> GroupState | None:
-        """All refs of the group as they were at this revision or later; None where that is not known in time.
+    def state(self, deadline: Deadline) -> GroupState:
+        """All refs of the group.
 
         :raises EtcdError: etcd was needed and could not be used
         """
@@ -64,5 +64,5 @@ class PolledAnswers:
         time.sleep(min(self._pause, deadline.remaining()))
         self._pause = min(self._pause * 1.5, _POLL_SELDOM)
 
-    def refs(self, revision: int, deadline: Deadline) -> GroupState | None:  # noqa: ARG002 -- this is the newest
+    def state(self, deadline: Deadline) -> GroupState:
         return self._replica.reader.list_group(deadline)

@@ -11,7 +11,7 @@ from piehole.etcd.model import Compare, KeyValue
 from piehole.push import request_keys
 from piehole.push.copy_answers import Answers
 from piehole.push.copy_reading import CopyReader, Reading
-from piehole.push.held_elsewhere import HeldElsewhere
+from piehole.push.held_elsewhere import HeldElsewhere, Wanted
 from piehole.push.request_keys import Request
 from piehole.push.rules import Refuse
 from piehole.push.swap import HeldCopies
@@ -29,7 +29,7 @@ class CopyProof:
         self._lease = lease
 
     def confirm(
-        self, push_id: str, oids: Collection[str], since: int, deadline: Deadline, *, sure: bool, more: bool
+        self, push_id: str, wanted: Wanted, since: int, deadline: Deadline, *, sure: bool, more: bool
     ) -> HeldCopies | Refuse:
         """What the swap of these objects compares.
 
@@ -43,15 +43,16 @@ class CopyProof:
         reading = known if known is not None and known.revision >= since else None
         if reading is not None:
             kvs = self._answers.look(push_id, deadline).kvs
-            found = self.find(oids, kvs, reading)
+            found = self.find(wanted, kvs, reading)
         if reading is None or None in found.values():
             reading = self._reader.read(push_id, deadline)
+            found = self.find(wanted, reading.kvs, reading)
+            lacking = {oid: wanted[oid] for oid, compares in found.items() if compares is None}
+            examined = self._elsewhere.examine(push_id, lacking, deadline) if lacking else None
+            if examined is not None:
+                reading = examined
+                found = self.find(wanted, reading.kvs, reading)
             kvs = reading.kvs
-            found = self.find(oids, kvs, reading)
-            lacking = [oid for oid, compares in found.items() if compares is None]
-            if lacking:
-                self._elsewhere.examine(lacking, reading.sites, reading.others, deadline)
-                found = self.find(oids, kvs, reading)
         requests = self._reader.requests(kvs, reading)
         warning = self._objection(found, requests, reading)
         if isinstance(warning, Refuse):

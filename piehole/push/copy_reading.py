@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from piehole.deadline import Deadline
@@ -16,11 +16,12 @@ from piehole.push.request_keys import Request, RequestKeys
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``record``: of the group; None where it is gone. ``kvs``: the keys of one push."""
+    """``record``: of the group; None where it is gone. ``kvs``: the keys of one push. ``refs``: the mod_revisions of some refs."""
 
     sites: GroupSites
     record: GroupRecord | None
     kvs: Sequence[KeyValue]
+    refs: Mapping[str, int]
 
     @property
     def revision(self) -> int:
@@ -49,21 +50,25 @@ class CopyReader:
         group = self._replica.keyspace.group(self._replica.config.group)
         return [*site_ranges(self._replica), Range(group), self.keys.all_of(push_id)]
 
-    def read(self, push_id: str, deadline: Deadline) -> Reading:
+    def read(self, push_id: str, deadline: Deadline, names: Sequence[str] = ()) -> Reading:
         """
+        :param names: of refs whose mod_revisions are read as well
         :raises EtcdError: etcd could not be used
         """
-        return self.parse(self._replica.etcd.txn([], self.ranges(push_id), deadline=deadline))
+        k, group = self._replica.keyspace, self._replica.config.group
+        refs = [Range(k.ref(group, name), keys_only=True) for name in names]
+        return self.parse(self._replica.etcd.txn([], [*self.ranges(push_id), *refs], deadline=deadline), names)
 
-    def parse(self, result: TxnResult) -> Reading:
+    def parse(self, result: TxnResult, names: Sequence[str] = ()) -> Reading:
         """
         :raises RecordError: the group's record cannot be read
         """
         sites = parse_sites(self._replica, result)
-        group, found = sites.more
+        group, found, *refs = sites.more
         record = GroupRecord.parse(group.kvs[0].value) if group.kvs else None
-        self.last = Reading(sites, record, found.kvs)
-        return self.last
+        mods = {name: one.kvs[0].mod_revision if one.kvs else 0 for name, one in zip(names, refs, strict=True)}
+        self.last = reading = Reading(sites, record, found.kvs, mods)
+        return reading
 
     def requests(self, kvs: Sequence[KeyValue], reading: Reading) -> list[Request]:
         """The requests among these keys, with the answers that count."""

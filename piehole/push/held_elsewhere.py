@@ -4,34 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from piehole import git
 from piehole.deadline import Deadline
-from piehole.errors import EtcdError, GitError
+from piehole.errors import GitError
+from piehole.etcd.model import KeyValue
 from piehole.group.group_state import GroupState, live
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite, GroupSites
+from piehole.group.sites import GroupSite
 from piehole.push.copy_answers import Answers
-from piehole.refs import decode, is_oid
+from piehole.push.copy_reading import CopyReader, Reading
+from piehole.refs import HEAD, decode
 
 _KNOWN_FOR: Final = 60.0  # seconds; a tip that a ref leaves behind is kept for days
 _NEW_FOR: Final = 600.0
 _MOST: Final = 10_000
+_SOME: Final = 3  # refs that name one object
 _FEW: Final = 8  # commits that are asked for one by one
-_CAUGHT_UP: Final = 1.0  # seconds for the view to reach a linearizable read
+_NAMES: Final = 50  # refs that are read again
+
+Wanted = Mapping[str, Sequence[str]]  # objects, each with the refs that are to name it
+
+
+class _Container(NamedTuple):
+    """A ref whose value contains an object, as a view shows it."""
+
+    ref: str
+    mod_revision: int
 
 
 class HeldElsewhere:
     """What is known of the objects of one group. Safe to use from many threads.
 
-    A site that has published the revision R holds every value that a ref had at R, and still has when the refs are read after that:
-    no other value lies in between. Whatever is contained in such a value, the site holds, too.
+    A site that has published the revision R holds the value that a ref has had from some revision up to R on, if it still has it when
+    that record was read: no other value lies in between. Whatever this value contains, the site holds, too.
     """
 
-    def __init__(self, replica: Replica, answers: Answers) -> None:
+    def __init__(self, replica: Replica, reader: CopyReader, answers: Answers) -> None:
         self._replica = replica
         self._repository = replica.repository
+        self._reader = reader
         self._answers = answers
         self._new: dict[str, float] = {}
         self._holders: dict[str, tuple[float, Mapping[str, str]]] = {}  # the holders of an object, each with its id
@@ -45,16 +58,21 @@ class HeldElsewhere:
             return
         self._new = _recent(self._new, _NEW_FOR) | dict.fromkeys((oid for oid in asked if oid not in here), monotonic())
 
-    def unclear(self, oids: Iterable[str]) -> list[str]:
-        """Those that others may hold already."""
-        known = self._new
-        return [oid for oid in oids if oid not in known]
+    def unclear(self, wanted: Wanted) -> Wanted:
+        """Those that others may hold already. From now on these may be all of them: the push that has brought them asks for copies."""
+        new = self._new
+        self._new = {oid: at for oid, at in new.items() if oid not in wanted}
+        return {oid: refs for oid, refs in wanted.items() if oid not in new}
 
     def note_holders(self, holders: Mapping[str, Mapping[str, str]]) -> None:
         """Note which sites hold an object for certain, each with its id."""
         at, here = monotonic(), self._replica.config.site
         for oid, found in holders.items():
             self._holders[oid] = (at, {site: known for site, known in found.items() if site != here})
+
+    def knows_some(self, oids: Iterable[str]) -> bool:
+        """Whether holders of any of these objects are known."""
+        return any(oid in self._holders for oid in oids)
 
     def holders(self, oid: str, members: Mapping[str, str]) -> set[str]:
         """The members of which it is known that they hold it."""
@@ -63,25 +81,30 @@ class HeldElsewhere:
             return set()
         return {site for site, known in found.items() if known and members.get(site) == known}
 
-    def examine(self, oids: Sequence[str], sites: GroupSites, count: int, deadline: Deadline) -> None:
-        """Find out which of these objects at least ``count`` other sites hold.
+    def examine(self, push_id: str, wanted: Wanted, deadline: Deadline) -> Reading | None:
+        """Find out who holds these objects already; None where nobody can tell, and etcd was not asked.
 
         :raises EtcdError: etcd could not be used
         """
-        able = sorted((one for one in sites.sites if self._counts(one)), key=lambda one: -one.revision)
-        if count < 1 or len(able) < count or not oids:
-            return
-        passed = able[count - 1].revision
-        holders = {one.site: one.id for one in able if one.revision >= passed}
+        if not wanted or (self._replica.git_dir / "shallow").exists():
+            return None
         try:
-            state = self._answers.refs(sites.revision, deadline.at_most(_CAUGHT_UP))
-            held = self._contained(oids, _values(state, passed, self._repository.object_format)) if state else set()
-        except (EtcdError, GitError):
-            return  # then they are asked
+            containers = self._containers(wanted, self._answers.state(deadline))
+        except GitError:
+            return None
+        names = list(dict.fromkeys(one.ref for several in containers.values() for one in several))[:_NAMES]
+        if not names:
+            return None
+        reading = self._reader.read(push_id, deadline, names)
         at = monotonic()
-        self._holders = {oid: one for oid, one in self._holders.items() if at - one[0] < _KNOWN_FOR}
-        for oid in held:
-            self._holders[oid] = (at, holders)
+        known = {oid: one for oid, one in list(self._holders.items())[-_MOST:] if at - one[0] < _KNOWN_FOR}
+        able = [site for site in reading.sites.sites if self._counts(site)]
+        for oid, several in containers.items():
+            passed = [one.mod_revision for one in several if reading.refs.get(one.ref) == one.mod_revision]
+            if passed:
+                known[oid] = (at, {site.site: site.id for site in able if site.revision >= min(passed)})
+        self._holders = known
+        return reading
 
     def _counts(self, one: GroupSite) -> bool:
         if one.site == self._replica.config.site or one.left or one.corrupt or one.fault or not one.id:
@@ -89,33 +112,43 @@ class HeldElsewhere:
         # What the former machine of this name has published says nothing of the one that took it over.
         return one.progress is not None and (not one.replaced or one.progress.time > one.replaced)
 
-    def _contained(self, oids: Sequence[str], values: Collection[str]) -> set[str]:
-        """Those of the objects that one of these values contains: it is the value, or both are commits and one descends from the other."""
-        found = {oid for oid in oids if oid in values}
-        rest = [oid for oid in oids if oid not in found]
-        if not rest or (self._replica.git_dir / "shallow").exists():
-            return found
-        kinds = self._repository.kinds(rest)
-        commits = [oid for oid in rest if kinds.get(oid) == "commit"]
-        if commits and not self._outside(commits, values):
-            return found.union(commits)
-        if 1 < len(commits) <= _FEW:
-            found.update(oid for oid in commits if not self._outside([oid], values))
+    def _containers(self, wanted: Wanted, state: GroupState) -> dict[str, list[_Container]]:
+        """For each object some refs that contain it: that name it or, where both are commits, a descendant of it. Of all refs only those are
+        tried for the latter that the object is pushed to, and the default branch.
+        """
+        found: dict[str, list[_Container]] = {}
+        for name, kv in state.entries.items():
+            value = _value(kv)
+            if value in wanted and name.startswith("refs/"):
+                # Those that have not changed for long: most sites have them.
+                found[value] = sorted([*found.get(value, ()), _Container(name, kv.mod_revision)], key=_age)[:_SOME]
+        kinds = self._repository.kinds(list(wanted))
+        commits = [oid for oid in wanted if kinds.get(oid) == "commit"]
+        head = decode(state.value(HEAD) or b"").strip().removeprefix("ref: ")
+        pairs = [(oid, name) for oid in commits[:_FEW] for name in (*wanted[oid][:_SOME], head)]
+        if commits and self._contains(state, head, commits):
+            pairs = [(oid, head) for oid in commits]
+        else:
+            pairs = [(oid, name) for oid, name in pairs if self._contains(state, name, [oid])]
+        for oid, name in pairs:
+            found.setdefault(oid, []).append(_Container(name, state.mod(name)))
         return found
 
-    def _outside(self, commits: Sequence[str], values: Iterable[str]) -> bool:
-        """Whether any of these commits is in no history of these values."""
-        asked = "".join(f"{oid}\n" for oid in [*commits, *(f"^{value}" for value in values)])
-        return bool(
-            git.lines(self._repository.git("rev-list", "-n1", "--ignore-missing", "--stdin", stdin=asked.encode()))
-        )
+    def _contains(self, state: GroupState, name: str, commits: Iterable[str]) -> bool:
+        """Whether the value of this ref is here, and its history has all of these commits."""
+        kv = state.entries.get(name)
+        if kv is None or not live(kv) or self._repository.kinds([_value(kv)]).get(_value(kv)) != "commit":
+            return False
+        asked = "".join(f"{oid}\n" for oid in [*commits, f"^{_value(kv)}"]).encode()
+        return not git.lines(self._repository.git("rev-list", "-n1", "--stdin", stdin=asked))
 
 
-def _values(state: GroupState, passed: int, object_format: str) -> set[str]:
-    """The values of live refs that have not changed since this revision."""
-    entries = ((name, kv) for name, kv in state.entries.items() if name.startswith("refs/") and live(kv))
-    values = {decode(kv.value).removesuffix("\n") for _, kv in entries if kv.mod_revision <= passed}
-    return {value for value in values if is_oid(value, object_format)}
+def _age(one: _Container) -> int:
+    return one.mod_revision
+
+
+def _value(kv: KeyValue) -> str:
+    return decode(kv.value).removesuffix("\n")
 
 
 def _recent(known: Mapping[str, float], seconds: float) -> dict[str, float]:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
-from tests.support.assertions import accepted, refused
-from tests.support.copying import holding, keys, promise
-from tests.support.git import commit, push
+from piehole.deadline import Deadline
+from piehole.fastpath import hook_messages
+from piehole.group.replica import Replica
+from piehole.push import hook_protocol
+from piehole.push.admission import Admission
+from piehole.push.consensus_source import LinearizableSource
+from tests.support.assertions import Pushed, accepted, refused
+from tests.support.copying import answer, holding, keys, promise, requests, site_id
+from tests.support.etcd_tamper import Tamper
+from tests.support.git import MAIN, commit, git, push
 from tests.support.groups import Group
+from tests.support.hook_socket import Line, stub
+from tests.support.pushes import chain, finish, receive_pack, start_push
+from tests.support.wait import meanwhile, until
 
 
 @pytest.fixture
@@ -29,6 +46,28 @@ def site(request: pytest.FixtureRequest, world: Group, pair: tuple[Path, Path]) 
     if request.param == "controller":
         world["a"].start()
     return pair
+
+
+def patience(world: Group, seconds: int) -> None:
+    """How long site a waits for copies; its controller hears of it."""
+    git(world["a"].repository, "config", "piehole.copiesTimeout", str(seconds))
+    if world["a"].running:
+        world["a"].kill()
+        world["a"].start()
+
+
+def under_locks(site: Path, work: Path, change: Callable[[], object]) -> Pushed:
+    """Push, and change something when the push has its locks, and the swap is to come."""
+    chain(
+        site,
+        "reference-transaction",
+        '[ "$1" != prepared ] || while ! [ -e changed ]; do touch locked; sleep 0.02; done\nexec "$piehole" "$@"',
+    )
+    pushing = start_push(work, site, "HEAD:main")
+    until((site / "locked").exists, 20, "the push has its locks")
+    change()
+    (site / "changed").touch()
+    return finish(pushing)
 
 
 def test_a_push_is_accepted_when_another_site_holds_it(world: Group, site: tuple[Path, Path]) -> None:
@@ -54,3 +93,297 @@ def test_a_push_passes_with_a_warning_where_the_group_wants_it_so(world: Group, 
     said = accepted(push(work, a, "HEAD:main")).stderr
     assert said.count("piehole: copies: ") == 1 and "goes on all the same" in said
     assert world.value() is not None and keys(world) == []
+
+
+def test_what_needs_no_copies_asks_for_none(world: Group, site: tuple[Path, Path]) -> None:
+    """Deletions, a push that is repeated, and refs to what enough other sites have published that they have."""
+    a, work = site
+    second = commit(work, "second")
+    with holding(world, "b"):
+        accepted(push(work, a, "HEAD:main", "HEAD:gone"))
+    newest = max(change.revision for ref in (MAIN, "refs/heads/gone") for change in world.changes(ref))
+    world["b"].start()
+    until(lambda: world["b"].progress() >= newest, 20, "b has published main")
+    world["b"].kill()
+    before = world.changes("@push")
+    accepted(push(work, a, ":gone"))
+    accepted(push(work, a, "HEAD:main"))
+    accepted(push(work, a, "HEAD:refs/heads/same"))
+    accepted(push(work, a, "HEAD~1:refs/heads/older"))
+    accepted(push(work, a, "--force", "HEAD~1:main"))
+    assert len(world.changes("@push")) == len(before) + 4
+    # Nobody has published this one.
+    commit(work, "third")
+    refused(push(work, a, "HEAD:refs/heads/newer"), "copies")
+    assert world.refs()["refs/heads/same"] == second
+
+
+def test_a_push_of_many_refs_asks_once(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    oids = [commit(work, f"change {number}") for number in range(5)]
+    with holding(world, "b") as seen:
+        accepted(push(work, a, *(f"{oid}:refs/heads/branch-{number}" for number, oid in enumerate(oids))))
+    asked = [oid for request in seen for oid in request["oids"]]
+    assert sorted(asked) == sorted(oids)
+    if (a / "piehole" / "controller").exists():
+        assert len(seen) == 1
+    assert set(world.refs().values()) == set(oids) and keys(world) == []
+
+
+def test_a_push_that_is_refused_for_another_reason_asks_for_nothing(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    world.put(MAIN, "frozen")
+    with holding(world, "b") as seen:
+        refused(push(work, a, "HEAD:main"), "locked")
+    assert seen == []
+
+
+def test_only_enough_sites_that_answered_are_awaited(world: Group, pair: tuple[Path, Path]) -> None:
+    """Of four sites, two others must hold it, and it does not matter which."""
+    a, work = pair
+    patience(world, 30)
+    for name in ("c", "d"):
+        world[name].build()
+    promise(world, 3)
+    world["a"].start()
+    with holding(world, "b", "d"):
+        began = monotonic()
+        accepted(push(work, a, "HEAD:main"))
+        assert monotonic() - began < 15
+
+
+@pytest.mark.parametrize("copies", [2, "majority", "all"])
+def test_a_number_of_copies_is_counted_over_the_sites_that_have_not_left(
+    world: Group, pair: tuple[Path, Path], copies: int | str
+) -> None:
+    a, work = pair
+    world["c"].build()
+    world["c"].piehole("leave", "--yes")
+    promise(world, copies)
+    world["a"].start()
+    with holding(world, "c"):
+        refused(push(work, a, "HEAD:main"), "copies")
+    with holding(world, "b"):
+        accepted(push(work, a, "HEAD:main"))
+
+
+def test_a_group_that_is_too_small_for_its_promise_says_so_at_once(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    patience(world, 60)
+    promise(world, 3)
+    began = monotonic()
+    sentence = refused(push(work, a, "HEAD:main"), "copies")
+    assert monotonic() - began < 30
+    assert "the group promises 3 copies and has 2 sites: a, b" in sentence
+    assert keys(world) == []
+
+
+def test_keys_that_somebody_wrote_by_hand_count_for_nothing(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    world.etcd.put(world.key("@copies/garbage"), "{")
+    world.etcd.put(world.key("@copies/garbage/b"), "garbage")
+    world.etcd.put(world.key("@copies/"), "")
+    seen: set[str] = set()
+
+    def write() -> None:
+        for name, request in requests(world).items():
+            if name not in seen:
+                seen.add(name)
+                answer(world, name, "a", request["lease"])  # this site itself
+                answer(world, name, "b", request["lease"], identity="another machine")
+                answer(world, name, "nobody", request["lease"], identity="x")
+                answer(world, name, "b/b", request["lease"], identity=site_id(world, "b"))
+                world.etcd.put(world.key(f"@copies/{name}/c"), "[]")
+
+    with meanwhile(write):
+        refused(push(work, a, "HEAD:main"), "copies")
+    assert seen and world.value() is None
+
+
+def test_an_answer_that_is_taken_back_before_the_swap_counts_no_more(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+
+    def take_back() -> None:
+        (copy,) = [key for key in keys(world) if key.endswith("/b")]
+        world.etcd.delete(copy)
+
+    with holding(world, "b"):
+        sentence = refused(under_locks(a, work, take_back), "copies")
+    assert "push again" in sentence
+    assert world.value() is None and git(a, "rev-parse", "-q", "--verify", MAIN, check=False).stdout == ""
+
+
+def test_a_promise_that_is_raised_while_a_push_is_under_way_is_kept(world: Group, site: tuple[Path, Path]) -> None:
+    """Its refusal under the locks says to push again, and then it passes, also where nobody told the controller."""
+    a, work = site
+    promise(world, 1)
+    with holding(world, "b"):
+        accepted(push(work, a, "HEAD:main"))
+        commit(work, "second")
+        pushed = under_locks(a, work, lambda: promise(world, 2, told=False))
+        assert "push again" in refused(pushed, "copies")
+        accepted(push(work, a, "HEAD:main"))
+
+
+def test_a_promise_that_is_lowered_while_a_push_waits_lets_it_pass(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    patience(world, 30)
+    pushing = start_push(work, a, "HEAD:main")
+    until(lambda: requests(world), 20, "copies are asked for")
+    promise(world, 1)
+    accepted(finish(pushing))
+    assert keys(world) == []
+
+
+def test_a_site_that_leaves_while_a_push_waits_is_not_awaited(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    patience(world, 30)
+    world["c"].build()
+    promise(world, "all")
+    with holding(world, "b"):
+        pushing = start_push(work, a, "HEAD:main")
+        until(lambda: [key for key in keys(world) if key.endswith("/b")], 20, "b has answered")
+        world["c"].piehole("leave", "--yes")
+        accepted(finish(pushing))
+
+
+def test_a_machine_that_took_over_a_name_is_not_the_one_that_answered(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+
+    def take_over() -> None:
+        key = f"{world.prefix}/site/g/b"
+        world.etcd.put(key, json.dumps(json.loads(world.etcd.get(key) or "{}") | {"id": "another"}))
+        world.put("@fence", "{}")
+
+    with holding(world, "b"):
+        refused(under_locks(a, work, take_over), "copies")
+    assert world.value() is None
+
+
+def test_a_push_waits_on_when_its_controller_is_killed(world: Group, pair: tuple[Path, Path]) -> None:
+    a, work = pair
+    patience(world, 20)
+    world["a"].start()
+    pushing = start_push(work, a, "HEAD:main")
+    until(lambda: requests(world), 20, "copies are asked for")
+    world["a"].kill()
+    with holding(world, "b"):
+        accepted(finish(pushing))
+    assert keys(world) == []
+
+
+def test_what_was_confirmed_before_the_controller_was_restarted_is_not_asked_for_again(
+    world: Group, pair: tuple[Path, Path]
+) -> None:
+    a, work = pair
+    world["a"].start()
+
+    def restart() -> None:
+        world["a"].kill()
+        world["a"].start()
+
+    with holding(world, "b") as seen:
+        accepted(under_locks(a, work, restart))
+    assert len(seen) == 1 and keys(world) == []
+
+
+def test_a_push_that_lost_against_another_one_does_not_ask_again(world: Group, pair: tuple[Path, Path]) -> None:
+    a, work = pair
+    world["a"].start()
+    with holding(world, "b") as seen:
+        # As a reaping does, or a site that joins.
+        accepted(under_locks(a, work, lambda: world.put("@fence", "{}")))
+    assert len(seen) == 1 and keys(world) == []
+
+
+def test_what_a_push_asked_for_goes_when_it_ends_without_a_swap(world: Group, pair: tuple[Path, Path]) -> None:
+    a, work = pair
+    world["a"].start()
+    chain(a, "reference-transaction", '[ "$1" != prepared ] || exit 1\nexec "$piehole" "$@"')
+    with holding(world, "b") as seen:
+        assert push(work, a, "HEAD:main").returncode != 0
+        until(lambda: not keys(world), 10, "the keys of the push are gone")
+    assert seen
+
+
+def test_a_pusher_who_goes_away_is_not_waited_for(world: Group, pair: tuple[Path, Path]) -> None:
+    a, work = pair
+    patience(world, 60)
+    world["a"].start()
+    pushing = start_push(work, a, "HEAD:main")
+    until(lambda: requests(world), 20, "copies are asked for")
+    os.kill(receive_pack(a), signal.SIGKILL)
+    until(lambda: not keys(world), 20, "the keys of the push are gone")
+    assert finish(pushing).returncode != 0
+
+
+def test_waiting_for_copies_costs_nothing_of_the_patience_for_etcd(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    git(a, "config", "piehole.hookTimeout", "1.5")
+    patience(world, 30)
+    pushing = start_push(work, a, "HEAD:main")
+    until(lambda: requests(world), 20, "copies are asked for")
+    sleep(1.8)  # longer than the hook's patience for etcd
+    with holding(world, "b"):
+        accepted(finish(pushing))
+
+
+def test_a_request_that_has_lost_its_lease_gets_another(world: Group, pair: tuple[Path, Path]) -> None:
+    a, work = pair
+    world["a"].start()
+    with holding(world, "b") as seen:
+        accepted(push(work, a, "HEAD:main"))
+        world.etcd.call("/lease/revoke", {"ID": str(int(seen[0]["lease"], 16))})
+        commit(work, "second")
+        accepted(push(work, a, "HEAD:main"))
+    assert len({request["lease"] for request in seen}) == 2
+
+
+@pytest.mark.parametrize("how", ["lose answer", "hang answer"])
+def test_a_swap_whose_answer_is_lost_is_accepted_though_its_keys_are_gone(
+    world: Group, tamper: Tamper, pair: tuple[Path, Path], how: str
+) -> None:
+    a, work = pair
+    git(a, "config", "--replace-all", "piehole.etcd", tamper.endpoint)
+    with holding(world, "b"):
+        # The first transaction that compares and puts is the request; the second one is the swap.
+        tamper.once("swap", "pass", "lose answer" if how == "lose answer" else "hang answer")
+        accepted(push(work, a, "HEAD:main"))
+    assert keys(world) == []
+
+
+def test_a_silent_controller_that_has_swapped_leaves_an_accepted_push(world: Group, pair: tuple[Path, Path]) -> None:
+    """It took the proposal, swapped, and fell silent: the answers of the other sites are gone with the swap."""
+    a, work = pair
+    replica = Replica.open(a)
+    admission = Admission(replica, LinearizableSource(replica, lambda: None))
+
+    def deaf(line: Line) -> None:
+        question = hook_protocol.parse(line.question)
+        answered = hook_protocol.answer(question, admission, Deadline(20), lambda: True)
+        assert answered
+        line.say(*hook_messages.pack_here(20 if question.kind != "propose" else 2))
+        if question.kind != "propose":
+            line.say(*answered.pack())
+
+    with holding(world, "b"), stub(a, deaf, foresees=False):
+        accepted(push(work, a, "HEAD:main"))
+    assert len(world.history()) == 1 and keys(world) == []
+
+
+def test_without_a_promise_nothing_of_it_is_loaded(world: Group, pair: tuple[Path, Path]) -> None:
+    a, work = pair
+    promise(world, 1)
+    before = world.etcd.call("/lease/leases", {})
+    accepted(push(work, a, "HEAD:main"))
+    assert world.etcd.call("/lease/leases", {}).get("leases") == before.get("leases")
+    script = (
+        "import sys, pathlib; from piehole.group.replica import Replica; from piehole.push.admission import Admission;"
+        "from piehole.push.consensus_source import LinearizableSource; from piehole.push import hook_protocol;"
+        "from piehole.deadline import Deadline; from piehole.refs import Command, zero;"
+        f"r = Replica.open(pathlib.Path({str(a)!r})); found = Admission(r, LinearizableSource(r, print));"
+        "print(found.admit(Command('refs/heads/x', zero('sha1'), '1' * 40), Deadline(5)));"
+        "assert not [name for name in sys.modules if name.startswith(('piehole.push.cop', 'piehole.group.promise')) and 'gate' not in name]"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Basis" in done.stdout, done.stderr

@@ -26,7 +26,7 @@ def requests(group: Group) -> dict[str, dict[str, Any]]:
     """What is asked for now, by the name of the request."""
     start = group.key("@copies/")
     found = {key.removeprefix(start): value for key, value in group.etcd.get_prefix(start).items()}
-    return {name: json.loads(value) for name, value in found.items() if "/" not in name}
+    return {name: json.loads(value) for name, value in found.items() if "/" not in name and value.endswith("}")}
 
 
 def keys(group: Group) -> list[str]:
