@@ -77,6 +77,7 @@ NONE_OF_A_PUSH = {
     "hooks.entry:run": "words to the pusher",
     "hooks.push_hooks:say": "words to the pusher",
     "hooks.helper:Helper._answer": "words to a hook",
+    "hooks.helper:_give_back": "bytes to a hook",
     "piehole.transfer.byte_channels:ProcessChannel.write": "bytes to a process",
     "piehole.transfer.index_pack:IndexPack._feed": "bytes to a process; what it makes of them is between QUARANTINED and RECEIVED",
     "piehole.transfer.process:call": "bytes to a process",
