@@ -229,7 +229,14 @@ class ObjectFetcher:
         def attempt_fetch(attempt: FetchAttempt) -> Fetched:
             return self._fetch(attempt, wants, haves, known=known, received=received)
 
-        result = HedgedFetch(candidates, attempt_fetch, hold, more).run(stop)
+        # Whoever has nothing yet is not filled from a corrupt site, but for what only that one has.
+        first, last_resort = peers.for_first_clone(candidates) if not haves else (candidates, ())
+        result = HedgedFetch(first, attempt_fetch, hold, more).run(stop)
+        if result.fetched is None and last_resort and len(wants) == 1:
+            if all(lacked(why) for why in result.failures.values()):
+                result = HedgedFetch(last_resort, attempt_fetch, hold).run(stop)
+            else:
+                result = replace(result, failures={**result.failures, **peers.not_asked(last_resort)})
         for name, why in result.failures.items():
             if lacked(why) is None:  # a peer that does not have an object yet has not failed
                 self.directory.health.failed(name)

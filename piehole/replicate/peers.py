@@ -82,6 +82,23 @@ def order(peers: list[Peer], revision: int, origin: str, suspect: Callable[[str]
     )
 
 
+_NOT_ASKED: Final = "it is corrupt, so it fills no new site while another one may have everything"
+
+
+def for_first_clone(candidates: Sequence[Peer]) -> tuple[list[Peer], list[Peer]]:
+    """The peers that a site without anything asks, and those that it asks only for what all of these say they lack.
+
+    What a corrupt site sends is proven, too, but whatever is damaged there ends the clone, after hours perhaps.
+    """
+    sound = [peer for peer in candidates if not peer.corrupt]
+    corrupt = [peer for peer in candidates if peer.corrupt]
+    return (sound, corrupt) if any(not peer.left for peer in sound) else (list(candidates), [])
+
+
+def not_asked(corrupt: Sequence[Peer]) -> dict[str, str]:
+    return dict.fromkeys((peer.site for peer in corrupt), _NOT_ASKED)
+
+
 def listed(replica: Replica, peer: Peer) -> list[str]:
     """The oids that a peer's managed refs have.
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from piehole.deadline import Deadline
+from piehole.group import progress
+from piehole.repository import verification
 from tests.support.assertions import accepted, arrives
 from tests.support.command_line import piehole_in_process as piehole
 from tests.support.git import MAIN, clone, commit, git, push
@@ -118,6 +121,7 @@ def test_a_corrupt_copy_is_said_and_repaired_without_the_daemon(
     checked = piehole("check", b.repository)
     assert checked.status == 1
     assert "piehole reconcile --once" in checked.line("fault: corrupt: ")
+    assert "it fills no new site while there is another" in checked.line("fault: corrupt: ")
     once = group.reconcile("b")
     assert once.status == 1
     assert "corrupt: " in once.err
@@ -200,6 +204,40 @@ def test_a_new_site_is_not_filled_from_a_corrupt_one(make_group: MakeGroup) -> N
     assert once.status == 1
     assert not d.refs()
     away.rename(a)
+    assert group.reconcile("d").status == 0
+    assert is_whole(d.repository)
+
+
+def test_a_site_that_says_that_it_is_corrupt_fills_no_new_one_but_with_what_only_it_has(make_group: MakeGroup) -> None:
+    group, work = two(make_group, started=False)
+    a, b = group["a"].repository, group["b"].repository
+    away = a.rename(a.with_name("away.git"))
+    only = noise(work, 20)
+    accepted(push(work, b, f"{only}:refs/heads/only-at-b"))
+    # It is whole, so that only the rule keeps others from it.
+    verification.record(b, verification.CORRUPT, "a test says so")
+    progress.republish(group["b"].replica(), Deadline(5))
+    d = group["d"].build()
+    once = group.reconcile("d")
+    assert once.status == 1
+    assert "b: it is corrupt, so it fills no new site" in once.err
+    assert not d.refs()
+    # What a has comes from a; and what a says it lacks from b.
+    away.rename(a)
+    once = group.reconcile("d")
+    assert once.status == 0, once
+    assert d.at("refs/heads/only-at-b") == only
+    assert is_whole(d.repository)
+
+
+def test_the_last_site_fills_a_new_one_even_if_it_is_corrupt(make_group: MakeGroup) -> None:
+    group, _ = two(make_group, started=False)
+    b = group["b"].repository
+    verification.record(b, verification.CORRUPT, "a test says so")
+    progress.republish(group["b"].replica(), Deadline(5))
+    assert piehole("leave", "-C", group["a"].repository, "--yes").status == 0
+    group["a"].repository.rename(group["a"].repository.with_name("away.git"))
+    d = group["d"].build()
     assert group.reconcile("d").status == 0
     assert is_whole(d.repository)
 

@@ -22,7 +22,8 @@ def faults(replica: Replica) -> Iterator[Fault]:
     found = repair.corrupt(replica, repair.THOROUGH)
     if found:
         yield Fault(
-            f"corrupt: objects that this site claims to have are missing or damaged ({found})",
+            f"corrupt: objects that this site claims to have are missing or damaged ({found}); until it is repaired it "
+            "counts as no copy, and it fills no new site while there is another",
             f"`piehole reconcile --once {replica.git_dir}` fetches them anew from another site, as a running controller does",
         )
 
