@@ -16,7 +16,7 @@ from piehole.group.tombstones import reap
 from piehole.refs import is_ref_name
 from piehole.replicate import drop
 from piehole.repository import kept_tips
-from piehole.transfer import maintenance
+from piehole.transfer import maintenance, removal
 
 _PATIENCE: Final = 10.0  # seconds for etcd
 _EXPIRE_EVERY: Final = 3600.0  # seconds between two expiries of kept tips
@@ -68,11 +68,9 @@ class Tidying:
 
     def _drop(self, asked: Mapping[str, KeyValue]) -> float | None:
         """Drop what was asked for: soon after the newest request or answer came, then with growing delays while something is in the way."""
-        if not asked:
-            return None
         now = time.monotonic()
-        newest = max(kv.mod_revision for kv in asked.values())
         again = now - self._looked_at > _EXPIRE_EVERY
+        newest = max((kv.mod_revision for kv in asked.values()), default=0)
         if newest > self._newest_request or again or (self._drop_at is not None and now >= self._drop_at):
             self._drop_wait = _DROP_FIRST if newest > self._newest_request else min(self._drop_wait * 2, _DROP_LATEST)
             self._newest_request = newest
@@ -86,6 +84,8 @@ class Tidying:
 
             if self._attempt("drop.failed", work) and again:
                 self._looked_at = now
+            if removal.is_any_set_aside(self._replica.git_dir):  # it waits for pushes only, and they may need it
+                self._drop_wait = _DROP_FIRST
             self._drop_at = time.monotonic() + self._drop_wait if left else None
         return None if self._drop_at is None else max(0.0, self._drop_at - time.monotonic())
 

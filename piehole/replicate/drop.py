@@ -7,13 +7,12 @@ ref contains it, nor what a push in flight may need (:mod:`piehole.transfer.remo
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from piehole import git
 from piehole.deadline import Deadline
-from piehole.errors import PieholeError
+from piehole.errors import GitError, PieholeError
 from piehole.etcd.model import Range
 from piehole.fastpath import inflight, processes
 from piehole.files import locked
@@ -68,10 +67,14 @@ def work(replica: Replica, requests: Mapping[str, DropRequest], *, again: bool =
     known = {oid: request.answer_of(config.site, config.site_id) for oid, request in requests.items()}
     done = {oid for oid, outcome in known.items() if outcome is not None and outcome.result == DROPPED}
     todo = requests.keys() - done | (is_there(replica, done) if again and done else set())
+    todo |= set(
+        removal.begun(replica.git_dir)
+    )  # that of a forgotten request, or in a copy of another site's repository
     left = set()
     for oid in sorted(todo):
         outcome = drop(replica, oid)
-        drops.answer(replica, requests[oid], outcome, Deadline(_PATIENCE))
+        if oid in requests:
+            drops.answer(replica, requests[oid], outcome, Deadline(_PATIENCE))
         left.add(outcome.result)
     return left - {DROPPED}
 
@@ -94,23 +97,13 @@ def holders(replica: Replica, oid: str, refs: Mapping[str, str]) -> list[str]:
     if kind is None:
         return []
     # A walk through all histories: first through those of all refs that are no piehole's, then through each of the others.
-    others = {value for ref, value in refs.items() if not ref.startswith(_OURS)}
-    if oid in _reached(replica, others, ()):
-        return [
-            ref for ref, value in refs.items() if not ref.startswith(_OURS) and oid in _reached(replica, [value], ())
-        ][:1]
-    kept = {value: ref for ref, value in refs.items() if ref.startswith(_OURS)}
-    with_it = {value for value in kept if oid in _reached(replica, [value], others)}
+    git_dir, asked = replica.git_dir, {oid}
+    others = {value: ref for ref, value in refs.items() if not ref.startswith(_OURS)}
+    if removal.walked(git_dir, others, asked):
+        return [next(ref for value, ref in others.items() if removal.walked(git_dir, [value], asked))]
+    kept = {value for ref, value in refs.items() if ref.startswith(_OURS)}
+    with_it = {value for value in kept if removal.walked(git_dir, [value, *(f"^{other}" for other in others)], asked)}
     return [ref for ref, value in refs.items() if ref.startswith(_OURS) and value in with_it]
-
-
-def _reached(replica: Replica, tips: Iterable[str], without: Iterable[str], *options: str) -> set[str]:
-    lines = [*dict.fromkeys(tips), *(f"^{tip}" for tip in dict.fromkeys(without))]
-    asked = "".join(f"{line}\n" for line in lines).encode()
-    walk = ["-c", "core.commitGraph=false", "rev-list", "--objects", "--stdin", *options]
-    return (
-        {line.partition(" ")[0] for line in git.lines(replica.repository.git(*walk, stdin=asked))} if lines else set()
-    )
 
 
 class _Drop:
@@ -122,13 +115,12 @@ class _Drop:
         self._removal = Removal(replica.git_dir, oid, replica.config.object_format)
 
     def run(self) -> str:
-        """Drop the object; what could not be looked at, ``""`` where there is no such thing.
+        """Drop the object; returns what there is to say: that it was not here, or what could not be looked at.
 
         :raises _NotNow: something that passes is in the way
         :raises _InUse: a ref contains it
         """
-        if not self._removal.has_begun:
-            self._begin()
+        was_here = self._removal.has_begun or self._begin()
         gone: Sequence[str] = ()
         needed: set[str] = set()
         if self._removal.has_begun:
@@ -147,10 +139,12 @@ class _Drop:
         if self._oid in self._repository.kinds([self._oid]):
             self._refuse_alternates()
             raise _NotNow("somebody has written it again meanwhile")
-        return f"{', '.join(unread)} cannot be read, and may have it: look, and remove it by hand" if unread else ""
+        if unread:
+            return f"{', '.join(unread)} cannot be read, and may have it: look, and remove it by hand"
+        return "" if was_here else "it was not here"
 
-    def _begin(self) -> None:
-        """Remove all that holds the object up, and write down what goes with it."""
+    def _begin(self) -> bool:
+        """Remove all that holds the object up, and write down what goes with it; whether there was anything."""
         refs = self._repository.observe().refs
         by_name = [ref for ref in refs if ref == f"{KEPT_REFS}{self._oid}"]  # its object may be missing
         here = self._oid in self._repository.kinds([self._oid])
@@ -161,15 +155,27 @@ class _Drop:
         self._refuse_copies_under_way(doomed)
         self._delete({ref: refs[ref] for ref in doomed})
         if not here:
-            return
+            return bool(doomed)
         tips = {refs[ref] for ref in doomed}
         tips |= self._in_reflogs(tips)
         others = set(self._repository.observe().refs.values())
-        objects = _reached(self._replica, {*tips, self._oid}, others, "--not", "--reflog")
-        if self._oid in objects:
-            self._removal.begin(objects, others)
-        else:
+        objects = self._only_reached({*tips, self._oid}, others)
+        if self._oid not in objects:
             raise _NotNow("a ref has come that contains it")
+        self._removal.begin(objects, others)
+        return True
+
+    def _only_reached(self, tips: set[str], others: set[str]) -> set[str]:
+        """What these tips reach, and neither another ref nor a reflog."""
+        lines = "".join(f"{line}\n" for line in (*tips, *(f"^{other}" for other in others))).encode()
+        walk = ["-c", "core.commitGraph=false", "rev-list", "--objects", "--stdin"]
+        found = {line.partition(" ")[0] for line in git.lines(self._repository.git(*walk, stdin=lines))}
+        found -= removal.walked(self._git_dir, others, found)
+        kinds = self._repository.kinds(list(reflogs.remembered(self._repository)))
+        try:
+            return found - removal.walked(self._git_dir, [*kinds, *(f"^{other}" for other in others)], found)
+        except GitError:  # a reflog names a history of which a part was pruned; git does without the rest, too
+            return found
 
     def _in_reflogs(self, tips: set[str]) -> set[str]:
         """Have the reflogs forget what contains the object; returns those tips of it that only they had."""
@@ -180,8 +186,9 @@ class _Drop:
             walk = ["-c", "core.commitGraph=false", "rev-list", "--ancestry-path", "--stdin"]
             above = set(git.lines(self._repository.git(*walk, stdin=lines))) | {self._oid}
         else:
-            others = set(self._repository.observe().refs.values())
-            above = {oid for oid in named if self._oid in _reached(self._replica, [oid], others)} | {self._oid, *tips}
+            others = [f"^{other}" for other in self._repository.observe().refs.values()]
+            with_it = {oid for oid in named if removal.walked(self._git_dir, [oid, *others], {self._oid})}
+            above = with_it | {self._oid, *tips}
         reflogs.forget(self._repository, above)
         return above & named
 
@@ -200,23 +207,32 @@ class _Drop:
             raise _NotNow("; ".join(unmoved.failed.values()))
 
     def _set_aside(self) -> None:
-        if self._pushes() and time.time() - self._removal.begun_at < _QUIET:
+        if self._unknown_pushes() and time.time() - self._removal.begun_at < _QUIET:
             raise _NotNow("pushes are under way")
         with Hold() as hold:
             packs = self._removal.rewrite_packs(hold)
             with removal.alone(self._git_dir, Deadline(_RECONCILES)) as alone:
                 if not alone:
                     raise _NotNow("a reconcile is under way")
-                if self._removal.needed(self._repository.observe().refs.values()):
+                pushed = {new for one in self._records() for new in one.coming.values() if new.strip("0")}
+                if self._removal.needed({*self._repository.observe().refs.values(), *pushed}):
                     self._removal.finish()  # nothing was set aside yet
-                    raise _NotNow("refs have moved meanwhile")
-                if not self._removal.set_aside(packs, self._pushes()):
+                    raise _NotNow("a push that needs a part of it is under way, or was accepted meanwhile")
+                pushes = {one.name for one in self._records()} | self._receive_packs()
+                if not self._removal.set_aside(packs, pushes):
                     raise _NotNow("a pack with it has come meanwhile")
 
-    def _pushes(self) -> set[str]:
-        """The pushes to this repository that may be under way."""
-        records = [one.name for one in inflight.records(str(self._git_dir)) if one.lives is not False]
-        return {*processes.receive_packs(str(Path(self._git_dir).resolve())), *records}
+    def _records(self) -> list[inflight.Record]:
+        """The records of pushes that may be under way."""
+        return [one for one in inflight.records(str(self._git_dir)) if one.lives is not False]
+
+    def _receive_packs(self) -> set[str]:
+        return set(processes.receive_packs(str(self._git_dir.resolve())))
+
+    def _unknown_pushes(self) -> set[str]:
+        """The pushes of which nobody knows yet what they bring: where git has found here already what they need, it is about to be missing."""
+        known = {one.process for one in self._records() if one.coming}
+        return ({one.process for one in self._records()} | self._receive_packs()) - known
 
     def _wait_for_pushes(self) -> None:
         ended = {one.name for one in inflight.records(str(self._git_dir)) if one.ended}

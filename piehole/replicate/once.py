@@ -41,6 +41,8 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
     """
     replica.repository.check_owner()
     keep_files.sweep(replica.git_dir)
+    for oid in removal.begun(replica.git_dir):  # first of all: what was set aside may be needed
+        drop.drop(replica, oid)
     views: list[GroupState] = []
 
     def view() -> GroupState:
@@ -74,9 +76,10 @@ def drop_now(replica: Replica) -> None:
     :raises EtcdError: etcd could not be used
     """
     deadline = Deadline(_DROPPING)
-    while requests := drops.read(replica, Deadline(_PATIENCE)):
-        if drops.WAITING not in drop.work(replica, requests, again=True) or deadline.passed:
-            return
+    while (
+        drops.WAITING in drop.work(replica, drops.read(replica, Deadline(_PATIENCE)), again=True)
+        and not deadline.passed
+    ):
         time.sleep(0.2)  # for pushes and reconciles that are under way
 
 

@@ -92,6 +92,8 @@ class Removal:
     def rewrite_packs(self, hold: Hold) -> dict[Path, bool]:
         """Copy everything else of each pack that holds one of the objects into a new pack; by index, whether it holds one.
 
+        What an earlier attempt has copied is not copied again.
+
         :raises GitError: such a pack has a ``.keep`` file, or cannot be read
         """
         doomed = set(self.objects)
@@ -101,8 +103,9 @@ class Removal:
                 holds = self._divide(index, doomed, rest)
                 if holds:
                     self._refuse_kept(index)
-                    if rest.tell():
-                        self._copy(rest, hold)
+                    if rest.tell() and not self._is_copied(index):
+                        made = self._copy(rest, hold)
+                        _write(self.path / f"{index.stem}.copied", [path.name for path in made])
                 seen[index] = holds
         return seen
 
@@ -113,6 +116,9 @@ class Removal:
         """
         doomed = set(self.objects)
         affected = [index for index, holds in packs.items() if holds]
+        begun = [
+            self._store / "pack" / path.name for path in (self.path / "pack").glob("*.idx")
+        ]  # an attempt was interrupted
         for index in self._indexes():
             if index not in packs:
                 with tempfile.TemporaryFile() as rest:
@@ -125,7 +131,7 @@ class Removal:
             for path in (self._store / "pack").glob("multi-pack-index*"):
                 path.rename(self.path / "pack" / path.name)
         for suffix in _PACKED:
-            for index in affected:
+            for index in (*begun, *affected):
                 with suppress(FileNotFoundError):
                     index.with_suffix(suffix).rename(self.path / "pack" / index.with_suffix(suffix).name)
         for oid in doomed:
@@ -137,14 +143,15 @@ class Removal:
         return True
 
     def needed(self, tips: Collection[str]) -> set[str]:
-        """Those of the objects that these tips reach."""
+        """Those of the objects that these tips reach. They may also be in the quarantine of a push (git calls it so, too)."""
         walk = ["-c", "core.commitGraph=false", "rev-list", "--objects", "--stdin"]
         others = set(_read(self.path / "others"))
         asked = [tip for tip in dict.fromkeys(tips) if tip not in others]
         if not asked:
             return set()
         lines = "".join(f"{tip}\n" for tip in (*asked, *(f"^{other}" for other in others))).encode()
-        env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": _quoted(self.path)}
+        quarantines = [*self._store.glob("tmp_objdir-*"), *self._store.glob("incoming-*")]
+        env = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": ":".join(_quoted(path) for path in (self.path, *quarantines))}
         shown = git.lines(git.run(self._git_dir, walk, stdin=lines, extra_env=env).stdout)
         return {line.partition(" ")[0] for line in shown} & set(self.objects)
 
@@ -172,6 +179,13 @@ class Removal:
         if keep.exists():
             raise GitError(f"{keep.name} protects a pack that holds it")
 
+    def _is_copied(self, index: Path) -> bool:
+        try:
+            made = _read(self.path / f"{index.stem}.copied")
+        except FileNotFoundError:
+            return False
+        return all((index.parent / name).with_suffix(".idx").exists() for name in made)
+
     def _divide(self, index: Path, doomed: Collection[str], rest: IO[bytes]) -> bool:
         """Write the oids of a pack that are not doomed to ``rest``; whether there are others."""
         found = False
@@ -190,7 +204,7 @@ class Removal:
                     rest.write(oid.rstrip(b"\n") + b"\n")
         return found
 
-    def _copy(self, listed: IO[bytes], hold: Hold) -> None:
+    def _copy(self, listed: IO[bytes], hold: Hold) -> tuple[Path, ...]:
         listed.seek(0)
         with Quarantine(self._git_dir) as quarantine, Watchdog(_LIMITS) as watchdog:
             watchdog.listen(False)
@@ -201,12 +215,38 @@ class Removal:
             status, words = call(watchdog, self._git_dir, [*pack, target], stdin=listed, env=env)
             if status:
                 raise GitError(f"a pack of {self._git_dir} cannot be written anew: {words}")
-            quarantine.publish(quarantine.received(), hold)
+            return quarantine.publish(quarantine.received(), hold)
 
 
 def alone(git_dir: Path, deadline: Deadline) -> AbstractContextManager[bool]:
     """Wait until nobody is inside :func:`excluded`, and keep everybody out meanwhile; gives whether that was so in time."""
     return locked(git_dir / _LOCK, 0o644, deadline)
+
+
+def walked(git_dir: Path, tips: Collection[str], among: Collection[str], *options: str) -> set[str]:
+    """Those of the oids in ``among`` that these tips reach, by a walk through all their objects.
+
+    (With ``^TIP``, `git rev-list --objects` leaves out what is next to the border alone: a file that another history has, too, is listed.)
+
+    :raises GitError: something is missing
+    """
+    if not tips or not among:
+        return set()
+    wanted = {oid.encode() for oid in among}
+    with tempfile.TemporaryFile() as listed, Watchdog(_LIMITS) as watchdog:
+        watchdog.listen(False)
+        walk = ["-c", "core.commitGraph=false", "rev-list", "--objects", "--stdin", *options]
+        asked = "".join(f"{tip}\n" for tip in dict.fromkeys(tips)).encode()
+        status, words = call(watchdog, git_dir, walk, stdin=asked, stdout=listed, env=git.environment())
+        if status:
+            raise GitError(f"the histories of {git_dir} cannot be walked through: {words}")
+        listed.seek(0)
+        return {oid.decode() for line in listed if (oid := line.split(b" ", 1)[0].rstrip(b"\n")) in wanted}
+
+
+def is_any_set_aside(git_dir: Path) -> bool:
+    """Whether objects are set aside that a push may still need."""
+    return any((git_dir / "objects").glob(f"{_PREFIX}*/moved"))
 
 
 def begun(git_dir: Path) -> list[str]:
