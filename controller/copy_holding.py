@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from controller.cache import KeyChange
+from controller.copy_release import CopyRelease, HeldPush
 from controller.copy_requests import CopyRequests
 from controller.etcd_view import EtcdView
 from controller.work_queue import NextTurn
@@ -26,8 +26,7 @@ from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.hold_copies import CopyHolder, Senseless, read_request
 from piehole.replicate.holdings import HeldTip, Holdings
 from piehole.replicate.reconcile import Report
-from piehole.replicate.release_copies import PushEnd, unprotected
-from piehole.repository import held_refs, kept_tips, verification
+from piehole.repository import held_refs, verification
 
 _MOST: Final = 2000  # pushes for which objects are held or fetched at once
 _SHOWN: Final = 20  # requests that are not answered, in the status
@@ -35,23 +34,7 @@ _SHOWN: Final = 20  # requests that are not answered, in the status
 # it could not be copied in time, does not wait again.
 _LINGER: Final = 10.0
 _LINGER_MOST: Final = 600.0
-_LENT: Final = 1.0  # seconds until what a reconcile uses is released after all
 _UNCHECKED: Final = 1.0  # seconds until a site that must not act now looks again
-
-
-@dataclass(slots=True)
-class _HeldPush:
-    """``oids``: they may have held refs, and where ``complete`` all of them have. ``busy``: a turn works on it.
-    ``revision``: of the request that this site has answered. ``until``: monotonic seconds. ``failed``: the last attempt.
-    """
-
-    oids: frozenset[str] = frozenset()
-    complete: bool = False
-    busy: bool = False
-    revision: int = 0
-    until: float = 0.0
-    end: PushEnd | None = None
-    failed: bool = False
 
 
 class CopyHolding:
@@ -80,17 +63,15 @@ class CopyHolding:
         self._check = check
         self._is_checked = is_checked
         self._enqueue = enqueue
-        self._reconcile = reconcile
+        self._release = CopyRelease(replica, holdings, reconcile)
         self._log = log
         group = replica.config.group
         self._holder = CopyHolder(replica, fetcher, holdings, lambda: etcd_view.view(group).entries)
         self._telling = threading.Lock()
         self._lock = threading.Lock()
-        self._pushes: dict[str, _HeldPush] = {}
+        self._pushes: dict[str, HeldPush] = {}
         self._unanswered: dict[str, tuple[int, str]] = {}  # by push: the request's revision, and why
         self._recovered = False
-        self._reached = 0  # the revision of the last reconcile
-        self._unmoved: frozenset[str] = frozenset()  # refs that it could not move
 
     # ---- called from an informer's thread
 
@@ -158,11 +139,13 @@ class CopyHolding:
             return NextTurn(retry=True)
         return NextTurn()
 
-    def _begin(self, push_id: str) -> _HeldPush:
+    def _begin(self, push_id: str) -> HeldPush:
         with self._lock:
             if len(self._pushes) >= _MOST and push_id not in self._pushes:
                 raise PieholeError(f"this site holds objects for {_MOST} pushes already")
-            push = self._pushes.setdefault(push_id, _HeldPush())
+            push = self._pushes.setdefault(push_id, HeldPush())
+            if push.busy:
+                raise PieholeError("what was held for an earlier request of this name is being released")
             push.busy = True
             push.end = None
             return push
@@ -174,13 +157,13 @@ class CopyHolding:
                 del self._pushes[push_id]
 
     def _answer(
-        self, push_id: str, push: _HeldPush, asked: KeyValue, request: CopiesRequest, stop: threading.Event
+        self, push_id: str, push: HeldPush, asked: KeyValue, request: CopiesRequest, stop: threading.Event
     ) -> None:
         if push.revision == asked.mod_revision:
             return
         self._may_act()
         began = time.monotonic()
-        if push.complete and push.oids.issuperset(request.oids):
+        if push.complete and self._holder.holds(push_id, request):
             there = self._holder.tell(push_id, asked, request.lease)
         else:
             again, push.failed = push.failed, True
@@ -201,7 +184,7 @@ class CopyHolding:
             self._log.info("copy.held", push=push_id, peer=request.site, ms=round((time.monotonic() - began) * 1000, 1))
         self._unanswered.pop(push_id, None)
 
-    def _has(self, push: _HeldPush, began: float) -> None:
+    def _has(self, push: HeldPush, began: float) -> None:
         """The held refs are there."""
         push.complete = True
         took = time.monotonic() - began
@@ -235,54 +218,38 @@ class CopyHolding:
             return NextTurn(delay=_UNCHECKED) if self._pushes or not self._recovered else NextTurn()
         if not self._recovered:
             self._recover()
-        with self._lock:
-            idle = [(push_id, push) for push_id, push in self._pushes.items() if not push.busy]
-        gone = [(push_id, push) for push_id, push in idle if self._requests.get(push_id) is None]
-        revision = self._requests.revision
         for push_id in list(self._unanswered):
             if self._requests.get(push_id) is None:
                 self._unanswered.pop(push_id, None)
-        waits: list[float] = []
-        release: dict[str, frozenset[str]] = {}
-        for push_id, push in gone:
-            wait = self._settle(push_id, push, push.end or PushEnd(revision, None))
-            if wait is None:
-                continue
-            if wait <= 0 and not self._holdings.drop(push_id, push.oids):
-                wait = _LENT
-            if wait > 0:
-                waits.append(wait)
-            else:
-                release[push_id] = push.oids
-        held_refs.release(self._replica.repository, release)
-        with self._lock:
-            for push_id in release:
-                del self._pushes[push_id]
+        gone = self._take_gone()
+        try:
+            waits, release = self._release.sort_out(gone, self._requests.revision)
+            held_refs.release(self._replica.repository, release)
+            with self._lock:
+                for push_id in release:
+                    del self._pushes[push_id]
+        finally:
+            for push in gone.values():
+                push.busy = False
         return NextTurn(delay=min(waits, default=None))
 
-    def _settle(self, push_id: str, push: _HeldPush, end: PushEnd) -> float | None:
-        """Seconds until what was held for this push may go; 0: now; None: after another reconcile."""
-        if end.accepted is False:
-            return max(0.0, push.until - time.monotonic())
-        push.end = end
-        if self._reached < end.revision:
-            if end.accepted is None:
-                self._reconcile()  # nothing else may have changed
-            return None
-        repository = self._replica.repository
-        lacking = unprotected(repository, held_refs.existing(repository, push_id, push.oids), end.moved)
-        if not lacking:
-            return 0.0
-        if not self._unmoved.isdisjoint(end.moved):
-            return None
-        kept_tips.keep(self._replica.repository, lacking)
-        return 0.0
+    def _take_gone(self) -> dict[str, HeldPush]:
+        """The pushes whose requests are gone. A request of the same name that comes now has to wait."""
+        with self._lock:
+            gone = {
+                push_id: push
+                for push_id, push in self._pushes.items()
+                if not push.busy and self._requests.get(push_id) is None
+            }
+            for push in gone.values():
+                push.busy = True
+        return gone
 
     def _recover(self) -> None:
         """Find what earlier processes have held. Its objects were proven before the refs were made."""
         for push_id, refs in held_refs.held(self._replica.repository).items():
             with self._lock:
-                self._pushes.setdefault(push_id, _HeldPush(frozenset(refs), complete=True))
+                self._pushes.setdefault(push_id, HeldPush(frozenset(refs), complete=True))
             for oid in refs:
                 self._holdings.add(push_id, oid, HeldTip())
         self._recovered = True
@@ -290,8 +257,7 @@ class CopyHolding:
     # ---- called by the worker that reconciles, and for the status
 
     def reconciled(self, report: Report) -> None:
-        self._reached = report.revision
-        self._unmoved = frozenset((*report.stuck, *report.deferred))
+        self._release.reconciled(report)
         if report.tips or report.full:
             self._holder.use_tips(report.tips)
         if any(push.end is not None for push in list(self._pushes.values())):
@@ -301,7 +267,8 @@ class CopyHolding:
         """Lines of the answer to ``piehole status``."""
         pushes = list(self._pushes.items())
         lines = [f"held {push_id} objects={len(push.oids)}" for push_id, push in pushes if push.complete][:_SHOWN]
-        return lines + [f"not-held {_shown(name)} {why}" for name, (_, why) in list(self._unanswered.items())[-_SHOWN:]]
+        unanswered = [(name, why) for name, (_, why) in list(self._unanswered.items()) if self._requests.get(name)]
+        return lines + [f"not-held {_shown(name)} {why}" for name, why in unanswered[-_SHOWN:]]
 
 
 def _shown(push_id: str) -> str:

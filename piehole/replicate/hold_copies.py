@@ -94,6 +94,10 @@ class CopyHolder:
         """These commits are held by local refs, the newest first."""
         self._tips = tips
 
+    def holds(self, push_id: str, request: CopiesRequest) -> bool:
+        """Whether held refs are there for all that is asked for."""
+        return all(held_refs.is_held(self._replica.repository, push_id, oid) for oid in request.oids)
+
     def hold(
         self,
         push_id: str,

@@ -379,6 +379,32 @@ def test_a_reconcile_waits_for_a_copy_that_is_under_way(make_group: MakeGroup, t
     released(group[1])
 
 
+def test_a_request_waits_for_no_first_clone_of_the_same_repository(make_group: MakeGroup, tmp_path: Path) -> None:
+    group = make_group(2, started=False)
+    group[0].start()
+    work = group.clone(group[0].repository)
+    first = git.commit(work, "first")
+    accepted(git.push(work, group[0].repository, "HEAD:main"))
+    script = 'if mkdir "$seen" 2>/dev/null; then sleep 30; fi; exec "$git" "$@"'
+    with group.git_that(tmp_path / "bin", "upload-pack", script) as seen:
+        group[1].start()
+        until(seen.exists, 10, "the first clone has begun, and hangs")
+        asked = ask(group, work, first).wait("b", timeout=5)
+    assert group[1].at() == ""
+    assert git.git(group[1].repository, "rev-list", "--objects", "--quiet", asked.oids[0]).returncode == 0
+    assert group[1].stop() == 0
+
+
+def test_a_held_ref_that_somebody_deletes_is_not_relied_upon(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group)
+    asked = ask(group, work, first).wait("b")
+    git.git(group[1].repository, "update-ref", "-d", f"{HELD}{asked.id}/{asked.oids[0]}")
+    prune(group[1])
+    asked.swap({MAIN: asked.oids[0]})
+    group.arrives(MAIN, asked.oids[0], group.sites[1:])
+    git.git(group[1].repository, "fsck", "--connectivity-only")
+
+
 @pytest.mark.parametrize("object_format", ["sha256"])
 def test_copies_in_other_formats(make_group: MakeGroup, object_format: str) -> None:
     group = make_group(2, object_format=object_format)
