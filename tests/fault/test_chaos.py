@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.fault.history.run import Chaos, Result, run
-from tests.fault.history.schedule import schedule
+from tests.fault.history.schedule import COPIES_KINDS, schedule
 
 # The bar of a long run.
 PUSHES = 2_000
 FAULTS = 60
 SECONDS = 540.0
+READS = 5_000
+# The bar of a long run of a group that promises two copies.
+COPIES_SECONDS = 900.0
 # `make test-all` and CI play one short run; PIEHOLE_TEST_SEED chooses another seed.
 SHORT = float(os.environ.get("PIEHOLE_TEST_SECONDS", "45"))
 SEED = int(os.environ.get("PIEHOLE_TEST_SEED", "1"))
@@ -43,6 +46,47 @@ def test_sites_that_lose_packs_while_pushes_go_on_are_repaired(etcd_binary: Path
     result = run(Chaos(SEED, faults, 30.0), tmp_path, etcd_binary)
     judged(result, SEED)
     assert result.faults["lost-pack"] >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_copies_survive_the_loss_of_whole_sites_and_reads_are_fresh_in_a_short_run(
+    etcd_binary: Path, tmp_path: Path
+) -> None:
+    kinds = ("disk-lost", "controller-kill", "link-cut", "hook-kill")
+    faults = schedule(SEED, 25.0, gap=2.5, kinds=kinds)
+    result = run(Chaos(SEED, faults, 25.0, pushers=5, copies=2, readers=2), tmp_path, etcd_binary)
+    judged(result, SEED)
+    assert result.told["ok"] > 20
+    assert result.swaps > 20
+    assert result.faults["disk-lost"] >= 1
+    assert result.reads["fresh"] > 10
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize(("seed", "sites"), [(21, 3)])
+def test_two_copies_survive_the_loss_of_whole_sites_and_reads_are_fresh_in_a_long_run(
+    seed: int, sites: int, etcd_binary: Path, tmp_path: Path
+) -> None:
+    chaos = Chaos(
+        seed,
+        schedule(seed, COPIES_SECONDS, gap=6.0, kinds=COPIES_KINDS),
+        COPIES_SECONDS,
+        sites=sites,
+        pushers=8,
+        copies=2,
+        readers=8,
+        enough_pushes=PUSHES,
+        enough_faults=FAULTS,
+        enough_reads=READS + READS // 10,
+    )
+    result = run(chaos, tmp_path, etcd_binary)
+    judged(result, seed)
+    assert result.told["ok"] >= PUSHES
+    assert result.faults.total() >= FAULTS
+    assert result.faults["disk-lost"] >= 3
+    assert result.reads["fresh"] >= READS
 
 
 @pytest.mark.faults

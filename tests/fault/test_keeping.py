@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.fault.history.checker import check
 from tests.fault.history.evidence import Ending, Evidence, Look, Loss, Read, Sending
 from tests.fault.history.objects import Pool
-from tests.fault.history.operations import ZERO
+from tests.fault.history.operations import ZERO, Change
 from tests.fault.history.relay import Relays
 from tests.fault.history.witness import Store, Witness
 from tests.fault.test_checker import DEV, MAIN, PARENTS, A, B, C, D, Story
@@ -130,13 +131,27 @@ def test_what_one_reader_has_seen_the_next_one_sees_though_nobody_was_answered_y
     assert rules(story, reads=[first, second]) == {"stale"}
 
 
-def test_a_key_that_an_administrator_locked_or_deleted_leaves_readers_what_they_had() -> None:
+@pytest.mark.parametrize("value", ["locked", None])
+def test_a_key_that_an_administrator_locked_or_deleted_leaves_each_site_what_it_had(value: str | None) -> None:
     story = Story()
     story.push((MAIN, ZERO, A))
-    story.by_hand(MAIN, "locked")
-    story.told("unknown", (MAIN, "", "locked"), by_hand=True)
-    assert rules(story, reads=[read(5.0, main=A)]) == set()
-    assert rules(story, reads=[read(5.0)]) == {"stale"}
+    story.push((MAIN, A, B))
+    one = story.told("unknown", (MAIN, "", value or ""), by_hand=True)
+    story.operations[-1] = replace(one, changes=(Change(MAIN, "", value),))
+    story.by_hand(MAIN, value)
+    for shown in (A, B):
+        assert rules(story, reads=[read(5.0, main=shown)]) == set()
+    assert rules(story, reads=[read(2.9, ended=2.95, main=A)]) == {"stale"}
+    story.push((MAIN, B, C))
+    assert rules(story, reads=[read(5.0, main=B)]) >= {"stale"}
+
+
+def test_a_read_during_which_the_site_was_destroyed_is_none() -> None:
+    story = Story()
+    story.push((MAIN, ZERO, A))
+    losses = [Loss("b", 3.0, 4.0)]
+    assert rules(story, reads=[read(2.9, ended=4.5)], losses=losses) == set()
+    assert rules(story, reads=[read(4.1)], losses=losses) == {"stale"}
 
 
 # ---- the witness

@@ -86,7 +86,11 @@ def stale(evidence: Evidence, authors: Authors) -> list[Violation]:
     seen: dict[str, list[tuple[float, int]]] = {ref: [] for ref in writes}
     found = []
     for read in sorted(evidence.reads, key=lambda one: one.ended):
-        if read.outcome == "fresh":
+        # A connection does not survive the machine at its other end, though it does here.
+        cut = any(
+            loss.site == read.site and read.began <= loss.back and loss.at <= read.ended for loss in evidence.losses
+        )
+        if read.outcome == "fresh" and not cut:
             found += _judge(read, writes, seen)
     return found
 
@@ -97,8 +101,12 @@ Writes = Mapping[str, "RefWrites"]
 class RefWrites:
     """The values of one ref, oldest first, and from when on a reader must see which."""
 
-    def __init__(self, values: Sequence[tuple[int, str, float, float]]) -> None:
-        """:param values: revision, value, and the moments at which its push began and was answered"""
+    def __init__(self, values: Sequence[tuple[int, str, float, float]], taken_away: Sequence[int]) -> None:
+        """
+        :param values: revision, value, and the moments at which its push began and was answered
+        :param taken_away: numbers of values that an administrator made, and that are none which a site could have
+        """
+        self._taken_away = taken_away
         self.revisions = [revision for revision, _, _, _ in values]
         self.values = [value for _, value, _, _ in values]
         self._began = [began for _, _, began, _ in values]
@@ -106,10 +114,14 @@ class RefWrites:
         self._times = [at for at, _ in owed]
         self._newest = list(accumulate((number for _, number in owed), max))
 
-    def owed(self, at: float) -> int:
+    def owed(self, began: float) -> int:
         """The number of the oldest value that a reader may see who asks at this moment, -1: none at all is fine, too."""
-        before = bisect_left(self._times, at)
+        before = bisect_left(self._times, began)
         return self._newest[before - 1] if before else -1
+
+    def forgiven(self, owed: int, ended: float) -> bool:
+        """Whether an administrator has locked the ref or deleted its key since: then a site stays at what it had, which may be older."""
+        return any(number > owed and self._began[number] <= ended for number in self._taken_away)
 
     def first(self, value: str, since: int, until: float) -> int | None:
         """The first number from this one on at which the ref had this value, by a push that had begun until then; -1: before all of them."""
@@ -121,13 +133,16 @@ class RefWrites:
 
 def _writes(authors: Authors) -> Writes:
     found: defaultdict[str, list[tuple[int, str, float, float]]] = defaultdict(list)
+    taken_away: defaultdict[str, list[int]] = defaultdict(list)
     for moment, author in authors:
-        # What an administrator did, no reader is owed: a key that is locked or deleted by hand moves no site.
+        # What an administrator did, no reader is owed.
         answered = author.ended if author is not None and author.outcome == "ok" and not author.by_hand else _NEVER
         began = author.began if author is not None else 0.0
         for ref, value in moment.refs.items():
+            if value is None or len(value) != len(ZERO):
+                taken_away[ref].append(len(found[ref]))
             found[ref].append((moment.revision, value or ZERO, began, answered))
-    return {ref: RefWrites(values) for ref, values in found.items()}
+    return {ref: RefWrites(values, taken_away[ref]) for ref, values in found.items()}
 
 
 def _judge(read: Read, writes: Writes, seen: dict[str, list[tuple[float, int]]]) -> list[Violation]:
@@ -137,6 +152,8 @@ def _judge(read: Read, writes: Writes, seen: dict[str, list[tuple[float, int]]])
         # Reads come in the order in which they ended, so the newest of those that ended before this one began is found from the end.
         known = next((number for ended, number in reversed(seen[ref]) if ended < read.began), -1)
         owed = max(written.owed(read.began), known)
+        if written.forgiven(owed, read.ended):
+            owed = -1
         at = written.first(value, owed, read.ended)
         if at is None:
             text = f"{ref} was read as {value} at {read.site}, where revision {written.revisions[owed]} had been answered before"

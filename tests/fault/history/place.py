@@ -27,13 +27,15 @@ if [ -e {down} ]; then echo 'the site is down' >&2; exit 1; fi
 if [ -e {full} ]; then trap '' XFSZ; ulimit -f 0; fi
 {clock}exec git receive-pack "$@"
 """
-# What a fetch of a user goes through.
+# What a fetch of a user goes through: piehole's own command, or the one that starts sooner.
 _READING_GATE: Final = """\
 #!/bin/sh
 if [ -e {down} ]; then echo 'the site is down' >&2; exit 1; fi
-export PYTHONPATH={source} PYTHONSAFEPATH=1
-exec {python} -m piehole.cli upload-pack "$@"
+export PYTHONPATH={source} PYTHONSAFEPATH=1 PATH={bin}:$PATH
+exec {command} "$@"
 """
+_PERL: Final = shutil.which("perl")
+_QUICK_GATE: Final = Path(__file__).resolve().parents[3] / "deploy" / "read-gate.pl"
 _PACKER: Final = """\
 #!/bin/sh
 if [ -e {liar} ]; then exec "$@" --filter=blob:none; fi
@@ -105,8 +107,11 @@ class Place:
         (self._first / "sitecustomize.py").write_text(_HIDES.format(hidden=str(self._hidden)))
         clocked = f"export LD_PRELOAD={clock.library}\n" if clock else ""
         self.gate = self._script("gate", _GATE.format(down=self._down, full=self._full, clock=clocked))
+        quick = _PERL and ord(site.name) % 2 == 0
+        command = f"{_PERL} {_QUICK_GATE}" if quick else "piehole upload-pack"
+        binaries = Path(sys.executable).parent
         self.reading_gate = self._script(
-            "reading-gate", _READING_GATE.format(down=self._down, source=source, python=sys.executable)
+            "reading-gate", _READING_GATE.format(down=self._down, source=source, bin=binaries, command=command)
         )
         self._packer = self._script("packer", _PACKER.format(liar=self._liar))
         self.disk = threading.Lock()  # held while the disk is looked at, or lost

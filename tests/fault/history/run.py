@@ -91,6 +91,7 @@ def run(chaos: Chaos, folder: Path, binary: Path) -> Result:
         events = bed.recorder.events_of(bed.group.name)
         (folder / "history.jsonl").write_text("".join(json.dumps(asdict(event)) + "\n" for event in events))
         sendings = bed.witness.sendings if bed.witness else []
+        (folder / "losses.jsonl").write_text("".join(json.dumps(asdict(loss)) + "\n" for loss in bed.losses))
         (folder / "reads.jsonl").write_text("".join(json.dumps(asdict(read)) + "\n" for read in bed.reads))
         found = check(
             Evidence(

@@ -1,7 +1,8 @@
 """The server that receives a push and the pusher's laptop are destroyed, both with their disks, in a group that promises two copies.
 
-The push moves one ref by force and creates another, all or none. The destroyed disks are set aside, so nothing of them counts; the other
-sites' unreachable objects are pruned. Then a new machine takes over the site's name.
+The push moves one ref by force and creates another, all or none. The other sites reconcile nothing until all is destroyed, so that they have
+no more than what they were asked to hold. The destroyed disks are set aside, so nothing of them counts; what the other sites have and no
+ref reaches is pruned. Then a new machine takes over the site's name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.support.pushes import finish, start_push
 from tests.support.wait import until
 
 ANSWER = "answer"  # no step: the push was answered
+LEASE = "lease-ended"  # no step: answered, after the lease of its request has ended right before its swap
 _PATIENCE = 60.0  # seconds for what takes one on an idle machine
 # Steps that a push reaches only where it is disturbed.
 _LOST_ANSWER = (Step.FENCING, Step.FENCED)
@@ -45,7 +47,8 @@ def disasters() -> list[Disaster]:
     pushed = [step for step in steps if step in OF_A_PUSH]
     held = [step for step in steps if step in OF_A_COPY]
     with_controller = [Disaster(step) for step in (*pushed, *held, ANSWER) if step != Step.NOTING]
-    return with_controller + [Disaster(step, direct=True) for step in (*pushed, ANSWER)]
+    with_controller.append(Disaster(LEASE))
+    return with_controller + [Disaster(step, direct=True) for step in (*pushed, ANSWER, LEASE)]
 
 
 class DisasterStory:
@@ -59,8 +62,11 @@ class DisasterStory:
         self._aside = bed.group.folder / f"destroyed{bed.runs}"
         self._aside.mkdir()
 
-    def tell(self) -> list[str]:
-        """Everything that does not hold, a line each; at the end three sites are in step."""
+    def tell(self, *, begin_again: bool = True) -> list[str]:
+        """Everything that does not hold, a line each; at the end three sites are in step.
+
+        :param begin_again: have a new machine take over
+        """
         bed, home = self._bed, self._home
         bed.forget()
         bed.mend()
@@ -77,8 +83,9 @@ class DisasterStory:
             bed.stop_controller(home)
         told = self._push({self._one: forced, self._two: new})
         found = self._judge(told, first, {self._one: forced, self._two: new})
-        self._begin_again()
-        bed.promise(1)
+        if begin_again:
+            self._begin_again()
+            bed.promise(1)
         return found
 
     def _beside(self, commit: str, message: str) -> str:
@@ -91,13 +98,14 @@ class DisasterStory:
         step, home = self._disaster.step, self._home
         if step in _LOST_ANSWER:
             home.order(Step.SWAPPED, "error")
-        sites = self._others if step in OF_A_COPY else [] if step == ANSWER else [home]
+        sites = self._others if step in OF_A_COPY else [] if step in (ANSWER, LEASE) else [home]
         orders = [(site, site.order(step, "hold")) for site in sites]
-        fence = self._fence_before(step)
+        quiet = [(site, site.order(Step.RECONCILING, "hold")) for site in self._others]
+        disturb = self._disturbance(step)
         refspecs = [f"+{oid}:{ref}" for ref, oid in moves.items()]
         push = start_push(self._laptop, home.repository, "--atomic", *refspecs)
-        if fence:
-            fence()
+        if disturb:
+            disturb()
         if orders:
             until(
                 lambda: any(site.obeyed(order) for site, order in orders),
@@ -108,25 +116,37 @@ class DisasterStory:
             push.wait(_PATIENCE)
         self._destroy()
         done = finish(push)
-        for site, order in orders:
+        for site in self._others:
+            git.git(site.repository, "gc", "--quiet", "--prune=now", check=False)
+        for site, order in (*orders, *quiet):
             if site is not home and site.obeyed(order):
                 site.release(order)
         for site in self._others:
             site.forget()
         return outcome(done.returncode, done.stderr)
 
-    def _fence_before(self, step: str) -> Callable[[], None] | None:
-        """What makes the first swap fail, so that a second one is proposed; None where that is not wanted."""
-        if step != Step.REBASING:
+    def _disturbance(self, step: str) -> Callable[[], None] | None:
+        """What happens right before the first swap; None: nothing."""
+        if step not in (Step.REBASING, LEASE):
             return None
-        hold = self._home.order(Step.PREPARED_BEGUN, "hold")
+        hold = self._home.order(Step.PREPARED_BEGUN if step == Step.REBASING else Step.PROPOSING, "hold")
 
-        def fence() -> None:
+        def disturb() -> None:
             until(lambda: self._home.obeyed(hold), _PATIENCE, "the push is held before its swap")
-            self._bed.group.put("@fence", "{}")
+            if step == LEASE:
+                self._end_lease()
+            else:
+                self._bed.group.put("@fence", "{}")  # so that a second swap is proposed
             self._home.release(hold)
 
-        return fence
+        return disturb
+
+    def _end_lease(self) -> None:
+        """What was held for the push goes, and is pruned."""
+        self._bed.group.etcd.delete_prefix(self._bed.group.key("@copies/"))
+        for site in self._others:
+            until(lambda site=site: not _held(site.repository), 25, f"{site} releases what it held")  # type: ignore[misc]
+            git.git(site.repository, "gc", "--quiet", "--prune=now")
 
     def _destroy(self) -> None:
         """The server with all that runs on it, and the laptop."""
@@ -139,8 +159,6 @@ class DisasterStory:
 
     def _judge(self, told: str, first: str, moves: dict[str, str]) -> list[str]:
         found = []
-        for site in self._others:
-            git.git(site.repository, "gc", "--quiet", "--prune=now", check=False)
         agreed = {ref: self._bed.group.value(ref) for ref in moves}
         if told == "ok" and agreed != moves:
             found.append(f"the push was acknowledged, and the group has {agreed}")
@@ -171,6 +189,10 @@ class DisasterStory:
         again = bed.commit(bed.base, f"again {bed.runs}")
         accepted(git.push(bed.work, home.repository, f"+{again}:{self._one}"))
         bed.group.arrives(self._one, again, timeout=_PATIENCE)
+
+
+def _held(repository: Path) -> str:
+    return git.git(repository, "for-each-ref", "refs/piehole/held").stdout
 
 
 def _kill_below(repository: Path) -> list[int]:
