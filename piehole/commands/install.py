@@ -13,7 +13,7 @@ from piehole.commands.adopt_refs import Adoption
 from piehole.deadline import Deadline
 from piehole.errors import WRONG_GROUP, Halted, PieholeError, UsageError
 from piehole.etcd.client import Etcd
-from piehole.etcd.model import Compare, Put
+from piehole.etcd.model import Compare, Delete, Operation, Put
 from piehole.fastpath import inflight
 from piehole.files import lock
 from piehole.git import shared_mode
@@ -87,7 +87,7 @@ class Installer:
         anew = self._configure(replica) or not known or self._was_away(state)
         if state.group is None:
             self._found(replica, group)
-        self._register(replica, state, anew=anew)
+        self._register(replica, state, anew=anew, empty=not known or self._request.replace)
         if promise.promises_copies(group):
             self._say_promise(replica, group, state, anew=anew)
         if founding:
@@ -258,7 +258,8 @@ class Installer:
                 "some commits are at one site fewer"
             )
 
-    def _register(self, replica: Replica, state: GroupState, *, anew: bool) -> None:
+    def _register(self, replica: Replica, state: GroupState, *, anew: bool, empty: bool) -> None:
+        """:param empty: what the former disk of this site has published says nothing of this one"""
         config = replica.config
         key = replica.keyspace.site(config.group, config.site)
         record = SiteRecord(config.site_id, config.url).limited(config.limits)
@@ -275,7 +276,11 @@ class Installer:
         # All controllers watch the fence. Those that wait for objects which only this site has (its old URL was wrong, or it was
         # down) retry now, and not when their next retry is due.
         heard = PushRecord.create(config.site, "registered", self._request.pusher)
-        news = [Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or state.site else []
+        news: list[Operation] = (
+            [Put(replica.keyspace.ref(config.group, keys.FENCE), heard.dump())] if anew or state.site else []
+        )
+        if empty:
+            news.append(Delete(replica.keyspace.progress(config.group, config.site)))
         if not replica.etcd.txn(
             [Compare(key, mod_revision=found)], [Put(key, record.dump()), *news], deadline=Deadline(_PATIENCE)
         ).succeeded:

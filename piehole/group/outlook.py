@@ -15,8 +15,6 @@ from piehole.group.sites import GroupSite
 class CopiesOutlook:
     """``promise``: in words; ``needed``: how many sites must hold what a push brings. ``able``: those that can; ``unable``: the others,
     each with the reason.
-
-    ``known``: whether the signs of life of the controllers could be read; where not, no site counts as unable for its silence.
     """
 
     promised: int | str
@@ -24,7 +22,6 @@ class CopiesOutlook:
     needed: int
     able: tuple[str, ...] = ()
     unable: Mapping[str, str] = field(default_factory=dict)
-    known: bool = True
 
     @property
     def kept(self) -> bool:
@@ -52,7 +49,7 @@ def outlook(
 ) -> CopiesOutlook:
     """Judge the sites that have not left.
 
-    :param heard: as :func:`piehole.group.alive.heard` returns it
+    :param heard: as :func:`piehole.group.alive.heard` returns it; with None no site counts as unable for its silence
     :param receiving: the site whose pushes are meant: it holds what is pushed to it without a controller, too. ``""``: none
     :param halted: that site is halted, so it takes no push
     """
@@ -66,7 +63,7 @@ def outlook(
     able = tuple(site for site in counted if site not in unable)
     members = promise.members(sites)
     promised = promise.words(record, members)
-    return CopiesOutlook(record.copies, promised, promise.needed(record, members), able, unable, heard is not None)
+    return CopiesOutlook(record.copies, promised, promise.needed(record, members), able, unable)
 
 
 def _unable(one: GroupSite, heard: Mapping[str, float] | None, *, receiving: bool) -> str:

@@ -109,8 +109,7 @@ class HeldElsewhere:
     def _counts(self, one: GroupSite) -> bool:
         if one.site == self._replica.config.site or one.left or one.corrupt or one.fault or not one.id:
             return False
-        # What the former machine of this name has published says nothing of the one that took it over.
-        return one.progress is not None and (not one.replaced or one.progress.time > one.replaced)
+        return one.progress is not None
 
     def _containers(self, wanted: Wanted, state: GroupState) -> dict[str, list[_Container]]:
         """For each object some refs that contain it: that name it or, where both are commits, a descendant of it. Of all refs only those are

@@ -13,8 +13,12 @@ from piehole.errors import PieholeError
 from piehole.group import alive
 from piehole.group.sites import read_sites
 from tests.cli.settings import group, living, record, write_record
+from tests.support import git
+from tests.support.assertions import accepted
 from tests.support.command_line import Answer, piehole_in_process
-from tests.support.groups import Group
+from tests.support.git import MAIN
+from tests.support.groups import Group, MakeGroup
+from tests.support.wait import PATIENCE, meanwhile, until
 
 
 def test_status_sees_that_too_few_sites_can_hold_copies(pair: Group, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,24 +139,53 @@ def test_uninstall_says_that_the_promise_cannot_be_kept_any_more(pair: Group) ->
     assert "`piehole group set copies 1`" in said
 
 
+def test_what_the_former_machine_of_a_name_had_is_no_copy_whatever_becomes_of_the_installation(
+    pair: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_machine(pair)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("piehole.commands.install.progress.publish", killed)
+    piehole_in_process("install", pair["b"].repository, *names(pair), "--replace")
+    assert "b: never seen" in group(pair, "set", "copies", "2").err
+
+
+def new_machine(pair: Group) -> None:
+    pair["b"].repository.rename(pair["b"].repository.with_name("old.git"))
+    pair["b"].make()
+
+
+def names(pair: Group) -> list[str]:
+    return ["--group", "g", "--site", "b", "--url", pair["b"].url, "--etcd", pair.endpoints[0], "--prefix", pair.prefix]
+
+
 def test_a_machine_that_takes_over_a_name_says_that_copies_are_missing(pair: Group) -> None:
     group(pair, "set", "copies", "2")
-    new = pair["b"].repository.with_name("new.git")
-    pair["b"].repository.rename(new)
-    pair["b"].make()
-    words = [
-        "--group",
-        "g",
-        "--site",
-        "b",
-        "--url",
-        pair["b"].url,
-        "--etcd",
-        pair.endpoints[0],
-        "--prefix",
-        pair.prefix,
-    ]
-    answer = piehole_in_process("install", pair["b"].repository, *words, "--replace")
+    new_machine(pair)
+    answer = piehole_in_process("install", pair["b"].repository, *names(pair), "--replace")
     assert answer.status == 0, answer
     assert answer.line("the group promises copies: ").endswith("2 (2 of 2 sites)")
     assert answer.line("note: the copies that the site 'b' had do not count any more")
+
+
+@pytest.mark.slow
+def test_a_group_that_is_pushed_to_all_the_time_promises_more_and_less_and_refuses_no_push(
+    make_group: MakeGroup,
+) -> None:
+    world = make_group(3)
+    work, _ = world.begun()
+    pushed: list[str] = []
+
+    def push_one() -> None:
+        pushed.append(git.commit(work, "one more"))
+        accepted(git.push(work, world["a"].repository, "HEAD:main"))
+
+    with meanwhile(push_one):
+        for value in ("2", "all", "majority", "1", "2"):
+            world["b"].piehole("group", "set", "copies", value, "--yes")
+            count = len(pushed)
+            until(lambda count=count: len(pushed) > count + 1, PATIENCE, "pushes go on")  # type: ignore[misc]
+    assert (record(world)["copies"], "raising" in record(world)) == (2, False)
+    world.arrives(MAIN, pushed[-1])
