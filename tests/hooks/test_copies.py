@@ -14,16 +14,21 @@ from time import monotonic, sleep
 import pytest
 
 from piehole.deadline import Deadline
+from piehole.errors import COPIES
 from piehole.fastpath import hook_messages
 from piehole.group.replica import Replica
 from piehole.push import hook_protocol
-from piehole.push.admission import Admission
+from piehole.push.admission import Admission, Again, Pusher
 from piehole.push.consensus_source import LinearizableSource
+from piehole.push.rules import Refuse
+from piehole.push.swap import Accepted, Basis
+from piehole.refs import Command
 from tests.support.assertions import Pushed, accepted, refused
+from tests.support.copies import put_objects
 from tests.support.copying import answer, holding, keys, promise, requests, site_id
 from tests.support.etcd_tamper import Tamper
-from tests.support.git import MAIN, commit, git, push
-from tests.support.groups import Group
+from tests.support.git import MAIN, ZERO_SHA1, commit, git, push, refs
+from tests.support.groups import Group, MakeGroup
 from tests.support.hook_socket import Line, stub
 from tests.support.pushes import chain, finish, receive_pack, start_push
 from tests.support.wait import meanwhile, until
@@ -46,6 +51,10 @@ def site(request: pytest.FixtureRequest, world: Group, pair: tuple[Path, Path]) 
     if request.param == "controller":
         world["a"].start()
     return pair
+
+
+def lease_of(world: Group) -> int:
+    return int(next(iter(requests(world).values()))["lease"], 16)
 
 
 def patience(world: Group, seconds: int) -> None:
@@ -371,6 +380,42 @@ def test_a_silent_controller_that_has_swapped_leaves_an_accepted_push(world: Gro
     assert len(world.history()) == 1 and keys(world) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda world: world.etcd.delete(next(key for key in keys(world) if key.endswith("/b"))), False),
+        (lambda world: world.etcd.call("/lease/revoke", {"ID": str(lease_of(world))}), False),
+        (lambda world: promise(world, 3, told=False), False),
+        (lambda world: world.put("@fence", "{}"), True),
+    ],
+    ids=["taken back", "lease ended", "promise raised", "sites changed"],
+)
+def test_what_changes_when_all_is_confirmed_makes_the_swap_itself_fail(
+    world: Group, pair: tuple[Path, Path], change: Callable[[Group], object], kept: bool
+) -> None:
+    a, work = pair
+    command = Command(MAIN, ZERO_SHA1, put_objects(world["a"], work)[0])
+    admission = Admission(Replica.open(a), LinearizableSource(Replica.open(a), lambda: None))
+    basis = admission.admit(command, Deadline(10))
+    assert isinstance(basis, Basis)
+    with holding(world, "b"):
+        assert admission.copies.obtain("0123456789abcdef", [command], Deadline(20), lambda: True) == ""
+
+    def last_of_all() -> bool:
+        change(world)
+        return True
+
+    pusher = Pusher("0123456789abcdef", "somebody")
+    outcome = admission.propose(pusher, [(command, basis)], Deadline(10), may_go=last_of_all)
+    assert isinstance(outcome, Again)
+    assert world.value() is None
+    again = admission.propose(pusher, [(command, outcome.bases[MAIN])], Deadline(10), may_go=lambda: True)
+    if kept:
+        assert isinstance(again, Accepted) and keys(world) == []
+    else:
+        assert isinstance(again, Refuse) and again.token == COPIES
+
+
 def test_without_a_promise_nothing_of_it_is_loaded(world: Group, pair: tuple[Path, Path]) -> None:
     a, work = pair
     promise(world, 1)
@@ -387,3 +432,45 @@ def test_without_a_promise_nothing_of_it_is_loaded(world: Group, pair: tuple[Pat
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "Basis" in done.stdout, done.stderr
+
+
+# ---- with the other sites' own controllers
+
+
+def _holders(world: Group, oid: str) -> list[str]:
+    """The sites that have the object now."""
+    return [str(site) for site in world if git(site.repository, "cat-file", "-e", oid, check=False).returncode == 0]
+
+
+def test_what_a_push_brings_is_at_another_site_when_it_is_answered(make_group: MakeGroup) -> None:
+    """Another one hangs, which holds nothing up."""
+    world = make_group(3, settings={"piehole.copiesTimeout": "20"})
+    work, _ = world.begun()
+    promise(world, 2)
+    world["c"].pause()
+    oid = commit(work, "two copies")
+    began = monotonic()
+    accepted(push(work, world["a"].repository, "HEAD:main", "HEAD:refs/tags/new"))
+    assert _holders(world, oid) == ["a", "b"] and monotonic() - began < 15
+    world["b"].pause()
+    oid = commit(work, "one copy")
+    git(world["a"].repository, "config", "piehole.copiesTimeout", "1")
+    world["a"].kill()
+    refused(push(work, world["a"].repository, "HEAD:main"), "copies")
+    world["b"].resume()
+    world["c"].resume()
+    accepted(push(work, world["a"].repository, "HEAD:main"))
+    assert len(_holders(world, oid)) >= 2
+    world["a"].start()
+    world.in_step()
+    until(lambda: not any("refs/piehole/held/" in ref for site in world for ref in refs(site.repository)), 20, "held")
+
+
+def test_all_sites_have_what_all_promised(make_group: MakeGroup) -> None:
+    world = make_group(3, settings={"piehole.copiesTimeout": "20"})
+    work, _ = world.begun()
+    promise(world, "all")
+    for number in range(5):
+        oid = commit(work, f"change {number}")
+        accepted(push(work, world[number % 3].repository, "HEAD:main", f"HEAD:refs/tags/t{number}"))
+        assert _holders(world, oid) == ["a", "b", "c"]
