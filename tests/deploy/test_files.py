@@ -23,6 +23,7 @@ EXPOSURE = {
 }
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
+needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="no perl on this machine")
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
 
 
@@ -88,6 +89,13 @@ def test_run_again_only_what_is_missing_is_made(pki: Path) -> None:
 def test_scripts_are_plain_sh(script: str) -> None:
     assert (DEPLOY / script).read_text().startswith("#!/bin/sh\n")
     subprocess.run(["sh", "-n", str(DEPLOY / script)], check=True, timeout=20)
+
+
+@needs_perl
+def test_the_read_gate_is_strict_perl() -> None:
+    command = ["perl", "-c", "-Mstrict", "-Mwarnings", str(DEPLOY / "read-gate.pl")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.stderr == f"{DEPLOY / 'read-gate.pl'} syntax OK\n"
 
 
 @needs_systemd
