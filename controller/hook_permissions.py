@@ -6,6 +6,8 @@ import os
 import pwd
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +37,7 @@ class ConnectionCounter:
         self._each = min(AT_ONCE, max(1, self._half // 2))
         self._lock = threading.Lock()
         self._open: Counter[int] = Counter()
+        self._reading: Counter[int] = Counter()
 
     def enter(self, uid: int) -> bool:
         """Whether one more connection of this account is served; :meth:`leave` ends one that is."""
@@ -51,6 +54,22 @@ class ConnectionCounter:
             self._open[uid] -= 1
             if self._open[uid] <= 0:
                 del self._open[uid]
+
+    @contextmanager
+    def reading(self, uid: int) -> Iterator[bool]:
+        """While one connection of this account is a reader's, which may wait for long: whether it is served. Pushes keep half of what the
+        account has.
+        """
+        with self._lock:
+            free = self._reading[uid] < (self._half if is_trusted(uid) else self._each) // 2
+            self._reading[uid] += 1
+        try:
+            yield free
+        finally:
+            with self._lock:
+                self._reading[uid] -= 1
+                if self._reading[uid] <= 0:
+                    del self._reading[uid]
 
 
 def may_write(git_dir: Path, uid: int) -> bool:

@@ -140,8 +140,10 @@ class HookServer:
         if read is not None:
             served = self._find(read) or self._find(os.path.realpath(read))
             readers = served.readers if served is not None else None
-            for answer in answer_reader(readers, lines, uid, lambda: _is_open(connection)):
-                _send(connection, answer)
+            with self._callers.reading(uid) as free:
+                answers = answer_reader(readers, lines, uid, lambda: _is_open(connection)) if free else ()
+                for answer in answers:
+                    _send(connection, answer)
             return
         question = hook_protocol.parse(lines)
         push_name = question.push_name

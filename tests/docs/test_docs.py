@@ -122,7 +122,13 @@ def test_the_reference_of_settings_lists_exactly_those_that_are_read() -> None:
 def test_the_defaults_of_settings_are_the_documented_ones() -> None:
     section = _section(CONFIGURATION, "## Settings")
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    for name, field in (("hookTimeout", "hook_timeout"), ("catchUp", "catch_up"), ("prefix", "prefix")):
+    for name, field in (
+        ("hookTimeout", "hook_timeout"),
+        ("catchUp", "catch_up"),
+        ("prefix", "prefix"),
+        ("readGate", "read_gate"),
+        ("readWait", "read_wait"),
+    ):
         row = next(line for line in section.splitlines() if line.startswith(f"| `piehole.{name}`"))
         value = defaults[field]
         assert f"`{value:g}`" in row if isinstance(value, float) else f"`{value}`" in row

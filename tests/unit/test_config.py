@@ -25,6 +25,7 @@ def repository(tmp_path: Path) -> Path:
 def test_defaults(repository: Path) -> None:
     found = config.load(repository)
     assert (found.prefix, found.keep_for, found.hook_timeout, found.catch_up) == ("/piehole", "90.days", 10.0, 3.0)
+    assert (found.read_gate, found.read_wait) == ("off", 3.0)
     assert found.allow_protocol == ("ssh", "https")
     assert found.object_format == "sha1"
     assert found.shared == ""
@@ -98,3 +99,12 @@ def test_the_limit_of_deletions_is_a_whole_number(repository: Path) -> None:
         git(repository, "config", "piehole.maxDeletes", text)
         with pytest.raises(UsageError, match=r"piehole\.maxDeletes is"):
             config.load(repository)
+
+
+def test_the_read_gate_has_three_modes(repository: Path) -> None:
+    for mode in ("off", "wait", "Strict"):
+        git(repository, "config", "piehole.readGate", mode)
+        assert config.load(repository).read_gate == mode.lower()
+    git(repository, "config", "piehole.readGate", "yes")
+    with pytest.raises(UsageError, match=r"piehole\.readGate is 'yes'; it must be off, wait or strict"):
+        config.load(repository)

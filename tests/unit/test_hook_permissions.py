@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from controller.hook_permissions import AT_ONCE, ConnectionCounter, may_write
+from controller.hook_permissions import AT_ONCE, ConnectionCounter, may_read, may_write
 
 STRANGER = 54321  # an account that no machine has
 
@@ -26,6 +27,16 @@ def test_the_account_that_receives_everybodys_pushes_has_as_many_as_all_others_t
     callers = ConnectionCounter(65536)
     assert all(callers.enter(os.geteuid()) for _ in range(30 * AT_ONCE))
     assert callers.enter(STRANGER)
+
+
+def test_readers_who_wait_leave_half_of_the_connections_to_pushes() -> None:
+    callers = ConnectionCounter(65536)
+    for uid, most in ((STRANGER, AT_ONCE // 2), (os.geteuid(), 1024)):
+        with ExitStack() as waiting:
+            assert all(waiting.enter_context(callers.reading(uid)) for _ in range(most))
+            assert not waiting.enter_context(callers.reading(uid))
+        with callers.reading(uid) as free:
+            assert free
 
 
 @pytest.mark.parametrize("descriptors", [24, 40, 1024])
@@ -50,9 +61,11 @@ def test_who_is_neither_owner_nor_of_the_group_may_what_others_may(tmp_path: Pat
         tmp_path.chmod(0o755)
         repository.chmod(mode)
         assert may_write(repository, STRANGER) is may
+        assert may_read(repository, STRANGER) is (mode & 0o5 == 0o5)
         assert may_write(repository, os.geteuid())
         tmp_path.chmod(0o700)
         assert not may_write(repository, STRANGER)
+        assert not may_read(repository, STRANGER)
     finally:
         repository.rmdir()
         tmp_path.rmdir()
