@@ -36,8 +36,9 @@ def forget(repository: Repository, oids: Collection[str]) -> None:
     """
     if repository.has_reftable:
         for ref in _with_reflog(repository):
-            numbers = [number for number, oid in enumerate(_entries(repository, ref)) if oid in oids]
-            _delete(repository, ref, numbers)
+            named = [number for number, oid in enumerate(_entries(repository, ref)) if oid in oids]
+            # Git shows no old values, and rewrites none here: the entry after one of these comes from it.
+            _delete(repository, ref, {*named, *(number - 1 for number in named if number)})
         return
     asked = {oid.encode() for oid in oids}
     for path in _files(repository.git_dir):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from piehole.deadline import Deadline
 from piehole.fastpath import inflight
 from piehole.replicate import drop as replicate_drop
 from piehole.replicate import once
+from piehole.transfer import removal
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.command_line import Answer, piehole_in_process
@@ -20,6 +24,13 @@ from tests.support.pushes import chain, finish, start_push, write_hook
 from tests.support.wait import until
 
 TOPIC = "refs/heads/topic"
+
+
+@pytest.fixture
+def pair(pair: Group) -> Iterator[Group]:
+    """Controllers answer the pushes, which is quicker, and do nothing else."""
+    with pair.answering("a", "b"):
+        yield pair
 
 
 def drop(group: Group, *arguments: str, site: str = "a") -> Answer:
@@ -68,7 +79,9 @@ def answered(group: Group, oid: str, count: int) -> Answer | None:
     return shown if shown.out.count(": dropped at ") == count else None
 
 
-@pytest.mark.parametrize("packed", ["loose", "packed", "bitmap"])
+@pytest.mark.parametrize(
+    "packed", ["loose", pytest.param("packed", marks=pytest.mark.slow), pytest.param("bitmap", marks=pytest.mark.slow)]
+)
 def test_it_goes_at_three_sites_and_at_the_one_that_is_down_when_it_is_back(make_group: MakeGroup, packed: str) -> None:
     group = make_group(3)
     oid, blob = secret(group, "a", "b", "c")
@@ -330,3 +343,25 @@ def test_bad_input_is_refused_in_words_and_keys_written_by_hand_do_nothing(pair:
     assert "has yet to drop" in drop(pair, "--forget", missing).err
     shown = drop(pair, missing, "--json", "--wait", "0").json["sites"]
     assert [(one["site"], one["result"]) for one in shown] == [("a", "dropped"), ("b", "")]
+
+
+def test_nothing_is_set_aside_during_a_reconcile_and_no_reconcile_runs_meanwhile(make_group: MakeGroup) -> None:
+    group = make_group(2)
+    group.commit("one")
+    group.push("a")
+    group.in_step()
+    oid, _ = secret(group, "a", "b")
+    site = group["b"].repository
+    replica = group["b"].replica()
+    until(lambda: oid in group["b"].kept(), 20, "it is kept")
+    with removal.excluded(site):
+        outcome = replicate_drop.drop(replica, oid)
+    assert (outcome.result, outcome.why) == ("waiting", "a reconcile is under way")
+    with removal.alone(site, Deadline(5)) as alone:
+        assert alone
+        tip = group.commit("two")
+        group.push("a")
+        time.sleep(1)  # a push arrives within some hundredths of a second: only the time can tell that it does not
+        assert group["b"].at() != tip
+    group.arrives(MAIN, tip)
+    assert replicate_drop.drop(replica, oid).result == "dropped"

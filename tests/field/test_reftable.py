@@ -11,7 +11,7 @@ import pytest
 from piehole.repository.fitness import git_version
 from tests.support.assertions import accepted, refused
 from tests.support.copies import CopiesAsked, held, prune, put_objects
-from tests.support.git import MAIN, commit, git, push, refs
+from tests.support.git import MAIN, commit, git, has_object, push, refs
 from tests.support.groups import Group, MakeGroup
 from tests.support.hook_socket import serving
 from tests.support.process import descendants
@@ -149,3 +149,27 @@ def test_copies_for_a_burst_of_pushes_to_another_site_are_held_and_released(make
     group.arrives(MAIN, asked[6].oids[0], group.sites[1:])
     until(lambda: not held(group[1]), PATIENCE, "nothing is held any more")
     assert not group[1].kept()
+
+
+@pytest.mark.parametrize("object_format", ["sha1", "sha256"])
+def test_a_dropped_commit_goes_with_its_kept_tip_and_its_reflog_entries(
+    make_group: MakeGroup, object_format: str
+) -> None:
+    group = make_group(2, object_format=object_format, started=False)
+    first = group.commit("first")
+    group.push("a", "HEAD:main", "HEAD:a")
+    secret = group.commit("secret")
+    group.push("a", "HEAD:a")
+    assert group.reconcile("b").status == 0
+    group.push("a", f"+{first}:a")
+    assert group.reconcile("b").status == 0
+    for site in group:
+        assert secret in site.kept()
+    group["a"].piehole("kept", "drop", secret, "--yes", "--wait", "0", check=False)
+    assert group.reconcile("b").status == 0
+    group["a"].piehole("kept", "drop", secret, "--wait", "0")
+    for site in group:
+        assert not has_object(site.repository, secret)
+        assert secret not in git(site.repository, "reflog", "--format=%H", A).stdout
+        git(site.repository, "gc", "-q")
+        site.fsck()
