@@ -34,6 +34,8 @@ NAMES = (
     "symref_flip",
     "disk_restored",
     "unadopted_blocks",
+    "site_lost",
+    "stale_read",
 )
 
 
@@ -46,5 +48,5 @@ class TestFolder:
             for node in ast.parse(path.read_text()).body
             if isinstance(node, ast.FunctionDef)
         }
-        assert len(NAMES) == len(set(NAMES)) == 28
+        assert len(NAMES) == len(set(NAMES)) == 30
         assert [n for n in NAMES if not any(f == f"test_{n}" or f.startswith(f"test_{n}_") for f in found)] == []
