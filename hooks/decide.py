@@ -68,6 +68,11 @@ class DecisionClient:
         """Whether commands of this push are known that no hook has asked about yet."""
         return False
 
+    def end(self, record: Record) -> None:
+        """The push has ended: remove what this process has asked other sites for, if it has not been used."""
+        if self._in_process is not None:
+            self._in_process.end(record.push_id)
+
     def _decision(self, record: Record, question: Question, started: float) -> Answer:
         self.address(record, question)
         # Finding out that the controller hangs takes a second, which a push of many refs must not pay for each.

@@ -55,6 +55,11 @@ class InProcessDecider:
             sentence = f"the group may still take this push; look before pushing again. {sentence}"
         return Answer("refuse", token, sentence)
 
+    def end(self, push_id: str) -> None:
+        """This push has ended."""
+        if self._admission is not None:
+            self._admission.copies.end(push_id)
+
     def _answer(self, question: Question) -> Answer | None:
         from piehole.group import progress
         from piehole.group.replica import Replica

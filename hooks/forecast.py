@@ -92,6 +92,11 @@ class ForecastClient(DecisionClient):
             return answer
         return self._held[command]
 
+    @property
+    def held(self) -> int:
+        """Of how many commands it is known whether the other sites hold what they bring."""
+        return len(self._held)
+
     def may_follow(self) -> bool:
         return bool(self._pending)
 

@@ -111,6 +111,7 @@ def _fork(hooks: PushHooks, receive_pack: int, client: ForecastClient, record: i
     finally:
         if record.lives is False:
             record.note_end()
+            client.end(record)
         os._exit(0)
 
 
@@ -133,7 +134,7 @@ class Helper:
         self._client = client
         self._unread = unread
         self._passing = False
-        self._tried = 0.0
+        self._tried = (0.0, 0)
         self._spoke = monotonic()
         os.set_blocking(unread, False)
 
@@ -171,14 +172,14 @@ class Helper:
 
         Also when it is time for a word to the pusher: an `update` that passes says none.
         """
-        until = self._client.until
-        may = monotonic() <= until and not self._is_silent()
+        known = self._client.until, self._client.held
+        may = monotonic() <= self._client.until and not self._is_silent()
         if self._passing and not may:
             os.close(PASSED)
             self._passing = False
-            self._tried = 0.0
-        elif may and until != self._tried:
-            self._tried = until
+            self._tried = (0.0, 0)
+        elif may and known != self._tried:
+            self._tried = known
             if self._client.all_may_pass() and self._hooks.is_last():
                 os.dup2(self._unread, PASSED, inheritable=False)
                 self._passing = True

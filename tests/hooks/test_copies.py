@@ -305,9 +305,8 @@ def test_a_push_that_lost_against_another_one_does_not_ask_again(world: Group, p
     assert len(seen) == 1 and keys(world) == []
 
 
-def test_what_a_push_asked_for_goes_when_it_ends_without_a_swap(world: Group, pair: tuple[Path, Path]) -> None:
-    a, work = pair
-    world["a"].start()
+def test_what_a_push_asked_for_goes_when_it_ends_without_a_swap(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
     chain(a, "reference-transaction", '[ "$1" != prepared ] || exit 1\nexec "$piehole" "$@"')
     with holding(world, "b") as seen:
         assert push(work, a, "HEAD:main").returncode != 0
@@ -432,6 +431,47 @@ def test_without_a_promise_nothing_of_it_is_loaded(world: Group, pair: tuple[Pat
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "Basis" in done.stdout, done.stderr
+
+
+def test_a_site_that_was_replaced_after_the_sites_were_read_does_not_count(
+    world: Group, pair: tuple[Path, Path]
+) -> None:
+    """The basis is from after that, so the swap compares a fence that is newer than what is known of the sites."""
+    a, work = pair
+    command = Command(MAIN, ZERO_SHA1, put_objects(world["a"], work)[0])
+    admission = Admission(Replica.open(a), LinearizableSource(Replica.open(a), lambda: None))
+    admission.admit(command, Deadline(10))
+    pusher = Pusher("0123456789abcdef", "somebody")
+    with holding(world, "b"):
+        assert admission.copies.obtain(pusher.push_id, [command], Deadline(20), lambda: True) == ""
+    key = f"{world.prefix}/site/g/b"
+    world.etcd.put(key, json.dumps(json.loads(world.etcd.get(key) or "{}") | {"id": "another"}))
+    world.put("@fence", "{}")
+    basis = admission.admit(command, Deadline(10))
+    assert isinstance(basis, Basis)
+    outcome = admission.propose(pusher, [(command, basis)], Deadline(10), may_go=lambda: True)
+    assert isinstance(outcome, Refuse) and outcome.token == COPIES
+
+
+def test_the_record_of_a_site_that_cannot_be_read_is_named(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    world.etcd.put(f"{world.prefix}/site/g/b", "garbage")
+    sentence = refused(push(work, a, "HEAD:main"), "copies")
+    assert "b: its records cannot be used" in sentence
+    world.etcd.put(f"{world.prefix}/site/g/b", '{"id": "x", "url": "/", "format": 9}')
+    assert "Upgrade piehole" in refused(push(work, a, "HEAD:main"), "copies")
+
+
+def test_a_push_of_many_refs_to_one_commit_asks_once_and_keeps_its_keys_to_the_last(
+    world: Group, pair: tuple[Path, Path]
+) -> None:
+    """git 2.49 and older move one ref after the other, each by a swap of its own."""
+    a, work = pair
+    patience(world, 20)
+    world["a"].start()
+    with holding(world, "b") as seen:
+        accepted(push(work, a, *(f"HEAD:refs/heads/b{number}" for number in range(40))))
+    assert len(seen) == 1 and len(world.refs()) == 40 and keys(world) == []
 
 
 # ---- with the other sites' own controllers
