@@ -185,7 +185,12 @@ def _leftovers(bed: Bed) -> list[str]:
 
 
 # Files that stay on purpose: they are locked (flock), and say nothing by being there.
-_STAY = frozenset({"piehole/lock", "piehole/state.lock", "piehole/catching-up.lock", "piehole/controller.lock"})
+_STAY = frozenset(
+    {
+        *("piehole/lock", "piehole/state.lock", "piehole/catching-up.lock", "piehole/controller.lock"),
+        *("piehole/verified.lock", "piehole/verifying.lock", "piehole/repair.lock", "piehole/removal.lock"),
+    }
+)
 _TRACES = (
     "**/*.lock",
     "**/*.tmp",
