@@ -121,6 +121,26 @@ def test_what_is_held_is_not_fetched_again(make_group: MakeGroup) -> None:
     released(group[1])
 
 
+def test_what_is_held_is_not_checked_again(make_group: MakeGroup, tmp_path: Path) -> None:
+    """An arrival after a held push needs neither a fetch nor a walk."""
+    group = make_group(2, started=False)
+    group[0].start()
+    work = group.clone(group[0].repository)
+    first = git.commit(work, "first")
+    accepted(git.push(work, group[0].repository, "HEAD:main"))
+    commands = 'rev-list "*|*" cat-file "*|*" upload-pack'
+    with group.git_that(tmp_path / "bin", commands, 'echo "$*" >> "$seen"; exec "$git" "$@"') as seen:
+        group[1].start()
+    group.arrives(MAIN, first)
+    asked = ask(group, work, first).wait("b")
+    assert "upload-pack" in seen.read_text()
+    seen.unlink()
+    asked.swap({MAIN: asked.oids[0]})
+    group.arrives(MAIN, asked.oids[0], group.sites[1:])
+    released(group[1])
+    assert not seen.exists(), seen.read_text()
+
+
 def test_a_site_that_holds_a_copy_is_a_source_for_the_others(make_group: MakeGroup) -> None:
     """Both before the swap, and after it, when its progress has not come so far."""
     group = make_group(4, started=False)
@@ -234,6 +254,24 @@ def test_a_site_that_cannot_be_reached_delays_no_other_request(make_group: MakeG
         ask(group, work, first).wait("b", timeout=6)
         assert [one.holders() for one in hung] == [[]] * len(hung)
         assert group[1].stop() == 0
+
+
+def test_while_the_site_that_asks_is_silent_another_one_comes_to_hold_it(make_group: MakeGroup) -> None:
+    group, work, first = pair(make_group, 3)
+    for site in group.sites[1:]:
+        site.kill()
+    with silent_server() as (url, taken):
+        where = f"{group.prefix}/site/g/a"
+        group.etcd.put(where, json.dumps({**json.loads(group.etcd.get(where) or ""), "url": url}))
+        group.etcd.put(group.key("@fence"), "{}")
+        asked = ask(group, work, first)
+        put_objects(group[1], work)
+        group[2].start()
+        until(lambda: taken, 15, "the silent site is asked")
+        identity = json.loads(group.etcd.get(f"{group.prefix}/site/g/b") or "")["id"]
+        group.etcd.put(f"{asked.key}/b", json.dumps({"id": identity, "time": ""}), lease=asked.lease)
+        asked.wait("b", "c", timeout=10)
+        assert group[2].stop() == 0
 
 
 def test_a_site_that_must_not_move_or_is_corrupt_does_not_answer(make_group: MakeGroup) -> None:
