@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from piehole.deadline import Deadline
+from piehole.replicate.freshness import newest_push
 from tests.conftest import OwnEtcd
 from tests.reads.bed import FRONTS, Front, lagging, oid_of
 from tests.support import git
 from tests.support.assertions import accepted
+from tests.support.etcd_tamper import Tamper
 from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
 from tests.support.sites import Site
@@ -258,3 +261,36 @@ def test_what_only_asks_runs_no_git(make_group: MakeGroup, front: Front) -> None
     status, out, err = ask()
     assert (status, out) == (1, "")
     assert err.startswith("piehole: behind: ")
+
+
+def test_a_watch_that_brings_nothing_is_noticed(make_group: MakeGroup, tamper: Tamper, quick: Front) -> None:
+    """The site knows of no change, and etcd does."""
+    group = make_group(1, settings={"piehole.readGate": "strict", "piehole.readWait": "0.3"})
+    old = pushed(group)
+    tamper.always("hold request", "watch")
+    late = group.add("late").build(endpoints=[tamper.endpoint])
+    late.start()
+    until(lambda: late.at() == old)
+    assert oid_of(quick.listed(late)) == old
+    pushed(group)
+    got = quick.listed(late)
+    assert got.returncode == 128
+    assert "the watch of etcd has not brought the newest changes yet" in got.stderr
+
+
+def test_the_newest_push_or_fence_counts_and_nothing_that_sites_ask_each_other(make_group: MakeGroup) -> None:
+    group = make_group(1, started=False)
+    pushed(group)
+    replica = group[0].replica()
+
+    def newest() -> int:
+        return newest_push(replica, Deadline(10))[0]
+
+    push = group.etcd.look(group.key(MAIN))
+    assert push is not None
+    assert newest() == push.mod_revision
+    for other in ("@copies/1", "@copies/1/b", "@drop/x", "nested/@push", "nested/refs/heads/main", "zzz/@fence"):
+        group.put(other, "{}")
+    assert newest() == push.mod_revision
+    fence = group.put("@fence", "{}")
+    assert newest() == fence
