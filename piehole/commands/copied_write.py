@@ -55,9 +55,12 @@ def write(
             guards=tuple(dict.fromkeys([*guards, *copies.guards])),
             patience=_PATIENCE,
             whole=whole,
+            push_id=copies.push_id,
+            last=copies.removals,
         )
     finally:
-        _end(replica, copies, pusher, kind, written=left is None or len(left) < len(changes))
+        if left is None or left:
+            _end(replica, copies, pusher, kind, written=left is None or len(left) < len(changes))
     return left
 
 
@@ -72,7 +75,9 @@ def _compared(replica: Replica, change: KeyWrite, copies: ObtainedCopies) -> Key
 
 
 def _end(replica: Replica, copies: ObtainedCopies, pusher: str, kind: str, *, written: bool) -> None:
-    """Remove what was asked for. With a push record of its id the other sites know that refs were written, and release nothing too early."""
+    """Remove what was asked for, where not all was written. With a push record of its id the other sites know that some refs were, and
+    release nothing too early.
+    """
     if not copies.removals:
         return
     operations: list[Operation] = list(copies.removals)

@@ -8,7 +8,7 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused
-from piehole.etcd.model import LARGEST_TXN, SMALLEST_TXN, Compare, Put, Range, TxnResult, smaller_txn
+from piehole.etcd.model import LARGEST_TXN, SMALLEST_TXN, Compare, Delete, Operation, Put, Range, TxnResult, smaller_txn
 from piehole.group import keys
 from piehole.group.group_state import GroupState, live
 from piehole.group.records import PushRecord
@@ -42,6 +42,8 @@ def write(
     patience: float = 60.0,
     progress: Callable[[int], None] | None = None,
     whole: bool = False,
+    push_id: str = "",
+    last: Sequence[Delete] = (),
 ) -> list[KeyWrite]:
     """Write these keys in this order, each only if it is unchanged since it was read; return those that have changed.
 
@@ -51,6 +53,8 @@ def write(
     :param guards: compares of single keys that must hold as well; when one fails, nothing more is written
     :param patience: seconds to wait for etcd, for each transaction
     :param whole: where one key has changed, nothing of its transaction is written, nor what comes after it
+    :param push_id: the id in these push records, if not one for each
+    :param last: also done by the transaction that writes the last of the changes
     :raises EtcdError: etcd could not be used; earlier transactions stay written, and running it again continues
     """
     refused: list[KeyWrite] = []
@@ -59,10 +63,11 @@ def write(
     most = len(changes)  # halved while a batch is refused, so that the key that has changed ends up alone
     while start < len(changes):
         batch = _batch(replica, changes, start, min(size - len(guards), most), size - len(guards))
+        push = PushRecord.create(replica.config.site, kind, pusher)
+        push = replace(push, id=push_id or push.id)
+        also = last if start + len(batch) == len(changes) else ()
         try:
-            result = _write_batch(
-                replica, batch, PushRecord.create(replica.config.site, kind, pusher), guards, Deadline(patience)
-            )
+            result = _write_batch(replica, batch, push, guards, also, Deadline(patience))
         except EtcdRefused as error:
             size = smaller_txn(size, error)
             continue
@@ -125,7 +130,12 @@ def _batch(replica: Replica, changes: Sequence[KeyWrite], start: int, most: int,
 
 
 def _write_batch(
-    replica: Replica, batch: Sequence[KeyWrite], push: PushRecord, guards: Sequence[Compare], deadline: Deadline
+    replica: Replica,
+    batch: Sequence[KeyWrite],
+    push: PushRecord,
+    guards: Sequence[Compare],
+    also: Sequence[Delete],
+    deadline: Deadline,
 ) -> TxnResult:
     k, group = replica.keyspace, replica.config.group
     compares = dict.fromkeys(guards)
@@ -134,9 +144,9 @@ def _write_batch(
         if not change.guards:
             compares[Compare(k.ref(group, change.name), mod_revision=change.mod_revision)] = None
     puts = [Put(k.ref(group, change.name), encode(change.after)) for change in batch]
-    puts.append(Put(k.ref(group, keys.PUSH), push.dump()))
+    writes: list[Operation] = [*puts, Put(k.ref(group, keys.PUSH), push.dump()), *also]
     held = [Range(guard.key, keys_only=True) for guard in guards]
-    return replica.etcd.txn(list(compares), puts, held, deadline=deadline)
+    return replica.etcd.txn(list(compares), writes, held, deadline=deadline)
 
 
 def _hold(guards: Sequence[Compare], result: TxnResult) -> bool:

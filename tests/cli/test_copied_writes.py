@@ -11,9 +11,11 @@ import pytest
 from piehole.group import bulk_write
 from tests.cli.settings import group as group_command
 from tests.support.command_line import Answer, piehole_in_process
+from tests.support.copies import held
 from tests.support.copying import holding, keys, promise
 from tests.support.git import MAIN, git
 from tests.support.groups import Group, MakeGroup
+from tests.support.wait import until
 
 NEW = "refs/heads/new"
 
@@ -49,7 +51,7 @@ def test_clobber_has_others_hold_what_is_new_first(pair: Group) -> None:
     assert (asked["site"], asked["oids"], asked["bases"]) == ("a", [new], [])
     assert pair.value(NEW) == new
     assert keys(pair) == []
-    # A push record with the id of the request removes it: so the others know that it was written, and keep what they hold.
+    # With the id of the request: so the others know that it was written, and release nothing before their refs contain it.
     assert re.fullmatch("[0-9a-f]{32}", list(pair.pushes().values())[-1]["id"])
 
 
@@ -106,6 +108,30 @@ def test_an_answer_that_was_taken_back_makes_the_write_fail(pair: Group, monkeyp
         assert clobber(pair, NEW).status == 0
     assert values == [None, pair["a"].at(NEW)]
     assert len(seen) == 2
+
+
+def test_a_ref_that_somebody_moves_meanwhile_is_shown_again_and_the_rest_is_written(
+    pair: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = bulk_write.write
+    after: list[tuple[str | None, list[str]]] = []
+
+    def moved(*arguments: Any, **options: Any) -> Any:
+        if not after:
+            pair.put("refs/heads/other", pair["a"].at())
+        left = real(*arguments, **options)
+        after.append((pair.value(NEW), [one.name for one in left]))
+        return left
+
+    other = bring(pair, "a", "refs/heads/other")
+    monkeypatch.setattr(bulk_write, "write", moved)
+    with holding(pair, "b") as seen:
+        answer = clobber(pair, NEW, "refs/heads/other")
+    assert answer.status == 0, answer
+    assert after == [(pair["a"].at(NEW), ["refs/heads/other"]), (pair["a"].at(NEW), [])]
+    assert len({record["id"] for record in pair.pushes().values() if record.get("kind") == "clobber"}) == 2
+    assert [one["oids"] for one in seen] == [[pair["a"].at(NEW), other], [other]]
+    assert keys(pair) == []
 
 
 def test_a_site_that_leaves_meanwhile_makes_the_write_fail(pair: Group, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +227,10 @@ def test_sites_hold_what_is_clobbered_before_the_group_names_it(make_group: Make
     for oid in many:
         git(group["b"].repository, "cat-file", "-e", oid)
     assert keys(group) == []
+    group["b"].start()
+    group.in_step()
+    until(lambda: not held(group["b"]), 15, "what was held goes, since refs contain it")
+    group["b"].kill()
     last = bring(group, "a", "refs/heads/last")
     git(group["a"].repository, "config", "piehole.copiesTimeout", "1")
     refused = group["a"].piehole("clobber", "--yes", check=False)
