@@ -182,6 +182,20 @@ def test_sites_that_leave_and_join_during_the_audit_are_said(
     assert "the site 'c' joined while this ran" in found.line("note: ")
 
 
+def test_a_push_during_the_audit_is_no_difference(make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, work, _ = pair(make_group)
+    listed = git_fetch.list_refs
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        commit(work)
+        accepted(push(work, group["b"].repository, "HEAD:main"))
+        return listed(*args, **kwargs)
+
+    monkeypatch.setattr(auditing, "list_refs", meanwhile)
+    found = piehole("audit", "-C", group["a"].repository, "--ask", "--json")
+    assert sites(found)["b"]["state"] == "in sync", found
+
+
 def test_the_audit_of_many_goes_on_where_one_cannot_be_audited(
     make_group: MakeGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from piehole.files import locked
 from piehole.refs import HELD_REFS, KEPT_REFS
-from piehole.transfer import proof
+from piehole.repository import verification
+from piehole.transfer import damaged_files, proof
 from piehole.transfer.git_objects import BLOB, GitObject, kind_of, oid_of
 from piehole.transfer.pace import Pace, Stopped
 from piehole.transfer.packfile import packed, write_pack
@@ -169,8 +171,14 @@ def test_only_a_deep_audit_finds_what_was_damaged_before_it_was_packed(make_grou
     (one,) = found.json["repositories"]
     assert one["objects"]["objects"] == {blob: "objects/pack/pack-made.pack"}
     assert one["objects"]["sound"] is False
-    # An examination of the files does not see it, and does not take the mark away.
+    # An examination of the files does not see it, and does not take the mark away; nor does a repair that could not get it.
+    assert "corrupt: " in piehole("check", b).out
+    away = group["a"].repository.rename(group["a"].repository.with_name("away.git"))
+    assert group.reconcile("b").status == 1
+    assert verification.corrupt(b)
+    away.rename(group["a"].repository)
     assert group.reconcile("b").status == 0, "it is repaired by any reconcile"
+    assert not verification.corrupt(b)
     assert audit(b, "--deep").status == 0
     assert is_whole(b)
     assert (b / "piehole" / "damaged" / "pack-made.pack").exists()
@@ -266,6 +274,45 @@ def test_a_proof_that_was_killed_goes_on_where_it_was(make_group: MakeGroup) -> 
         stop_at(size)
     middle(pack)
     assert stop_at(0).damaged == [pack]
+
+
+def test_a_damaged_object_is_found_again_by_the_proof_that_goes_on(make_group: MakeGroup) -> None:
+    group, _ = two(make_group, started=False)
+    b = group["b"].repository
+    blob = a_wrong_content(b)
+    files = proof.total(b, deep=False)
+    read: list[int] = []
+
+    def stop_after_all_objects() -> bool:
+        return doing[-1].startswith("the history") if doing else False
+
+    doing: list[str] = []
+
+    def progress(total: int, what: str) -> None:
+        read.append(total)
+        doing.append(what)
+
+    with pytest.raises(Stopped):
+        proof.prove(b, [group["b"].at()], "sha1", Pace(stop=stop_after_all_objects, progress=progress), deep=True)
+    assert read[-1] > files
+    assert list(proof.prove(b, [group["b"].at()], "sha1", Pace(), deep=True).objects) == [blob]
+
+
+def test_what_was_set_aside_is_not_overwritten(tmp_path: Path) -> None:
+    target = tmp_path / "damaged"
+    target.mkdir()
+    for content in ("one", "two", "three"):
+        (tmp_path / "pack-x.pack").write_text(content)
+        damaged_files.put_aside(target, tmp_path / "pack-x.pack")
+    assert sorted(path.read_text() for path in target.iterdir()) == ["one", "three", "two"]
+
+
+def test_reading_keeps_to_its_rate() -> None:
+    began = time.monotonic()
+    pace = Pace(rate=1e6)
+    for _ in range(15):
+        pace.step(100_000, "")
+    assert 0.8 < time.monotonic() - began < 5, "half a second may be ahead of the rate"
 
 
 def test_a_pack_that_a_repack_takes_away_meanwhile_is_no_damage(make_group: MakeGroup) -> None:
