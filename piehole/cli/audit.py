@@ -33,7 +33,7 @@ not be asked.
   in_sync       true when the exit status is 0
   repositories  a list of objects:
     repository, group, site   path and names (text)
-    error                     only where the repository could not be audited: why; then nothing follows
+    error                     only where the repository could not be audited: why; then only objects may follow
     revision, refs            of etcd when the group was read; how many refs the group has
     in_sync                   every site that has not left is in sync
     halted                    null, or an object with token and why: etcd does not hold this repository's group
@@ -135,19 +135,19 @@ def _one(
     replica = connections.open(folder)
     # This takes longest, so the sites are compared after it, as they are then.
     objects = _objects(replica, args) if args.verify or args.deep else None
+    if objects is not None and not args.json:
+        _print_objects(objects)
+    proven = {"objects": objects.as_json() if objects is not None else None}
     try:
         found = Audit(replica) if args.local else audit(replica, fresh=args.ask)
-    except PieholeError:
-        if objects is not None and not args.json:
-            _print_objects(objects)
-        raise
-    if not args.json:
-        if not args.local:
-            _print(found, alone=alone)
-        if objects is not None:
-            _print_objects(objects)
-    shown = found.as_json() | {"objects": objects.as_json() if objects is not None else None}
-    return shown, 0 if found.in_sync and (objects is None or objects.sound) else 1
+    except PieholeError as error:
+        if objects is None:
+            raise
+        complain(f"{folder}: {error}")
+        return {"repository": str(folder), "error": str(error), **proven}, error.exit_status
+    if not args.json and not args.local:
+        _print(found, alone=alone)
+    return found.as_json() | proven, 0 if found.in_sync and (objects is None or objects.sound) else 1
 
 
 def _objects(replica: Replica, args: argparse.Namespace) -> ObjectsAudit:

@@ -23,6 +23,7 @@ from piehole.transfer import connectivity
 from piehole.transfer.pace import Pace
 
 _PATIENCE: Final = 5.0  # seconds for etcd
+_CONTROLLER: Final = 3600.0  # seconds for a controller that repairs what was just found
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def prove(
     started = time.monotonic()
     found, repaired, why = proving.prove(replica, pace, deep=deep), "", ""
     if mend and (found.fault or found.kept):
-        repairer = repair.Repairer(replica, ObjectFetcher(replica, PeerHealth(), progress=fetching))
+        fetcher = ObjectFetcher(replica, PeerHealth(), progress=fetching)
+        repairer = repair.Repairer(replica, fetcher, patience=_CONTROLLER)
         why = repairer.repair()
         if found.kept:
             repairer.fetch_kept()

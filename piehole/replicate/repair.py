@@ -75,7 +75,11 @@ def _tips(replica: Replica) -> list[str]:
 class Repairer:
     """Repairs one repository, in the turns of its reconciles."""
 
-    def __init__(self, replica: Replica, fetcher: ObjectFetcher) -> None:
+    def __init__(self, replica: Replica, fetcher: ObjectFetcher, patience: float = 0.0) -> None:
+        """
+        :param patience: seconds to wait for another process that repairs this repository
+        """
+        self._patience = patience
         self._replica = replica
         self._fetcher = fetcher
         self._next = 0.0
@@ -116,8 +120,7 @@ class Repairer:
         if time.monotonic() < self._next and self._why:
             return self._why
         try:
-            with locked(self._replica.git_dir / "piehole" / "repair.lock", 0o644, Deadline(0.0)) as alone:
-                failed = self._from_peers(stop) if alone else "another process repairs it right now"
+            failed = self._alone(stop)
         except (GitError, OSError) as error:
             failed = str(error)
         if not failed and not verification.corrupt(self._replica.git_dir):
@@ -129,6 +132,13 @@ class Repairer:
         if self._fetched:
             self._wait = min(self._wait * 2, _LONGEST_WAIT)
         return self._why
+
+    def _alone(self, stop: threading.Event | None) -> str:
+        git_dir = self._replica.git_dir
+        with locked(git_dir / "piehole" / "repair.lock", 0o644, Deadline(self._patience)) as alone:
+            if not alone:
+                return "another process repairs it right now"
+            return self._from_peers(stop) if verification.corrupt(git_dir) else ""
 
     def _from_peers(self, stop: threading.Event | None) -> str:
         """Fetch everything from one peer after the other until nothing is missing; returns why that did not help."""

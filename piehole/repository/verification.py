@@ -122,12 +122,12 @@ def due(git_dir: Path, every: float, site_id: str) -> float:
     :raises OSError: that time cannot be written
     """
     value = _load(git_dir)
-    before = _seconds(value.get("proven")) or _seconds(value.get("since"))
     now = clock.time()
-    if before is None or before > now:  # a clock that was wrong must not put it off
-        if value.get("since") is None or (_seconds(value["since"]) or now) > now:
-            _update(git_dir, {"since": _now()})
-        before = now
+    # A time that a wrong clock has written must not put it off.
+    known = [at for name in ("proven", "since") if (at := _seconds(value.get(name))) is not None and at <= now]
+    if not known:
+        _update(git_dir, {"since": _now()})
+    before = max(known, default=now)
     phase = int.from_bytes(hashlib.sha256(site_id.encode()).digest()[:4]) / 2**32 * every
     return phase + every * (math.floor((before - phase) / every) + 1)
 

@@ -65,6 +65,9 @@ def test_a_repository_is_due_once_in_the_time_and_a_restart_does_not_put_it_off(
     assert verification.due(tmp_path, 7 * DAY, "id") == due
     monkeypatch.setattr(time, "time", lambda: due + 3600)
     assert verification.due(tmp_path, 7 * DAY, "id") == due, "it was away at that moment, so it is late now"
+    file = tmp_path / "piehole" / "verified"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "proven": "2999-01-01T00:00:00+00:00"}))
+    assert verification.due(tmp_path, 7 * DAY, "id") == due, "a clock was wrong"
     monkeypatch.undo()
     verification.record_proof(tmp_path, "", [], {})
     assert time.time() < verification.due(tmp_path, 7 * DAY, "id") <= time.time() + 7 * DAY
@@ -171,7 +174,7 @@ def test_a_proof_never_begins_beside_a_push(make_group: MakeGroup) -> None:
     try:
         # It looks every two seconds, and was due before the first time.
         assert not served.told.wait(3.5)
-        assert not verification.last(b.repository).proven
+        assert not (b.repository / "piehole" / "verifying.lock").exists()
         busy[0] = False
         assert served.told.wait(PATIENCE)
         assert verification.last(b.repository).proven

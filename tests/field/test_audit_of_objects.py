@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from piehole.commands import audit as auditing
 from piehole.files import locked
 from piehole.refs import HELD_REFS, KEPT_REFS
 from piehole.repository import verification
-from piehole.transfer import damaged_files, proof
+from piehole.transfer import damaged_files, pack_objects, proof
 from piehole.transfer.git_objects import BLOB, GitObject, kind_of, oid_of
 from piehole.transfer.pace import Pace, Stopped
 from piehole.transfer.packfile import packed, write_pack
@@ -24,6 +25,7 @@ from tests.support.command_line import Answer
 from tests.support.command_line import piehole_in_process as piehole
 from tests.support.git import MAIN, git
 from tests.support.groups import Group, MakeGroup
+from tests.support.wait import PATIENCE, until
 
 
 def middle(path: Path) -> None:
@@ -126,9 +128,10 @@ def test_a_damaged_file_is_found_and_repaired(make_group: MakeGroup, damage: Cal
     before = path.read_bytes()
     # The refs alone do not tell.
     assert audit(b).status == 0
-    found = audit(b, "--verify", "--local")
+    found = audit(b, "--verify", "--local", "--json")
     assert found.status == 1, found
-    assert "`piehole audit --deep --repair" in found.line("objects: corrupt: ")
+    (one,) = found.json["repositories"]
+    assert str(path) in one["objects"]["damaged"]
     # What was found is known: here, and to the other site once it is published.
     assert "`piehole audit --deep --repair` here" in audit(b).line("site b: missing: ")
     repaired = audit(b, "--deep", "--repair")
@@ -315,16 +318,22 @@ def test_reading_keeps_to_its_rate() -> None:
     assert 0.8 < time.monotonic() - began < 5, "half a second may be ahead of the rate"
 
 
-def test_a_pack_that_a_repack_takes_away_meanwhile_is_no_damage(make_group: MakeGroup) -> None:
+def test_a_pack_that_a_repack_takes_away_meanwhile_is_no_damage(
+    make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     group, _ = two(make_group, started=False)
     b = group["b"].repository
-    the_pack(b)
+    pack = the_pack(b)
+    ask = pack_objects._Reader._ask
 
-    def repack(_total: int, doing: str) -> None:
-        if doing.startswith("objects of"):
+    def repack(reader: Any, oids: Any) -> Any:
+        if pack.exists():  # its objects are listed, and none of them is read
             git(b, "-c", "pack.compression=0", "repack", "-adFq")
+        return ask(reader, oids)
 
-    found = proof.prove(b, [group["b"].at()], "sha1", Pace(progress=repack), deep=True)
+    monkeypatch.setattr(pack_objects._Reader, "_ask", repack)
+    found = proof.prove(b, [group["b"].at()], "sha1", Pace(), deep=True)
+    assert not pack.exists()
     assert found.sound, found
 
 
@@ -344,3 +353,33 @@ def test_two_audits_do_not_prove_one_repository_at_once(make_group: MakeGroup) -
 def test_options_that_make_no_sense_together_are_refused(make_group: MakeGroup, options: list[str]) -> None:
     group = make_group(1, started=False)
     assert audit(group["a"].repository, *options).status == 2
+
+
+def test_objects_are_proven_where_etcd_cannot_be_asked(make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, _ = two(make_group, started=False)
+    b = group["b"].repository
+    monkeypatch.setattr(auditing, "_PATIENCE", 0.5)
+    found = audit(b, "--verify", "--json", "--etcd", "http://127.0.0.1:1")
+    assert found.status == 3
+    (one,) = found.json["repositories"]
+    assert one["objects"]["sound"] is True
+    assert "127.0.0.1:1" in one["error"]
+    found = audit(b, "--verify", "--local", "--etcd", "http://127.0.0.1:1")
+    assert found.status == 0, found
+
+
+@pytest.mark.slow
+def test_a_running_controller_and_the_command_repair_one_after_the_other(make_group: MakeGroup) -> None:
+    group, _ = two(make_group, started=True)
+    b = group["b"].repository
+    path = a_pack(b)
+    repaired = audit(b, "--deep", "--repair")
+    assert repaired.status == 0, repaired
+    assert is_whole(b)
+    assert not path.exists()
+    # And what only a deep audit finds is repaired by the controller.
+    blob = a_wrong_content(b)
+    found = audit(b, "--deep", "--json", "--local")
+    assert list(found.json["repositories"][0]["objects"]["objects"]) == [blob]
+    until(lambda: not verification.corrupt(b), PATIENCE, "the controller has repaired it")
+    assert audit(b, "--deep", "--local").status == 0
