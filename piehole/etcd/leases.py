@@ -53,11 +53,16 @@ class SharedLease:
         """
         with self._lock:
             now = monotonic()
-            if self._lease in (0, instead_of) or now > self._half or now + seconds > self._end:
+            if self._lease == instead_of or not self.lasts(seconds):
                 lasts = max(_LASTS, int(2 * seconds) + 1)
                 self._lease = grant(self._etcd, lasts, deadline)
                 self._half, self._end = now + lasts / 2, now + lasts
             return self._lease
+
+    def lasts(self, seconds: float) -> bool:
+        """Whether :meth:`get` has such a lease, and need not ask etcd for one."""
+        now = monotonic()
+        return bool(self._lease) and now <= self._half and now + seconds <= self._end
 
     def prolong(self, lease: int, deadline: Deadline) -> None:
         """Keep a lease alive that is still needed, if that was not done just now.

@@ -62,10 +62,11 @@ class CopyCollector:
 
     def foresee(self, oids: Collection[str]) -> None:
         """Prepare for a push of these objects, which git has not moved into the repository yet. Waits for nothing."""
-        threading.Thread(target=self._prepare, args=(oids,), name="copies", daemon=True).start()
+        self._elsewhere.foresee(oids)
+        if not self._lease.lasts(self._replica.config.copies_timeout + _MARGIN):
+            threading.Thread(target=self._prepare, name="lease", daemon=True).start()
 
-    def _prepare(self, oids: Collection[str]) -> None:
-        self._elsewhere.note_new(oids)
+    def _prepare(self) -> None:
         try:
             self._lease.get(self._replica.config.copies_timeout + _MARGIN, Deadline(_TIDY))
         except EtcdError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Final, NamedTuple
 
 from piehole import git
@@ -18,7 +18,8 @@ from piehole.push.copy_reading import CopyReader, Reading
 from piehole.refs import HEAD, decode
 
 _KNOWN_FOR: Final = 60.0  # seconds; a tip that a ref leaves behind is kept for days
-_NEW_FOR: Final = 600.0
+_FORESEEN_FOR: Final = 600.0
+_GRAIN: Final = 0.02  # seconds; a file's time may be that of the last tick of the kernel's clock
 _MOST: Final = 10_000
 _SOME: Final = 3  # refs that name one object
 _FEW: Final = 8  # commits that are asked for one by one
@@ -46,23 +47,27 @@ class HeldElsewhere:
         self._repository = replica.repository
         self._reader = reader
         self._answers = answers
-        self._new: dict[str, float] = {}
+        self._foreseen: dict[str, float] = {}  # by the clock of the files
         self._holders: dict[str, tuple[float, Mapping[str, str]]] = {}  # the holders of an object, each with its id
 
-    def note_new(self, oids: Collection[str]) -> None:
-        """Note those of these that are not here yet, while git keeps the objects of the push apart: nobody can hold them."""
-        asked = list(dict.fromkeys(oids))
-        try:
-            here = self._repository.kinds(asked) if asked else {}
-        except GitError:
-            return
-        self._new = _recent(self._new, _NEW_FOR) | dict.fromkeys((oid for oid in asked if oid not in here), monotonic())
+    def foresee(self, oids: Collection[str]) -> None:
+        """Note that a push is about to bring some of these: git keeps the objects of the push apart as yet."""
+        now = time()
+        known = {oid: at for oid, at in list(self._foreseen.items())[-_MOST:] if abs(now - at) < _FORESEEN_FOR}
+        self._foreseen = known | dict.fromkeys(oids, now)
 
     def unclear(self, wanted: Wanted) -> Wanted:
-        """Those that others may hold already. From now on these may be all of them: the push that has brought them asks for copies."""
-        new = self._new
-        self._new = {oid: at for oid, at in new.items() if oid not in wanted}
-        return {oid: refs for oid, refs in wanted.items() if oid not in new}
+        """Those that others may hold already."""
+        return {oid: refs for oid, refs in wanted.items() if not self._is_new(oid)}
+
+    def _is_new(self, oid: str) -> bool:
+        """Whether the push has brought this object, found without a process where git keeps it in a file of its own."""
+        since = self._foreseen.get(oid)
+        try:
+            path = self._replica.git_dir / "objects" / oid[:2] / oid[2:]
+            return since is not None and path.lstat().st_ctime > since - _GRAIN
+        except OSError:
+            return False
 
     def note_holders(self, holders: Mapping[str, Mapping[str, str]]) -> None:
         """Note which sites hold an object for certain, each with its id."""
@@ -124,10 +129,12 @@ class HeldElsewhere:
         kinds = self._repository.kinds(list(wanted))
         commits = [oid for oid in wanted if kinds.get(oid) == "commit"]
         head = decode(state.value(HEAD) or b"").strip().removeprefix("ref: ")
-        pairs = [(oid, name) for oid in commits[:_FEW] for name in (*wanted[oid][:_SOME], head)]
         if commits and self._contains(state, head, commits):
             pairs = [(oid, head) for oid in commits]
         else:
+            tried = {head} if len(commits) == 1 else set()
+            names = {oid: dict.fromkeys([*wanted[oid][:_SOME], head]) for oid in commits[:_FEW]}
+            pairs = [(oid, name) for oid, several in names.items() for name in several if name not in tried]
             pairs = [(oid, name) for oid, name in pairs if self._contains(state, name, [oid])]
         for oid, name in pairs:
             found.setdefault(oid, []).append(_Container(name, state.mod(name)))
@@ -148,8 +155,3 @@ def _age(one: _Container) -> int:
 
 def _value(kv: KeyValue) -> str:
     return decode(kv.value).removesuffix("\n")
-
-
-def _recent(known: Mapping[str, float], seconds: float) -> dict[str, float]:
-    now = monotonic()
-    return {oid: at for oid, at in list(known.items())[-_MOST:] if now - at < seconds}

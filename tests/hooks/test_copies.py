@@ -234,6 +234,13 @@ def test_a_promise_that_is_raised_while_a_push_is_under_way_is_kept(world: Group
         accepted(push(work, a, "HEAD:main"))
 
 
+def test_a_promise_that_is_raised_under_way_may_warn_alone(world: Group, site: tuple[Path, Path]) -> None:
+    a, work = site
+    promise(world, 1)
+    said = accepted(under_locks(a, work, lambda: promise(world, 2, "warn", told=False))).stderr
+    assert said.count("piehole: copies: ") == 1 and "goes on all the same" in said
+
+
 def test_a_promise_that_is_lowered_while_a_push_waits_lets_it_pass(world: Group, site: tuple[Path, Path]) -> None:
     a, work = site
     patience(world, 30)
@@ -312,6 +319,17 @@ def test_what_a_push_asked_for_goes_when_it_ends_without_a_swap(world: Group, si
         assert push(work, a, "HEAD:main").returncode != 0
         until(lambda: not keys(world), 10, "the keys of the push are gone")
     assert seen
+
+
+def test_a_ref_that_is_refused_leaves_nothing_of_what_was_asked_for_the_others(
+    world: Group, site: tuple[Path, Path]
+) -> None:
+    a, work = site
+    world.put("refs/heads/z", "frozen")
+    with holding(world, "b"):
+        refused(push(work, a, "HEAD:main", "HEAD:z"), "locked")
+        until(lambda: not keys(world), 10, "the keys of the push are gone")
+    assert world.value() == refs(a)[MAIN]
 
 
 def test_a_pusher_who_goes_away_is_not_waited_for(world: Group, pair: tuple[Path, Path]) -> None:
