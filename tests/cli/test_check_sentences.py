@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.cli.settings import living
 from tests.conftest import OwnEtcd
 from tests.support.command_line import Answer, piehole_in_process
 from tests.support.git import MAIN, commit, git, make_bare
@@ -45,6 +46,11 @@ def site_record(pair: Group, **fields: object) -> None:
 def group_record(pair: Group, **fields: object) -> None:
     key = f"{pair.prefix}/group/g"
     pair.etcd.put(key, json.dumps(json.loads(pair.etcd.get(key) or "") | fields))
+
+
+def interrupted(pair: Group) -> None:
+    living(pair, "b")
+    group_record(pair, copies=2, raising={"copies": 1})
 
 
 def an_empty_folder_instead(pair: Group) -> None:
@@ -111,7 +117,7 @@ FAULTS: dict[str, tuple[Callable[[Group], object], str]] = {
     "setting": (set_config("core.fsync", "none"), "core.fsync is none, not all"),
     "setting of the account alone": (of_the_account_alone, "core.fsync is not set here, not all"),
     "kept tips not hidden": (
-        set_config("transfer.hideRefs", "refs/internal"),
+        set_config("--replace-all", "transfer.hideRefs", "refs/internal"),
         "transfer.hideRefs does not list refs/piehole/kept",
     ),
     "kept tips shown": (
@@ -178,6 +184,7 @@ WARNINGS: dict[str, tuple[Callable[[Group], object], str]] = {
         lambda pair: pair.put("refs/heads/a..b", "x"),
         "refs/heads/a..b is locked: this key can be no ref of the group; remove it: `etcdctl del",
     ),
+    "raising": (interrupted, "`piehole group set` was interrupted, so commits from before may be at fewer sites"),
     "protocol": (
         a_protocol_that_peers_refuse,
         "piehole.url uses http, which piehole.allowProtocol does not allow here",

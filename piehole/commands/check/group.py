@@ -86,6 +86,12 @@ def _copies(
     """Whether there are enough living sites for the copies that the group promises, before a push finds out."""
     if not promises_copies(record):
         return
+    if record.raising:
+        yield Fault(
+            "`piehole group set` was interrupted, so commits from before may be at fewer sites than the group promises",
+            f"run `piehole group set copies {record.copies}` again",
+            warning=True,
+        )
     found = outlook(record, everybody, alive.heard(replica, everybody, deadline), receiving=replica.config.site)
     if found.kept:
         return
