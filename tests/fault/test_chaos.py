@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault.history.pushers import COPIES_WEIGHTS, Habits
 from tests.fault.history.run import Chaos, Result, run
 from tests.fault.history.schedule import COPIES_KINDS, schedule
 
@@ -55,7 +56,8 @@ def test_two_copies_survive_the_loss_of_whole_sites_and_reads_are_fresh_in_a_sho
 ) -> None:
     kinds = ("disk-lost", "controller-kill", "link-cut", "hook-kill")
     faults = schedule(SEED, 25.0, gap=2.5, kinds=kinds)
-    result = run(Chaos(SEED, faults, 25.0, pushers=5, copies=2, readers=2), tmp_path, etcd_binary)
+    chaos = Chaos(SEED, faults, 25.0, pushers=5, habits=Habits(COPIES_WEIGHTS), copies=2, readers=2)
+    result = run(chaos, tmp_path, etcd_binary)
     judged(result, SEED)
     assert result.told["ok"] > 20
     assert result.swaps > 20
@@ -75,6 +77,7 @@ def test_two_copies_survive_the_loss_of_whole_sites_and_reads_are_fresh_in_a_lon
         COPIES_SECONDS,
         sites=sites,
         pushers=8,
+        habits=Habits(COPIES_WEIGHTS),
         copies=2,
         readers=8,
         enough_pushes=PUSHES,

@@ -20,15 +20,19 @@ _NEVER: Final = float("inf")
 
 
 def uncopied(evidence: Evidence, authors: Authors) -> list[Violation]:
-    """No swap was sent that names a commit which fewer sites had at that moment; a disk that was lost while the push ran is forgiven."""
+    """No swap was sent that names a commit which fewer sites had at that moment. Forgiven is a disk that was lost while the push ran, or
+    since the commit was first named: the promise allows for it.
+    """
     if evidence.copies < 2:
         return []
     pushes = {one.name: one for one in evidence.operations}
     found = []
-    for sent in evidence.sendings:
+    first: dict[str, float] = {}
+    for sent in sorted(evidence.sendings, key=lambda one: one.at):
         began = pushes[sent.pusher].began if sent.pusher in pushes else _NEVER
-        lost = {loss.site for loss in evidence.losses if began <= loss.at <= sent.at}
         for oid, holders in sent.holders.items():
+            since = min(began, first.setdefault(oid, sent.at))
+            lost = {loss.site for loss in evidence.losses if since <= loss.at <= sent.at}
             if len(holders | lost) < evidence.copies:
                 text = f"the swap of {sent.pusher} was sent when {', '.join(sorted(holders)) or 'no site'} had {oid}"
                 found.append(Violation("uncopied", f"{text} (disks lost meanwhile: {sorted(lost)})"))

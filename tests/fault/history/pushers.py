@@ -19,6 +19,8 @@ from tests.fault.history.place import Place
 SHARED: Final = ("refs/heads/main", "refs/heads/dev", "refs/heads/wild")
 PAIR: Final = ("refs/heads/pair/left", "refs/heads/pair/right")
 WEIGHTS: Final = {"own": 40, "shared": 14, "forced": 10, "create": 12, "delete": 10, "pair": 9, "own-pair": 5}
+# For a group that promises copies: also a new name for a commit that the others have already, so nobody is asked for it.
+COPIES_WEIGHTS: Final = WEIGHTS | {"again": 8}
 _PATIENCE: Final = 90.0  # seconds that a push may take; its hooks' own patience is a few
 
 
@@ -89,6 +91,7 @@ class Pusher:
             "forced": self._forced,
             "create": self._create,
             "delete": self._delete,
+            "again": self._again,
         }
         try:
             while not self._stop.is_set():
@@ -132,6 +135,14 @@ class Pusher:
         if read_ref(place.site.repository, ref) != ZERO:
             return
         if self._send(place, "create", [Change(ref, ZERO, self._commit(ZERO))]).outcome != "refused":
+            self._temporary.append(ref)
+
+    def _again(self, place: Place) -> None:
+        """A new name for a commit that another ref has here."""
+        value = read_ref(place.site.repository, self._chance.choice((*SHARED, *PAIR)))
+        self._made += 1
+        ref = f"refs/heads/same/{self._number}-{self._made}"
+        if value != ZERO and self._send(place, "again", [Change(ref, ZERO, value)]).outcome != "refused":
             self._temporary.append(ref)
 
     def _delete(self, place: Place) -> None:
