@@ -124,6 +124,10 @@ FAULTS: dict[str, tuple[Callable[[Group], object], str]] = {
         set_config("uploadpack.hideRefs", "!refs/piehole/kept"),
         "uploadpack.hideRefs = !refs/piehole/kept shows kept tips to clients",
     ),
+    "held copies shown": (
+        set_config("uploadpack.hideRefs", "!refs/piehole/held"),
+        "uploadpack.hideRefs = !refs/piehole/held shows copies for other sites to clients",
+    ),
     "not installed to its end": (
         set_config("--unset", "piehole.siteId"),
         "piehole.siteid is not set: the repository is not installed to its end",

@@ -36,8 +36,12 @@ def pair(make_group: MakeGroup, size: int = 2) -> tuple[Group, Path, str]:
 
 def ask(group: Group, work: Path, base: str, message: str = "second") -> CopiesAsked:
     """Ask from the first site for a new commit upon ``base``."""
+    return ask_from(group[0], work, base, message)
+
+
+def ask_from(site: Site, work: Path, base: str, message: str = "another") -> CopiesAsked:
     git.commit(work, message)
-    return CopiesAsked(group, group[0].name, put_objects(group[0], work), bases=[base])
+    return CopiesAsked(site.group, site.name, put_objects(site, work), bases=[base])
 
 
 def released(*sites: Site) -> None:
@@ -335,7 +339,10 @@ def test_nested_groups_and_several_sites_of_one_controller_do_not_mix(make_group
     asked[0].swap({MAIN: asked[0].oids[0]})
     asked[1].end()
     outer.arrives(MAIN, asked[0].oids[0], outer.sites[1:])
-    released(*outer.sites[1:], inner[1])
+    # One site of this controller asks the other one, and that of another controller.
+    inside = ask_from(outer[2], outer.clone(outer[0].repository), asked[0].oids[0]).wait("a", "b")
+    inside.end()
+    released(*outer, inner[1])
     assert not git.has_object(inner[1].repository, asked[0].oids[0])
 
 
@@ -441,6 +448,25 @@ def test_a_held_ref_that_somebody_deletes_is_not_relied_upon(make_group: MakeGro
     asked.swap({MAIN: asked.oids[0]})
     group.arrives(MAIN, asked.oids[0], group.sites[1:])
     git.git(group[1].repository, "fsck", "--connectivity-only")
+
+
+def test_a_copy_that_came_too_late_is_there_when_the_push_is_repeated(make_group: MakeGroup, tmp_path: Path) -> None:
+    group = make_group(2, started=False)
+    group[0].start()
+    work = group.clone(group[0].repository)
+    first = git.commit(work, "first")
+    accepted(git.push(work, group[0].repository, "HEAD:main"))
+    with group.git_that(tmp_path / "bin", "upload-pack", 'echo once >> "$seen"; sleep 1; exec "$git" "$@"') as seen:
+        group[1].start()
+    group.arrives(MAIN, first)
+    seen.unlink()
+    late = ask(group, work, first)
+    until(seen.exists, 10, "the copy is being fetched")
+    late.end()
+    again = CopiesAsked(group, "a", late.oids, bases=[first]).wait("b")
+    assert seen.read_text().split() == ["once"]
+    assert again.refs(group[1]) == late.refs(group[1]) == late.oids
+    assert late.holders() == []
 
 
 @pytest.mark.parametrize("object_format", ["sha256"])

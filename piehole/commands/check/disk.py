@@ -24,6 +24,10 @@ from piehole.repository.stale_locks import old_locks, unjudged
 _INSTALL: Final = "run `piehole install` again"
 _SAMPLE: Final = 20_000  # files
 _SHOWN: Final = 3
+_OWN_REFS: Final = (
+    (KEPT_REFS, "kept tips", "what was replaced"),
+    (HELD_REFS, "copies for other sites", "what no push has brought into the group yet"),
+)
 _LEAST_FREE: Final = 0.02  # of the disk
 
 
@@ -157,15 +161,13 @@ def _visibility(replica: Replica, config: GitConfig) -> Iterator[Fault]:
             )
     for name in ("transfer.hideRefs", "uploadpack.hideRefs", "receive.hideRefs"):
         values = config.every(name.lower())
-        shown = [
-            value for value in values if value.startswith("!") and f"{KEPT_REFS}".startswith(value[1:].lstrip("^"))
-        ]
-        if shown and name != "receive.hideRefs":
-            yield Fault(
-                f"{name} = {shown[0]} shows kept tips to clients",
-                "unset it: they are piehole's own, and hold what was replaced",
-            )
-        own = (KEPT_REFS.rstrip("/"), HELD_REFS.rstrip("/"))
+        for refs, what, why in _OWN_REFS:
+            shown = [value for value in values if value.startswith("!") and refs.startswith(value[1:].lstrip("^"))]
+            if shown and name != "receive.hideRefs":
+                yield Fault(
+                    f"{name} = {shown[0]} shows {what} to clients", f"unset it: they are piehole's own, and hold {why}"
+                )
+        own = [refs.rstrip("/") for refs, _, _ in _OWN_REFS]
         hidden = [value for value in values if value not in own and not value.startswith("!")]
         if hidden:
             yield Fault(
