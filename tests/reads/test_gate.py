@@ -14,7 +14,7 @@ import pytest
 from piehole.deadline import Deadline
 from piehole.replicate.freshness import newest_push
 from tests.conftest import OwnEtcd
-from tests.reads.bed import FRONTS, Front, lagging, oid_of
+from tests.reads.bed import DEPLOY, FRONTS, Front, lagging, oid_of
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.etcd_tamper import Tamper
@@ -294,3 +294,21 @@ def test_the_newest_push_or_fence_counts_and_nothing_that_sites_ask_each_other(m
     assert newest() == push.mod_revision
     fence = group.put("@fence", "{}")
     assert newest() == fence
+
+
+def test_a_peers_key_passes_by_where_its_mark_cannot(make_group: MakeGroup, front: Front) -> None:
+    """An sshd that accepts no GIT_PROTOCOL: the forced command of the peer's key says that it is one."""
+    group = make_group(2, settings={"piehole.readGate": "strict", "piehole.readWait": "0.1"})
+    group.arrives(MAIN, old := pushed(group))
+    repository = group[1].repository
+    asked = f"SSH_ORIGINAL_COMMAND=\"git-upload-pack '{repository}'\""
+    with lagging(group, "b"):
+        pushed(group)
+        assert front.listed(group[1]).returncode == 128
+        for command in (
+            f"{front.upload_pack} --peer",
+            f"env {asked} sh {DEPLOY}/ssh-upload-pack.sh {repository}; :",
+            f"env GIT_PROTOCOL=version=2:piehole=peer {front.upload_pack}",
+        ):
+            got = git.git(group.folder, "ls-remote", f"--upload-pack={command}", str(repository), MAIN, check=False)
+            assert (oid_of(got), got.stderr) == (old, ""), command
