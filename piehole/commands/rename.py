@@ -19,7 +19,7 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import WRONG_GROUP, Halted, PieholeError
 from piehole.etcd.model import Compare, KeyValue, Put
-from piehole.group import bulk_write, keys, rollback_guard
+from piehole.group import bulk_write, drops, keys, rollback_guard
 from piehole.group.bulk_write import KeyWrite
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Replica
@@ -123,4 +123,5 @@ def _copy(replica: Replica, name: str, identity: str, pusher: str) -> int:
     guard = Compare(new.keyspace.group(name), mod_revision=target.group.mod_revision if target.group else 0)
     if bulk_write.write(new, lacking, pusher, kind="renamed", guards=[guard]):
         raise PieholeError(f"somebody else writes to the group {name!r}. Run `piehole rename` again to go on.")
+    drops.ask(new, list(drops.read(replica, Deadline(_PATIENCE))), pusher, Deadline(_PATIENCE))
     return sum(1 for one, value in wanted.items() if one != HEAD and value.strip("0\n"))

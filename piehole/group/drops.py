@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError
-from piehole.etcd.model import Compare, Delete, KeyValue, Put, Range, prefix_end
+from piehole.etcd.model import SMALLEST_TXN, Compare, Delete, KeyValue, Put, Range, prefix_end
 from piehole.group import keys, records
 from piehole.group.replica import Replica
 from piehole.refs import decode, is_oid
@@ -108,7 +108,9 @@ def ask(replica: Replica, oids: Sequence[str], pusher: str, deadline: Deadline) 
     """
     k, config = replica.keyspace, replica.config
     value = records.dump({"format": records.FORMAT, "site": config.site, "pusher": pusher, "time": records.now()})
-    replica.etcd.txn([], [Put(k.drop(config.group, oid), value) for oid in oids], deadline=deadline)
+    for start in range(0, len(oids), SMALLEST_TXN):
+        puts = [Put(k.drop(config.group, oid), value) for oid in oids[start : start + SMALLEST_TXN]]
+        replica.etcd.txn([], puts, deadline=deadline)
 
 
 def answer(replica: Replica, request: DropRequest, outcome: Outcome, deadline: Deadline) -> None:

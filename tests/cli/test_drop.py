@@ -365,3 +365,14 @@ def test_nothing_is_set_aside_during_a_reconcile_and_no_reconcile_runs_meanwhile
         assert group["b"].at() != tip
     group.arrives(MAIN, tip)
     assert replicate_drop.drop(replica, oid).result == "dropped"
+
+
+def test_check_names_it_until_all_have_done_it_and_a_renamed_group_goes_on_asking(pair: Group) -> None:
+    oid, _ = secret(pair, "a", "b")
+    fault = f"{oid} is to be dropped at every site, and b has yet to do it"
+    assert drop(pair, oid, "--yes", "--wait", "0").status == 1
+    assert fault in pair["a"].piehole("check", check=False).out
+    followed(pair, ("b",))
+    assert "is to be dropped" not in pair["a"].piehole("check", check=False).out
+    pair["a"].piehole("rename", "new", "--yes")
+    assert pair.etcd.get(f"{pair.prefix}/ref/new/@drop/{oid}") is not None

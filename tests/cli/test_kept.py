@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from piehole.cli import common
 from tests.conftest import OwnEtcd
 from tests.support import git
 from tests.support.assertions import accepted
@@ -224,3 +227,25 @@ def test_wrong_arguments_are_refused_in_words(pair: Group) -> None:
         assert (answer.status, words in answer.err) == (2, True), (arguments, answer)
     assert kept(pair, "show", "0123").status == 1
     assert kept(pair, "restore", "f" * 40, "refs/heads/x", "--yes").status == 1
+
+
+def test_where_somebody_moves_one_ref_meanwhile_nothing_is_written_before_it_is_shown_again(
+    pair: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tip = deleted(pair)
+    other = pair.commit("other")
+    pair.push("a", "HEAD:refs/heads/other")
+    as_account(pair, "anna", ":refs/heads/other")
+    seen: list[tuple[str | None, str | None]] = []
+
+    def confirm(_question: str, **_: object) -> None:
+        seen.append((pair.value(TOPIC), pair.value("refs/heads/other")))
+        if len(seen) == 1:
+            pair.put(TOPIC, pair["a"].at())
+
+    monkeypatch.setattr(common, "confirm", confirm)
+    answer = kept(pair, "restore", "--since", "10m", "--pusher", "anna")
+    assert (answer.status, answer.out.count("somebody changed the group meanwhile")) == (1, 1)
+    assert [one for _, one in seen] == [ZERO_SHA1, ZERO_SHA1]
+    assert (pair.value(TOPIC), pair.value("refs/heads/other")) == (pair["a"].at(), other)
+    assert tip in pair["a"].kept()

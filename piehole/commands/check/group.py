@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from piehole.commands import kept_drop
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, EtcdError, EtcdRefused, UsageError
 from piehole.group import alive
@@ -25,7 +26,7 @@ _SHOWN: Final = 10
 
 def faults(replica: Replica) -> Iterator[Fault]:
     try:
-        found = [*_records(replica)]
+        found = [*_records(replica), *_drops(replica)]
     except EtcdError as error:
         found = [unreadable("the group's records cannot be read", error)]
     except OSError as error:  # a folder of piehole that this account may not read
@@ -34,6 +35,19 @@ def faults(replica: Replica) -> Iterator[Fault]:
         ]
     yield from found
     yield from _url(replica)
+
+
+def _drops(replica: Replica) -> Iterator[Fault]:
+    """Objects that every site was asked to drop, and that some have yet to."""
+    left: dict[str, list[str]] = {}
+    for one in kept_drop.standings(replica, ()):
+        if not one.is_done:
+            left.setdefault(one.oid, []).append(one.site)
+    for oid, names in left.items():
+        yield Fault(
+            f"{oid} is to be dropped at every site, and {', '.join(names)} {'have' if names[1:] else 'has'} yet to do it",
+            f"`piehole kept drop {oid}` says why",
+        )
 
 
 def unreadable(what: str, error: EtcdError) -> Fault:
