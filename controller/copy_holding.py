@@ -254,6 +254,11 @@ class CopyHolding:
                 self._holdings.add(push_id, oid, HeldTip())
         self._recovered = True
 
+    def look_again(self) -> None:
+        """Have the next turn look for held refs that this process does not know: another one may have made them."""
+        self._recovered = False
+        self._enqueue()
+
     # ---- called by the worker that reconciles, and for the status
 
     def reconciled(self, report: Report) -> None:

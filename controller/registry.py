@@ -186,6 +186,7 @@ class Registry:
         self._complaints.pop(key, None)
         self._elsewhere.discard(key)
         self._queue.add(key)
+        self._served[key].look_for_copies()
         self._copies_changed(key)
 
     def _check_twin(self, fresh: Config, address: EtcdAddress) -> None:

@@ -148,6 +148,7 @@ class ServedRepository:
     def check_again(self) -> None:
         """Have the next turn check whether this site may act, whatever was found before."""
         self._check.expire()
+        self._copies.look_again()
 
     def _doubt(self) -> None:
         self.check_again()
@@ -218,6 +219,10 @@ class ServedRepository:
     def copies_changed(self) -> list[str]:
         """The pushes to other sites whose requests for copies have a turn to come. Called from an informer's thread."""
         return self._copies.changed()
+
+    def look_for_copies(self) -> None:
+        """Have the next turn look for held refs that this process does not know."""
+        self._copies.look_again()
 
     def hold_copy(self, push_id: str, stop: threading.Event) -> NextTurn:
         """Hold what a push to another site brings, and say so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -507,6 +508,14 @@ def test_what_a_dead_controller_has_held_is_kept_where_refs_do_not_contain_it(ma
     released(group[1])
     assert [ref for ref in git.refs(group[1].repository) if ref.startswith(KEPT)] == [f"{KEPT}{oid}"]
     assert git.has_object(group[1].repository, oid)
+
+
+def test_a_held_ref_that_the_controller_does_not_know_is_found(make_group: MakeGroup) -> None:
+    group, work, _ = pair(make_group)
+    oid = left_behind(group, work, seen=False)
+    group[1].signal(signal.SIGHUP)
+    released(group[1])
+    assert group[1].kept() == {oid}
 
 
 def test_a_request_that_still_waits_is_answered_from_what_was_held_before(make_group: MakeGroup) -> None:
