@@ -7,6 +7,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -366,6 +367,20 @@ def test_objects_are_proven_where_etcd_cannot_be_asked(make_group: MakeGroup, mo
     assert "127.0.0.1:1" in one["error"]
     found = audit(b, "--verify", "--local", "--etcd", "http://127.0.0.1:1")
     assert found.status == 0, found
+
+
+def test_a_repair_waits_for_another_process_that_repairs(make_group: MakeGroup) -> None:
+    group, _ = two(make_group, started=False)
+    b = group["b"].repository
+    a_pack(b)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(b / "piehole" / "repair.lock", 0o644):
+            repair = pool.submit(audit, b, "--deep", "--repair")
+            until(lambda: verification.corrupt(b), PATIENCE, "the damage is found")
+            # It goes to the lock at once, and must be waiting there: one that does not wait ends within a second.
+            with pytest.raises(TimeoutError):
+                repair.result(3)
+        assert repair.result(PATIENCE).status == 0
 
 
 @pytest.mark.slow
