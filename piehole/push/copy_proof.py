@@ -74,13 +74,10 @@ class CopyProof:
 
     def find(self, oids: Collection[str], kvs: Sequence[KeyValue], reading: Reading) -> _Found:
         """What is compared for each of these objects."""
-        asked: dict[str, list[Request]] = {}
-        for request in self._reader.requests(kvs, reading):
-            for oid in request.oids:
-                asked.setdefault(oid, []).append(request)
+        requests = self._reader.requests(kvs, reading)
+        asked = {oid: [request for request in requests if oid in request.oids] for oid in oids}
         members, others = reading.members, reading.others
-        holders = {oid: self._elsewhere.holders(oid, members) for oid in oids}
-        return {oid: request_keys.compares(asked.get(oid, ()), holders[oid], others) for oid in oids}
+        return {oid: request_keys.compares(asked[oid], self._elsewhere.holders(oid, members), others) for oid in oids}
 
     def _objection(self, found: _Found, requests: Collection[Request], reading: Reading) -> str | Refuse:
         """The refusal, or the warning; ``""`` where enough sites hold everything, or the pusher was warned when these were asked."""

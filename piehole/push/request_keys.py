@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from piehole.etcd.model import Compare, Delete, KeyValue, Range
 from piehole.group.promise import CopiesRequest, CopyRecord
@@ -63,7 +64,7 @@ class RequestKeys:
         Anything else is ignored: whatever cannot be read, answers of this site itself, of a site that is no member or was replaced by
         another machine, and those that are older than the request.
         """
-        asked: dict[str, tuple[CopiesRequest, int]] = {}
+        asked: dict[str, tuple[_Asked, int]] = {}
         answers: list[tuple[str, str, KeyValue]] = []
         for kv in kvs:
             name, is_answer, site = decode(kv.key[len(self._start) :]).partition("/")
@@ -71,7 +72,7 @@ class RequestKeys:
                 if is_answer:
                     if site != self._site and members.get(site) and CopyRecord.parse(kv.value).id == members[site]:
                         answers.append((name, site, kv))
-                elif (request := CopiesRequest.parse(kv.value)).site == self._site:
+                elif (request := _parsed(kv.value)).site == self._site:
                     asked[name] = request, kv.mod_revision
             except RecordError:  # not written by piehole
                 continue
@@ -79,7 +80,19 @@ class RequestKeys:
         for name, site, kv in answers:
             if name in asked and kv.mod_revision > asked[name][1]:
                 copies[name][site] = kv
-        return [Request(name, frozenset(one.oids), one.lease, copies[name]) for name, (one, _) in asked.items()]
+        return [Request(name, one.oids, one.lease, copies[name]) for name, (one, _) in asked.items()]
+
+
+class _Asked(NamedTuple):
+    site: str
+    oids: frozenset[str]
+    lease: int
+
+
+@lru_cache(maxsize=64)  # a push of many refs looks at its requests with each of its swaps
+def _parsed(raw: bytes) -> _Asked:
+    request = CopiesRequest.parse(raw)
+    return _Asked(request.site, frozenset(request.oids), request.lease)
 
 
 def names(push_id: str, count: int, *, first: bool) -> list[str]:

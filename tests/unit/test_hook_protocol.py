@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from piehole.fastpath.controller_socket import CONTROLLER_SHARE
 from piehole.fastpath.hook_messages import Answer, Question
 from piehole.push.hook_protocol import Malformed, deadline_of, parse
 
@@ -71,7 +72,31 @@ def test_a_push_whose_patience_is_used_up_is_still_answered_by_an_etcd_that_answ
     assert 0.05 < deadline_of(parse(ADMIT), 1).remaining() <= 0.1
 
 
-@pytest.mark.parametrize("lines", [ADMIT, PROPOSE, [*PROPOSE, "earlier"], [*ADMIT[:4], "hook boot.1.4.5", *ADMIT[4:]]])
+def test_waiting_for_copies_has_its_own_time() -> None:
+    """Also in the share of it that a controller takes."""
+    asked = parse(["copies", *ADMIT[1:]])
+    assert deadline_of(asked, 10, 20).remaining() * CONTROLLER_SHARE * 0.9 > 20
+    assert deadline_of(parse(ADMIT), 10, 20).remaining() <= 8.75
+
+
+@pytest.mark.parametrize("push_id", ["", "a/b", "..", "0123-1", "0" * 65])
+def test_the_id_of_a_push_that_asks_for_copies_becomes_a_part_of_a_key(push_id: str) -> None:
+    with pytest.raises(Malformed):
+        parse(["copies", ABOUT[0], f"push boot.1.2.3 {push_id}", ABOUT[2], ADMIT[-1]])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ADMIT,
+        PROPOSE,
+        [*PROPOSE, "earlier"],
+        [*PROPOSE, "more"],
+        [*PROPOSE, "earlier", "more"],
+        ["copies", *ADMIT[1:]],
+        [*ADMIT[:4], "hook boot.1.4.5", *ADMIT[4:]],
+    ],
+)
 def test_what_was_parsed_is_packed_as_it_came(lines: list[str]) -> None:
     assert Question.parse(lines).pack() == lines
 
@@ -83,6 +108,11 @@ def test_what_was_parsed_is_packed_as_it_came(lines: list[str]) -> None:
         ["take [1,2]"],
         ["refuse stale somebody was first. Pull."],
         ["accepted 17"],
+        ["accepted 17 fewer sites than promised hold it."],
+        ["take [1,2] copies"],
+        ["held"],
+        ["held copies fewer sites than promised hold it."],
+        ["foreseen", "take [1,2] copies", "later"],
         ["again", "basis refs/heads/a [1]", "basis refs/x/b [2]"],
         ["foreseen", "free", "later", "take [1,2]"],
         ["perhaps"],
