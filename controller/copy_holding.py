@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from controller.cache import KeyChange
-from controller.copy_release import CopyRelease, HeldPush
+from controller.copy_release import CopyRelease, HeldPush, lingering
 from controller.copy_requests import CopyRequests
 from controller.etcd_view import EtcdView
 from controller.work_queue import NextTurn
@@ -30,10 +30,6 @@ from piehole.repository import held_refs, verification
 
 _MOST: Final = 2000  # pushes for which objects are held or fetched at once
 _SHOWN: Final = 20  # requests that are not answered, in the status
-# What was held for a push that was refused stays for so many times as long as fetching it took: whoever pushes a large pack again, after
-# it could not be copied in time, does not wait again.
-_LINGER: Final = 10.0
-_LINGER_MOST: Final = 600.0
 _UNCHECKED: Final = 1.0  # seconds until a site that must not act now looks again
 
 
@@ -187,8 +183,7 @@ class CopyHolding:
     def _has(self, push: HeldPush, began: float) -> None:
         """The held refs are there."""
         push.complete = True
-        took = time.monotonic() - began
-        push.until = time.monotonic() + min(_LINGER * took, _LINGER_MOST)
+        push.until = time.monotonic() + lingering(time.monotonic() - began)
 
     def _may_act(self) -> None:
         self._check()

@@ -14,6 +14,10 @@ from piehole.replicate.release_copies import PushEnd, unprotected
 from piehole.repository import held_refs, kept_tips
 
 _LENT: Final = 1.0  # seconds until what a reconcile uses is released after all
+# What was long to fetch, for a push that was refused, stays for so many times as long: whoever pushes it again does not wait again.
+_LONG: Final = 3.0  # seconds
+_LINGER: Final = 10.0
+_LINGER_MOST: Final = 600.0
 
 
 @dataclass(slots=True)
@@ -83,3 +87,8 @@ class CopyRelease:
         lent = [push_id for push_id, oids in free.items() if not self._holdings.drop(push_id, oids)]
         waits += [_LENT for _ in lent]
         return waits, {push_id: oids for push_id, oids in free.items() if push_id not in lent}
+
+
+def lingering(seconds: float) -> float:
+    """For how many seconds something stays that took so long to fetch, once its push has moved nothing."""
+    return min(_LINGER * seconds, _LINGER_MOST) if seconds > _LONG else 0.0

@@ -298,6 +298,7 @@ def test_a_site_that_must_not_move_or_is_corrupt_does_not_answer(make_group: Mak
     assert held(group[2]) == {}
 
 
+@pytest.mark.slow
 def test_a_burst_of_requests_of_several_sites_is_answered(make_group: MakeGroup) -> None:
     group, work, first = pair(make_group, 3)
     base, asked = first, []
