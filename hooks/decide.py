@@ -52,14 +52,6 @@ class DecisionClient:
                 record.add_wait_since(started + self._loaded)
         return answer
 
-    def admit(self, record: Record, command: tuple[str, str, str]) -> Answer:
-        """Whether this ref may move. Where the group promises copies, the other sites hold then what it brings."""
-        answer = self.ask(record, Question("admit", [command]))
-        if answer.kind != "take" or answer.sentence != "copies":
-            return answer
-        held = self.hold(record, command)
-        return Answer("take", answer.value, held.sentence) if held.kind == "held" else held
-
     def hold(self, record: Record, command: tuple[str, str, str]) -> Answer:
         """Have the other sites hold what this command brings: ``held``, or a refusal."""
         return self.ask(record, Question("copies", [command]))

@@ -100,16 +100,22 @@ class PushHooks:
         record = self._current(inflight.Record.open)
         self._check_number(record)
         self._check_beside(record, ref, old)
-        answer = self._client.admit(record, (ref, old, new))
+        answer = self._client.ask(record, Question("admit", [(ref, old, new)]))
         reached(Step.ADMITTING)
         if answer.kind == "take":
             self._check_reflog(ref)
-            self._warn(answer)
             record.announce(inflight.Announcement(ref, old, new, answer.value, managed=True))
         elif answer.kind == "free":
             record.announce(inflight.Announcement(ref, old, new, "-", managed=False))
         else:
             raise self._refused(answer)
+        if answer.kind == "take" and answer.sentence:
+            # Announced already: a reconcile that moves the ref while the push waits would have git refuse it.
+            held = self._client.hold(record, (ref, old, new))
+            if held.kind != "held":
+                raise self._refused(held)
+            if held.sentence:
+                self._say("copies", held.sentence)
         reached(Step.ANNOUNCED)
 
     def prepared(self, lines: list[str]) -> None:
@@ -163,9 +169,7 @@ class PushHooks:
         return [one for one in wanted if one.ref not in rejected]
 
     def _check_number(self, record: inflight.Record) -> None:
-        """With ``--atomic``, and in newer git always, all refs are asked about before any moves, so that what etcd does not take is refused
-        here. (Otherwise each ref is settled before the next one is asked about.)
-        """
+        """Refuse what etcd does not take. (With ``--atomic``, and in newer git always, all refs are asked about before any moves.)"""
         if len(record.waiting) >= self._client.most:
             raise Refused(
                 "too-many",
@@ -296,7 +300,8 @@ class PushHooks:
             wait = min(wait * 2, 0.2)
         if answer.kind != "accepted":
             raise self._refused(answer)
-        self._warn(answer)
+        if answer.sentence:
+            self._say("copies", answer.sentence)
         self._say(
             "accepted",
             f"the group has taken {', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}.",
@@ -307,10 +312,6 @@ class PushHooks:
             reached(Step.SETTLED)
         except OSError:
             pass  # the note only informs; the group has taken the refs, so nothing may veto them now
-
-    def _warn(self, answer: Answer) -> None:
-        if answer.sentence:
-            self._say("copies", answer.sentence)
 
     def _refused(self, answer: Answer) -> Refused:
         if answer.kind == "refuse":

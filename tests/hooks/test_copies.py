@@ -524,6 +524,26 @@ def test_what_a_push_brings_is_at_another_site_when_it_is_answered(make_group: M
     until(lambda: not any("refs/piehole/held/" in ref for site in world for ref in refs(site.repository)), 20, "held")
 
 
+def test_a_ref_that_waits_for_copies_is_moved_by_nobody_else(make_group: MakeGroup) -> None:
+    """Site a has not reached the group's value yet, and the push brings it along (rule 3). A reconcile in between would make git refuse it."""
+    world = make_group(2, settings={"piehole.copiesTimeout": "20"})
+    work, first = world.begun()
+    world["a"].kill()
+    second = commit(work, "second")
+    accepted(push(work, world["b"].repository, "HEAD:main"))
+    promise(world, 2)
+    world["b"].pause()
+    third = commit(work, "third")
+    pushing = start_push(work, world["a"].repository, "HEAD:main")
+    until(lambda: requests(world), 20, "copies are asked for")
+    assert world["a"].at() == first
+    world.reconcile("a")
+    assert world["a"].at() == first and second != third
+    world["b"].resume()
+    accepted(finish(pushing))
+    assert world["a"].at() == third == world.value()
+
+
 def test_all_sites_have_what_all_promised(make_group: MakeGroup) -> None:
     world = make_group(3, settings={"piehole.copiesTimeout": "20"})
     work, _ = world.begun()
