@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from controller.etcd_view import EtcdView
-from controller.hook_permissions import may_read
+from controller.hook_permissions import is_trusted, may_read
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, Halted, PieholeError
 from piehole.fastpath.controller_socket import CONTROLLER_SHARE
@@ -170,15 +170,17 @@ class Readers:
 def answer_reader(
     readers: Readers | None, question: Sequence[str], uid: int, awaited: Callable[[], bool]
 ) -> Iterator[list[str]]:
-    """The messages that a reader is sent: nothing to an account that cannot read the repository.
+    """The messages that a reader is sent: nothing to an account that cannot read the repository, or that names one which is not served
+    here. It cannot find out which of the two it was.
 
     :param readers: those of the repository that the question names; None: it is not served here
     :raises ValueError: the question has another form
     :raises OSError: the repository is gone
     """
     if readers is None:
-        yield pack_here(_LONGER)
-        yield ReadAnswer(NOT_SERVED).pack()
+        if is_trusted(uid):
+            yield pack_here(_LONGER)
+            yield ReadAnswer(NOT_SERVED).pack()
     elif may_read(readers.config.git_dir, uid):
         wait = WaitQuestion.parse(question) if question[0] == "wait" else None
         seconds = min(wait.seconds, _LONGEST) if wait else readers.config.read_wait

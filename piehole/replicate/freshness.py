@@ -22,6 +22,7 @@ from piehole.replicate.dry_run import dry_run
 
 ALL: Final = "all"
 _POLL: Final = 0.2  # seconds
+_LONGEST_POLL: Final = 0.5  # each costs a read of etcd or a git process, and many may wait
 _READ: Final = 2.0  # seconds that one read of etcd may take in any case
 
 # Whether this site has reached a revision: "" where it has before the deadline, else why not.
@@ -83,6 +84,7 @@ def await_goal(
     :raises EtcdError: etcd could not be used
     :raises PieholeError: it cannot be reached: the group has no such ref or site
     """
+    pause = _POLL / 4
     while True:
         why = ""
         if goal.revision is None:
@@ -94,7 +96,8 @@ def await_goal(
                 return Arrival(True, goal.revision)
         if deadline.passed or not awaited():
             return Arrival(False, goal.revision, why)
-        time.sleep(min(_POLL, deadline.remaining()))
+        time.sleep(min(pause, deadline.remaining()))
+        pause = min(2 * pause, _LONGEST_POLL)
 
 
 def newest_push(replica: Replica, deadline: Deadline) -> tuple[int, int]:

@@ -56,6 +56,10 @@ def test_an_account_that_can_read_the_repository_may_ask_and_another_one_may_not
         site.repository.chmod(0o711)
         assert asked(site, *gate, uid=NOBODY) == []
         assert asked(site, *wait, uid=NOBODY) == []
+        # Nor can it find out whether there is such a repository.
+        for path in ("/nowhere.git", f"{site.repository}/../project.git", f"{site.repository}/"):
+            assert asked(site, "gate", f"repository {path}", uid=NOBODY) == []
+        assert asked(site, "gate", "repository /nowhere.git")[1].startswith("not-served ")
 
 
 def test_nonsense_disturbs_nobody(site: Site) -> None:
