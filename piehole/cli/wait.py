@@ -4,8 +4,9 @@ Without REF: everything that was pushed before this command was started. With RE
 of this ref. With OID, too: until the ref contains that commit, whether it was pushed yet or not. What is pushed while the command waits
 does not count.
 
---sites comes after REF and OID. It waits for so many sites, for all, or for those that are named (those that have left do not count). Another site is known to have
-something when it has published that, which takes it up to a second.
+--sites comes after REF and OID. It waits for so many sites, for all, or for those that are named (those that have left do not count).
+Another site is known to have something when it has published that, which takes it up to a second, and not before any other ref that is
+stuck there.
 
 It needs no credential of etcd where the controller of this site answers, and no more than the right to read the repository. The exit
 status is 0 when it is there, and 1 when it is not in time, or cannot come. It prints nothing where there is no terminal, but the reason

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import PieholeError, UsageError
+from piehole.errors import Compacted, PieholeError, UsageError
 from piehole.etcd.model import KeyValue, Range, prefix_end
 from piehole.group import keys
 from piehole.group.replica import Replica
@@ -179,18 +179,52 @@ def _missing(replica: Replica, goal: Goal, revision: int, here: Here, deadline: 
     """Why not enough sites have reached the revision; ``""`` where they have."""
     own = replica.config.site
     if not goal.sites:
-        return here(revision, deadline)
+        return _late_here(replica, goal, revision, here, deadline)
     everybody = [one for one in list_sites(replica, _reading(deadline)) if not one.left]
     wanted, enough = _wanted(replica, goal, everybody)
     why: dict[str, str] = {}
     for one in wanted:
         # A site's progress record follows within a second. This site need not wait for its own.
-        late = here(revision, deadline.at_most(0)) if one.site == own else _behind(one, revision)
+        late = (
+            _late_here(replica, goal, revision, here, deadline.at_most(0))
+            if one.site == own
+            else _behind(one, revision)
+        )
         if late:
             why[one.site] = late
     if len(wanted) - len(why) >= enough:
         return ""
     return "; ".join(f"site {site}: {late}" for site, late in why.items())
+
+
+def _late_here(replica: Replica, goal: Goal, revision: int, here: Here, deadline: Deadline) -> str:
+    """Why this site has not reached the revision. Where one ref is waited for, other refs that are stuck do not count."""
+    if not goal.ref or goal.ref == HEAD:
+        return here(revision, deadline)
+    late = here(revision, deadline.at_most(_POLL))
+    return "" if not late or _has(replica, goal.ref, revision) else late
+
+
+def _has(replica: Replica, ref: str, revision: int) -> bool:
+    """Whether the ref has the value that the group had at the revision, or has now, or one that contains the former."""
+    k, group, config = replica.keyspace, replica.config.group, replica.config
+    for name in _meant(ref):
+        now = replica.etcd.range(k.ref(group, name), deadline=Deadline(_READ)).kvs
+        if not now:
+            continue
+        try:
+            then = replica.etcd.range(k.ref(group, name), deadline=Deadline(_READ), revision=revision).kvs
+        except Compacted:
+            then = now
+        try:
+            newest, wanted = (value_of(kvs[0].value if kvs else None, config.object_format) for kvs in (now, then))
+        except ValueError:
+            return True  # a locked ref counts as done
+        held = replica.repository.read_ref(name)
+        return held in (newest, wanted) or bool(
+            wanted and not is_zero(wanted) and replica.repository.contains(held, wanted)
+        )
+    return False
 
 
 def _wanted(replica: Replica, goal: Goal, everybody: Sequence[GroupSite]) -> tuple[list[GroupSite], int]:

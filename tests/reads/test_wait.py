@@ -132,6 +132,17 @@ def test_the_controller_and_etcd_may_go_and_come_back_meanwhile(make_group: Make
     assert "No etcd endpoint answered" in away.err
 
 
+def test_a_ref_is_waited_for_whatever_else_is_stuck_here(make_group: MakeGroup) -> None:
+    group = make_group(1)
+    group.put("refs/heads/lost", NOBODY)
+    group[0].stuck("refs/heads/lost")
+    oid = pushed(group)
+    for words in (["main"], ["main", oid], ["main", "--sites", "a"]):
+        assert wait(group, 0, *words, timeout="10") == Answer(0, "", ""), words
+    assert "refs/heads/lost is stuck here" in late(wait(group, 0, timeout="0.3"))
+    assert "refs/heads/lost is stuck here" in late(wait(group, 0, "lost", timeout="0.3"))
+
+
 def test_bad_input_gets_a_sentence(make_group: MakeGroup) -> None:
     group = make_group(1)
     pushed(group)
