@@ -19,7 +19,7 @@ from piehole.refs import decode
 
 FILE: Final = "piehole/log"
 _VALUE: Final = 1024  # bytes; an oid has 64
-LARGEST: Final = 8 << 20  # bytes, about 30,000 moves; two such files are kept
+LARGEST: Final = 8 << 20  # bytes, about 25,000 moves; two such files are kept
 
 
 @dataclass(frozen=True, slots=True)
