@@ -18,7 +18,7 @@ from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
-from tests.support.wait import until
+from tests.support.wait import PATIENCE, until
 
 
 def told_up_to(group: Group, ref: str = MAIN) -> int:
@@ -54,11 +54,14 @@ def test_where_nothing_happens_nothing_is_written(make_group: MakeGroup) -> None
     git.commit(work, "one")
     accepted(git.push(work, "origin", "HEAD:main"))
     told_up_to(group)
+    keys = [f"{group.prefix}/progress/{group.name}/{site.name}" for site in group]
+    until(lambda: all('"digest"' in (group.etcd.get(key) or "") for key in keys), PATIENCE, "the digests are published")
     quiet = group.etcd.revision()
     for site in group:
         before = len(site.events("repository.served"))
         assert before == 1
     time.sleep(2.5)  # that nothing comes can only be seen by waiting
+    assert {key: kv for key, kv in group.etcd.look_prefix("/").items() if kv.mod_revision > quiet} == {}
     assert group.etcd.revision() == quiet
 
 
