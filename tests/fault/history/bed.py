@@ -89,6 +89,7 @@ class Bed:
 
     def install(self, place: Place, *, replace: bool = False) -> None:
         """Make the repository, and make it a site of the group."""
+        self.group.settings["piehole.readGate"] = place.read_gate
         place.site.build(endpoints=[link.endpoint for link in place.links], replace=replace)
         if self.source != ROOT:
             git_dir = place.site.repository
@@ -207,7 +208,7 @@ def make_bed(
         for number in range(sites):
             bed.places.append(_make_place(folder, bed, number, ends))
         for place, mode in zip(bed.places, itertools.cycle(read_gates), strict=False):
-            group.settings["piehole.readGate"] = mode
+            place.read_gate = mode
             bed.install(place)
         for place in bed.places:
             place.launch()

@@ -115,6 +115,7 @@ class Place:
         )
         self._packer = self._script("packer", _PACKER.format(liar=self._liar))
         self.disk = threading.Lock()  # held while the disk is looked at, or lost
+        self.read_gate = "off"
         self.is_lost = False
         self.lost_at = 0.0
         self.lost_at_revision = 0
