@@ -11,14 +11,16 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from piehole import git
 from piehole.deadline import Deadline
 from piehole.errors import GitError
 from piehole.files import locked
+from piehole.refs import HELD_REFS
 
 _MANY_PACKS: Final = 50
 _GEOMETRIC_SINCE: Final = (
@@ -49,7 +51,7 @@ def maintain(git_dir: Path, *, stop: threading.Event) -> None:
     # Transfers do not need this lock: what they publish has a name of its own and a .keep, so no repack deletes it.
     with locked(git_dir / "piehole" / "lock", 0o644, Deadline(0.0)) as alone:
         if alone and _roll_up(git_dir, stop):
-            _run(git_dir, ["commit-graph", "write", "--reachable", "--split", "--no-progress"], stop)
+            _write_commit_graph(git_dir, stop)
 
 
 def refresh_dumb_http(git_dir: Path) -> None:
@@ -88,14 +90,25 @@ def _roll_up(git_dir: Path, stop: threading.Event) -> bool:
     return _run(git_dir, rolling_up, stop)
 
 
-def _run(git_dir: Path, arguments: list[str], stop: threading.Event) -> bool:
+def _write_commit_graph(git_dir: Path, stop: threading.Event) -> None:
+    """Not of held refs: most are gone in a moment, and a graph that lists a commit which was pruned after that makes `git fsck` fail."""
+    refs = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(objectname) %(refname)"]).stdout)
+    with tempfile.TemporaryFile() as commits:
+        commits.writelines(f"{line.split(' ')[0]}\n".encode() for line in refs if f" {HELD_REFS}" not in line)
+        commits.seek(0)
+        _run(git_dir, ["commit-graph", "write", "--stdin-commits", "--split", "--no-progress"], stop, commits)
+
+
+def _run(
+    git_dir: Path, arguments: list[str], stop: threading.Event, stdin: IO[bytes] | int = subprocess.DEVNULL
+) -> bool:
     """Run git; False when it was stopped."""
     if stop.is_set():
         return False
     process = subprocess.Popen(
         ["git", f"--git-dir={git_dir}", "-c", "core.fsync=all", "-c", f"core.hooksPath={os.devnull}", *arguments],
         env=git.environment(),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,

@@ -41,6 +41,19 @@ def test_many_small_packs_become_few(world: FetchBed) -> None:
     git(world.local, "fsck", "--strict", "--no-dangling")
 
 
+def test_what_is_held_for_a_moment_leaves_no_trace_in_the_commit_graph(world: FetchBed) -> None:
+    pile_up(world, 50)
+    tree = git(world.local, "rev-parse", "main^{tree}").stdout.strip()
+    held = git(world.local, "commit-tree", tree, "-p", "main", "-m", "of a push that is refused").stdout.strip()
+    git(world.local, "update-ref", f"refs/piehole/held/push/{held}", held)
+    maintain(world.local, stop=threading.Event())
+    git(world.local, "update-ref", "-d", f"refs/piehole/held/push/{held}")
+    git(world.local, "repack", "-q", "-a", "-d")
+    git(world.local, "prune", "--expire=now")
+    assert git(world.local, "cat-file", "-e", held, check=False).returncode != 0
+    git(world.local, "fsck", "--strict", "--no-dangling")
+
+
 def test_a_clone_from_here_finds_a_bitmap(world: FetchBed) -> None:
     pile_up(world, 50)
     maintain(world.local, stop=threading.Event())
