@@ -124,6 +124,7 @@ class Hooks:
 
 class Client:
     until = float("inf")
+    held = 0
 
     def all_may_pass(self) -> bool:
         return True
