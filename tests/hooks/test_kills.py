@@ -104,7 +104,11 @@ def test_leftover_lock(world: Group, tamper: Tamper) -> None:
     done = piehole("reconcile", "--once", str(site))
     assert "refs/heads/main" in done.out
     assert refs(site)[MAIN] == second
-    assert {path.name for path in site.glob("**/*.lock")} <= {"state.lock", "removal.lock", "verified.lock"}  # which stay
+    assert {path.name for path in site.glob("**/*.lock")} <= {
+        "state.lock",
+        "removal.lock",
+        "verified.lock",
+    }  # which stay
     assert not records(site)
     third = commit(work, "third")
     accepted(push(work, site, "HEAD:main"))
