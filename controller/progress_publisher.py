@@ -22,10 +22,12 @@ class ProgressPublisher:
     """Reports are added by the worker that reconciles, and published by another one.
 
     :param acted_on: called with the revision of the report that was published
+    :param seen: the newest revision that this process has acted on
     """
 
-    def __init__(self, replica: Replica, acted_on: Callable[[int], None]) -> None:
+    def __init__(self, replica: Replica, acted_on: Callable[[int], None], seen: Callable[[], int]) -> None:
         self._replica = replica
+        self._seen = seen
         self._acted_on = acted_on
         self._last: Report | None = None
         self._converged: Report | None = None  # the newest that was
@@ -56,14 +58,14 @@ class ProgressPublisher:
         untold = verification.untold(self._replica.git_dir)
         if converged is not None and not last.corrupt and self._is_news(converged, known, untold):
             self._published_at = time.monotonic()
-            once.publish(self._replica, converged)
+            once.publish(self._replica, converged, seen=self._seen)
             now = rollback_guard.load(self._replica.git_dir).published
             self._digest = (now.id if now else "", converged.held.digest() if converged.held else "")
         elif known is not None and (last.newest > max(known.revision, self._covered) or untold):
             # The other sites must learn that this one is corrupt, or no longer is. And where something keeps the progress back while
             # pushes go on, a backup of etcd must be recognised all the same.
             self._published_at = time.monotonic()
-            progress.republish(self._replica, Deadline(_ETCD_TIMEOUT))
+            progress.republish(self._replica, Deadline(_ETCD_TIMEOUT), seen=self._seen)
         else:
             return
         self._covered = last.newest

@@ -122,7 +122,7 @@ class ServedRepository:
         self._deferred = 0  # turns in a row
         changes = partial(etcd_view.changes, config.group)
         self._ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes)
-        self._publisher = ProgressPublisher(self._replica, self._check.acted_on)
+        self._publisher = ProgressPublisher(self._replica, self._check.acted_on, self._check.seen)
         self._tidying = Tidying(self._replica, self._attempt)
 
     @property

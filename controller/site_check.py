@@ -86,9 +86,7 @@ class SiteCheck:
         fence = self._etcd_view.view(self._replica.config.group).mod(keys.FENCE)
         if (self._epoch, self._fence) == (epoch, fence) and self.halted is None:
             return False
-        # An administrator's decision is written to the state on disk, and ends what this process remembers of etcd.
-        seen = self._seen if rollback_guard.stamp(self._replica.git_dir) == self._seen_stamp else 0
-        state = progress.check(self._replica, Deadline(_ETCD_TIMEOUT), seen=seen)
+        state = progress.check(self._replica, Deadline(_ETCD_TIMEOUT), seen=self.seen())
         # A view from before this check may be of another etcd's past: only one that has reached it may be acted on.
         newest = max((kv.mod_revision for kv in state.entries.values()), default=0)
         if not self._etcd_view.informer.cache.wait_for(newest, Deadline(_ETCD_TIMEOUT)):
@@ -103,6 +101,13 @@ class SiteCheck:
         self._epoch, self._fence = epoch, fence
         self._remember(state.revision)
         return True
+
+    def seen(self) -> int:
+        """The newest revision that this process has acted on.
+
+        An administrator's decision is written to the state on disk, and ends what this process remembers of etcd.
+        """
+        return self._seen if rollback_guard.stamp(self._replica.git_dir) == self._seen_stamp else 0
 
     def acted_on(self, revision: int) -> None:
         """Remember that this process has acted on etcd at this revision."""

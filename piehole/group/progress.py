@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -124,7 +124,7 @@ def remember_push(replica: Replica, revision: int, push_id: str, *, wait: bool =
     return True
 
 
-def republish(replica: Replica, deadline: Deadline) -> None:
+def republish(replica: Replica, deadline: Deadline, *, seen: Callable[[], int] = lambda: 0) -> None:
     """Publish the last progress record again, under another id, so that a backup of etcd from before this is recognised.
 
     For a site that has replicated pushes while something holds its progress back.
@@ -134,7 +134,7 @@ def republish(replica: Replica, deadline: Deadline) -> None:
     """
     known = rollback_guard.load(replica.git_dir).published
     if known is not None:
-        publish(replica, known.revision, deadline)
+        publish(replica, known.revision, deadline, seen=seen)
 
 
 def _register(replica: Replica, deadline: Deadline) -> None:
@@ -148,7 +148,13 @@ def _register(replica: Replica, deadline: Deadline) -> None:
 
 
 def publish(
-    replica: Replica, revision: int, deadline: Deadline, *, digest: str = "", takeover: bool = False
+    replica: Replica,
+    revision: int,
+    deadline: Deadline,
+    *,
+    digest: str = "",
+    takeover: bool = False,
+    seen: Callable[[], int] = lambda: 0,
 ) -> Progress:
     """Publish in etcd that every managed ref here holds the value it had at ``revision`` or a later one.
 
@@ -156,6 +162,8 @@ def publish(
 
     :param digest: of the refs that the site held at this revision (:mod:`piehole.replicate.ref_digest`), ``""`` where it is not known
     :param takeover: write the record without comparing etcd and this disk: an administrator has decided (install, accept, clobber)
+    :param seen: the newest revision that this process has acted on, asked when nobody else writes the state any more. A record of an older
+        reconcile would raise the revision of an etcd that was restored from a backup, and so hide that it went back
     :return: the record
     :raises Halted: etcd and this disk disagree on what this site has published
     :raises PieholeError: a record that was sent long ago reached etcd at this very moment; publish again
@@ -167,7 +175,7 @@ def publish(
         if takeover:
             state = replica.reader.read([], deadline)
         else:
-            state = _check(replica, deadline, revision)
+            state = _check(replica, deadline, max(revision, seen()))
             disk = rollback_guard.load(replica.git_dir)
             if state.progress is not None:
                 disk = disk.with_found(Progress.parse(state.progress.value).id)

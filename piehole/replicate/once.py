@@ -111,8 +111,11 @@ def _until_no_push_holds_refs(reconciler: Reconciler, before: Mapping[str, Comma
     return replace(report, moved=moved, undone=undone)
 
 
-def publish(replica: Replica, report: Report) -> bool:
-    """Publish the progress that a report proves, unless it is published already; return whether it was written."""
+def publish(replica: Replica, report: Report, *, seen: Callable[[], int] = lambda: 0) -> bool:
+    """Publish the progress that a report proves, unless it is published already; return whether it was written.
+
+    :param seen: as in :func:`piehole.group.progress.publish`
+    """
     known = rollback_guard.load(replica.git_dir).published
     digest = report.held.digest() if report.held is not None else ""
     old = known is not None and report.newest <= known.revision and not verification.untold(replica.git_dir)
@@ -120,7 +123,7 @@ def publish(replica: Replica, report: Report) -> bool:
     digested = digest and known is not None and report.revision >= known.revision
     if old and not (digested and _published_digest(replica) != digest):
         return False
-    site_progress.publish(replica, report.revision, Deadline(_PATIENCE), digest=digest)
+    site_progress.publish(replica, report.revision, Deadline(_PATIENCE), digest=digest, seen=seen)
     return True
 
 

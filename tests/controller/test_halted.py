@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -93,6 +94,35 @@ def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
     assert [site.at() for site in group] == [newest, newest]
     git.commit(work, "three")
     refused(git.push(work, "origin", "HEAD:main"), "went-back")
+    went_back(group, first, newest)
+
+
+@pytest.mark.slow
+def test_a_late_record_of_an_older_reconcile_does_not_hide_that_etcd_went_back(
+    make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
+) -> None:
+    """It would raise the revision of the restored etcd to the one that this site has acted on."""
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd)
+    work, first = begun(group)
+    home, other = group.sites
+    with (other.repository / "piehole" / "state.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        inode = f":{os.fstat(lock.fileno()).st_ino} "
+        # The record that carries the digest, some seconds after the push, is about to be written.
+        until(
+            lambda: any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()),
+            what="a record waits for the lock",
+        )
+        home.signal(signal.SIGSTOP)  # so that it writes nothing either
+        etcd.save_snapshot(tmp_path / "backup")
+        newest = pushed(group, work, "two")
+        etcd.kill()
+        etcd.restore_snapshot(tmp_path / "backup")
+        etcd.start()
+    other.wait_event("site.halted", token="went-back")  # noqa: S106
+    home.signal(signal.SIGCONT)
+    assert other.at() == newest
     went_back(group, first, newest)
 
 
