@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         notes += ["another machine than this one has the name"] if lost and not one["fault"] else []
         notes_shown = "".join(f"  ({note})" for note in notes)
         tell(f"{'*' if one['this'] else ' '} {one['site']}  {_state(one)}  {one['url']}  {one['id']}{notes_shown}")
-    if record is not None and promise.promises_copies(record):
+    if record is not None and record.promises_copies:
         print(f"promise: copies {promise.words(record, counted)}")
     return 0 if wrong is None else wrong.exit_status
 

@@ -126,7 +126,7 @@ def judge(replica: Replica, name: str, value: str, deadline: Deadline) -> Settin
         refs = replica.keyspace.group_refs(replica.config.group)
         compares += enough and [*enough, Compare(refs, prefix_end(refs), "<", state.revision + 1)]
         record = raise_copies.begun(record, former) if waits else record
-    if record.copies != 1:
+    if record.promises_copies:
         compares.append(raise_copies.same_sites(replica, sites))
     default: Any = 1 if name == COPIES else "refuse"
     return SettingChange(

@@ -88,7 +88,7 @@ class Installer:
         if state.group is None:
             self._found(replica, group)
         self._register(replica, state, anew=anew, empty=not known or self._request.replace)
-        if promise.promises_copies(group):
+        if group.promises_copies:
             self._say_promise(replica, group, state, anew=anew)
         if founding:
             adoption.found()

@@ -63,7 +63,7 @@ def promise_without(replica: Replica, state: GroupState, everybody: GroupSites, 
     k, group = replica.keyspace, replica.config.group
     record = GroupRecord.parse(state.group.value) if state.group else None
     guards = [Compare(k.group(group), mod_revision=state.group.mod_revision if state.group else 0)]
-    if record is None or not promise.promises_copies(record):
+    if record is None or not record.promises_copies:
         return PromiseWithout("", "", 1, len(everybody.sites), tuple(guards))
     guards.append(Compare(k.sites(group), prefix_end(k.sites(group)), "<", everybody.revision + 1))
     now = promise.members(everybody.sites)

@@ -29,11 +29,6 @@ def words(record: GroupRecord, members: Mapping[str, str]) -> str:
     return f"{record.copies} ({needed(record, members)} of {len(members)} site{'' if len(members) == 1 else 's'})"
 
 
-def promises_copies(record: GroupRecord) -> bool:
-    """Whether the group promises anything. Where not, nobody asks for a copy."""
-    return record.copies != 1
-
-
 @dataclass(frozen=True, slots=True)
 class CopiesRequest:
     """A site asks the others to hold what a push brings, before the consensus names it.

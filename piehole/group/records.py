@@ -98,6 +98,11 @@ class GroupRecord:
         return copies
 
     @property
+    def promises_copies(self) -> bool:
+        """Whether the group promises anything. Where not, nobody asks for a copy."""
+        return self.copies != 1
+
+    @property
     def raising(self) -> bool:
         """Whether commits from before may still be at fewer sites than :attr:`copies`."""
         return RAISING in self.extra
@@ -122,7 +127,7 @@ class GroupRecord:
         )
 
     def dump(self) -> bytes:
-        format_ = FORMAT if self.copies == 1 else COPIES_FORMAT
+        format_ = COPIES_FORMAT if self.promises_copies else FORMAT
         return dump({**self.extra, "format": format_, "id": self.id, "object_format": self.object_format})
 
 

@@ -20,7 +20,7 @@ from piehole.etcd.leases import SharedLease
 from piehole.etcd.model import Compare, Delete, KeyValue, Operation, Put, TxnResult
 from piehole.fastpath.failpoints import Step, reached
 from piehole.group import keys
-from piehole.group.promise import CopiesRequest, promises_copies
+from piehole.group.promise import CopiesRequest
 from piehole.group.records import GroupRecord, now
 from piehole.group.replica import Replica
 from piehole.push import request_keys
@@ -271,7 +271,7 @@ def obtain(
     """
     state = replica.reader.read((), deadline)
     wanted = list(dict.fromkeys(oid for oid in oids if not is_zero(oid)))
-    if state.group is None or not promises_copies(GroupRecord.parse(state.group.value)) or not wanted:
+    if state.group is None or not GroupRecord.parse(state.group.value).promises_copies or not wanted:
         return ObtainedCopies()
     push_id = os.urandom(16).hex()
     copies = CopyCollector(replica, PolledAnswers(replica), SharedLease(replica.etcd))

@@ -46,7 +46,7 @@ class CopiesGate:
         :raises RecordError: it cannot be read, so nobody knows
         """
         if group is not None and group.mod_revision not in self._promised:
-            promised = GroupRecord.parse(group.value).copies != 1
+            promised = GroupRecord.parse(group.value).promises_copies
             known = {**self._promised, group.mod_revision: promised}
             self._promised = {one: known[one] for one in sorted(known)[-_KNOWN:]}
 

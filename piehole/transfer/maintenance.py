@@ -90,11 +90,20 @@ def _roll_up(git_dir: Path, stop: threading.Event) -> bool:
     return _run(git_dir, rolling_up, stop)
 
 
-def _write_commit_graph(git_dir: Path, stop: threading.Event) -> None:
-    """Not of held refs: most are gone in a moment, and a graph that lists a commit which was pruned after that makes `git fsck` fail."""
+def commits_to_list(git_dir: Path) -> bytes:
+    """The commits of all refs but held ones, a line each, as ``git commit-graph write --stdin-commits`` reads them.
+
+    Most held refs are gone in a moment, and a graph that lists a commit which was pruned after that makes ``git fsck`` fail.
+
+    :raises GitError: git failed
+    """
     refs = git.lines(git.run(git_dir, ["for-each-ref", "--format=%(objectname) %(refname)"]).stdout)
+    return "".join(f"{line.split(' ')[0]}\n" for line in refs if f" {HELD_REFS}" not in line).encode()
+
+
+def _write_commit_graph(git_dir: Path, stop: threading.Event) -> None:
     with tempfile.TemporaryFile() as commits:
-        commits.writelines(f"{line.split(' ')[0]}\n".encode() for line in refs if f" {HELD_REFS}" not in line)
+        commits.write(commits_to_list(git_dir))
         commits.seek(0)
         _run(git_dir, ["commit-graph", "write", "--stdin-commits", "--split", "--no-progress"], stop, commits)
 

@@ -16,7 +16,7 @@ from typing import Final
 from piehole import git
 from piehole.errors import GitError
 from piehole.files import sync
-from piehole.transfer import soundness
+from piehole.transfer import maintenance, soundness
 from piehole.transfer.damaged_files import FOLDER, put_aside
 
 _EACH: Final = 3600.0  # seconds for one git process; a large pack is read and unpacked
@@ -73,7 +73,9 @@ def derived(git_dir: Path, gone: Collection[Path]) -> None:
     graphs = any("commit-graph" in f"{path.parent.name}/{path.name}" for path in gone)
     bitmaps = any(path.suffix == ".bitmap" for path in gone)
     if graphs:
-        _try(git_dir, ["commit-graph", "write", "--reachable", "--split"])
+        with suppress(GitError):
+            commits = maintenance.commits_to_list(git_dir)
+            _try(git_dir, ["commit-graph", "write", "--stdin-commits", "--split"], commits)
     if bitmaps:
         # Also in place of a single pack's: git prefers it, and it needs no pack to be written anew.
         bitmaps = _try(git_dir, ["multi-pack-index", "write", "--bitmap"])
@@ -81,9 +83,10 @@ def derived(git_dir: Path, gone: Collection[Path]) -> None:
         _try(git_dir, ["multi-pack-index", "write"])
 
 
-def _try(git_dir: Path, command: list[str]) -> bool:
+def _try(git_dir: Path, command: list[str], stdin: bytes = b"") -> bool:
+    careful = ["-c", "core.fsync=all", "-c", f"core.hooksPath={os.devnull}"]
     try:
-        git.run(git_dir, ["-c", "core.fsync=all", "-c", f"core.hooksPath={os.devnull}", *command], timeout=_EACH)
+        git.run(git_dir, [*careful, *command], stdin=stdin, timeout=_EACH)
     except GitError:
         return False
     return True

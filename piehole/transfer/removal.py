@@ -24,6 +24,7 @@ from piehole.deadline import Deadline
 from piehole.errors import GitError
 from piehole.files import locked, replace_file, sync
 from piehole.transfer.keep_files import Hold
+from piehole.transfer.maintenance import commits_to_list
 from piehole.transfer.process import call
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.watchdog import Limits, Watchdog
@@ -169,7 +170,8 @@ class Removal:
             # It lists commits that are gone. Git makes do without one.
             shutil.rmtree(info / "commit-graphs", ignore_errors=True)
             (info / "commit-graph").unlink(missing_ok=True)
-            git.run(self._git_dir, ["commit-graph", "write", "--reachable", "--no-progress"])
+            commits = commits_to_list(self._git_dir)
+            git.run(self._git_dir, ["commit-graph", "write", "--stdin-commits", "--no-progress"], stdin=commits)
 
     def _indexes(self) -> list[Path]:
         return sorted((self._store / "pack").glob("*.idx"))

@@ -10,7 +10,6 @@ from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, EtcdError, EtcdRefused, UsageError
 from piehole.group import alive
 from piehole.group.outlook import outlook
-from piehole.group.promise import promises_copies
 from piehole.group.records import GroupRecord, SiteRecord
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites
@@ -98,7 +97,7 @@ def _copies(
     replica: Replica, record: GroupRecord, everybody: Sequence[GroupSite], deadline: Deadline
 ) -> Iterator[Fault]:
     """Whether there are enough living sites for the copies that the group promises, before a push finds out."""
-    if not promises_copies(record):
+    if not record.promises_copies:
         return
     if record.raising:
         yield Fault(

@@ -66,6 +66,7 @@ NONE_OF_A_PUSH = {
     "piehole.group.drops:answer": "an administrator's request: what this site says to it",
     "piehole.group.drops:forget": "an administrator's request",
     "piehole.transfer.damaged_files:delete_those_with": "an administrator's request to drop an object; tests/transfer/test_removal.py",
+    "piehole.transfer.maintenance:_write_commit_graph": "a scratch file",
     "piehole.transfer.removal:excluded": "a file that says something only while it is locked",
     "piehole.transfer.removal:Removal.begin": "an administrator's request to drop an object; tests/transfer/test_removal.py",
     "piehole.transfer.removal:Removal.set_aside": "the same; an interruption anywhere is tried there",
