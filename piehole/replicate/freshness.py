@@ -7,7 +7,7 @@ what is pushed later does not count.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,13 +17,15 @@ from piehole.etcd.model import KeyValue, Range, prefix_end
 from piehole.group import keys
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites
-from piehole.refs import HEAD, is_oid, is_ref_name, is_zero, short, value_of
-from piehole.replicate.dry_run import dry_run
+from piehole.refs import HEAD, decode, is_oid, is_ref_name, is_zero, short, value_of
+from piehole.replicate.dry_run import DryRun, dry_run
 
 ALL: Final = "all"
 _POLL: Final = 0.2  # seconds
 _LONGEST_POLL: Final = 0.5  # each costs a read of etcd or a git process, and many may wait
 _READ: Final = 2.0  # seconds that one read of etcd may take in any case
+_CHANGES: Final = 32  # of one ref that are looked up; a ref that is further behind is waited for
+_LOCKED: Final = ""  # what stands for a value that is no object id
 
 # Whether this site has reached a revision: "" where it has before the deadline, else why not.
 Here = Callable[[int, Deadline], str]
@@ -123,18 +125,60 @@ def as_compared(replica: Replica) -> Here:
                 return str(seen.halted)
             unsettled = {move.ref for move in seen.planned.moves} | set(seen.planned.deferred) | set(seen.planned.stuck)
             unsettled |= {HEAD} if seen.planned.head else set()
-            late = sorted(ref for ref in unsettled if _changed_at(seen.state.entries.get(ref)) <= revision)
+            late = _first_late(replica, seen, unsettled, revision, _reading(deadline))
             if not late:
                 return ""
             if deadline.passed:
-                return f"{late[0]} is not at the group's value here yet, and no controller of this site answers"
+                return f"{late} is not at the group's value here yet, and no controller of this site answers"
             time.sleep(min(_POLL, deadline.remaining()))
 
     return here
 
 
-def _changed_at(kv: KeyValue | None) -> int:
-    return 0 if kv is None else kv.mod_revision
+def _first_late(replica: Replica, seen: DryRun, unsettled: Iterable[str], revision: int, deadline: Deadline) -> str:
+    """One of these refs that has not reached the revision here, ``""`` where all have."""
+    entries = seen.state.entries
+    # A name of which the group has no key only makes room for another one. The oldest change first: it needs no read.
+    named = sorted((entries[ref].mod_revision, ref) for ref in unsettled if ref in entries)
+    for _, ref in named:
+        held = f"ref: {seen.observed.head}" if ref == HEAD else seen.observed.refs.get(ref, replica.repository.zero)
+        if ref in seen.observed.symbolic or not _has_passed(replica, ref, held, entries[ref], revision, deadline):
+            return ref
+    return ""
+
+
+def _has_passed(replica: Replica, ref: str, held: str, kv: KeyValue, revision: int, deadline: Deadline) -> bool:
+    """Whether ``held`` is older than the group's value now, and yet one that the group had at the revision or later.
+
+    That the ref has changed since the revision does not show it: an empty repository has none of its values.
+
+    :param kv: what the group has for the ref now
+    """
+    for _ in range(_CHANGES):
+        if kv.create_revision > revision:
+            return True  # between the revision and now there was a moment without a key, and so without an opinion
+        if kv.mod_revision <= revision:
+            return False
+        try:
+            found = replica.etcd.range(kv.key, revision=kv.mod_revision - 1, deadline=deadline).kvs
+        except Compacted:  # nobody knows any more
+            return False
+        if not found:
+            return True
+        kv = found[0]
+        value = _value(replica, ref, kv)
+        if value in (held, _LOCKED):
+            return True
+    return False
+
+
+def _value(replica: Replica, ref: str, kv: KeyValue) -> str:
+    if ref == HEAD:
+        return decode(kv.value.removesuffix(b"\n"))
+    try:
+        return value_of(kv.value, replica.config.object_format) or _LOCKED
+    except ValueError:
+        return _LOCKED
 
 
 def _reading(deadline: Deadline) -> Deadline:
@@ -206,24 +250,17 @@ def _late_here(replica: Replica, goal: Goal, revision: int, here: Here, deadline
 
 
 def _has(replica: Replica, ref: str, revision: int) -> bool:
-    """Whether the ref has the value that the group had at the revision, or has now, or one that contains the former."""
-    k, group, config = replica.keyspace, replica.config.group, replica.config
+    """Whether the ref has a value that the group had at the revision or later. A locked ref counts as done."""
+    k, group = replica.keyspace, replica.config.group
     for name in _meant(ref):
-        now = replica.etcd.range(k.ref(group, name), deadline=Deadline(_READ)).kvs
-        if not now:
-            continue
-        try:
-            then = replica.etcd.range(k.ref(group, name), deadline=Deadline(_READ), revision=revision).kvs
-        except Compacted:
-            then = now
-        try:
-            newest, wanted = (value_of(kvs[0].value if kvs else None, config.object_format) for kvs in (now, then))
-        except ValueError:
-            return True  # a locked ref counts as done
-        held = replica.repository.read_ref(name)
-        return held in (newest, wanted) or bool(
-            wanted and not is_zero(wanted) and replica.repository.contains(held, wanted)
-        )
+        deadline = Deadline(_READ)
+        found = replica.etcd.range(k.ref(group, name), deadline=deadline).kvs
+        if found:
+            # The group was read before the ref, which may have moved on since, and is judged by the next look then.
+            held = replica.repository.read_ref(name)
+            return _value(replica, name, found[0]) in (held, _LOCKED) or _has_passed(
+                replica, name, held, found[0], revision, deadline
+            )
     return False
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from piehole.deadline import Deadline
-from piehole.replicate.freshness import newest_push
+from piehole.replicate.freshness import as_compared, newest_push
 from tests.conftest import OwnEtcd
 from tests.reads.bed import DEPLOY, FRONTS, Front, lagging, oid_of
 from tests.support import git
@@ -145,6 +145,60 @@ def test_without_a_controller_the_gate_asks_etcd_itself(make_group: MakeGroup, f
     assert got.returncode == 128
     assert "no controller answers" in got.stderr
     assert "refs/heads/main is not at the group's value here yet" in got.stderr
+
+
+def test_a_change_since_the_question_makes_no_older_value_a_new_one(make_group: MakeGroup) -> None:
+    """Compared without a controller: what a site lacked when it was asked, it lacks still when the group has moved on meanwhile."""
+    group = make_group(2, started=False)
+    first, asked = pushed(group), group.etcd.revision()
+    here = as_compared(group[1].replica())
+
+    def late(revision: int) -> bool:
+        return bool(here(revision, Deadline(0)))
+
+    assert late(asked), "b is empty"
+    pushed(group)
+    assert late(asked), "b is as empty as before"
+    group.reconcile("b")
+    assert not late(asked)
+    second = group[1].at()
+    pushed(group)
+    assert not late(asked), "b has what the group had after the question"
+    assert late(group.etcd.revision())
+    group[1].move(MAIN, first)
+    assert not late(asked), "b has what the group had at the question"
+    assert late(asked + 1)
+    accepted(git.push(group.work, group[0].repository, f"+{first}:main"))
+    group[1].move(MAIN, second)
+    assert late(group.etcd.revision()), "the group went back to an ancestor of what b has"
+    group[1].move(MAIN, "")
+    assert late(asked)
+    group.put(MAIN, git.ZERO_SHA1)
+    accepted(git.push(group.work, group[0].repository, "HEAD:new"))
+    assert not late(asked), "main is deleted, and there was no other ref at the question"
+    assert late(group.etcd.revision())
+
+
+@pytest.mark.parametrize("mode", ["wait", "strict"])
+def test_an_empty_site_without_a_controller_is_not_fresh_however_fast_others_push(
+    make_group: MakeGroup, front: Front, mode: str
+) -> None:
+    group = make_group(2, started=False, settings={"piehole.readGate": mode, "piehole.readWait": "0.3"})
+    values = [pushed(group), pushed(group)]
+    ending = threading.Event()
+
+    def push() -> None:
+        while not ending.is_set():
+            for oid in values:
+                group.put(MAIN, oid)
+
+    with ThreadPoolExecutor(1) as others:
+        pushing = others.submit(push)
+        got = front.listed(group[1])
+        ending.set()
+        pushing.result()
+    assert "behind: " in got.stderr
+    assert (got.returncode, got.stdout) == ((0, "") if mode == "wait" else (128, ""))
 
 
 def test_an_account_without_the_credential_gets_the_words_and_no_data(make_group: MakeGroup, quick: Front) -> None:

@@ -288,4 +288,22 @@ MUTANTS: Final = (
         pause=0.8,
         readers=3,
     ),
+    Mutant(
+        "gate_takes_a_later_change_for_an_arrival",
+        (
+            Patch(
+                "piehole/replicate/freshness.py",
+                "        if kv.create_revision > revision:\n",
+                "        if kv.mod_revision > revision:\n",
+            ),
+        ),
+        frozenset({"stale"}),
+        _OWN,
+        tuple(Fault(at, "controller-kill", 1, 0, 3.0) for at in (1.0, 5.0, 9.0)),
+        seconds=13.0,
+        home=1.0,
+        pushers=3,
+        pause=0.3,
+        readers=3,
+    ),
 )
