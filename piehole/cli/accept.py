@@ -15,8 +15,6 @@ import argparse
 from piehole.cli import common
 from piehole.cli.printing import tell
 
-HELP = "continue after etcd or this disk was restored from a backup"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)

@@ -69,8 +69,6 @@ if TYPE_CHECKING:
     from piehole.commands.audit_objects import ObjectsAudit
     from piehole.group.replica import Replica
 
-HELP = "compare what the group agreed on with what every site holds"
-
 _RATE = 50.0
 _EVERY = 0.2  # seconds between two lines of progress
 _SHOWN = 20  # findings of one site that are printed

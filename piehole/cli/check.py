@@ -23,8 +23,6 @@ import json
 from piehole.cli import common
 from piehole.cli.printing import tell
 
-HELP = "check the installation and say how to fix each problem"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser, positional=True)

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from piehole.group.replica import Replica
     from piehole.transfer.keep_files import Hold
 
-HELP = "make this repository's refs the group's"
-
 _ATTEMPTS = 10
 
 

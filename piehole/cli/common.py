@@ -8,15 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from piehole.cli.printing import complain
 from piehole.errors import EtcdUnreachable, PieholeError, UsageError
-from piehole.etcd.client import Etcd
-from piehole.group import config as configuration
-from piehole.group.config import Overrides
-from piehole.group.replica import Replica
-from piehole.repository.fitness import find_repository
+
+if TYPE_CHECKING:
+    from piehole.etcd.client import Etcd
+    from piehole.group.config import Overrides
+    from piehole.group.replica import Replica
 
 # Options that override the configuration of the same name.
 _SETTINGS: Final = (
@@ -99,6 +99,9 @@ def open_replica(args: argparse.Namespace) -> Replica:
     :raises PieholeError: there is no bare repository
     :raises UsageError: it is not installed
     """
+    from piehole.group.replica import Replica
+    from piehole.repository.fitness import find_repository
+
     return Replica.open(find_repository(folder(args)), overrides(args))
 
 
@@ -128,6 +131,7 @@ def repositories(args: argparse.Namespace) -> list[Path]:
     :raises UsageError: there is no repository with a piehole.group below the roots
     """
     from piehole.repository import discovery
+    from piehole.repository.fitness import find_repository
     from piehole.repository.git_settings import GitConfig
 
     roots = split(getattr(args, "root", []))
@@ -163,6 +167,11 @@ class Connections:
         """
         :raises PieholeError: there is no bare repository, or it is not installed
         """
+        from piehole.etcd.client import Etcd
+        from piehole.group import config as configuration
+        from piehole.group.replica import Replica
+        from piehole.repository.fitness import find_repository
+
         found = configuration.load(find_repository(folder), self._overrides)
         key = (found.etcd, found.credentials)
         etcd = self._etcds.get(key)

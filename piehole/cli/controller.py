@@ -15,8 +15,6 @@ from types import FrameType
 from piehole.cli import common
 from piehole.errors import PieholeError, UsageError
 
-HELP = "run the daemon that replicates the repositories of this server"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "try piehole with three sites on this machine"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

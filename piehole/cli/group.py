@@ -29,8 +29,6 @@ from piehole.cli import common, rename, sites
 from piehole.cli.printing import tell
 from piehole.errors import PieholeError
 
-HELP = "show and change the settings that all sites of a group share"
-
 _NOT_YET: Final = ", but not yet for commits from before: `piehole group set copies` was interrupted; run it again"
 _PATIENCE: Final = 10.0  # seconds
 _ATTEMPTS: Final = 10
@@ -62,9 +60,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     common.add_yes(changed)
     made = {"show": (shown, _show), "set": (changed, _set)}
-    for name, module in (("sites", sites), ("rename", rename)):
+    for name, module, text in (
+        ("sites", sites, "the same as `piehole sites`"),
+        ("rename", rename, "the same as `piehole rename`"),
+    ):
         same = actions.add_parser(
-            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.arguments(same)
         made[name] = same, module.run

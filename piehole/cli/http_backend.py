@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-HELP = "git http-backend behind the read gate"
-
 _ADVERTISED = "/info/refs"
 _SERVICE = "service=git-upload-pack"
 

@@ -13,8 +13,6 @@ import argparse
 
 from piehole.cli import common
 
-HELP = "make a repository part of a group"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser, positional=True)

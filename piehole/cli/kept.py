@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from piehole.commands.kept import KeptTip
     from piehole.commands.kept_drop import Standing
 
-HELP = "list, show, bring back or remove the tips of refs that were deleted or overwritten"
 _WAIT: Final = 10.0  # seconds
 
 

@@ -20,8 +20,6 @@ from piehole.cli.printing import tell
 if TYPE_CHECKING:
     from piehole.commands.leave import PromiseWithout
 
-HELP = "mark a site as left"
-
 _PATIENCE = 10.0  # seconds
 _SHOWN = 20
 

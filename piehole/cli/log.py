@@ -22,8 +22,6 @@ import json
 from piehole.cli import common
 from piehole.cli.printing import tell
 
-HELP = "show who moved which ref, when and at which site"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)

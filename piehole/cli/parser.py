@@ -1,4 +1,7 @@
-"""The argument parser, and the exit status of each error (docs/operations.md, "Exit statuses")."""
+"""The commands, the argument parser of each, and the exit status of each error (docs/operations.md, "Exit statuses").
+
+Only the module of the command that runs is imported: what every command needs to be listed with is in the table here.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +11,77 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from piehole import __version__
 from piehole.cli.printing import complain
 from piehole.errors import PieholeError, UsageError
 
-# Every command lives in the module piehole.cli.NAME (with _ for -) with `HELP`, `arguments(parser)` and `run(args) -> exit status`.
-COMMANDS: Final = (
-    "install",
-    "uninstall",
-    "leave",
-    "rename",
-    "sites",
-    "group",
-    "controller",
-    "reconcile",
-    "clobber",
-    "accept",
-    "status",
-    "check",
-    "audit",
-    "log",
-    "wait",
-    "upload-pack",
-    "http-backend",
-    "kept",
-    "demo",
-)
+SET_UP: Final = "Set up"
+DAY_TO_DAY: Final = "Day to day"
+TROUBLE: Final = "Trouble"
+
+
+class CliCommand(NamedTuple):
+    """One command, as ``piehole --help`` lists it.
+
+    It lives in the module piehole.cli.NAME (with _ for -), with a docstring (the text of its help), `EXAMPLES` (command lines, and what each
+    does), `arguments(parser)` and `run(args) -> exit status`.
+    """
+
+    name: str
+    task: str
+    help: str
+
+    @property
+    def module(self) -> Any:
+        return importlib.import_module(f"piehole.cli.{self.name.replace('-', '_')}")
+
+    def parser(self) -> argparse.ArgumentParser:
+        module = self.module
+        parser = _Parser(
+            prog=f"piehole {self.name}",
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.arguments(parser)
+        return parser
+
+
+COMMANDS: Final = {
+    command.name: command
+    for command in (
+        CliCommand("demo", SET_UP, "try piehole with three sites on this machine"),
+        CliCommand("install", SET_UP, "make a repository part of a group"),
+        CliCommand("controller", SET_UP, "run the daemon that replicates the repositories of this server"),
+        CliCommand("group", SET_UP, "show and change the settings that all sites of a group share"),
+        CliCommand("rename", SET_UP, "give the group another name"),
+        CliCommand("leave", SET_UP, "mark a site as left"),
+        CliCommand("uninstall", SET_UP, "take a repository out of its group"),
+        CliCommand("upload-pack", SET_UP, "git upload-pack behind the read gate"),
+        CliCommand("http-backend", SET_UP, "git http-backend behind the read gate"),
+        CliCommand("status", DAY_TO_DAY, "show how far each site has replicated, and why it is behind"),
+        CliCommand("log", DAY_TO_DAY, "show who moved which ref, when and at which site"),
+        CliCommand("sites", DAY_TO_DAY, "list the sites of the group"),
+        CliCommand("wait", DAY_TO_DAY, "wait until sites have what is the newest now"),
+        CliCommand("check", TROUBLE, "check the installation and say how to fix each problem"),
+        CliCommand("audit", TROUBLE, "compare what the group agreed on with what every site holds"),
+        CliCommand("reconcile", TROUBLE, "recover a site without the daemon"),
+        CliCommand("kept", TROUBLE, "bring back or remove the tips of deleted or overwritten refs"),
+        CliCommand("clobber", TROUBLE, "make this repository's refs the group's"),
+        CliCommand("accept", TROUBLE, "continue after etcd or this disk was restored from a backup"),
+    )
+}
 
 _DESCRIPTION: Final = """\
+usage: piehole COMMAND [OPTION]... [ARGUMENT]...
+       piehole COMMAND --help
+       piehole --version
+
 Several Git repositories at different sites act as one: push to any of them.
 
-The references are agreed in etcd by git's hooks; a controller on each server replicates its repositories.
+The references are agreed in etcd by git's hooks; a controller on each server
+replicates its repositories.
 """
 
 _EPILOG: Final = """\
@@ -57,20 +98,30 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}. See `{self.prog} --help`.")
 
 
-def build() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="piehole", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"piehole {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = importlib.import_module(f"piehole.cli.{name.replace('-', '_')}")
-        sub = commands.add_parser(
-            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-        module.arguments(sub)
-        sub.set_defaults(run=module.run)
-    return parser
+def overview() -> str:
+    """What ``piehole --help`` prints."""
+    lines = [_DESCRIPTION]
+    for task in (SET_UP, DAY_TO_DAY, TROUBLE):
+        lines.append(f"{task.lower()}:")
+        lines += [f"  {one.name:<12}  {one.help}" for one in COMMANDS.values() if one.task == task]
+        lines.append("")
+    return "\n".join([*lines, _EPILOG])
+
+
+def _run(argv: Sequence[str]) -> int:
+    name, *words = argv or ("",)
+    if name in ("-h", "--help"):
+        print(overview(), end="")
+        return 0
+    if name == "--version":
+        print(f"piehole {__version__}")
+        return 0
+    command = COMMANDS.get(name)
+    if command is None:
+        what = f"there is no command {name!r}" if name else "no command is given"
+        raise UsageError(f"{what}. See `piehole --help`.")
+    status: int = command.module.run(command.parser().parse_args(words))
+    return status
 
 
 def run(argv: Sequence[str]) -> int:
@@ -79,8 +130,7 @@ def run(argv: Sequence[str]) -> int:
         # Names of refs are bytes, and are printed unchanged.
         sys.stdout.reconfigure(errors="surrogateescape")
     try:
-        args = build().parse_args(argv)
-        status: int = args.run(args)
+        status = _run(argv)
         sys.stdout.flush()
     except PieholeError as error:
         complain(f"piehole: {error}")

@@ -14,8 +14,6 @@ from piehole.cli import common
 from piehole.cli.printing import complain, tell
 from piehole.errors import PieholeError
 
-HELP = "recover a site without the daemon"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", required=True, help="reconcile once and end")

@@ -13,8 +13,6 @@ import argparse
 
 from piehole.cli import common
 
-HELP = "give the group another name"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)

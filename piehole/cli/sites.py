@@ -22,8 +22,6 @@ from typing import Any
 from piehole.cli import common
 from piehole.cli.printing import complain, tell
 
-HELP = "list the sites of the group"
-
 _PATIENCE = 10.0  # seconds
 
 

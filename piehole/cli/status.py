@@ -67,8 +67,6 @@ if TYPE_CHECKING:
     from piehole.commands.status import SiteStatus, Status
     from piehole.deadline import Deadline
 
-HELP = "show how far each site has replicated, and why it is behind"
-
 _PATIENCE = 5.0  # seconds for etcd, for each repository
 
 

@@ -12,8 +12,6 @@ import argparse
 
 from piehole.cli import common
 
-HELP = "take a repository out of its group"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser, positional=True)

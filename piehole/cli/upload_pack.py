@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-HELP = "git upload-pack behind the read gate"
-
 _OURS = ("--peer", "--ask")
 
 

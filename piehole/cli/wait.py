@@ -23,8 +23,6 @@ from piehole.cli import common
 from piehole.cli.printing import complain, shown
 from piehole.errors import UsageError
 
-HELP = "wait until sites have what is the newest now"
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)

@@ -19,10 +19,10 @@ def _service() -> configparser.SectionProxy:
 
 
 def test_the_unit_starts_a_command_that_piehole_has() -> None:
-    program, *arguments = shlex.split(_service()["ExecStart"])
+    program, command, *arguments = shlex.split(_service()["ExecStart"])
     assert program.endswith("/piehole")
-    parsed = parser.build().parse_args(arguments)
-    assert parsed.command == "controller"
+    assert command == "controller"
+    parsed = parser.COMMANDS[command].parser().parse_args(arguments)
     assert parsed.root == [_service()["ReadWritePaths"]]
 
 

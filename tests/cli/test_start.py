@@ -1,0 +1,53 @@
+"""A command imports what it needs and no more: what loads slowly is not loaded to show help or to read arguments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from piehole.cli.parser import COMMANDS
+
+# Of other people's packages, and of the standard library what only they and the work of a command need.
+_SLOW = {
+    "asyncio",
+    "dulwich",
+    "email",
+    "etcd3gw",
+    "futurist",
+    "http.client",
+    "requests",
+    "ssl",
+    "structlog",
+    "tenacity",
+    "urllib3",
+}
+_RUN = """
+import sys
+from piehole.cli.parser import COMMANDS, run
+{0}
+print("loaded:", *sorted(name for name in sys.modules if name in {1} or name.startswith(("piehole.", "controller", "hooks"))))
+"""
+_ALWAYS = {"piehole.cli", "piehole.cli.parser", "piehole.cli.printing", "piehole.errors"}
+
+
+def _loaded(act: str) -> set[str]:
+    script = _RUN.format(act, sorted(_SLOW))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+def test_the_help_of_piehole_loads_no_command() -> None:
+    assert _loaded("run(['--help'])") == _ALWAYS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_parser_of_a_command_loads_neither_another_command_nor_what_does_its_work(name: str) -> None:
+    loaded = _loaded(f"COMMANDS[{name!r}].parser().format_help()")
+    assert loaded & _SLOW == set()
+    assert not [one for one in loaded if one.startswith(("piehole.commands", "piehole.etcd", "controller", "hooks"))]
+    commands = {f"piehole.cli.{one.replace('-', '_')}" for one in COMMANDS}
+    shares = {"group": {"rename", "sites"}, "http-backend": {"upload_pack"}}.get(name, set())
+    allowed = {f"piehole.cli.{one}" for one in {name.replace("-", "_"), *shares}}
+    assert loaded & commands == allowed
