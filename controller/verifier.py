@@ -120,13 +120,11 @@ class Verifier:
         self._due[key] = (config, time.time() + _AGAIN if failed else due)
         if self._stop.is_set():
             return
-        log = self._log.warning if failed else self._log.info
-        log(
-            "repository.not_verified" if failed else "repository.verified",
-            repository=key,
-            seconds=round(time.monotonic() - started, 1),
-            **({"error": words} if failed else {"sound": status == 0}),
-        )
+        seconds = round(time.monotonic() - started, 1)
+        if failed:
+            self._log.warning("repository.not_verified", repository=key, seconds=seconds, error=words)
+        else:
+            self._log.info("repository.verified", repository=key, seconds=seconds, sound=status == 0)
         repository.proven()
 
     def _prove(self, config: Config) -> tuple[int, str]:

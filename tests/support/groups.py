@@ -81,8 +81,10 @@ class Group:
     def end(self) -> None:
         for site in self.sites:
             site.end()
+        wrong = {one for site in self.sites for one in site.log_problems()}
         if "runtime" in vars(self):
             shutil.rmtree(self.runtime, ignore_errors=True)
+        assert not wrong, f"logged otherwise than controller/events.py says: {sorted(wrong)}"
 
     def fresh(self, name: str) -> Path:
         """A path that nothing has had yet."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from controller.events import problems
 from piehole.commands.install import Installer, InstallRequest
 from piehole.group.replica import Replica
 from tests.support import git
@@ -209,6 +210,10 @@ class Site:
         """What the controller has logged, in order; of one event name only, where that is given."""
         found = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
         return [one for one in found if not name or one.get("event") == name]
+
+    def log_problems(self) -> list[str]:
+        """What its controller has logged otherwise than the list of events says."""
+        return [f"{self.name}: {one}" for line in self.events() for one in problems(line)]
 
     def wait_event(self, name: str, timeout: float = 15.0, **fields: object) -> dict[str, Any]:
         """Wait until an event with these fields is in the log."""
