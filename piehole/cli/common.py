@@ -113,6 +113,14 @@ def operator() -> str:
         return str(os.getuid())
 
 
+def add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("table", "lines"),
+        help="a table for people, or lines for scripts (default: a table on a terminal, lines elsewhere)",
+    )
+
+
 def add_repositories(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository (default: the current directory)")
     parser.add_argument(

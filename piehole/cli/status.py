@@ -1,7 +1,13 @@
 """Show how far each site has replicated: in step, or behind and by how much, or stuck and why.
 
 Without -C or --root: the current repository or, outside a repository, all below piehole.root. Another site is behind by the
-number of refs that moved after its progress record; this site is judged by its refs. Each line begins with the repository's path:
+number of refs that moved after its progress record; this site is judged by its refs.
+
+On a terminal, a table is printed: the sites of one repository, or one row for each of several repositories, worst first, with what is
+wrong below it and a summary at the end. LAG is the age of the oldest change that a site lacks. If more than five repositories are well,
+these are only counted; --all lists them. There are no colours where NO_COLOR is set or TERM is "dumb".
+
+Elsewhere, and with --format lines, lines for scripts are printed. Each line begins with the repository's path:
 
   group G, site S: …          the summary of this site: in step, not in step, halted, or not known
   site S: STATE …             one line per site; STATE is 'in step', 'behind', 'corrupt', 'never seen' or 'left';
@@ -56,15 +62,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from piehole.cli import common
+from piehole.cli import common, tables
 from piehole.cli.printing import complain, tell
 from piehole.errors import PieholeError
 
 if TYPE_CHECKING:
-    from piehole.commands.status import SiteStatus, Status
+    from piehole.cli.status_text import FoundStatus
+    from piehole.commands.status import Status
     from piehole.deadline import Deadline
 
 _PATIENCE = 5.0  # seconds for etcd, for each repository
@@ -76,35 +84,49 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", metavar="SECONDS", type=float, help="wait until every site has replicated what is the newest now"
     )
+    common.add_format(parser)
+    parser.add_argument(
+        "--all", action="store_true", help="list repositories that are well, too, instead of only counting them"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
 
 def run(args: argparse.Namespace) -> int:
+    from piehole.cli import status_text
+    from piehole.cli.status_text import FoundStatus
     from piehole.deadline import Deadline
 
     worst = 0
     waiting = None if args.wait is None else Deadline(args.wait)
-    shown: list[Status] = []
+    table = not args.json and tables.wanted(args.format, sys.stdout)
+    seen: list[FoundStatus] = []
     for git_dir in common.repositories(args):
         try:
             found, ok = _one(git_dir, args, waiting)
         except PieholeError as error:
-            complain(f"{git_dir}: {error}")
+            seen.append(FoundStatus(git_dir, error))
             worst = max(worst, error.exit_status)
+            if not table:
+                complain(f"{git_dir}: {error}")
             continue
-        shown.append(found)
-        if found.trouble:
-            worst = max(worst, found.trouble.exit_status)
-        elif not ok:
-            worst = max(worst, 1)
-        if not args.json:
-            _print(found)
+        seen.append(FoundStatus(git_dir, found))
+        worst = max(worst, found.trouble.exit_status if found.trouble else 0 if ok else 1)
+        if not args.json and not table:
+            for line in status_text.lines(found):
+                tell(f"{git_dir}: {line}")
     if args.json:
-        from piehole.commands.status import FORMAT
-
-        repositories = [one.as_json() for one in shown]
-        print(json.dumps({"format": FORMAT, "converged": worst == 0, "repositories": repositories}, indent=2))
+        _print_json(seen, worst)
+    elif table:
+        most, paint = tables.window()[0], tables.coloured(sys.stdout)
+        print("\n".join(status_text.table(seen, unfold=args.all, most=most, paint=paint)))
     return worst
+
+
+def _print_json(seen: list[FoundStatus], worst: int) -> None:
+    from piehole.commands.status import FORMAT
+
+    repositories = [one.found.as_json() for one in seen if not isinstance(one.found, PieholeError)]
+    print(json.dumps({"format": FORMAT, "converged": worst == 0, "repositories": repositories}, indent=2))
 
 
 def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> tuple[Status, bool]:
@@ -118,71 +140,3 @@ def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> t
     reached = wait(found, waiting, _PATIENCE)
     now = status(replica, _PATIENCE)
     return now, reached and now.healthy
-
-
-def _print(found: Status) -> None:
-    from piehole.commands.check.objects import unproven
-    from piehole.replicate.local_changes import UNADOPTED, unadopted_fix
-
-    config = found.replica.config
-    lines = [f"group {config.group}, site {config.site}: {_summary(found)}"]
-    lines += [f"site {one.group_site.site}: {_site(found, one)}" for one in found.sites]
-    if found.halted:
-        lines.append(f"halted: {found.halted.token}: {found.halted}")
-    if found.corrupt:
-        lines.append(f"corrupt: {found.corrupt}")
-    for word, refs in (("pending", found.pending), ("stuck", found.stuck), ("locked", found.locked)):
-        lines += [f"{word}: {ref}: {why}" for ref, why in refs.items()]
-    lines += [f"unadopted: {ref}" for ref in found.unadopted]
-    if found.unadopted:
-        lines.append(
-            f"note: an unadopted ref was {UNADOPTED}; {unadopted_fix('REF' if len(found.unadopted) > 1 else found.unadopted[0])}"
-        )
-    if found.copies and found.copies.promised != 1:
-        lines.append(f"copies: {found.copies.promise} promised; {found.copies}")
-    lines += [f"verified: {fault}" for fault in unproven(found.replica.config)]
-    if found.controller is None:
-        lines.append("controller: none answers here, so what other sites push does not come: run `piehole controller`")
-    else:
-        lines += [f"controller: {line}" for line in found.controller or ["answers"]]
-    if found.second:
-        lines.append(f"controller: a second controller ({found.second}) is refused here: stop one of the two")
-    for line in lines:
-        tell(f"{config.git_dir}: {line}")
-
-
-def _summary(found: Status) -> str:
-    if found.trouble:
-        return f"not known: {found.trouble}"
-    if found.halted:
-        return "halted"
-    if not found.in_step:
-        corrupt = ", corrupt" if found.corrupt else ""
-        return f"not in step: {len(found.pending)} pending, {len(found.stuck)} stuck{corrupt}"
-    alone = f", {len(found.unadopted)} unadopted" if found.unadopted else ""
-    return f"in step at revision {found.newest}{alone}"
-
-
-def _site(found: Status, one: SiteStatus) -> str:
-    from piehole.commands.status import BEHIND, LEFT, age
-    from piehole.group.outlook import duration
-
-    words = [f"silent for {duration(one.heard)},"] if one.silent and one.heard is not None else []
-    words.append(one.state)
-    if one.state == BEHIND and one.behind:
-        words.append(f"by {one.behind} ref{'' if one.behind == 1 else 's'}")
-    seconds = age(one.since)
-    if seconds is not None:
-        words.append(f"for {seconds:.0f} s (since {one.since})")
-    if one.group_site.progress and one.state != LEFT:
-        words.append(f"(revision {one.group_site.progress.revision}, reported {one.group_site.progress.time})")
-    proven = one.group_site.progress.verified.get("proven") if one.group_site.progress else None
-    if proven and one.state != LEFT:
-        words.append(f"(objects proven {proven}{', which is overdue' if found.overdue(one) else ''})")
-    if one.group_site.corrupt:
-        words.append(f"({one.group_site.corrupt})")
-    if one.group_site.fault:
-        words.append(f"({one.group_site.fault})")
-    if one.group_site.site == found.replica.config.site:
-        words.append("(this site)")
-    return " ".join(words)

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from piehole.deadline import Deadline
-from piehole.errors import EtcdError, Halted
+from piehole.errors import Compacted, EtcdError, Halted
 from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import ask_status
-from piehole.group import alive
+from piehole.group import alive, keys, ref_log
 from piehole.group.outlook import CopiesOutlook, outlook
-from piehole.group.records import GroupRecord, RecordError
+from piehole.group.records import GroupRecord, PushRecord, RecordError
 from piehole.group.replica import Replica
-from piehole.group.sites import GroupSite, list_sites, push_if_known, ref_revisions
+from piehole.group.sites import GroupSite, list_sites, ref_revisions
 from piehole.refs import short
 from piehole.replicate import repair
 from piehole.replicate.dry_run import DryRun, dry_run
@@ -39,7 +39,8 @@ _POLL: Final = 0.2  # seconds
 
 @dataclass(frozen=True, slots=True)
 class SiteStatus:
-    """One site. ``behind``: how many refs have moved since its progress record; ``since``: when the first of them moved, if known.
+    """One site. ``behind``: how many refs have moved since its progress record; ``since``: when the first
+    change was made that it lacks, if known.
 
     ``heard``: seconds since its controller last said that it lives; None where that is not known.
     """
@@ -238,14 +239,6 @@ def _pending(replica: Replica, seen: DryRun) -> dict[str, str]:
 
 def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: Deadline) -> list[SiteStatus]:
     mods = ref_revisions(seen.state)
-    times: dict[int, str] = {}
-
-    def since(revision: int) -> str:
-        if revision not in times:
-            push = push_if_known(now.replica, revision, deadline)
-            times[revision] = push.time if push else ""
-        return times[revision]
-
     found = []
     for one in everybody:
         newer = [mod for mod in mods.values() if mod > one.revision]
@@ -254,16 +247,47 @@ def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: 
         elif one.site == now.replica.config.site:
             # This site is judged by its refs, whether or not its progress has been published.
             state = CORRUPT if now.corrupt else IN_STEP if now.in_step else BEHIND
-            found.append(SiteStatus(one, state, 0 if now.in_step else len(now.pending) + len(now.stuck)))
+            found.append(SiteStatus(one, state, len({*now.pending, *now.stuck})))
         elif one.corrupt:
             found.append(SiteStatus(one, CORRUPT, len(newer)))
         elif one.progress is None:
             found.append(SiteStatus(one, NEVER_SEEN, len(newer)))
-        elif newer:
-            found.append(SiteStatus(one, BEHIND, len(newer), since(min(newer))))
         else:
-            found.append(SiteStatus(one, IN_STEP))
-    return found
+            found.append(SiteStatus(one, BEHIND if newer else IN_STEP, len(newer)))
+    newest = max(mods.values(), default=0)
+    late = {one.group_site.revision for one in found if one.behind and 0 < one.group_site.revision < newest}
+    since = _times_after(now.replica, sorted(late), newest, deadline) if late else {}
+    return [replace(one, since=since.get(one.group_site.revision, "") if one.behind else "") for one in found]
+
+
+def _times_after(replica: Replica, revisions: Sequence[int], newest: int, deadline: Deadline) -> dict[int, str]:
+    from concurrent.futures import ThreadPoolExecutor  # which a group in step does not need
+
+    with ThreadPoolExecutor(8) as pool:
+        times = pool.map(lambda revision: _time_after(replica, revision, newest, deadline), revisions)
+        return dict(zip(revisions, times, strict=True))
+
+
+def _time_after(replica: Replica, revision: int, newest: int, deadline: Deadline) -> str:
+    """When the first push after a revision was made, ``""`` where that is not known. (A ref's mod_revision tells of its last move alone.)"""
+    k, group = replica.keyspace, replica.config.group
+    push, idle = k.ref(group, keys.PUSH), max(0.1, deadline.remaining())
+    try:
+        with replica.etcd.watch(k.group_refs(group), revision, idle=idle, deadline=deadline) as watch:
+            for batch in watch:
+                for event in batch.events:
+                    record = PushRecord.of(event.kv) if event.kv.key == push else None
+                    if record is not None:
+                        return record.time
+                if batch.revision >= newest or deadline.passed:
+                    break
+    except Compacted:
+        entries = ref_log.read(replica.git_dir)
+        later = [(entry.revision, entry.time) for entry in entries if entry.revision > revision and entry.time]
+        return min(later, default=(0, ""))[1]
+    except EtcdError:
+        pass  # the refs were read, and that is what counts
+    return ""
 
 
 def wait(first: Status, waited: Deadline, patience: float) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 from piehole import git
 from piehole.errors import GitError, PieholeError
+from piehole.repository import verification
 from piehole.repository.git_settings import GitConfig
 
 OLDEST_GIT: Final = (2, 36)  # core.fsync; the hook reference-transaction itself came with 2.28
@@ -229,3 +230,20 @@ def refuse_unfit(git_dir: Path) -> list[Fault]:
     if grave:
         raise PieholeError(f"{git_dir} cannot be installed. " + " ".join(f"{fault}." for fault in grave))
     return found
+
+
+def unproven(git_dir: Path, verify_every: float) -> Iterator[Fault]:
+    """What is known of the last proof of all objects here: whether it is overdue, and which kept tips were incomplete."""
+    since = verification.waits_too_long(git_dir, verify_every)
+    if since:
+        yield Fault(
+            f"the objects here were not proven since {since}, though piehole.verifyEvery is {verify_every / 86400:g} days",
+            f"see that a controller runs and what it logs (repository.not_verified), or run `piehole audit --verify -C {git_dir}`",
+            warning=True,
+        )
+    for ref, why in verification.incomplete_kept_tips(git_dir).items():
+        yield Fault(
+            f"{ref} keeps a tip that is not complete: {why}",
+            f"`piehole audit --deep --repair -C {git_dir}` fetches it from another site that has kept it",
+            warning=True,
+        )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
+import termios
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.command_line import COMMAND
@@ -14,11 +18,25 @@ from tests.support.wait import until
 class Terminal:
     """A command that runs at a terminal; ``with`` ends it."""
 
-    def __init__(self, *arguments: str | Path) -> None:
-        self._master, slave = pty.openpty()
+    def __init__(
+        self, *arguments: str | Path, columns: int = 80, lines: int = 24, env: Mapping[str, str] | None = None
+    ) -> None:
+        """:param env: variables that this command has beside those of the test"""
+        self._master, self._slave = pty.openpty()
+        self.resize(columns, lines)
+        self.settings = termios.tcgetattr(self._slave)
         command = [*COMMAND, *map(str, arguments)]
-        self._process = subprocess.Popen(command, cwd="/", stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
+        environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+        self._process = subprocess.Popen(
+            command,
+            cwd="/",
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # as in a shell: Ctrl-C and new sizes are signals
+        )
         os.set_blocking(self._master, False)
         self.shown = ""
 
@@ -29,6 +47,7 @@ class Terminal:
         self._process.kill()
         self._process.wait()
         os.close(self._master)
+        os.close(self._slave)
 
     def sees(self, part: str) -> None:
         """Wait until the command has printed this, and forget everything up to there."""
@@ -39,6 +58,17 @@ class Terminal:
 
         until(found, 30, f"the terminal shows {part!r}")
         self.shown = self.shown.partition(part)[2]
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
+
+    def presses(self, key: str) -> None:
+        os.write(self._master, key.encode())
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether the terminal's settings are those that it had before the command."""
+        return termios.tcgetattr(self._slave) == self.settings
 
     def types(self, line: str) -> None:
         os.write(self._master, f"{line}\n".encode())
@@ -51,6 +81,6 @@ class Terminal:
     def _read(self) -> None:
         try:
             while chunk := os.read(self._master, 1 << 16):
-                self.shown += chunk.decode()
+                self.shown += chunk.decode(errors="surrogateescape")
         except (BlockingIOError, OSError):  # nothing yet, or the other end is closed
             return

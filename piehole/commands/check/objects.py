@@ -7,12 +7,11 @@ from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError
-from piehole.group.config import Config
 from piehole.group.replica import Replica
 from piehole.group.sites import list_sites
 from piehole.replicate import repair
 from piehole.repository import verification
-from piehole.repository.fitness import Fault
+from piehole.repository.fitness import Fault, unproven
 
 _PATIENCE: Final = 8.0  # seconds for etcd
 
@@ -27,24 +26,7 @@ def faults(replica: Replica) -> Iterator[Fault]:
             f"`piehole reconcile --once {replica.git_dir}` fetches them anew from another site, as a running controller does",
         )
 
-    yield from unproven(replica.config)
-
-
-def unproven(config: Config) -> Iterator[Fault]:
-    """What is known of the last proof of all objects here: whether it is overdue, and which kept tips were incomplete."""
-    since = verification.waits_too_long(config.git_dir, config.verify_every)
-    if since:
-        yield Fault(
-            f"the objects here were not proven since {since}, though piehole.verifyEvery is {config.verify_every / 86400:g} days",
-            f"see that a controller runs and what it logs (repository.not_verified), or run `piehole audit --verify -C {config.git_dir}`",
-            warning=True,
-        )
-    for ref, why in verification.incomplete_kept_tips(config.git_dir).items():
-        yield Fault(
-            f"{ref} keeps a tip that is not complete: {why}",
-            f"`piehole audit --deep --repair -C {config.git_dir}` fetches it from another site that has kept it",
-            warning=True,
-        )
+    yield from unproven(replica.git_dir, replica.config.verify_every)
 
 
 def of_other_sites(replica: Replica) -> Iterator[Fault]:

@@ -1,0 +1,116 @@
+"""`piehole status` as a person sees it, at a terminal."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from piehole.cli.tables import width
+from tests.cli.terminal import Terminal
+from tests.support.command_line import piehole
+from tests.support.git import git
+from tests.support.groups import Group
+
+_COLOUR = re.compile(r"\x1b\[\d*m")
+
+
+@pytest.fixture(autouse=True)
+def answering(pair: Group) -> Iterator[None]:
+    with pair.answering():
+        yield
+
+
+def shown(*arguments: object, columns: int = 100, env: dict[str, str] | None = None) -> tuple[str, list[str]]:
+    """What a terminal gets, and its lines without colours."""
+    with Terminal("status", *map(str, arguments), columns=columns, env=env) as terminal:
+        terminal.end()
+        return terminal.shown, _COLOUR.sub("", terminal.shown).splitlines()
+
+
+def behind(pair: Group) -> None:
+    pair.commit("two")
+    pair.push("a", "HEAD:refs/heads/main", "HEAD:refs/heads/next")
+    pair.reconcile("a")
+
+
+def test_the_sites_of_a_repository_are_a_table_worst_first_with_lag_in_seconds_and_a_summary(pair: Group) -> None:
+    behind(pair)
+    _, lines = shown("-C", pair["a"].repository)
+    head = next(number for number, line in enumerate(lines) if line.startswith("SITE"))
+    assert re.match(r"b +behind +\d+ s +2 refs ", lines[head + 1])
+    assert re.match(r"a \(this site\) +in step +0 s ", lines[head + 2])
+    assert lines[-1] == "2 sites: 1 in step, 1 behind"
+
+
+def test_a_site_that_is_behind_here_has_a_lag_as_well(pair: Group) -> None:
+    behind(pair)
+    _, lines = shown("-C", pair["b"].repository)
+    row = next(line for line in lines if line.startswith("b (this site)"))
+    assert re.search(r"behind +\d+ s +2 refs", row)
+    found = piehole("status", "-C", pair["b"].repository, "--json").json["repositories"][0]["sites"]
+    assert 0 <= next(one["seconds"] for one in found if one["this"]) < 100
+
+
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_colours_are_left_out_where_they_are_not_wanted(pair: Group, env: dict[str, str]) -> None:
+    raw, lines = shown("-C", pair["a"].repository, env=env)
+    assert "\x1b" not in raw
+    assert any(line.startswith("SITE") for line in lines)
+    assert "\x1b[32m" in shown("-C", pair["a"].repository, env={"NO_COLOR": ""})[0]
+
+
+def test_without_a_terminal_the_lines_are_what_scripts_have_always_read(pair: Group) -> None:
+    answer = piehole("status", "-C", pair["a"].repository)
+    assert all(line.startswith(f"{pair['a'].repository}: ") for line in answer.out.splitlines())
+    assert "\x1b" not in answer.out
+    assert shown("-C", pair["a"].repository, "--format", "lines")[1] == answer.out.splitlines()
+    assert "SITE" in piehole("status", "-C", pair["a"].repository, "--format", "table").out
+
+
+def test_many_repositories_are_folded_into_counts_and_those_in_trouble_are_shown_first(pair: Group) -> None:
+    root = pair.folder / "many"
+    for number in range(7):
+        git(pair.folder, "clone", "--bare", "-q", str(pair["a"].repository), str(root / f"r{number}.git"))
+        source = (pair["a"].repository / "config").read_text()
+        (root / f"r{number}.git" / "config").write_text(source)
+    pair.etcd.put(pair.key("refs/heads/main"), "0" * 39 + "1")
+    (root / "r3.git" / "config").write_text(source.replace("group = g", "group = refs"))
+    _, lines = shown("--root", root, "--root", pair["a"].root)
+    assert lines[0].startswith("REPOSITORY")
+    assert lines[1].startswith("many/r3.git") and " failed" in lines[1]
+    assert re.search(r"8 repositories: .*1 failed", lines[-1])
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_the_table_fits_into_a_narrow_window(pair: Group, columns: int) -> None:
+    behind(pair)
+    _, lines = shown("-C", pair["a"].repository, columns=columns)
+    table = lines[lines.index("") :]
+    assert max(map(width, table[:4])) <= columns
+
+
+def test_hostile_names_cannot_write_to_the_terminal(pair: Group) -> None:
+    main = pair["a"].at()
+    for name in ("refs/heads/\u202eevil", "refs/heads/日本語", "refs/heads/\x9b2J", "refs/heads/cafe\u0301"):
+        git(pair["a"].repository, "update-ref", name, main)
+    raw, lines = shown("-C", pair["a"].repository)
+    assert "\u202e" not in raw and "\x9b" not in raw
+    assert "unadopted: refs/heads/\\u202eevil" in lines
+    assert "unadopted: refs/heads/日本語" in lines
+
+
+def test_lag_counts_from_the_first_change_that_a_site_lacks_though_the_same_ref_moves_again_and_again(
+    pair: Group,
+) -> None:
+    behind(pair)
+    before = piehole("log", "-C", pair["a"].repository, "main", "-n", "1", "--json").json["changes"][0]["time"]
+    time.sleep(1.1)  # times in records are whole seconds
+    for message in ("three", "four"):
+        pair.commit(message)
+        pair.push("a", "HEAD:refs/heads/main", "HEAD:refs/heads/next")
+    for at in ("a", "b"):
+        found = piehole("status", "-C", pair[at].repository, "--json").json["repositories"][0]["sites"]
+        assert next(one["since"] for one in found if one["site"] == "b") == before
