@@ -9,19 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from piehole.deadline import Deadline
 from piehole.errors import GitError, PieholeError
 from piehole.files import locked
 from piehole.group.replica import Replica
 from piehole.refs import HELD_REFS, KEPT_REFS, is_managed
-from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.repository import verification
 from piehole.repository.verification import CORRUPT, PARTLY, SOUND
 from piehole.transfer import connectivity, damaged_files, rebuild, soundness
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.soundness import Soundness
+
+if TYPE_CHECKING:
+    from piehole.replicate.fetch_objects import ObjectFetcher  # a command that only examines loads no dulwich
 
 QUICK: Final = 4.0  # seconds: for a command that somebody waits for
 THOROUGH: Final = 30.0

@@ -20,7 +20,6 @@ from piehole.errors import GitError
 from piehole.files import sync
 from piehole.transfer.git_objects import GitObject, kind_of, oid_of
 from piehole.transfer.keep_files import Hold
-from piehole.transfer.packfile import packed, write_pack
 from piehole.transfer.quarantine import Quarantine
 from piehole.transfer.soundness import DERIVED, broken_history
 
@@ -150,6 +149,8 @@ def _without(git_dir: Path, gone: Collection[Path]) -> Iterator[Path]:
 
 def _salvage(git_dir: Path, index: Path, view: Path, object_format: str, hold: Hold) -> str:
     """Copy what can be read of one damaged pack, and is not in the view, into a new pack; returns ``""``, or why not all of it."""
+    from piehole.transfer.packfile import packed, write_pack  # loads dulwich, and this is rarely needed
+
     try:
         with index.open("rb") as file:
             shown = git.run(git_dir, ["show-index", f"--object-format={object_format}"], stdin=file.read()).stdout
