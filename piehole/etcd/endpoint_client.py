@@ -9,9 +9,6 @@ from http.client import HTTPException
 from json import JSONDecodeError
 from typing import Final, TypeVar
 
-from etcd3gw.client import Etcd3Client
-from etcd3gw.exceptions import Etcd3Exception
-
 from piehole.errors import EtcdError
 from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
@@ -50,22 +47,19 @@ T = TypeVar("T")
 
 
 class _Connection:
-    """etcd3gw's client with our HTTP session in place of its own, and the timeouts of the current call."""
+    """An HTTP session, and the timeouts of the current call."""
 
     def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
         self.session = HttpSession(endpoint, credentials)
-        self.client = Etcd3Client(
-            endpoint.host,
-            endpoint.port,
-            protocol=endpoint.scheme,
-            api_path="/v3/",  # else it would ask for the version first
-            session=self.session,  # type: ignore[arg-type]  # it only calls post
-        )
         self.connect = self.read = 0.0
 
     def set_timeout(self, seconds: float) -> None:
         self.connect, self.read = min(CONNECT_SECONDS, seconds), seconds
-        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # passed on to the session
+
+    def post(self, path: str, body: Json, headers: dict[str, str], *, stream: bool = False) -> HttpAnswer:
+        return self.session.post(
+            f"/v3{path}", json=body, headers=headers, timeout=(self.connect, self.read), stream=stream
+        )
 
 
 class EndpointClient:
@@ -198,22 +192,19 @@ class EndpointClient:
 
     def _post(self, connection: _Connection, path: str, body: Json, headers: dict[str, str]) -> Json:
         try:
-            answer = connection.client.post(connection.client.get_url(path), json=body, headers=headers)
-        except (Etcd3Exception, HTTPException, OSError, ValueError) as error:
+            answer = connection.post(path, body, headers)
+            if answer.status_code != 200:
+                raise json_gateway.refusal(self.name, answer.text)
+            said = answer.json()
+        except (HTTPException, OSError, ValueError) as error:
             raise self._judge(error, connection) from error
-        if not isinstance(answer, dict):
-            raise json_gateway.foreign(str(answer))
-        return answer
+        if not isinstance(said, dict):
+            raise json_gateway.foreign(str(said))
+        return said
 
     def _post_for_stream(self, connection: _Connection, path: str, body: Json, headers: dict[str, str]) -> HttpAnswer:
         try:
-            answer = connection.session.post(
-                connection.client.get_url(path),
-                json=body,
-                headers=headers,
-                timeout=(connection.connect, connection.read),
-                stream=True,
-            )
+            answer = connection.post(path, body, headers, stream=True)
             if answer.status_code == 200:
                 return answer
             refused = answer.text
@@ -222,8 +213,6 @@ class EndpointClient:
         raise json_gateway.refusal(self.name, refused)
 
     def _judge(self, error: Exception, connection: _Connection) -> EtcdError | Inconclusive:
-        if isinstance(error, Etcd3Exception):  # an answer that is not 200
-            return json_gateway.refusal(self.name, error.detail_text or "")
         sent = connection.session.sent
         if isinstance(error, TimeoutError):
             said = (

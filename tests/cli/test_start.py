@@ -14,8 +14,6 @@ _SLOW = {
     "asyncio",
     "dulwich",
     "email",
-    "etcd3gw",
-    "futurist",
     "http.client",
     "requests",
     "ssl",
@@ -51,3 +49,7 @@ def test_the_parser_of_a_command_loads_neither_another_command_nor_what_does_its
     shares = {"group": {"rename", "sites"}, "http-backend": {"upload_pack"}}.get(name, set())
     allowed = {f"piehole.cli.{one}" for one in {name.replace("-", "_"), *shares}}
     assert loaded & commands == allowed
+
+
+def test_the_work_of_status_loads_neither_dulwich_nor_a_library_for_http() -> None:
+    assert _loaded("import piehole.commands.status") & _SLOW <= {"email", "http.client", "ssl", "tenacity"}
