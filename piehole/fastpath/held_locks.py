@@ -23,7 +23,7 @@ def lines(git_dir: str, refs: list[str], *, deletes: bool) -> str:
     names = [REFTABLE, *(PACKED if deletes else ()), *(f"{ref}.lock" for ref in refs)]
     marks = [(name, mark(f"{git_dir}/{name}")) for name in names]
     head = mark(f"{git_dir}/{HEAD}")
-    if head and _target_of_head(git_dir) in refs:
+    if head and target_of_head(git_dir) in refs:
         marks.append((HEAD, head))
     return "".join(f"lock {name} {mark}\n" for name, mark in marks if mark)
 
@@ -37,7 +37,8 @@ def mark(path: str) -> str:
     return f"{found.st_ino} {found.st_mtime_ns}"
 
 
-def _target_of_head(git_dir: str) -> str:
+def target_of_head(git_dir: str) -> str:
+    """The ref that HEAD points to, ``""`` where it cannot be read."""
     try:
         with open(f"{git_dir}/HEAD", encoding="utf-8", errors="surrogateescape") as file:
             return file.read(1 << 12).removeprefix("ref:").strip()

@@ -30,10 +30,10 @@ from piehole.fastpath.failpoints import Step, reached
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 FOLDER = "piehole/inflight"
-# Beside it, in the same form: the locks that a `git update-ref` of piehole's own holds, named after that process.
+# Beside it, in the same form: what a `git update-ref` of piehole's own is about to move, and the locks that it holds; named after that process.
 MOVING = "piehole/moving"
 _DIGITS = 9  # of a number of milliseconds; more is none of ours
 LARGEST = 64 << 20  # bytes of a record; it has some 200 for each ref
@@ -245,14 +245,14 @@ class Record:
             os.close(handle)
 
 
-def note_moves(git_dir: str, process: str, locks: str) -> str:
-    """Write the record of a process that holds locks (``lock`` lines) with no push behind it, and return its path."""
-    folder = f"{git_dir}/{MOVING}"
-    os.makedirs(folder, exist_ok=True)
-    path = f"{folder}/{file_name(process)}"
-    with open(path, "x", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"piehole 1 {os.urandom(16).hex()}\n{locks}")
-    return path
+def note_moves(git_dir: str, process: str, moves: Iterable[tuple[str, str, str]]) -> Record:
+    """Write the record of a process that is about to lock and to move refs (REF OLD NEW of each) with no push behind it."""
+    os.makedirs(f"{git_dir}/{MOVING}", exist_ok=True)
+    record = Record(git_dir, file_name(process), MOVING)
+    lines = "".join(_line(Announcement(ref, old, new, "-", managed=True)) for ref, old, new in moves)
+    with open(record.path, "x", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(f"piehole 1 {os.urandom(16).hex()}\n{lines}")
+    return record
 
 
 def _line(one: Announcement) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from piehole.errors import GitError, GitSilent
-from piehole.fastpath import held_locks, inflight, processes
+from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
 from piehole.refs import Command, parents
 from piehole.repository.ref_transaction import RefTransaction
@@ -99,9 +99,9 @@ class RefMover:
         """Make all of these moves in one transaction, or none; return the refs that are no longer wanted."""
         transaction = self._begun or RefTransaction(self._git_dir, self._message, len(moves))
         self._begun = None
-        with self._noting(transaction) as note, transaction:
+        with self._noting(transaction, moves) as note_locks, transaction:
             transaction.prepare([_line(move, self._repository.zero) for move in moves])
-            note(moves)
+            note_locks()
             declined = frozenset(move.ref for move in moves).difference(self._still_wanted(moves))
             if not declined:
                 transaction.commit()
@@ -109,27 +109,29 @@ class RefMover:
         return declined
 
     @contextmanager
-    def _noting(self, transaction: RefTransaction) -> Iterator[Callable[[Sequence[Command]], None]]:
-        """Gives what notes the locks of these moves once git holds them. The record stays until git has released them: where git is killed,
-        :mod:`piehole.repository.stale_locks` knows them by it.
+    def _noting(self, transaction: RefTransaction, moves: Sequence[Command]) -> Iterator[Callable[[], None]]:
+        """Note these moves, and give what notes their locks once git holds them. The record stays until git has released them: where git
+        is killed, :mod:`piehole.repository.stale_locks` knows them by it.
         """
-        notes: list[str] = []
+        record = self._record_of(transaction, moves)
 
-        def note(moves: Sequence[Command]) -> None:
-            deletes = any(move.deletes for move in moves)
-            try:
-                name = processes.identity(transaction.pid)
-                if name:
-                    locks = held_locks.lines(str(self._git_dir), [move.ref for move in moves], deletes=deletes)
-                    notes.append(inflight.note_moves(str(self._git_dir), name, locks))
-            except OSError:
-                pass  # a full disk, say: then an administrator has to remove the locks of a git that is killed
+        def note_locks() -> None:
+            if record is not None:
+                record.note_locks([move.ref for move in moves], deletes=any(move.deletes for move in moves))
 
         try:
-            yield note
+            yield note_locks
         finally:
-            if notes and not transaction.was_killed:
-                Path(notes[0]).unlink(missing_ok=True)
+            if record is not None and not transaction.was_killed:
+                Path(record.path).unlink(missing_ok=True)
+
+    def _record_of(self, transaction: RefTransaction, moves: Sequence[Command]) -> inflight.Record | None:
+        try:
+            name = processes.identity(transaction.pid)
+            lines = ((move.ref, move.old, move.new) for move in moves)
+            return inflight.note_moves(str(self._git_dir), name, lines) if name else None
+        except OSError:
+            return None  # a full disk, say: then an administrator has to remove the locks of a git that is killed
 
     def _create_packed(self, moves: Sequence[Command]) -> Sequence[Command]:
         """Create all of these refs at once, where they are many and that is possible; return the moves that remain to be made."""
@@ -160,9 +162,10 @@ class RefMover:
         ) as refs:
             # Git only holds the locks: its transaction is always aborted.
             locks = RefTransaction(self._git_dir, "", len(moves))
-            with self._noting(locks) as note, locks:
+            unused = Command(packed_refs.UNUSED, self._repository.zero, self._repository.zero)
+            with self._noting(locks, [*moves, unused]) as note_locks, locks:
                 locks.prepare(refs.locks)
-                note([*moves, Command(packed_refs.UNUSED, self._repository.zero, self._repository.zero)])
+                note_locks()
                 refs.check()
                 declined = frozenset(move.ref for move in moves).difference(self._still_wanted(moves))
                 if not declined:

@@ -1,8 +1,13 @@
 """Stale locks: what a killed process leaves behind, and the record that names them.
 
 That process is a push's receive-pack, or a ``git update-ref`` of piehole's own. Its record has the marks of its locks, taken while it held
-them (:mod:`piehole.fastpath.held_locks`), so nothing else is ever removed: no lock of another process, however old, and nothing for a
-process that may live. A lock that git had taken a moment before it was killed, and that no hook has seen, is reported like anybody else's.
+them (:mod:`piehole.fastpath.held_locks`). So no lock of another process is removed, however old, and nothing for a process that may live.
+
+A lock that git had taken a moment before it was killed has no mark yet. But the record says to which value each ref was to move, and git
+writes that value into the lock. Such a lock is removed where it holds exactly that value, no other record that may be of a living process
+names the ref, and it is older than any push or move of piehole's keeps one. (Who else locks a ref without a record is a git that somebody
+runs by hand, and it has other content: `git pack-refs` and `git reflog expire` leave their locks empty.) Until then the record stays.
+Any other lock is reported.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +23,14 @@ from piehole import files
 from piehole.deadline import Deadline
 from piehole.fastpath import held_locks, inflight, paths, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.refs import is_ref_name
+from piehole.refs import is_ref_name, is_zero
 
 _FOLDERS: Final = (inflight.FOLDER, inflight.MOVING)
 _COARSE: Final = 3_000_000_000  # nanoseconds; no file system's times are coarser
 _PATIENCE: Final = 10.0  # seconds for another process that does the same; it takes milliseconds
 # Git holds a ref's lock for as long as a hook runs; piehole.hookTimeout is 10 s. One that is older (seconds) is reported.
 _OLD: Final = 15.0
+_MOST: Final = 128  # bytes; an oid with its line end has at most 65
 _OTHERS: Final = (held_locks.HEAD, "packed-refs.lock", "config.lock", "shallow.lock", held_locks.REFTABLE)
 
 
@@ -76,9 +83,74 @@ def _clear(dead: list[inflight.Record], git_dir: Path) -> None:
         for name, mark in record.locks.items():
             if _is_lock(name):
                 _remove(git_dir / name, mark)
+    awaited = [record for record in dead if _await_unmarked(record, git_dir)]
     reached(Step.UNLOCKED)
     for record in dead:  # also those that were cut off before their first line
-        Path(record.path).unlink(missing_ok=True)
+        if record not in awaited:
+            Path(record.path).unlink(missing_ok=True)
+
+
+def _await_unmarked(dead: inflight.Record, git_dir: Path) -> bool:
+    """Remove locks that a dead process has taken and not marked; return whether some have to become older, and the record has to stay."""
+    found = _unmarked(dead, git_dir)
+    held = _named_by_others(git_dir) if found else set()
+    awaited = False
+    for ref, mark in found.items():
+        age = time.time() - _written(mark) / 1e9
+        if 0 <= age < _OLD or ref in held:
+            awaited = True
+        elif age >= _OLD:  # one that is dated in the future may have any age
+            if held_locks.target_of_head(str(git_dir)) == ref:
+                _remove_unmarked_head(git_dir, mark)
+            _remove(git_dir / f"{ref}.lock", mark)
+    return awaited
+
+
+def _unmarked(dead: inflight.Record, git_dir: Path) -> dict[str, str]:
+    """The refs that were to move and whose locks hold what git writes to move them; with the marks that these locks have now."""
+    found = {}
+    for ref, intended in dead.announced.items():
+        name = f"{ref}.lock"
+        mark = held_locks.mark(str(git_dir / name)) if _is_lock(name) and name not in dead.locks else ""
+        if mark and not is_zero(intended.new) and _content(git_dir / name) == f"{intended.new}\n".encode():
+            found[ref] = mark
+    return found
+
+
+def _content(lock: Path) -> bytes:
+    """The beginning of what a lock holds. Whoever may write the folder could have put a pipe there, or a link."""
+    try:
+        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return b""
+    with os.fdopen(handle, "rb") as file, suppress(OSError):
+        return file.read(_MOST)
+    return b""
+
+
+def _named_by_others(git_dir: Path) -> set[str]:
+    """The refs that a process which may live is to move, or whose locks it holds."""
+    names: set[str] = set()
+    for record in _records(git_dir):
+        if not _is_dead(record):
+            names.update(record.announced, record.coming, (name.removesuffix(".lock") for name in record.locks))
+    return names
+
+
+def _remove_unmarked_head(git_dir: Path, mark: str) -> None:
+    """Remove HEAD's lock, which git takes right after that of the ref that HEAD points to, and leaves empty.
+
+    :param mark: of the lock of that ref
+    """
+    head = git_dir / held_locks.HEAD
+    found = held_locks.mark(str(head))
+    if found and 0 <= _written(found) - _written(mark) <= _COARSE and not _content(head):
+        _remove(head, found)
+
+
+def _written(mark: str) -> int:
+    """When a lock with this mark was written, in nanoseconds."""
+    return int(mark.split()[1])
 
 
 def _is_lock(name: str) -> bool:

@@ -22,6 +22,7 @@ from tests.support.git import MAIN
 from tests.support.groups import MakeGroup
 from tests.support.process import descendants, send_signal
 from tests.support.pushes import chain, finish, receive_pack, records, start_push
+from tests.support.sites import Site
 from tests.support.wait import PATIENCE, until
 
 OWN = "refs/own"
@@ -162,30 +163,53 @@ def test_a_push_in_a_container_of_its_own_is_over_for_the_controller_outside_onc
         container.kill()
 
 
-def test_a_lock_that_no_hook_has_seen_is_reported_and_stays(make_group: MakeGroup) -> None:
-    """Git was killed before it called its hook: nobody can tell its lock from anybody else's."""
-    group = make_group(1)
-    (a,) = group
-    work, first = group.begun()
-    until(lambda: not records(a.repository), PATIENCE)
+def push_that_dies_before_its_hook(site: Site, work: Path, refspec: str) -> None:
+    """Push, and have receive-pack be killed when git holds the locks and has not asked the hook yet."""
+    until(lambda: not records(site.repository), PATIENCE)
     chain(
-        a.repository,
+        site.repository,
         "reference-transaction",
         '[ "$1" != prepared ] || ! rm armed 2>/dev/null || { kill -9 $PPID; exit 1; }\nexec "$piehole" "$@"',
     )
-    (a.repository / "armed").touch()
-    git.commit(work, "second")
-    assert git.push(work, a.repository, "HEAD:main").returncode != 0
+    (site.repository / "armed").touch()
+    assert git.push(work, site.repository, refspec).returncode != 0
+
+
+def made_old(*locks: Path) -> None:
+    for lock in locks:
+        made = lock.stat().st_mtime_ns - 60_000_000_000
+        os.utime(lock, ns=(made, made))
+
+
+def test_a_lock_that_no_hook_has_seen_goes_once_it_is_old(make_group: MakeGroup) -> None:
+    """Nobody has noted the file; but it holds what the push was to write."""
+    group = make_group(1)
+    (a,) = group
+    work, first = group.begun()
+    second = git.commit(work, "second")
+    push_that_dies_before_its_hook(a, work, "HEAD:main")
+    locks = (a.repository / f"{MAIN}.lock", a.repository / "HEAD.lock")
+    assert all(lock.exists() for lock in locks)
+    assert records(a.repository)
+    made_old(*locks)
+    until(lambda: not any(lock.exists() for lock in locks), PATIENCE, "the locks go")
     until(lambda: not records(a.repository), PATIENCE, "the record goes")
-    locks = [a.repository / f"{MAIN}.lock", a.repository / "HEAD.lock"]
-    for lock in locks:
-        os.utime(lock, (time.time() - 60,) * 2)
-    shown = a.piehole("status", check=False)
-    assert all(str(lock) in shown.out for lock in locks), shown
-    for lock in locks:
-        lock.unlink()
     accepted(git.push(work, a.repository, "HEAD:main"))
-    assert group.history()[0] == first
+    assert group.history() == [first, second]
+
+
+def test_a_lock_of_a_deletion_that_no_hook_has_seen_is_reported_and_stays(make_group: MakeGroup) -> None:
+    """It is empty: nobody can tell it from anybody else's."""
+    group = make_group(1)
+    (a,) = group
+    work, first = group.begun("side")
+    push_that_dies_before_its_hook(a, work, ":side")
+    until(lambda: not records(a.repository), PATIENCE, "the record goes")
+    lock = a.repository / "refs/heads/side.lock"
+    made_old(lock)
+    shown = a.piehole("status", check=False)
+    assert str(lock) in shown.out, shown
+    assert group.history("refs/heads/side") == [first]
 
 
 def test_a_receive_pack_that_is_killed_in_its_hook_leaves_nothing_whatever_the_clock_says(

@@ -128,6 +128,85 @@ def test_locks_that_no_record_knows_are_left_alone(git_dir: Path) -> None:
     assert not path.exists()
 
 
+def unmarked(git_dir: Path, name: str, *, intended: str = "1" * 40) -> Path:
+    """The record of a push whose git was killed before its locks were noted."""
+    made = Record(str(git_dir), name).open()
+    made.announce(Announcement(MAIN, "2" * 40, intended, "[1]", managed=True))
+    return Path(made.path)
+
+
+def written(git_dir: Path, content: str, *, age: float = 16) -> Path:
+    """The lock of main with this content."""
+    path = git_dir / f"{MAIN}.lock"
+    path.write_text(content)
+    return lock(git_dir, MAIN, age=age)
+
+
+def test_an_unmarked_lock_goes_once_it_is_old(git_dir: Path) -> None:
+    young = written(git_dir, f"{'1' * 40}\n", age=13)
+    path = unmarked(git_dir, DEAD)
+    stale_locks.clear(git_dir)
+    assert young.exists()
+    assert path.exists()
+    old = written(git_dir, f"{'1' * 40}\n")
+    head = lock(git_dir, "HEAD", age=15.99)
+    stale_locks.clear(git_dir)
+    assert not old.exists()
+    assert not head.exists()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", ["", "1" * 40, f"{'3' * 40}\n", f"{'1' * 40}\n\n", "ref: refs/heads/x\n"])
+def test_a_lock_with_another_content_is_somebody_else_s(git_dir: Path, content: str) -> None:
+    one = written(git_dir, content)
+    path = unmarked(git_dir, DEAD)
+    stale_locks.clear(git_dir)
+    assert one.exists()
+    assert not path.exists()
+
+
+def test_an_empty_lock_is_nobody_s_though_a_deletion_was_to_come(git_dir: Path) -> None:
+    """`git pack-refs` and `git reflog expire` leave it empty, too."""
+    one = written(git_dir, "")
+    unmarked(git_dir, DEAD, intended="0" * 40)
+    stale_locks.clear(git_dir)
+    assert one.exists()
+
+
+@pytest.mark.parametrize("other", [LIVING, ELSEWHERE, ANOTHER_MACHINE], ids=["living", "container", "machine"])
+def test_an_unmarked_lock_stays_while_it_may_be_that_of_another_push(git_dir: Path, other: str) -> None:
+    """The same commit is often pushed to the same ref twice."""
+    one = written(git_dir, f"{'1' * 40}\n")
+    path, second = unmarked(git_dir, DEAD), unmarked(git_dir, other)
+    stale_locks.clear(git_dir)
+    assert one.exists()
+    assert path.exists()
+    second.unlink()
+    stale_locks.clear(git_dir)
+    assert not one.exists()
+    assert not path.exists()
+
+
+def test_an_unmarked_lock_that_is_dated_in_the_future_stays(git_dir: Path) -> None:
+    one = written(git_dir, f"{'1' * 40}\n", age=-3600)
+    unmarked(git_dir, DEAD)
+    stale_locks.clear(git_dir)
+    assert one.exists()
+
+
+@pytest.mark.parametrize(("later", "content"), [(-1.0, ""), (10.0, ""), (0.01, "ref: refs/heads/x\n")])
+def test_a_lock_of_head_that_does_not_belong_to_an_unmarked_one_stays(
+    git_dir: Path, later: float, content: str
+) -> None:
+    one = written(git_dir, f"{'1' * 40}\n", age=60)
+    (git_dir / "HEAD.lock").write_text(content)
+    head = lock(git_dir, "HEAD", age=60 - later)
+    unmarked(git_dir, DEAD)
+    stale_locks.clear(git_dir)
+    assert not one.exists()
+    assert head.exists()
+
+
 def test_the_lock_of_a_head_that_points_elsewhere_is_not_noted(git_dir: Path) -> None:
     head = lock(git_dir, "HEAD")
     record(git_dir, DEAD, "refs/heads/side")

@@ -282,28 +282,54 @@ def movable_again(repository: Repository, wanted: Sequence[Command]) -> None:
 DIES = """
 import os, sys
 from pathlib import Path
+from piehole.fastpath.inflight import Record
 from piehole.refs import Command
 from piehole.repository.ref_moves import RefMover
 from piehole.repository.repository import Repository
 from tests.support.process import descendants
 
-def confirm(moves):
+def die(*_, **named):
     for pid in (*descendants(os.getpid()), os.getpid()):
         os.kill(pid, 9)
 
-moves = [Command(ref, "0" * 40, sys.argv[2]) for ref in sys.argv[3:]]
-RefMover(Repository(Path(sys.argv[1])), "m", confirm).move(moves)
+if sys.argv[3] == "unmarked":
+    Record.note_locks = die
+moves = [Command(ref, "0" * 40, sys.argv[2]) for ref in sys.argv[4:]]
+RefMover(Repository(Path(sys.argv[1])), "m", die).move(moves)
 """
+
+
+def dies(repository: Repository, when: str, wanted: Sequence[Command]) -> None:
+    """Have a process and its git be killed while git holds the locks of these moves."""
+    arguments = [str(repository.git_dir), wanted[0].new, when, *(move.ref for move in wanted)]
+    done = subprocess.run([sys.executable, "-c", DIES, *arguments], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_a_site_that_dies_with_all_its_processes_under_the_locks_leaves_none_for_long(
     moves: tuple[Repository, Sequence[Command]],
 ) -> None:
     repository, wanted = moves
-    arguments = [str(repository.git_dir), wanted[0].new, *(move.ref for move in wanted)]
-    done = subprocess.run([sys.executable, "-c", DIES, *arguments], cwd=ROOT, check=False)
-    assert done.returncode == -signal.SIGKILL
+    dies(repository, "marked", wanted)
     assert len(locks(repository.git_dir)) == 2
+    movable_again(repository, wanted)
+
+
+def test_locks_that_git_has_just_taken_when_all_is_killed_go_once_they_are_old(
+    moves: tuple[Repository, Sequence[Command]],
+) -> None:
+    """Nobody has noted which files they are; but what they hold was noted before."""
+    repository, wanted = moves
+    git(repository.git_dir, "symbolic-ref", "HEAD", wanted[1].ref)
+    dies(repository, "unmarked", wanted)
+    left = locks(repository.git_dir)
+    assert len(left) == 3
+    stale_locks.clear(repository.git_dir)
+    assert locks(repository.git_dir) == left
+    assert stale_locks.StaleLockMonitor(repository.git_dir).any_dead()  # so the next look comes by itself
+    for one in left:
+        made = one.stat().st_mtime_ns - 16_000_000_000
+        os.utime(one, ns=(made, made))
     movable_again(repository, wanted)
 
 
