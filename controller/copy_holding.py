@@ -263,6 +263,11 @@ class CopyHolding:
         if any(push.end is not None for push in list(self._pushes.values())):
             self._enqueue()
 
+    @property
+    def held(self) -> int:
+        """For how many pushes all that they bring is held."""
+        return sum(push.complete for push in list(self._pushes.values()))
+
     def describe(self) -> list[str]:
         """Lines of the answer to ``piehole status``."""
         pushes = list(self._pushes.items())

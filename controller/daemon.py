@@ -16,23 +16,29 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
+from controller.etcd_view import EtcdAddress
 from controller.folders import Folders
+from controller.health import Health
 from controller.heartbeat import Heartbeat
 from controller.hook_server import HookServer
 from controller.registry import Registry
 from controller.served_repository import ServedRepository
 from controller.systemd import Notifier
 from controller.verifier import Verifier
-from controller.work_queue import WorkQueue
+from controller.work_queue import NextTurn, WorkQueue
 from controller.worker_pool import WorkerPool
 from piehole.errors import PieholeError
 from piehole.group.config import Overrides
 from piehole.repository.controller_pointer import ControllerPointer
 from piehole.transfer.watchdog import Limits
+
+if TYPE_CHECKING:
+    from controller.web.server import WebAddress
+    from controller.web.service import WebService
 
 _WORKERS: Final = 16
 _PUBLISHERS: Final = 2
@@ -52,12 +58,14 @@ class Options:
 
     :param overrides: settings that override those of every repository (:func:`piehole.group.config.parse`)
     :param scan_every: seconds between two scans of the folders
+    :param http: where the page and the metrics are served; None: nowhere, and nothing of them is loaded
     """
 
     roots: tuple[Path, ...]
     limits: Limits = field(default_factory=Limits)
     overrides: Overrides = field(default_factory=dict)
     scan_every: float = 5.0
+    http: WebAddress | None = None
 
 
 class Controller:
@@ -73,6 +81,7 @@ class Controller:
         self._orders: queue.SimpleQueue[Literal["reload", "end"]] = queue.SimpleQueue()
         _share_arenas()
         self._ending = False
+        self._web: WebService | None = None
         self._crash: BaseException | None = None
         self._log = structlog.get_logger()
         self._notifier = Notifier()
@@ -91,6 +100,7 @@ class Controller:
             copies_queue,
             self._crashed,
             lambda: self._ending,
+            self._refs_changed,
         )
         self._heartbeat = Heartbeat(name, self._registry.all_served, self._crashed)
         etcd = options.overrides.get("etcd", "")
@@ -103,7 +113,7 @@ class Controller:
         pool = partial(WorkerPool[ServedRepository], find=self._registry.find, stop=self._stop, on_crash=self._crashed)
         publish_queue, tidy_queue = WorkQueue(backlog_limit=_PUBLISHERS), WorkQueue(backlog_limit=1)
         self._pools = (
-            pool("reconcile", _WORKERS, self._reconcile_queue, work=ServedRepository.reconcile, then=publish_queue),
+            pool("reconcile", _WORKERS, self._reconcile_queue, work=self._reconcile, then=publish_queue),
             pool("publish", _PUBLISHERS, publish_queue, work=ServedRepository.publish, then=tidy_queue),
             pool("tidy", 1, tidy_queue, work=ServedRepository.tidy),
             WorkerPool(
@@ -116,6 +126,37 @@ class Controller:
                 on_crash=self._crashed,
             ),
         )
+        self._health = Health(
+            lambda: [
+                ("the hooks' socket", self._server.is_alive),
+                ("the heartbeat", self._heartbeat.is_alive),
+                ("the verifier", self._verifier.is_alive),
+                *((f"the workers of {pool.name}", pool.is_alive) for pool in self._pools),
+                *(
+                    (f"the watch of {','.join(view.address.etcd)}", view.is_alive)
+                    for view in self._registry.all_views()
+                ),
+                *([("the web server", self._web.is_alive)] if self._web is not None else []),
+            ]
+        )
+        self._web = self._make_web()
+
+    def _make_web(self) -> WebService | None:
+        if self._options.http is None:
+            return None
+        from controller.web.service import WebService
+
+        return WebService(self._options.http, self._registry, self._health, self._crashed)
+
+    def _refs_changed(self, address: EtcdAddress, buckets: set[str]) -> None:
+        if self._web is not None:
+            self._web.observer.refs_changed(address, buckets)
+
+    def _reconcile(self, served: ServedRepository, stop: threading.Event) -> NextTurn:
+        following = served.reconcile(stop)
+        if self._web is not None:
+            self._web.observer.turned(served)
+        return following
 
     def _find_for_hook(self, key: str) -> ServedRepository | None:
         self._asked_at = time.monotonic()
@@ -141,7 +182,10 @@ class Controller:
             self._server.start()
             self._heartbeat.start()
             self._verifier.start()
+            if self._web is not None:
+                self._web.start()
             self._registry.scan()
+            self._health.scanned()
             self._log.info("controller.started", repositories=len(self._registry), socket=str(self._server.path))
             self._report_ready()
             self._serve()
@@ -156,7 +200,9 @@ class Controller:
         while not self._ending:
             self._heartbeat.beat()
             order = self._next_order()
-            self._notifier.alive()
+            self._health.beat()
+            if not self._health.faults():  # else systemd starts the controller again
+                self._notifier.alive()
             if order == "reload":
                 self._log.info("controller.reloading")
                 self._notifier.reloading()
@@ -198,6 +244,8 @@ class Controller:
         self._log.info("controller.stopping")
         self._notifier.stopping()
         self._stop.set()
+        if self._web is not None:
+            self._web.stop()
         self._heartbeat.stop()
         self._verifier.stop()
         self._server.stop()
@@ -208,6 +256,8 @@ class Controller:
             pool.join()
         self._verifier.join()
         self._registry.close()
+        if self._web is not None:
+            self._web.join()
         self._log.info("controller.stopped")
 
     def _crashed(self, error: BaseException) -> None:

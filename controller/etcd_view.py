@@ -153,6 +153,11 @@ class EtcdView:
             self.informer.relist()
         return listed
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread of the watch runs; it does also while etcd is away."""
+        return self.informer.is_alive
+
     def start(self) -> None:
         self.informer.start()
 

@@ -36,6 +36,8 @@ FIELDS: Final = {
     "group": "the group",
     "head": "where HEAD points now",
     "kept": "old tips that are kept (at most 5)",
+    "faults": "what does not live, sentences",
+    "http": "the address of the web server",
     "keys": "how many keys there are",
     "kind": "the class of the error",
     "locked": "refs whose value in etcd is no object id (at most 5)",
@@ -89,6 +91,13 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
     "controller.stopping": LogEvent(_INFO, "It was told to end (SIGTERM)"),
     "controller.stopped": LogEvent(_INFO, "It has ended"),
     "controller.broken": LogEvent(("critical",), "A bug has ended one of its threads, so it ends", ("error",)),
+    "controller.unhealthy": LogEvent(
+        ("critical",), "Parts of it do not live. systemd's watchdog starts it again", ("faults",)
+    ),
+    "controller.healthy": LogEvent(_INFO, "All its parts live again"),
+    "http.listening": LogEvent(_INFO, "The web server answers", ("http",)),
+    "http.open": LogEvent(_WARNING, "Other machines can reach the web server", ("http", "reason", "fix")),
+    "http.crashed": LogEvent(_ERROR, "A bug has kept it from answering a request", ("exception",)),
     "folder.unreadable": LogEvent(
         _WARNING, "A folder cannot be read: its repositories count as unchanged", ("folder",)
     ),
@@ -171,6 +180,9 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
     "etcd.connected": LogEvent(_INFO, "The watch of etcd runs", ("endpoint", "revision"), ETCD),
     "etcd.trouble": LogEvent(
         _FAILED, "etcd cannot be used. Debug where the words are those of the last time", ("error",), ETCD
+    ),
+    "sites.trouble": LogEvent(
+        _FAILED, "What is shown of other sites cannot be read. Debug where the words are those of the last time", ("error",), ETCD
     ),
     "informer.listed": LogEvent(_INFO, "All keys were read", ("revision", "keys", "changed")),
     "informer.ended": LogEvent(_DEBUG, "The watch has ended", ("error",), ETCD),

@@ -48,6 +48,10 @@ class Heartbeat:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def beat(self) -> None:
         """Call this from the main loop, as often as it likes."""
         if time.monotonic() - self._beaten_at >= alive.EVERY:

@@ -13,7 +13,6 @@ import select
 import socket
 import socketserver
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,11 +25,11 @@ import structlog
 
 from controller.hook_permissions import ConnectionCounter, is_trusted, may_write
 from controller.readers import Readers, answer_reader
+from controller.socket_directory import is_in_place, socket_directory, take_lock
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket, hook_messages, processes
 from piehole.fastpath.hook_messages import Question
 from piehole.fastpath.read_messages import reader_asks_about
-from piehole.files import try_lock
 from piehole.group.config import Config
 from piehole.push import hook_protocol
 from piehole.push.admission import Admission
@@ -41,6 +40,7 @@ _NEXT_QUESTION: Final = 300.0  # in which it must have asked again: other hooks 
 _OTHERS_LARGEST: Final = 4 << 20
 _BACK_OFF: Final = 0.2  # seconds until a connection is accepted after one could not be
 _LOG_EVERY: Final = 60.0  # seconds
+_LATE: Final = 20.0  # seconds after which a loop that comes round twice a second hangs
 
 
 class RepositoryForHooks(Protocol):
@@ -65,12 +65,12 @@ class HookServer:
         :param name: what tells this controller from others of the same account
         :raises PieholeError: there is no directory that only this account can write, or another controller has this name
         """
-        self.path = _directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
+        self.path = socket_directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
         self._name = name
         self._find = find
         self._log = structlog.get_logger(socket=str(self.path))
         self._lock_path = self.path.with_suffix(".lock")
-        self._lock = _lock(self._lock_path, name)
+        self._lock = take_lock(self._lock_path, name)
         self._callers = ConnectionCounter(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._listen()
 
@@ -84,18 +84,23 @@ class HookServer:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether connections are accepted."""
+        return self._thread.is_alive() and monotonic() - self._server.looked_at < _LATE
+
     def look_after(self) -> None:
         """Make the socket and the lock beside it again where they were removed: a running listener is of no use without its name.
 
         :raises PieholeError: that is not possible, so this controller had better be started again
         :raises OSError: likewise
         """
-        if _is_in_place(self.path, self._made) and _is_in_place(self._lock_path, os.fstat(self._lock)):
+        if is_in_place(self.path, self._made) and is_in_place(self._lock_path, os.fstat(self._lock)):
             return
-        if _directory() != self.path.parent:
+        if socket_directory() != self.path.parent:
             raise PieholeError(f"the directory of the socket {self.path} was removed, and cannot be made again.")
-        if not _is_in_place(self._lock_path, os.fstat(self._lock)):
-            held, self._lock = self._lock, _lock(self._lock_path, self._name)
+        if not is_in_place(self._lock_path, os.fstat(self._lock)):
+            held, self._lock = self._lock, take_lock(self._lock_path, self._name)
             os.close(held)
         former, thread = self._server, self._thread
         self._listen()
@@ -111,7 +116,7 @@ class HookServer:
             self._server.shutdown()
             self._thread.join()
         self._server.server_close()
-        if _is_in_place(self._lock_path, os.fstat(self._lock)):
+        if is_in_place(self._lock_path, os.fstat(self._lock)):
             self.path.unlink(missing_ok=True)
             self._lock_path.unlink(missing_ok=True)
         os.close(self._lock)
@@ -209,7 +214,11 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
         self._callers = callers
         self._log = structlog.get_logger(socket=path)
         self._logged_at = float("-inf")
+        self.looked_at = monotonic()  # when the loop that accepts came round last
         super().__init__(path, Handler)
+
+    def service_actions(self) -> None:
+        self.looked_at = monotonic()
 
     def get_request(self) -> tuple[socket.socket, object]:
         """The next connection. Where none can be taken (no descriptor is free), wait a little: it stays in the queue, so that the caller
@@ -249,54 +258,6 @@ class _Listener(socketserver.ThreadingUnixStreamServer):
             super().process_request_thread(request, client_address)
         finally:
             self._callers.leave(uid)
-
-
-def _is_in_place(path: Path, made: os.stat_result) -> bool:
-    """Whether this file still has its name; true also where that cannot be told."""
-    try:
-        found = path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino)
-
-
-def _lock(path: Path, name: str) -> int:
-    """A descriptor that holds the lock as long as it is open.
-
-    :raises PieholeError: another controller holds it
-    """
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        if not try_lock(descriptor):
-            os.close(descriptor)
-            raise PieholeError(f"another controller of this account serves {name} already.")
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-        os.close(descriptor)  # its previous holder has just removed it
-
-
-def _directory() -> Path:
-    """A directory that only this account can write; its path is short, since a socket's has at most 107 bytes."""
-    # systemd separates several by colons. A session's own directory is closed to the accounts of pushers, and goes with the session.
-    runtime = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    uid = os.geteuid()
-    choices = [Path(runtime) / "piehole"] if runtime and len(runtime) < 70 else []
-    choices.append(Path(tempfile.gettempdir()) / f"piehole-{uid}")
-    for path in choices:
-        try:
-            path.mkdir(mode=0o755, exist_ok=True)
-            found = path.lstat()
-            if found.st_uid == uid and not path.is_symlink():
-                path.chmod(0o755)  # past the umask: others may connect
-        except OSError:
-            continue
-        if found.st_uid == uid and not found.st_mode & 0o022 and path.is_dir() and not path.is_symlink():
-            return path
-    raise PieholeError(
-        f"{choices[-1]} is not a directory that only this account can write; remove it, or set RUNTIME_DIRECTORY."
-    )
 
 
 def _send(connection: socket.socket, lines: Sequence[str]) -> None:

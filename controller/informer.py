@@ -128,6 +128,10 @@ class Informer:
             raise self._death
         return not self._thread.is_alive()
 
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def status(self) -> InformerStatus:
         with self._lock:
             return InformerStatus(

@@ -37,6 +37,7 @@ class Registry:
     :param copies_queue: of the requests for copies, and of the repositories that hold some
     :param on_crash: called with the error that has ended an informer
     :param ending: whether the controller is ending
+    :param heard: called from the informers' threads with the buckets that have changed, before anything is queued
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Registry:
         copies_queue: WorkQueue,
         on_crash: Callable[[BaseException], None],
         ending: Callable[[], bool],
+        heard: Callable[[EtcdAddress, set[str]], None] | None = None,
     ) -> None:
         self._folders = folders
         self._pointer = pointer
@@ -58,6 +60,7 @@ class Registry:
         self._copies_queue = copies_queue
         self._on_crash = on_crash
         self._ending = ending
+        self._heard = heard
         self._health = PeerHealth()
         self._served: dict[str, ServedRepository] = {}
         # The informers' threads read it: each value is replaced as a whole, never changed.
@@ -75,6 +78,14 @@ class Registry:
 
     def all_served(self) -> list[ServedRepository]:
         return list(self._served.values())
+
+    def all_views(self) -> list[EtcdView]:
+        """Every etcd that served repositories use."""
+        return list(self._views.values())
+
+    def refusals(self) -> dict[str, str]:
+        """Why repositories are not served, or not as they are configured now, by their paths."""
+        return dict(self._complaints)
 
     def find(self, key: str) -> ServedRepository | None:
         return self._served.get(key)
@@ -213,6 +224,8 @@ class Registry:
 
         The cache's buckets of what sites ask each other have names that no group has.
         """
+        if groups and self._heard is not None:
+            self._heard(address, groups)
         for bucket in groups or ():
             if bucket.endswith(_COPIES):
                 for key in self._by_group.get((address, bucket.removesuffix(_COPIES)), ()):

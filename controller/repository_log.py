@@ -25,17 +25,17 @@ class RepositoryLog:
     def __init__(self, config: Config) -> None:
         self.log = structlog.get_logger(repository=str(config.git_dir), group=config.group, site=config.site)
         self._config = config
-        self._report: Report | None = None
-        self._trouble = ""
+        self.report: Report | None = None
+        self.trouble = ""
         self._peers: dict[str, str] = {}  # the last reason that was logged for a peer
         # Refs that were changed here without a push, the newest last: when that was undone (monotonic seconds), and what to tell.
         self._put_back: dict[str, tuple[float, str]] = {}
 
     def describe(self, halted: Halted | None) -> list[str]:
         """The lines of the answer to ``piehole status``, each ``WORD REST``."""
-        report = self._report
+        report = self.report
         lines = [f"halted {halted.token} {halted}"] if halted else []
-        lines += [f"trouble {' '.join(self._trouble.split())}"] if self._trouble else []
+        lines += [f"trouble {' '.join(self.trouble.split())}"] if self.trouble else []
         if report is not None:
             lines.append(f"revision {report.revision}")
             lines += [f"corrupt {' '.join(report.corrupt.split())}"] if report.corrupt else []
@@ -46,9 +46,9 @@ class RepositoryLog:
     def reconcile_failed(self, error: Exception) -> None:
         text = str(error)
         # The informer logs once that etcd is away; a thousand repositories must not do so at each retry.
-        log = self.log.debug if isinstance(error, EtcdError) or text == self._trouble else self.log.warning
+        log = self.log.debug if isinstance(error, EtcdError) or text == self.trouble else self.log.warning
         log("reconcile.failed", error=text, kind=type(error).__name__)
-        self._trouble = text
+        self.trouble = text
 
     def upkeep_failed(self, event: str, error: Exception) -> None:
         """Log that something other than a reconcile failed: it is tried again later."""
@@ -64,7 +64,7 @@ class RepositoryLog:
     @property
     def is_corrupt(self) -> bool:
         """Whether the last reconcile has reported that the repository is corrupt."""
-        return self._report is not None and bool(self._report.corrupt)
+        return self.report is not None and bool(self.report.corrupt)
 
     def _soundness(self, report: Report, before: str) -> None:
         if report.corrupt and not before:
@@ -73,8 +73,8 @@ class RepositoryLog:
             self.log.warning("repository.repaired", reason=report.repaired)
 
     def reconciled(self, report: Report) -> None:
-        known, self._report = self._report, report
-        self._trouble = ""
+        known, self.report = self.report, report
+        self.trouble = ""
         self._soundness(report, known.corrupt if known else "")
         self._without_push(report, known)
         trouble = (report.stuck, report.locked) != ((known.stuck, known.locked) if known else ({}, {}))

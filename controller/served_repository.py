@@ -130,6 +130,26 @@ class ServedRepository:
         """Whether some process has found that the repository is corrupt, and no reconcile has met that yet."""
         return not self._log.is_corrupt and bool(verification.corrupt(self.config.git_dir))
 
+    @property
+    def halted(self) -> Halted | None:
+        """Why this site must not move, None where it may."""
+        return self._check.halted
+
+    @property
+    def report(self) -> Report | None:
+        """Of the last reconcile that did not fail."""
+        return self._log.report
+
+    @property
+    def trouble(self) -> str:
+        """Why the last reconcile failed, ``""`` where it did not."""
+        return self._log.trouble
+
+    @property
+    def copies_held(self) -> int:
+        """For how many pushes to other sites this one holds what they bring."""
+        return self._copies.held
+
     def _group_state(self) -> GroupState:
         return self.etcd_view.view(self.config.group)
 

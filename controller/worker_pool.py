@@ -49,7 +49,7 @@ class WorkerPool(Generic[Item]):
         on_crash: Callable[[BaseException], None],
         then: WorkQueue | None = None,
     ) -> None:
-        self._name = name
+        self.name = name
         self._count = count
         self._queue = queue
         self._find = find
@@ -80,6 +80,12 @@ class WorkerPool(Generic[Item]):
         for _ in range(lacking):
             self._add()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether threads are left that can take work: those whose turns are slow do not count."""
+        with self._lock:
+            return len(self._threads) > self._slow()
+
     def stop(self) -> None:
         """Take nothing new."""
         self._queue.stop()
@@ -94,7 +100,7 @@ class WorkerPool(Generic[Item]):
             thread.join()
 
     def _add(self) -> None:
-        thread = threading.Thread(target=self._run, name=self._name)
+        thread = threading.Thread(target=self._run, name=self.name)
         with self._lock:
             self._threads.add(thread)
         thread.start()

@@ -11,9 +11,13 @@ import argparse
 import signal
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from piehole.cli import common
 from piehole.errors import PieholeError, UsageError
+
+if TYPE_CHECKING:
+    from controller.web.server import WebAddress
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +47,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fetch-timeout", metavar="SECONDS", type=_seconds, help="how long one fetch may take in all")
 
+    parser.add_argument(
+        "--http",
+        metavar="ADDRESS",
+        help="serve the status page, /metrics, /healthz and /readyz here: HOST:PORT, :PORT (on 127.0.0.1), [V6]:PORT, "
+        "or the absolute path of a Unix socket; there is no password (default: nowhere)",
+    )
+
 
 def _bytes(text: str) -> int:
     value = int(text)
@@ -56,6 +67,14 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e9:
         raise ValueError(text)
     return value
+
+
+def _web_address(text: str | None) -> WebAddress | None:
+    if text is None:
+        return None
+    from controller.web.server import WebAddress
+
+    return WebAddress.parse(text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     for root in roots:
         if not Path(root).is_dir():
             raise UsageError(f"--root {root} is not a folder.")
+    http = _web_address(args.http)
     logs.configure(args.log_format, args.log_level)
     defaults = Limits()
     limits = Limits(
@@ -85,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         processes.boot_id()
     except OSError as error:
         raise PieholeError(f"{error}. Without it, it cannot be told which pushes still run.") from error
-    controller = Controller(Options(tuple(Path(root) for root in roots), limits, common.overrides(args)))
+    controller = Controller(Options(tuple(Path(root) for root in roots), limits, common.overrides(args), http=http))
 
     def ended(_number: int, _frame: FrameType | None) -> None:
         controller.shutdown()

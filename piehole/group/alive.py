@@ -19,6 +19,7 @@ from piehole.group.keys import Keyspace
 from piehole.group.records import AliveRecord, RecordError
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite
+from piehole.refs import decode, encode
 
 EVERY: Final = 10.0  # seconds between two signs of life
 SILENT_AFTER: Final = 45.0  # seconds without one; three may be late or lost
@@ -108,12 +109,32 @@ def heard(replica: Replica, sites: Collection[GroupSite], deadline: Deadline) ->
         for one, snapshot in zip(part, result.ranges, strict=True):
             records = [record for kv in snapshot.kvs if (record := _parsed(kv)) is not None]
             found[one.site] = [record.lease for record in records if record.includes(one.id)]
-    asked_for = sorted({lease for several in found.values() for lease in several})
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        seconds = pool.map(lambda lease: _silence(etcd, lease, deadline), asked_for)
-        silences = {lease: one for lease, one in zip(asked_for, seconds, strict=True) if one is not None}
+    silences = _silences(etcd, {lease for several in found.values() for lease in several}, deadline)
     known = {site: [silences[lease] for lease in several if lease in silences] for site, several in found.items()}
     return {site: min(several) for site, several in known.items() if several}
+
+
+def listen(etcd: Etcd, keyspace: Keyspace, deadline: Deadline) -> dict[str, list[tuple[AliveRecord, float]]]:
+    """The signs of life of the controllers of all sites, each with the seconds since it was given.
+
+    :raises EtcdError: etcd could not be used
+    """
+    start = encode(f"{keyspace.prefix}/alive/")
+    found = [(kv, _parsed(kv)) for kv in etcd.list_prefix(start, deadline=deadline).kvs]
+    silences = _silences(etcd, {record.lease for _, record in found if record is not None}, deadline)
+    heard: dict[str, list[tuple[AliveRecord, float]]] = {}
+    for kv, record in found:
+        if record is not None and record.lease in silences:
+            heard.setdefault(decode(kv.key[len(start) :]).partition("/")[0], []).append(
+                (record, silences[record.lease])
+            )
+    return heard
+
+
+def _silences(etcd: Etcd, asked: Collection[int], deadline: Deadline) -> dict[int, float]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        seconds = pool.map(lambda lease: _silence(etcd, lease, deadline), asked)
+        return {lease: one for lease, one in zip(asked, seconds, strict=True) if one is not None}
 
 
 def _silence(etcd: Etcd, lease: int, deadline: Deadline) -> float | None:

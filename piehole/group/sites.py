@@ -96,10 +96,11 @@ def _sites(replica: Replica, records: Sequence[KeyValue], progress: Sequence[Key
     k, group = replica.keyspace, replica.config.group
     said = {k.split_site(k.all_progress(group), kv.key): kv.value for kv in progress}
     named = [(k.split_site(k.sites(group), kv.key), kv.value) for kv in records]
-    return [_site(name, record, said.get(name)) for name, record in named if name is not None]
+    return [parse_site(name, record, said.get(name)) for name, record in named if name is not None]
 
 
-def _site(name: str, record: bytes, progress: bytes | None) -> GroupSite:
+def parse_site(name: str, record: bytes, progress: bytes | None) -> GroupSite:
+    """The site of this name, from its record and its progress record."""
     try:
         site = SiteRecord.parse(record)
     except RecordError as error:

@@ -123,7 +123,7 @@ def due(git_dir: Path, every: float, site_id: str) -> float:
     value = _load(git_dir)
     now = clock.time()
     # A time that a wrong clock has written must not put it off.
-    known = [at for name in ("proven", "since") if (at := _seconds(value.get(name))) is not None and at <= now]
+    known = [at for name in ("proven", "since") if (at := seconds_of(value.get(name))) is not None and at <= now]
     if not known:
         _update(git_dir, {"since": _now()})
     before = max(known, default=now)
@@ -135,7 +135,7 @@ def due(git_dir: Path, every: float, site_id: str) -> float:
 
 def overdue(proven: str, every: float) -> bool:
     """Whether the last proof was too long ago, by this machine's clock."""
-    at = _seconds(proven)
+    at = seconds_of(proven)
     return every > 0 and at is not None and clock.time() - at > every * _LATE
 
 
@@ -166,7 +166,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _seconds(text: object) -> float | None:
+def seconds_of(text: object) -> float | None:
+    """A time in a record, in seconds since the epoch; None where this is none."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp() if isinstance(text, str) else None
     except ValueError:
