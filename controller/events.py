@@ -182,7 +182,10 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         _FAILED, "etcd cannot be used. Debug where the words are those of the last time", ("error",), ETCD
     ),
     "sites.trouble": LogEvent(
-        _FAILED, "What is shown of other sites cannot be read. Debug where the words are those of the last time", ("error",), ETCD
+        _FAILED,
+        "What is shown of other sites cannot be read. Debug where the words are those of the last time",
+        ("error",),
+        ETCD,
     ),
     "informer.listed": LogEvent(_INFO, "All keys were read", ("revision", "keys", "changed")),
     "informer.ended": LogEvent(_DEBUG, "The watch has ended", ("error",), ETCD),
