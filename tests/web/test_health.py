@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.conftest import OwnEtcd
 from tests.support.groups import MakeGroup
-from tests.support.wait import until
 from tests.support.web import ask, ready, start_with_web
 
 
