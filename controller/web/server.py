@@ -28,6 +28,7 @@ from piehole.errors import PieholeError, UsageError
 
 CONNECTIONS: Final = 64
 STREAMS: Final = 24
+_log = structlog.get_logger()
 _REQUEST: Final = 10.0  # seconds in which a client must have sent its request
 _WRITE: Final = 20.0  # seconds in which it must take a part of the answer
 _ANSWER: Final = 120.0  # seconds in which it must have taken an answer that is no stream
@@ -87,7 +88,6 @@ class WebServer:
         """
         :raises PieholeError: it cannot listen there
         """
-        self._log = structlog.get_logger()
         self.stopping = threading.Event()
         try:
             self._listener = _HttpListener(address, routes, self.stopping)
@@ -100,14 +100,14 @@ class WebServer:
 
     def start(self) -> None:
         if not self.address.is_local:
-            self._log.warning(
+            _log.warning(
                 "http.open",
                 http=str(self.address),
                 reason="every machine that reaches this address can read names of groups, refs and pushers, without a password",
                 fix="listen on 127.0.0.1, behind a web server that asks for a login, or close the port to others",
             )
         self._thread.start()
-        self._log.info("http.listening", http=str(self.address))
+        _log.info("http.listening", http=str(self.address))
 
     @property
     def is_alive(self) -> bool:
@@ -225,7 +225,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
         try:
             response = self.server.routes.answer(request)
         except Exception:  # noqa: BLE001 -- a bug in one answer must not end the others; it is logged in full
-            structlog.get_logger().exception("http.crashed")
+            _log.exception("http.crashed")
             words = "The controller could not answer this; its log says why."
             response = WebResponse.text(words, HTTPStatus.INTERNAL_SERVER_ERROR)
         self._send(response, with_body)
