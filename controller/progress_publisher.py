@@ -41,6 +41,11 @@ class ProgressPublisher:
         if report.converged:
             self._converged = report
 
+    def forget(self) -> None:
+        """Take no former report into account: it may be of another repository."""
+        self._last = self._converged = None
+        self._digest, self._covered = ("", ""), 0
+
     def wait(self) -> float:
         """Seconds until the next record may be written."""
         return max(0.0, self._published_at + EVERY - time.monotonic())

@@ -39,7 +39,7 @@ class Readers:
     What counts as reached: a revision such that every managed ref here holds the value it had at it, or a later one. A locked ref counts
     as done, as in the progress record; a ref that cannot be moved holds it back.
 
-    :param may_act: whether the last check of this site still counts
+    :param may_act: whether what the last reconcile has found still counts
     :param halted: why this site must not move refs, if so
     :param enqueue: has the repository reconciled soon
     :param doubt: has the next reconcile check this site again

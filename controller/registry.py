@@ -136,6 +136,7 @@ class Registry:
             try:
                 self._pointer.set(served.config.git_dir)
                 self._log.warning("pointer.restored", repository=key)
+                self._queue.add(key)  # the repository may be a new one
             except ServedElsewhere as error:
                 self._leave(key)
                 self._complain(served.config.git_dir, error)

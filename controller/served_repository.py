@@ -33,7 +33,7 @@ from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.holdings import Holdings
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
-from piehole.repository import held_refs, verification
+from piehole.repository import controller_pointer, held_refs, verification
 from piehole.repository.stale_locks import StaleLockMonitor, unjudged
 from piehole.transfer import removal
 from piehole.transfer.keep_files import sweep
@@ -86,7 +86,7 @@ class ServedRepository:
         self.readers = Readers(
             self._replica,
             etcd_view,
-            may_act=self._check.passed,
+            may_act=self._still_counts,
             halted=lambda: self._check.halted,
             enqueue=enqueue,
             doubt=self._doubt,
@@ -119,6 +119,7 @@ class ServedRepository:
             partial(etcd_view.changed, config.group),
         )
         self._checked = 0  # the check after which the last reconcile began
+        self._stamp: controller_pointer.Stamp | None = None  # of the repository that it reconciled
         self._deferred = 0  # turns in a row
         changes = partial(etcd_view.changes, config.group)
         self._ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes)
@@ -187,11 +188,18 @@ class ServedRepository:
         """Check whether this site may act, where that is due, and reconcile. Errors of this repository are logged, and retried later."""
         if self._check.still_halted():
             return NextTurn(delay=_HALTED)
+        stamp = controller_pointer.stamp(self.config.git_dir)
+        if stamp != self._stamp:
+            # It may be another repository: a new one, a copy, or a backup. Nothing is known of it.
+            self.check_again()
+            self._publisher.forget()
         try:
-            if self._check.run() != self._checked:
-                self._checked = self._check.count
+            checked = self._check.run()
+            if (checked, stamp) != (self._checked, self._stamp):
                 self._reconciler.forget()
                 self.readers.forget()
+                # Last: until then no reader is told what was reached before.
+                self._checked, self._stamp = checked, stamp
                 sweep(self.config.git_dir)
             with removal.excluded(self.config.git_dir):
                 report = self._reconciler.run(stop)
@@ -229,12 +237,22 @@ class ServedRepository:
         self._attempt("log.failed", self._ref_log.write)
         if self._check.halted is not None:
             return NextTurn()
+        if controller_pointer.stamp(self.config.git_dir) != self._stamp:
+            self._enqueue()  # what was reconciled is not what is here now
+            return NextTurn()
         wait = self._publisher.wait()
         if wait > 0:
             return NextTurn(delay=wait)
         if not self._attempt("progress.failed", self._publisher.publish):
             return NextTurn(retry=True)
         return NextTurn(then=0.0)
+
+    def _still_counts(self) -> bool:
+        """Whether what the last reconcile has found still counts: since then nobody had to check this site again, and the repository is the
+        one that was reconciled.
+        """
+        same = self._check.count == self._checked and controller_pointer.stamp(self.config.git_dir) == self._stamp
+        return same and self._check.passed()
 
     def copies_changed(self) -> list[str]:
         """The pushes to other sites whose requests for copies have a turn to come. Called from an informer's thread."""

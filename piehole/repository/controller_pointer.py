@@ -84,6 +84,22 @@ class ControllerPointer:
             (git_dir / _SECOND).unlink(missing_ok=True)
 
 
+Stamp = tuple[int, int, int]
+
+
+def stamp(git_dir: Path) -> Stamp | None:
+    """What tells the repository that is at this path now from any other one that takes its place; None where it has no pointer.
+
+    A pointer is written once. A new repository has none, a copy of this one has another file. (The number of a folder would not do: file
+    systems give that of a removed folder to the next one.)
+    """
+    try:
+        found = (git_dir / controller_socket.POINTER).lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
 def second_controller(git_dir: Path) -> str:
     """What another controller is called that lives and was refused here, ``""`` where there is none."""
     process, _, name = _read(git_dir / _SECOND).strip().partition(" ")
