@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ADVERTISED = "/info/refs"
 _SERVICE = "service=git-upload-pack"
+_NOT_FOUND = b"Status: 404 Not Found\r\nCache-Control: no-cache\r\n\r\n"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,12 @@ def serve(words: Sequence[str]) -> int:
     """
     path = gated(os.environ)
     if path and not is_peer(os.environ):
-        answer = judge(find_git_dir(path))
+        git_dir = find_git_dir(path)
+        if not git_dir:
+            # What git would say. Git itself would serve a repository that is put there only now, and that nobody was asked about.
+            os.write(1, _NOT_FOUND)
+            return 0
+        answer = judge(git_dir)
         if answer.state in (REFUSE, WARN):
             say(answer)
         if answer.state == REFUSE:

@@ -45,7 +45,12 @@ def serve(words: Sequence[str]) -> int:
     peer, asks_only = (word in words for word in _OURS)
     repository = given[-1] if given else ""
     if not peer and not is_peer(os.environ):
-        answer = judge(find_git_dir(repository, strict="--strict" in given))
+        git_dir = find_git_dir(repository, strict="--strict" in given)
+        if repository and not git_dir:
+            # In git's own words. Git itself would serve a repository that is put there only now, and that nobody was asked about.
+            os.write(2, os.fsencode(f"fatal: '{repository}' does not appear to be a git repository\n"))
+            return 1 if asks_only else 128
+        answer = judge(git_dir)
         if answer.state == REFUSE and not asks_only:
             os.write(1, packet(f"ERR {words_of(answer)}"))
         elif answer.state in (REFUSE, WARN):

@@ -26,7 +26,7 @@ _SUFFIXES = ("/.git", "", ".git/.git", ".git")
 
 
 def find_git_dir(path: str, *, strict: bool = False) -> str:
-    """The git directory that git serves for this path, ``""`` where there is none: git itself then says why."""
+    """The git directory that git serves for this path, ``""`` where there is none."""
     named = os.path.expanduser(path).rstrip("/") or "/"
     for suffix in ("",) if strict else _SUFFIXES:
         found = named + suffix
@@ -38,7 +38,9 @@ def find_git_dir(path: str, *, strict: bool = False) -> str:
                 continue
             if content.startswith("gitdir: "):
                 found = os.path.join(os.path.dirname(found), content[8:].rstrip("\n"))
-        if os.path.isdir(f"{found}/objects") and os.path.lexists(f"{found}/HEAD"):
+        # A further worktree has its objects elsewhere (gitrepository-layout(5)).
+        whole = os.path.isdir(f"{found}/objects") or os.path.isfile(f"{found}/commondir")
+        if whole and os.path.lexists(f"{found}/HEAD"):
             return os.path.realpath(found)
     return ""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -82,3 +84,34 @@ def test_a_site_that_was_emptied_and_installed_again_under_its_controller_claims
     source.rename(group[0].repository)
     group.arrives(MAIN, oid)
     until(lambda: group[1].progress() > 0, what="b has told that it has everything")
+
+
+@pytest.mark.parametrize("program", ["upload-pack", "http-backend"])
+def test_a_repository_that_comes_while_git_starts_is_not_served_unasked(
+    make_group: MakeGroup, front: Front, program: str
+) -> None:
+    """The gate found none, so it asked nobody; git would serve the one that was put there meanwhile."""
+    group, _ = begun(make_group)
+    group[1].stop()
+    fresh, place = emptied(group[1]), group[1].repository
+    place.rename(group.folder / "aside.git")
+    with group.git_that(group.folder / "late", program, f"mv {fresh} {place}") as seen:
+        path = f"{seen.parent}:{os.environ['PATH']}"
+        if program == "upload-pack":
+            command = f"PATH={path} {front.upload_pack}"
+            got = git.git(group.folder, "ls-remote", f"--upload-pack={command}", str(place), check=False)
+            assert got.returncode == 128
+            assert f"fatal: '{place}' does not appear to be a git repository" in got.stderr
+        else:
+            asked = {"GIT_PROJECT_ROOT": str(group[1].root), "PATH_INFO": f"/{place.name}/info/refs", "PATH": path}
+            request = {"GIT_HTTP_EXPORT_ALL": "1", "REQUEST_METHOD": "GET", "QUERY_STRING": "service=git-upload-pack"}
+            done = subprocess.run(
+                [str(front.http_backend)],
+                env={**os.environ, **asked, **request},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.stdout.startswith(b"Status: 404 ")
+    assert fresh.exists(), "git was not asked"
