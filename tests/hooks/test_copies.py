@@ -23,6 +23,7 @@ from piehole.push.consensus_source import LinearizableSource
 from piehole.push.rules import Refuse
 from piehole.push.swap import Accepted, Basis
 from piehole.refs import Command
+from tests.conftest import OwnEtcd
 from tests.support.assertions import Pushed, accepted, refused
 from tests.support.copies import put_objects
 from tests.support.copying import answer, holding, keys, promise, requests, site_id
@@ -433,12 +434,15 @@ def test_what_changes_when_all_is_confirmed_makes_the_swap_itself_fail(
         assert isinstance(again, Refuse) and again.token == COPIES
 
 
-def test_without_a_promise_nothing_of_it_is_loaded(world: Group, pair: tuple[Path, Path]) -> None:
-    a, work = pair
+def test_without_a_promise_nothing_of_it_is_loaded(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
+    # An etcd of its own: it lists the leases of all who use it, and not what they are for.
+    world = make_group(2, started=False, etcd=own_etcd())
+    promise(world, 2)
     promise(world, 1)
-    before = world.etcd.call("/lease/leases", {})
+    a, work = world["a"].repository, world["a"].clone()
+    commit(work, "first")
     accepted(push(work, a, "HEAD:main"))
-    assert world.etcd.call("/lease/leases", {}).get("leases") == before.get("leases")
+    assert world.etcd.call("/lease/leases", {}).get("leases", []) == []
     script = (
         "import sys, pathlib; from piehole.group.replica import Replica; from piehole.push.admission import Admission;"
         "from piehole.push.consensus_source import LinearizableSource; from piehole.push import hook_protocol;"
