@@ -20,10 +20,15 @@ class Gap(Compacted):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All keys of one bucket, as they were at ``revision``. It never changes."""
+    """All keys of one bucket, as they were at ``revision``. It never changes.
+
+    ``listing``: which listing it is built upon. Two views of the same revision differ if etcd was restored from a backup between their
+    listings, or if the watch had lost an event.
+    """
 
     revision: int
     entries: Mapping[bytes, KeyValue]
+    listing: int
 
 
 # Changes of one bucket that are remembered; a reader that has missed more of them reads the whole bucket.
@@ -90,6 +95,7 @@ class Cache:
         self._bucket = bucket
         self._buckets: dict[str, _Bucket] = {}
         self._revision = 0
+        self._listing = 0
         self._changed = threading.Condition()
         self._closed = False
 
@@ -103,9 +109,9 @@ class Cache:
         with self._changed:
             found = self._buckets.get(bucket)
             if found is None:
-                return View(self._revision, _NOTHING)
+                return View(self._revision, _NOTHING, self._listing)
             found.lent = True
-            return View(self._revision, MappingProxyType(found.entries))
+            return View(self._revision, MappingProxyType(found.entries), self._listing)
 
     def get(self, bucket: str, key: bytes) -> KeyValue | None:
         """One key now. Unlike a view, it costs the next change nothing."""
@@ -149,14 +155,18 @@ class Cache:
                 listed.setdefault(name, {})[kv.key] = kv
         known = self._buckets  # only this thread changes it, so comparing needs no lock and holds up no reader
         changed = {name for name in listed.keys() | known.keys() if listed.get(name, {}) != self._entries(name)}
-        # Where etcd was restored from a backup, no reader may go on from a revision before this listing.
+        # No reader may go on from a revision before this listing. Where the bucket differs at the same revision, or etcd was restored from
+        # a backup, not from that revision either: what was known of it is not what the listing says.
         since = snapshot.revision if snapshot.revision >= self._revision else self._revision + 1
         after = {
-            name: _Bucket(since, entries if name in changed else known[name].entries, name not in changed)
-            for name, entries in listed.items()
+            name: _Bucket(max(since, self._revision + 1), listed.get(name, {}))
+            if name in changed
+            else _Bucket(since, known[name].entries, lent=True)
+            for name in listed.keys() | changed
         }
         with self._changed:
             self._buckets = after
+            self._listing += 1
             self._advance(snapshot.revision)
         return changed
 

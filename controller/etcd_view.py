@@ -66,7 +66,7 @@ class EtcdView:
         self._connections = 0
         self._trouble = ""
         self._counted = threading.Lock()
-        self._states: dict[tuple[str, bytes], tuple[int, GroupState]] = {}
+        self._states: dict[tuple[str, bytes], tuple[tuple[int, int], GroupState]] = {}
         self.informer = Informer(
             self.etcd,
             self.keyspace.refs,
@@ -96,19 +96,21 @@ class EtcdView:
     def view(self, group: str, record: KeyValue | None = None, site: KeyValue | None = None) -> GroupState:
         """The group's keys as the informer has them now, with the group's and the site's record of the last site check.
 
-        While nothing changes, the same state is returned: each ref of a large push asks for it.
+        While nothing changes, the same state is returned: each ref of a large push asks for it. (Another listing may have changed it without
+        another revision.)
         """
         epoch = self.epoch
         view = self.informer.cache.view(group)
+        origin = (epoch, view.listing)
         place = (group, site.key if site else b"")
         known = self._states.get(place)
-        if known is not None and known[0] == epoch and known[1].revision == view.revision:
+        if known is not None and known[0] == origin and known[1].revision == view.revision:
             state = known[1]
             if (state.group, state.site) == (record, site):
                 return state
         entries = Named(view.entries, self.keyspace.group_refs(group))
         state = GroupState(view.revision, entries, record, site=site, from_view=True)
-        self._states[place] = (epoch, state)
+        self._states[place] = (origin, state)
         return state
 
     def changed(self, group: str, after: int) -> dict[str, KeyValue | None] | None:

@@ -125,6 +125,26 @@ def test_a_listing_of_an_etcd_that_was_put_back_answers_for_nothing_of_before() 
     assert cache.changes("a", seen) is None
 
 
+@pytest.mark.parametrize("listed", [{}, {b"a/x": b"2"}], ids=["vanished", "changed"])
+def test_a_listing_that_differs_at_the_same_revision_answers_for_nothing_of_before(listed: dict[bytes, bytes]) -> None:
+    """Etcd was put back and has overtaken its old revision since; or the watch had lost an event."""
+    etcd, cache = History(), Cache(bucket)
+    cache.apply(etcd.batch(etcd.put(b"a/x", b"1"), etcd.put(b"b/x")))
+    seen = etcd.revision
+    before = cache.view("a")
+    del etcd.kvs[b"a/x"]
+    etcd.kvs |= {key: KeyValue(key, value, seen, 2, 1) for key, value in listed.items()}
+    assert cache.replace(etcd.snapshot()) == {"a"}
+    now = cache.view("a")
+    assert now.revision == before.revision
+    assert now.listing != before.listing
+    assert {key: kv.value for key, kv in now.entries.items()} == listed
+    assert cache.changes("a", seen) is None
+    cache.apply(etcd.batch(etcd.put(b"a/y")))
+    assert cache.changes("a", seen) is None
+    assert cache.changes("b", seen) == []
+
+
 @given(steps, steps)
 def test_a_listing_names_exactly_the_buckets_that_differ(
     before: list[tuple[bytes, bool, bool]], meanwhile: list[tuple[bytes, bool, bool]]
