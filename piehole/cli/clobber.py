@@ -37,7 +37,9 @@ _ATTEMPTS = 10
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)
     common.add_etcd(parser)
-    parser.add_argument("refs", metavar="REF", nargs="*", help="full names, such as refs/heads/main, or HEAD")
+    parser.add_argument(
+        "refs", metavar="REF", nargs="*", help="such as main, refs/heads/main, v1.0 or HEAD (default: all)"
+    )
     parser.add_argument("--delete", action="store_true", help="delete in the group the refs that this repository lacks")
     parser.add_argument("--newest", action="store_true", help="for each ref, the newest value that any site holds")
     parser.add_argument(
@@ -68,7 +70,6 @@ def _examine(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable
     from piehole.commands import clobber, clobber_newest
 
     request = clobber.ClobberRequest(tuple(args.refs), args.delete)
-    clobber.check_request(replica, request)
     if args.newest:
         newer = clobber_newest.NewestRequest(tuple(args.refs), tuple(args.without))
         return lambda: clobber_newest.situation(replica, newer, hold)

@@ -20,7 +20,8 @@ import argparse
 import json
 
 from piehole.cli import common
-from piehole.cli.printing import tell
+from piehole.cli.printing import complain, tell
+from piehole.errors import EtcdUnreachable, PieholeError, UsageError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +39,16 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     changes, wrong = log.known(replica)
     status = common.tell_what_is_missing(wrong)
-    if args.ref:
-        changes = [change for change in changes if log.concerns(change, args.ref)]
+    if args.ref is not None:
+        try:
+            ref = log.meant(replica, changes, args.ref)
+        except PieholeError as error:
+            if status != EtcdUnreachable.exit_status or isinstance(error, UsageError):
+                raise
+            ref = args.ref  # etcd may know it
+        changes = [change for change in changes if change.entry.ref == ref]
+        if not changes and status == 0:
+            complain(f"piehole: the group has no value for {ref}, and none is remembered")
     if args.count is not None:
         changes = changes[: max(args.count, 0)]
     if args.json:

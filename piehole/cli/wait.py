@@ -38,6 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from piehole.commands.wait import Waiter
     from piehole.deadline import Deadline
+    from piehole.group.ref_names import check_name
     from piehole.group.replica import Replica
     from piehole.replicate.freshness import Goal
     from piehole.repository.fitness import find_repository
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     seconds = float("inf") if args.timeout is None else args.timeout
     if not seconds >= 0:
         raise UsageError(f"--timeout {args.timeout}: it must be a number of seconds, such as 10.")
+    if args.ref is not None:
+        check_name(args.ref)
     if args.sites is not None and not common.split(args.sites):
         raise UsageError("--sites: give a number, 'all', or names of sites.")
     git_dir = find_repository(common.folder(args))

@@ -10,7 +10,7 @@ from piehole.commands import copied_write
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, UsageError
 from piehole.etcd.model import Compare, Put
-from piehole.group import bulk_write, keys
+from piehole.group import bulk_write, keys, ref_names
 from piehole.group.bulk_write import KeyWrite
 from piehole.group.group_state import GroupState, live
 from piehole.group.records import GroupRecord
@@ -48,12 +48,18 @@ class Adoption:
     def _check_names(self) -> None:
         if not self._names:
             return
-        unknown = set(self._names).difference(bulk_write.local_refs(self._replica))
+        here = bulk_write.local_refs(self._replica)
+        found = {}
+        for text in self._names:
+            ref_names.check_name(text)
+            found[text] = ref_names.the_one(text, [name for name in ref_names.candidates(text) if name in here])
+        unknown = sorted(text for text, name in found.items() if not name)
         if unknown:
             raise UsageError(
-                f"--adopt names {', '.join(sorted(unknown))}, and {self._replica.git_dir} has no managed ref of that name. "
-                "Give full names, such as refs/heads/main."
+                f"--adopt names {', '.join(unknown)}, and {self._replica.git_dir} has no managed ref of that name."
+                f"{ref_names.suggestion(unknown[0], here)}"
             )
+        self._names = tuple(found.values())
 
     def _refuse_broken(self) -> None:
         """Refuse refs whose objects are missing: the group must not name objects that no site has.

@@ -6,8 +6,8 @@ incomplete on this disk: the consensus must not name objects that no site has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from piehole.commands import accept, copied_write
 from piehole.deadline import Deadline
 from piehole.errors import NO_ACCESS, Halted, PieholeError, UsageError
 from piehole.etcd.model import Compare, Put
-from piehole.group import bulk_write, progress, rollback_guard
+from piehole.group import bulk_write, progress, ref_names, rollback_guard
 from piehole.group.bulk_write import KeyWrite
 from piehole.group.group_state import live
 from piehole.group.records import GroupRecord
@@ -65,17 +65,29 @@ class Situation:
         return bool(self.changes or self.restores or self.resumes)
 
 
-def check_request(replica: Replica, request: ClobberRequest) -> None:
-    """Check the names of a request.
+def meant(
+    replica: Replica, seen: DryRun, refs: Sequence[str], *, elsewhere: Iterable[str] = (), absent: bool = False
+) -> tuple[str, ...]:
+    """The full names of the refs that were named.
 
-    :raises UsageError: a name cannot be a managed ref
+    :param elsewhere: refs of other sites: they count where none of the group or of this site can be meant
+    :param absent: whether a full name may be that of no ref
+    :raises UsageError: a name cannot be a managed ref, or means several
+    :raises PieholeError: there is no such ref
     """
-    for name in request.refs:
+    known = {HEAD, *seen.observed.refs, *seen.observed.symbolic}
+    known |= {name for name, kv in seen.state.entries.items() if live(kv)}
+    past = {*seen.state.entries, *elsewhere}
+    found = []
+    for text in refs:
+        exact = text.startswith("refs/") and (absent or not is_managed(text, replica.config.exclude))
+        name = text if exact else ref_names.full_name(text, known, past, where="the group and this repository have")
         if name != HEAD and not (is_ref_name(name) and is_managed(name, replica.config.exclude)):
             raise UsageError(
-                f"{name!r} is no managed ref. Give full names, such as refs/heads/main; names below {PIEHOLE_REFS} and those that "
-                "piehole.exclude names are no part of the group."
+                f"{name!r} is no managed ref: names below {PIEHOLE_REFS} and those that piehole.exclude names are no part of the group."
             )
+        found.append(name)
+    return tuple(dict.fromkeys(found))
 
 
 def situation(replica: Replica, request: ClobberRequest) -> Situation:
@@ -86,6 +98,7 @@ def situation(replica: Replica, request: ClobberRequest) -> Situation:
     :raises EtcdError: etcd could not be used
     """
     seen = examine(replica)
+    request = replace(request, refs=meant(replica, seen, request.refs, absent=request.delete))
     changes, missing = _changes(replica, seen, request, bulk_write.local_refs(replica))
     remarks = _left_alone(seen, missing)
     if request.delete:

@@ -64,8 +64,10 @@ def situation(replica: Replica, request: NewestRequest, hold: Hold) -> Situation
         raise UsageError("HEAD has no newest value: use `piehole clobber HEAD` at the site that is right.")
     seen = clobber.examine(replica)
     holdings = _ask(replica, request.without)
+    elsewhere = {name for refs in holdings.values() for name in refs}
+    asked = clobber.meant(replica, seen, request.refs, elsewhere=elsewhere)
     holdings[replica.config.site] = {name: oid for name, oid in bulk_write.local_refs(replica).items() if name != HEAD}
-    names = sorted(request.refs or {name for refs in holdings.values() for name in refs} | set(seen.desired.refs))
+    names = sorted(asked or {name for refs in holdings.values() for name in refs} | set(seen.desired.refs))
     values = {name: _values(seen, holdings, name) for name in names}
     lacking = _fetch(replica, seen, {oid for found in values.values() if len(found) > 1 for oid in found}, hold)
     verdicts = {

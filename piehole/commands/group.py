@@ -17,13 +17,13 @@ from piehole.commands.raise_copies import count
 from piehole.deadline import Deadline
 from piehole.errors import WENT_BACK, Halted, PieholeError, UsageError
 from piehole.etcd.model import Compare, Put, prefix_end
-from piehole.group import alive, keys, promise, rollback_guard
+from piehole.group import alive, keys, promise, ref_names, rollback_guard
 from piehole.group.group_state import GroupState, live
 from piehole.group.outlook import CopiesOutlook, outlook
 from piehole.group.records import COPIES_FORMAT, GroupRecord, PushRecord, RecordError, dump, parse_record
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSites, read_sites, ref_revisions
-from piehole.refs import HEAD, decode, encode, is_managed, is_oid, is_ref_name
+from piehole.refs import HEAD, decode, encode, is_managed, is_oid
 from piehole.replicate.dry_run import halted
 
 COPIES: Final = "copies"
@@ -163,8 +163,8 @@ def _value(name: str, text: str) -> Any:
         raise UsageError(f"copies cannot be {text!r}. Give a number of sites, such as 2, or 'majority', or 'all'.")
     if name == COPIES_ELSE and text not in ("refuse", "warn"):
         raise UsageError(f"copiesElse cannot be {text!r}. Give 'refuse' or 'warn'.")
-    if name == SET_HEAD and not (text.startswith(_BRANCHES) and is_ref_name(text)):
-        raise UsageError(f"{text!r} is not the full name of a branch, such as refs/heads/trunk.")
+    if name == SET_HEAD and (text == HEAD or (not text.startswith(_BRANCHES) and text.startswith("refs/"))):
+        raise UsageError(f"{text!r} is not the name of a branch, such as trunk or refs/heads/trunk.")
     return text
 
 
@@ -228,13 +228,18 @@ def _will_come(replica: Replica, record: GroupRecord, sites: GroupSites, newest:
 
 def _judge_head(replica: Replica, state: GroupState, branch: str) -> SettingChange:
     k, config = replica.keyspace, replica.config
-    if not (is_managed(branch, config.exclude) and _is_there(state, branch, config.object_format)):
-        have = sorted(name for name in state.entries if name.startswith(_BRANCHES))
-        have = [name for name in have if _is_there(state, name, config.object_format)]
+    have = sorted(name for name in state.entries if name.startswith(_BRANCHES) and is_managed(name, config.exclude))
+    have = [name for name in have if _is_there(state, name, config.object_format)]
+    ref_names.check_name(branch)
+    named = ref_names.the_one(branch, [name for name in ref_names.candidates(branch) if name in have])
+    if not named:
         shown = (
             f"Its branches: {', '.join(have[:_SHOWN])}{' …' if len(have) > _SHOWN else ''}." if have else "It has none."
         )
-        raise PieholeError(f"nothing was changed: the group has no branch {branch}. {shown} Push the branch first.")
+        raise PieholeError(
+            f"nothing was changed: the group has no branch {branch}. {shown} Push the branch first.{ref_names.suggestion(branch, have)}"
+        )
+    branch = named
     compares = [Compare(k.ref(config.group, name), mod_revision=state.mod(name)) for name in (HEAD, branch)]
     put = Put(k.ref(config.group, HEAD), encode(f"ref: {branch}"))
     before = _head(state)

@@ -115,7 +115,7 @@ class Installer:
     def _config(self) -> Config:
         git_dir = self._request.git_dir
         found = GitConfig(git_dir)
-        config = configuration.parse(git_dir, found, self._request.overrides)
+        config = configuration.parse(git_dir, found, self._request.overrides, ("group", "site", "url", "etcd"))
         former = found.local("piehole.group"), found.local("piehole.site")
         if former[0] not in ("", config.group):
             config = replace(config, group_id="", site_id="")
@@ -129,11 +129,6 @@ class Installer:
                 )
             self._say(
                 f"note: this repository was the site {former[1]!r}; if that is no more, `piehole leave --site {former[1]}`"
-            )
-        if not config.url:
-            raise UsageError(
-                "piehole.url is not set: the other sites must know where to fetch from here. "
-                "Give --url, such as ssh://git@host/path/to/repository.git."
             )
         peer = parse_url(config.url, (*config.allow_protocol, "ssh", "https", "http", "git", "file"))
         if peer.protocol not in config.allow_protocol:

@@ -18,7 +18,7 @@ from piehole.commands.log import LoggedMove
 from piehole.commands.losses import Loss, Selection
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, UsageError
-from piehole.group import bulk_write
+from piehole.group import bulk_write, ref_names
 from piehole.group.group_state import live
 from piehole.group.ref_log import LogEntry
 from piehole.group.replica import Replica
@@ -90,21 +90,27 @@ def situation(replica: Replica, request: RestoreRequest, hold: Hold) -> Situatio
 def _single(replica: Replica, request: RestoreRequest, changes: Sequence[LoggedMove]) -> Loss:
     oid = kept.find(replica, request.oid)
     left = [one for one in changes if one.entry.old == oid != one.entry.new and one.entry.ref.startswith("refs/")]
-    if request.ref:
-        left = [one for one in left if one.entry.ref == request.ref]
+    named = request.ref
+    if named and not named.startswith("refs/"):
+        known = {one.entry.ref for one in left}
+        named = ref_names.full_name(
+            named, known, {one.entry.ref for one in changes}, where="the group and the log have"
+        )
+    if named:
+        left = [one for one in left if one.entry.ref == named]
     refs = sorted({one.entry.ref for one in left})
     if len(refs) > 1:
         raise PieholeError(
             f"{short(oid)} was the tip of {len(refs)} refs: {', '.join(refs[:5])}{' …' if len(refs) > 5 else ''}. Name the one to bring "
             f"back: `piehole kept restore {oid} {refs[0]}`."
         )
-    ref = request.ref or (refs[0] if refs else "")
+    ref = named or (refs[0] if refs else "")
     if not ref:
         raise PieholeError(
             f"it is not known any more which ref had {short(oid)}. Name one: `piehole kept restore {oid} refs/heads/NAME`."
         )
     if not (is_ref_name(ref) and is_managed(ref, replica.config.exclude)):
-        raise UsageError(f"{ref!r} is no managed ref. Give a full name, such as refs/heads/main.")
+        raise UsageError(f"{ref!r} is no managed ref, so the group cannot have it.")
     if left:
         since = left[0].entry.revision
         later = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -10,11 +10,11 @@ from typing import Any, Final
 from piehole.deadline import Deadline
 from piehole.errors import EtcdUnreachable, PieholeError
 from piehole.etcd.model import Event, KeyValue
-from piehole.group import keys, ref_log, rollback_guard
+from piehole.group import keys, ref_log, ref_names, rollback_guard
 from piehole.group.records import PushRecord
 from piehole.group.ref_log import LogEntry
 from piehole.group.replica import Replica
-from piehole.refs import zero
+from piehole.refs import HEAD, zero
 
 PUSH = "push"
 HAND = "by hand"
@@ -86,9 +86,17 @@ def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
     return sorted(older, key=lambda change: change.entry.revision) + changes
 
 
-def concerns(change: LoggedMove, ref: str) -> bool:
-    """Whether this is a change of the ref that an administrator means by ``main``, ``heads/main`` or ``refs/heads/main``."""
-    return change.entry.ref in (ref, f"refs/{ref}", f"refs/heads/{ref}", f"refs/tags/{ref}")
+def meant(replica: Replica, changes: Sequence[LoggedMove], text: str) -> str:
+    """The full name of the ref that REF means: one that exists in the group or here, or one that is remembered.
+
+    :raises UsageError: it cannot be a ref, or means several
+    :raises PieholeError: nothing is known of such a ref
+    """
+    newest: dict[str, str] = {}
+    for change in changes:
+        newest.setdefault(change.entry.ref, change.entry.new)
+    known = {HEAD, *(ref for ref, oid in newest.items() if oid.strip("0")), *replica.repository.observe().refs}
+    return ref_names.full_name(text, known, newest, where="the group, this repository and the log have")
 
 
 def _from_history(replica: Replica, events: Iterable[Event]) -> Iterator[LoggedMove]:

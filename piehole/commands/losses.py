@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from piehole.commands.log import REAPED, LoggedMove
+from piehole.deadline import seconds
 from piehole.errors import UsageError
 from piehole.refs import is_zero
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +50,12 @@ def cutoff(text: str, now: datetime.datetime) -> datetime.datetime:
 
     :raises UsageError: it is none of these
     """
-    found = re.fullmatch(r"(\d{1,9})([smhdw])", text)
     try:
-        if found:
-            return now - datetime.timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+        if text.endswith(("s", "m", "h", "d", "w")):  # a number alone looks like a date
+            return now - datetime.timedelta(seconds=seconds("--since", text))
         time = datetime.datetime.fromisoformat(text)
         return time if time.tzinfo else time.astimezone()
-    except (ValueError, OverflowError) as error:
+    except (UsageError, ValueError, OverflowError) as error:
         raise UsageError(
             f"--since {text!r} is no time: give how long ago, such as 90s, 10m, 2h or 3d, or a date and time such as 2026-01-31T14:00."
         ) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from piehole.deadline import seconds
 from piehole.errors import UsageError
 from piehole.etcd.endpoint import Credentials
 from piehole.group import keys
@@ -19,6 +21,7 @@ Overrides: TypeAlias = Mapping[str, str | Sequence[str]]
 
 DEFAULT_PROTOCOLS: Final = ("ssh", "https")
 READ_GATES: Final = ("off", "wait", "strict")
+_LONGEST: Final = 1e6  # seconds: a socket takes no time limit above 24 days
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +61,6 @@ class Config:
         return keys.Keyspace(self.prefix)
 
 
-def seconds(name: str, text: str) -> float:
-    """A time in the configuration: a number of seconds, as in ``10`` or ``2.5s``.
-
-    :raises UsageError: the text is no such number
-    """
-    try:
-        value = float(text.removesuffix("s"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e6:
-        raise UsageError(f"{name} is {text!r}; it must be a number of seconds, such as 10.")
-    return value
-
-
 def _count(name: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise UsageError(f"{name} is {text!r}; it must be a whole number, such as 100, or 0 for no limit.")
@@ -84,27 +73,15 @@ def _one_of(name: str, text: str, words: Sequence[str]) -> str:
     return text.lower()
 
 
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def duration(name: str, text: str) -> float:
-    """A time that may be long: ``7d``, ``12h``, ``90m``, or a number of seconds.
-
-    :raises UsageError: the text is no such time
-    """
-    number, unit = (text[:-1], _UNITS[text[-1]]) if text[-1:] in _UNITS else (text, 1.0)
-    try:
-        value = float(number) * unit
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e10:
-        raise UsageError(f"{name} is {text!r}; it must be a time such as 7d, 12h or 90m, or 0 for never.")
-    return value
-
-
-def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -> Config:
+def parse(
+    git_dir: Path,
+    found: GitConfig,
+    overrides: Overrides | None = None,
+    needed: Sequence[str] = ("group", "site", "etcd"),
+) -> Config:
     """The configuration of one repository; ``overrides`` (lower-case variable -> value) come from the command line.
 
+    :param needed: the settings that must be there
     :raises UsageError: a required setting is missing, or a value is malformed
     """
     given = overrides or {}
@@ -117,11 +94,9 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         value = given.get(name.lower())
         return tuple(value) if value else found.many(f"piehole.{name.lower()}")
 
-    for name in ("group", "site", "etcd"):
-        if not (many(name) if name == "etcd" else one(name)):
-            raise UsageError(
-                f"piehole.{name} is not set for {git_dir}. Run `piehole install`, or set it with `git config piehole.{name} …`."
-            )
+    missing = [name for name in needed if not (many(name) if name == "etcd" else one(name))]
+    if missing:
+        raise UsageError(_missing(git_dir, missing, given))
     return Config(
         git_dir=git_dir,
         group=keys.check_group(one("group")),
@@ -134,13 +109,13 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         exclude=found.narrowest("piehole.exclude"),
         keep_for=one("keepFor", "90.days"),
         allow_protocol=many("allowProtocol") or DEFAULT_PROTOCOLS,
-        hook_timeout=seconds("piehole.hookTimeout", one("hookTimeout", "10")),
-        catch_up=seconds("piehole.catchUp", one("catchUp", "3")),
-        copies_timeout=seconds("piehole.copiesTimeout", one("copiesTimeout", "10")),
+        hook_timeout=seconds("piehole.hookTimeout", one("hookTimeout", "10"), _LONGEST),
+        catch_up=seconds("piehole.catchUp", one("catchUp", "3"), _LONGEST),
+        copies_timeout=seconds("piehole.copiesTimeout", one("copiesTimeout", "10"), _LONGEST),
         read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
-        read_wait=seconds("piehole.readWait", one("readWait", "3")),
+        read_wait=seconds("piehole.readWait", one("readWait", "3"), _LONGEST),
         max_deletes=_count("piehole.maxDeletes", one("maxDeletes", "0")),
-        verify_every=duration("piehole.verifyEvery", one("verifyEvery", "7d")),
+        verify_every=seconds("piehole.verifyEvery", one("verifyEvery", "7d"), 1e10),
         credentials=Credentials(
             *(one(name) or None for name in ("etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"))
         ),
@@ -149,6 +124,19 @@ def parse(git_dir: Path, found: GitConfig, overrides: Overrides | None = None) -
         admits_gaps=setting_that_admits_gaps(found),
         limits=SiteLimits.of(git_dir, found),
     )
+
+
+def _missing(git_dir: Path, missing: Sequence[str], given: Overrides) -> str:
+    """Name all settings that are missing, and the command that makes them, with the options that were given."""
+    *others, last = (f"piehole.{name}" for name in missing)
+    names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    words = ["piehole", "install", str(git_dir)]
+    for name in ("group", "site", "url", "etcd"):
+        value = given.get(name, ())
+        for one in (value,) if isinstance(value, str) else value:
+            words += [f"--{name}", one]
+    wanted = " ".join(f"--{name} {name.upper()}" for name in missing)
+    return f"{names} not set for {git_dir}. Run `{shlex.join(words)} {wanted}` (docs/configuration.md)."
 
 
 def load(git_dir: Path, overrides: Overrides | None = None) -> Config:

@@ -14,10 +14,11 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, PieholeError, UsageError
 from piehole.etcd.model import KeyValue, Range, prefix_end
-from piehole.group import keys
+from piehole.group import keys, ref_names
+from piehole.group.group_state import live
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites
-from piehole.refs import HEAD, decode, is_oid, is_ref_name, is_zero, short, value_of
+from piehole.refs import HEAD, decode, is_oid, is_zero, short, value_of
 from piehole.replicate.dry_run import DryRun, dry_run
 
 ALL: Final = "all"
@@ -47,8 +48,8 @@ class Goal:
         """
         :raises UsageError: it cannot be waited for
         """
-        if self.ref and self.ref != HEAD and not is_ref_name(f"refs/heads/{self.ref}"):
-            raise UsageError(f"{self.ref!r} cannot be the name of a ref. Give one such as refs/heads/main.")
+        if self.ref:
+            ref_names.check_name(self.ref)
         if self.oid and not is_oid(self.oid, object_format):
             digits = 64 if object_format == "sha256" else 40
             raise UsageError(
@@ -193,12 +194,11 @@ def _pin(replica: Replica, goal: Goal, deadline: Deadline) -> tuple[int | None, 
         newest = Range(below, prefix_end(below), limit=1, keys_only=True, newest_first=True)
         head, refs = replica.etcd.txn([], [Range(k.ref(group, HEAD)), newest], deadline=deadline).ranges
         return max((kv.mod_revision for kv in (*head.kvs, *refs.kvs)), default=0), ""
-    names = _meant(goal.ref)
-    found = replica.etcd.txn([], [Range(k.ref(group, name)) for name in names], deadline=deadline).ranges
-    name, kv = next(((name, one.kvs[0]) for name, one in zip(names, found, strict=True) if one.kvs), ("", None))
+    name, kv = _meant(replica, goal.ref, deadline)
     if not goal.oid:
         if kv is None:
-            raise PieholeError(f"the group {group!r} has no ref {goal.ref!r}: `piehole status` lists what it lacks.")
+            near = ref_names.suggestion(goal.ref, replica.repository.observe().refs)
+            raise PieholeError(f"the group {group!r} has no ref {goal.ref!r}.{near}")
         return kv.mod_revision, ""
     if kv is None:
         return None, f"the group {group!r} has no ref {goal.ref!r} yet"
@@ -212,11 +212,17 @@ def _pin(replica: Replica, goal: Goal, deadline: Deadline) -> tuple[int | None, 
     return None, f"{name} is {held} in the group, which is not known here to contain {short(goal.oid)}"
 
 
-def _meant(ref: str) -> list[str]:
-    """The names that somebody may mean by ``main``, ``heads/main`` or ``refs/heads/main``."""
-    if ref == HEAD or ref.startswith("refs/"):
-        return [ref]
-    return [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}"]
+def _meant(replica: Replica, ref: str, deadline: Deadline) -> tuple[str, KeyValue | None]:
+    """The name and value of the group's ref that REF means; a deleted one only where none that exists can be meant.
+
+    :raises UsageError: it means several
+    """
+    k, names = replica.keyspace, ref_names.candidates(ref)
+    asked = [Range(k.ref(replica.config.group, name)) for name in names]
+    ranges = replica.etcd.txn([], asked, deadline=deadline).ranges
+    found = {name: one.kvs[0] for name, one in zip(names, ranges, strict=True) if one.kvs}
+    name = ref_names.the_one(ref, [name for name, kv in found.items() if live(kv)] or list(found))
+    return name, found.get(name)
 
 
 def _missing(replica: Replica, goal: Goal, revision: int, here: Here, deadline: Deadline) -> str:
@@ -251,17 +257,13 @@ def _late_here(replica: Replica, goal: Goal, revision: int, here: Here, deadline
 
 def _has(replica: Replica, ref: str, revision: int) -> bool:
     """Whether the ref has a value that the group had at the revision or later. A locked ref counts as done."""
-    k, group = replica.keyspace, replica.config.group
-    for name in _meant(ref):
-        deadline = Deadline(_READ)
-        found = replica.etcd.range(k.ref(group, name), deadline=deadline).kvs
-        if found:
-            # The group was read before the ref, which may have moved on since, and is judged by the next look then.
-            held = replica.repository.read_ref(name)
-            return _value(replica, name, found[0]) in (held, _LOCKED) or _has_passed(
-                replica, name, held, found[0], revision, deadline
-            )
-    return False
+    deadline = Deadline(_READ)
+    name, kv = _meant(replica, ref, deadline)
+    if kv is None:
+        return False
+    # The group was read before the ref, which may have moved on since, and is judged by the next look then.
+    held = replica.repository.read_ref(name)
+    return _value(replica, name, kv) in (held, _LOCKED) or _has_passed(replica, name, held, kv, revision, deadline)
 
 
 def _wanted(replica: Replica, goal: Goal, everybody: Sequence[GroupSite]) -> tuple[list[GroupSite], int]:

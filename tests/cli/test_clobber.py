@@ -175,7 +175,7 @@ def test_names_that_conflict_with_the_groups_are_refused(pair: Group) -> None:
 
 
 def test_names_that_the_group_cannot_have_are_wrong_arguments(pair: Group) -> None:
-    for name in ("main", "refs/piehole/kept/x", "refs/heads/../x"):
+    for name in ("refs/piehole/kept/x", "refs/heads/../x"):
         assert piehole("clobber", "-C", pair["a"].repository, name, "--yes").status == 2
 
 

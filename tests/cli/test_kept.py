@@ -217,7 +217,6 @@ def test_wrong_arguments_are_refused_in_words(pair: Group) -> None:
         (("restore",), "needs either"),
         (("restore", tip, "--since", "10m"), "needs either"),
         (("restore", tip, "--pusher", "anna"), "go with --since"),
-        (("restore", tip, "topic"), "no managed ref"),
         (("restore", tip, "refs/piehole/kept/x"), "no managed ref"),
         (("restore", "--since", "soon"), "is no time"),
         (("restore", tip, "--json"), "unrecognized arguments"),

@@ -168,7 +168,7 @@ def test_bad_input_gets_a_sentence(make_group: MakeGroup) -> None:
     alone = git.make_bare(group.folder / "alone.git")
     refused = group.piehole("wait", "-C", str(alone), check=False)
     assert refused.status == 2
-    assert "piehole.group is not set" in refused.err
+    assert "piehole.group, piehole.site and piehole.etcd are not set" in refused.err
 
 
 def test_a_terminal_shows_what_is_waited_for(make_group: MakeGroup) -> None:
