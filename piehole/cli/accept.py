@@ -17,7 +17,7 @@ from piehole.cli.printing import tell
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_repository(parser)
+    common.add_repository(parser, positional=True)
     common.add_etcd(parser)
     common.add_yes(parser)
 

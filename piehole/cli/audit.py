@@ -77,7 +77,6 @@ _SHOWN = 20  # findings of one site that are printed
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repositories(parser)
     common.add_etcd(parser)
-    parser.add_argument("repos", metavar="REPO", nargs="*", help="the repositories")
     levels = parser.add_mutually_exclusive_group()
     levels.add_argument("--verify", action="store_true", help="prove the files and the history here")
     levels.add_argument("--deep", action="store_true", help="prove every object here")
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         )
     worst = 0
     found: list[dict[str, Any]] = []
-    folders = common.several(args)
+    folders = common.repositories(args)
     connections = common.Connections(common.overrides(args))
     for folder in folders:
         try:
@@ -116,8 +115,7 @@ def run(args: argparse.Namespace) -> int:
         except (PieholeError, OSError) as error:
             # A failure of one repository must not keep the others waiting.
             complain(f"{folder}: {error}")
-            about = {"repository": str(folder), "error": str(error)}
-            status = error.exit_status if isinstance(error, PieholeError) else 1
+            about, status = {"repository": str(folder), "error": str(error)}, common.status_of(error)
         found.append(about)
         worst = max(worst, status)
     if args.json:

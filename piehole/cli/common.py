@@ -7,10 +7,12 @@ import getpass
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from piehole.cli.printing import complain
+from piehole.deadline import seconds
 from piehole.errors import EtcdUnreachable, PieholeError, UsageError
 
 if TYPE_CHECKING:
@@ -88,10 +90,35 @@ def split(values: Sequence[str]) -> list[str]:
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
 
 
-def folder(args: argparse.Namespace) -> Path:
-    """The folder that the command is about: ``-C``, else REPO (relative to it), else the current directory."""
-    base = Path(getattr(args, "directory", None) or ".")
-    return base / (getattr(args, "repo", None) or ".")
+def add_time(parser: argparse.ArgumentParser, option: str, text: str, default: float | None = None) -> None:
+    """An option that takes a time, such as ``--wait 10s``; its value is in seconds."""
+    parser.add_argument(
+        option, metavar="TIME", type=partial(seconds, option), default=default, help=f"{text}; such as 10, 10s or 5m"
+    )
+
+
+def repository(args: argparse.Namespace, *, makes: bool = False) -> Path:
+    """The repository that the command is about: REPO (relative to ``-C``), else ``-C``, else the current directory.
+
+    :param makes: whether the command wants a repository that is no site yet
+    :raises PieholeError: there is no bare repository
+    """
+    from piehole.repository.fitness import find_repository
+
+    directory, repo = (getattr(args, name, None) for name in ("directory", "repo"))
+    if "" in (directory, repo):
+        raise UsageError("the name of the repository is empty.")
+    folder = Path(directory or ".") / (repo or ".")
+    if directory or repo:
+        return find_repository(folder, f"Make one with `git init --bare {folder}`." if makes else "")
+    ways = ["with -C DIR"] + ["as REPO"] * (hasattr(args, "repo") or hasattr(args, "repos"))
+    hint = f"Name the repository {' or '.join(ways)}"
+    if hasattr(args, "root"):
+        hint += (
+            ", or all below a folder with --root DIR or, once for this server, with "
+            "`git config --system --add piehole.root DIR`"
+        )
+    return find_repository(folder.absolute(), f"{hint}.")
 
 
 def open_replica(args: argparse.Namespace) -> Replica:
@@ -100,9 +127,8 @@ def open_replica(args: argparse.Namespace) -> Replica:
     :raises UsageError: it is not installed
     """
     from piehole.group.replica import Replica
-    from piehole.repository.fitness import find_repository
 
-    return Replica.open(find_repository(folder(args)), overrides(args))
+    return Replica.open(repository(args), overrides(args))
 
 
 def operator() -> str:
@@ -122,7 +148,14 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def add_repositories(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository (default: the current directory)")
+    """``-C DIR``, ``--root DIR`` and the arguments REPO…"""
+    parser.add_argument(
+        "repos",
+        metavar="REPO",
+        nargs="*",
+        help="the repositories (default: the current one or, outside of one, all below piehole.root)",
+    )
+    parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository, or where relative REPOs begin")
     parser.add_argument(
         "--root",
         metavar="DIR",
@@ -133,35 +166,38 @@ def add_repositories(parser: argparse.ArgumentParser) -> None:
 
 
 def repositories(args: argparse.Namespace) -> list[Path]:
-    """``--root``'s repositories; else the current one (or ``-C``); else, outside of any, those below ``piehole.root``.
+    """The arguments REPO… (unchecked); else ``--root``'s; else the current one (or ``-C``); else, outside of any, those below ``piehole.root``.
 
     :raises PieholeError: ``-C`` is no repository, or there is none here and piehole.root is not set
     :raises UsageError: there is no repository with a piehole.group below the roots
     """
     from piehole.repository import discovery
-    from piehole.repository.fitness import find_repository
     from piehole.repository.git_settings import GitConfig
 
-    roots = split(getattr(args, "root", []))
+    roots = split(args.root)
+    if (args.repos and args.root) or (args.root and not roots) or "" in args.repos:
+        raise UsageError("give either repositories (REPO) or --root DIR, and no empty name.")
+    if args.repos:
+        return [Path(args.directory or ".") / repo for repo in args.repos]
     if not roots:
         try:
-            return [find_repository(folder(args))]
+            return [repository(args)]
         except PieholeError:
             roots = list(GitConfig(None).many("piehole.root"))
-            if args.directory or not roots:
+            if args.directory is not None or not roots:
                 raise
+    for root in roots:
+        if not Path(root).is_dir():
+            raise UsageError(f"there is no folder {root}, of which all repositories were asked for.")
     found = dict.fromkeys(git_dir for root in roots for git_dir in discovery.repositories(Path(root)))
     if not found:
         raise UsageError(f"there is no repository with a piehole.group below {', '.join(roots)}.")
     return list(found)
 
 
-def several(args: argparse.Namespace) -> list[Path]:
-    """The arguments REPO…, relative to ``-C``; without any: :func:`repositories`.
-
-    :raises PieholeError: there is none
-    """
-    return [Path(args.directory or ".") / repo for repo in args.repos] or repositories(args)
+def status_of(error: PieholeError | OSError) -> int:
+    """The exit status that follows where a command fails for one of its repositories."""
+    return error.exit_status if isinstance(error, PieholeError) else 1
 
 
 class Connections:
@@ -186,6 +222,11 @@ class Connections:
         if etcd is None:
             etcd = self._etcds[key] = Etcd(found.etcd, found.credentials)
         return Replica.of(found, etcd)
+
+
+def why(wrong: PieholeError | None) -> str | None:
+    """The field ``error`` of what ``--json`` prints."""
+    return None if wrong is None else str(wrong)
 
 
 def tell_what_is_missing(wrong: PieholeError | None) -> int:
@@ -213,9 +254,8 @@ def confirm(question: str, *, yes: bool) -> None:
     sys.stdout.flush()
     if not sys.stdin.isatty():
         raise PieholeError("nothing was changed: there is no terminal to ask at. Use --yes to do it all the same.")
-    try:
-        answer = input(f"{question} [y/N] ")
-    except EOFError:
-        answer = ""
+    # Where standard output goes to a file, the question does not.
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
     if answer.strip().lower() not in ("y", "yes"):
         raise PieholeError("nothing was changed.")

@@ -42,10 +42,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=_bytes,
         help="the memory that a git process reading a peer's pack may use, in bytes",
     )
-    parser.add_argument(
-        "--fetch-stall", metavar="SECONDS", type=_seconds, help="give up on a peer that sends nothing for so long"
-    )
-    parser.add_argument("--fetch-timeout", metavar="SECONDS", type=_seconds, help="how long one fetch may take in all")
+    common.add_time(parser, "--fetch-stall", "give up on a peer that sends nothing for so long")
+    common.add_time(parser, "--fetch-timeout", "how long one fetch may take in all")
 
     parser.add_argument(
         "--http",
@@ -58,13 +56,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def _bytes(text: str) -> int:
     value = int(text)
     if value <= 0:
-        raise ValueError(text)
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
         raise ValueError(text)
     return value
 
@@ -92,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     for root in roots:
         if not Path(root).is_dir():
             raise UsageError(f"--root {root} is not a folder.")
+    if 0 in (args.fetch_stall, args.fetch_timeout):
+        raise UsageError("--fetch-stall and --fetch-timeout take a time above 0.")
     http = _web_address(args.http)
     logs.configure(args.log_format, args.log_level)
     defaults = Limits()

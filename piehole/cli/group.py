@@ -51,12 +51,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     changed = _action(actions, "set", "change one setting")
     changed.add_argument("setting", metavar="copies|copiesElse|head")
     changed.add_argument("value", metavar="VALUE")
-    changed.add_argument(
+    common.add_time(
+        changed,
         "--wait",
-        metavar="SECONDS",
-        type=float,
-        default=_WAIT,
-        help=f"how long enough sites may take to get what was pushed before copies are promised (default {_WAIT:.0f})",
+        f"how long enough sites may take to get what was pushed before copies are promised (default {_WAIT:.0f})",
+        _WAIT,
     )
     common.add_yes(changed)
     made = {"show": (shown, _show), "set": (changed, _set)}

@@ -28,10 +28,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from piehole.commands.install import Installer, InstallRequest
-    from piehole.repository.fitness import find_repository
 
     request = InstallRequest(
-        git_dir=find_repository(common.folder(args)),
+        git_dir=common.repository(args, makes=True),
         overrides=common.overrides(args),
         adopt=None if args.adopt is None else tuple(args.adopt),
         replace=args.replace,

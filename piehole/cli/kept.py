@@ -4,7 +4,7 @@
   piehole kept show OID [--json]
   piehole kept restore OID [REF] [--force] [--yes]
   piehole kept restore --since 10m [--push ID] [--pusher NAME] [--site NAME] [--force] [--yes]
-  piehole kept drop [OID…] [--wait SECONDS] [--forget] [--yes] [--json]
+  piehole kept drop [OID…] [--wait TIME] [--forget] [--yes] [--json]
 
 list prints, for each kept tip, its beginning, since when it is kept, the ref that had it, and by whom and at which revision it was
 replaced; '?' stands for what is not known. show prints the commit, and how it differs from what its ref has now. An oid may be cut.
@@ -20,8 +20,9 @@ with all that nothing else contains. It is refused while a ref of the group cont
 others (10 seconds, or --wait), and ends with status 1 while one has yet to. Run it again to look; without OID it shows all that was asked
 for. A site that is down does it when it is back, and one that joins later as well. --forget removes the request, once all have done it.
 
-list and show --json print one object: format (1), group, complete (false where etcd did not answer), and kept: a list of objects with oid, since
-(seconds since the epoch, null where unknown), subject, and left_by: the change that replaced it, as `piehole log --json` has it, or null.
+list and show --json print one object: format (1), group, complete (false where etcd did not answer), error (null, or why), and kept: a list
+of objects with oid, since (seconds since the epoch, null where unknown), subject, and left_by: the change that replaced it, as `piehole log
+--json` has it, or null.
 drop --json: format, group, and sites: a list of objects with oid, site, result ("dropped", "waiting": it goes on by itself, "blocked":
 somebody has to do something first, or "": no answer yet), why, and time.
 """
@@ -31,12 +32,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from piehole.cli import common
 from piehole.cli.printing import tell
-from piehole.errors import UsageError
+from piehole.errors import PieholeError, UsageError
 
 if TYPE_CHECKING:
     from piehole.commands.kept import KeptTip
@@ -79,13 +81,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     dropped.add_argument(
         "oids", metavar="OID", nargs="*", help="a kept tip or the beginning of its id, or any object's whole id"
     )
-    dropped.add_argument(
-        "--wait",
-        metavar="SECONDS",
-        type=float,
-        default=_WAIT,
-        help=f"how long to wait for all sites (default {_WAIT:.0f})",
-    )
+    common.add_time(dropped, "--wait", f"how long to wait for all sites (default {_WAIT:.0f})", _WAIT)
     dropped.add_argument("--forget", action="store_true", help="remove the request, once all sites have done it")
     dropped.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
     common.add_yes(dropped)
@@ -119,7 +115,7 @@ def _list(args: argparse.Namespace) -> int:
     status = common.tell_what_is_missing(wrong)
     tips = kept.tips(replica, changes)
     if args.json:
-        _print_json(replica.config.group, status, tips)
+        _print_json(replica.config.group, wrong, tips)
         return status
     for tip in tips:
         tell(_line(tip))
@@ -128,9 +124,9 @@ def _list(args: argparse.Namespace) -> int:
     return status
 
 
-def _print_json(group: str, status: int, tips: list[KeptTip]) -> None:
-    shown = [tip.as_json() for tip in tips]
-    print(json.dumps({"format": 1, "group": group, "complete": status == 0, "kept": shown}, indent=2))
+def _print_json(group: str, wrong: PieholeError | None, tips: list[KeptTip]) -> None:
+    about = {"format": 1, "group": group, "complete": wrong is None, "error": common.why(wrong)}
+    print(json.dumps({**about, "kept": [tip.as_json() for tip in tips]}, indent=2))
 
 
 def _line(tip: KeptTip) -> str:
@@ -155,7 +151,7 @@ def _show(args: argparse.Namespace) -> int:
     status = common.tell_what_is_missing(wrong)
     tip = next((one for one in kept.tips(replica, changes) if one.oid == oid), None)
     if args.json:
-        _print_json(replica.config.group, status, [tip] if tip else [])
+        _print_json(replica.config.group, wrong, [tip] if tip else [])
         return status if tip else 1
     now = ""
     if tip is not None and tip.left_by is not None and status == 0:
@@ -201,20 +197,20 @@ def _drop(args: argparse.Namespace) -> int:
 
     if args.forget and not args.oids:
         raise UsageError("--forget needs the object ids whose requests are to be removed.")
-    if not 0 <= args.wait < 1e6:
-        raise UsageError(f"--wait {args.wait:g} is no number of seconds.")
     replica = common.open_replica(args)
-    if args.forget:
-        oids = kept_drop.find(replica, args.oids)
-        kept_drop.forget(replica, oids)
-        tell(f"forgot the request{'s' if oids[1:] else ''} for {', '.join(oids)}")
-        return 0
     oids = kept_drop.find(replica, args.oids)
+    if args.forget:
+        kept_drop.forget(replica, oids)
+        forgot = f"forgot the request{'s' if oids[1:] else ''} for {', '.join(oids)}"
+        tell(forgot, sys.stderr if args.json else None)
+        if args.json:
+            print(json.dumps({"format": 1, "group": replica.config.group, "sites": []}, indent=2))
+        return 0
     if oids:
         replica.repository.check_owner()
         new, lines = kept_drop.examine(replica, oids)
         for line in lines:
-            tell(line)
+            tell(line, sys.stderr if args.json else None)
         if new:
             common.confirm(f"Remove {'this' if len(new) == 1 else 'these'} at every site, for good?", yes=args.yes)
             kept_drop.ask(replica, new, common.operator())

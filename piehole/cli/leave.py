@@ -25,7 +25,7 @@ _SHOWN = 20
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_repository(parser)
+    common.add_repository(parser, positional=True)
     common.add_etcd(parser)
     parser.add_argument("--site", metavar="SITE", dest="leaving", help="the site that leaves (default: this one)")
     common.add_yes(parser)

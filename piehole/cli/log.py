@@ -9,10 +9,10 @@ KIND is 'push'; 'adopted' (piehole install), 'clobber', 'restored' (piehole kept
 'reaped' where the key of a deletion that all sites have seen was removed; 'forgotten' where etcd's history no longer reaches. '?' stands
 for what is not known.
 
---json prints one object: format (1), group, complete (false where etcd did not answer, or holds another group), and changes, a list of
-objects with revision, ref, old, new, site, pusher, time, kind and push (the push's id). old is "" where it is not known, new is "" where the
-key itself was deleted; a deleted ref's new is the zero oid. site, pusher, time and push are "" where they are not known.
-"""
+--json prints one object: format (1), group, complete (false where etcd did not answer, or holds another group), error (null, or why it is
+not complete), and changes, a list of objects with revision, ref, old, new, site, pusher, time, kind and push (the push's id). old is ""
+where it is not known, new is "" where the key itself was deleted; a deleted ref's new is the zero oid. site, pusher, time and push are ""
+where they are not known."""
 
 from __future__ import annotations
 
@@ -53,11 +53,8 @@ def run(args: argparse.Namespace) -> int:
         changes = changes[: max(args.count, 0)]
     if args.json:
         shown = [change.as_json() for change in changes]
-        print(
-            json.dumps(
-                {"format": 1, "group": replica.config.group, "complete": status == 0, "changes": shown}, indent=2
-            )
-        )
+        about = {"format": 1, "group": replica.config.group, "complete": status == 0, "error": common.why(wrong)}
+        print(json.dumps({**about, "changes": shown}, indent=2))
         return status
     for change in changes:
         e = change.entry

@@ -109,6 +109,8 @@ def overview() -> str:
 
 
 def _run(argv: Sequence[str]) -> int:
+    if argv[:1] == ["-C"] and len(argv) > 2:  # as with git, -C may come first
+        argv = [argv[2], "-C", argv[1], *argv[3:]]
     name, *words = argv or ("",)
     if name in ("-h", "--help"):
         print(overview(), end="")
@@ -124,6 +126,16 @@ def _run(argv: Sequence[str]) -> int:
     return status
 
 
+def _fail(argv: Sequence[str], error: Exception, status: int) -> int:
+    """Say what went wrong, with ``--json`` on standard output, too: whoever reads that gets an object in any case."""
+    complain(f"piehole: {error}")
+    if any(len(word) > 3 and "--json".startswith(word) for word in argv):
+        import json
+
+        print(json.dumps({"format": 1, "error": str(error)}, indent=2), flush=True)
+    return status
+
+
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit status. Errors become one sentence on standard error, never a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -133,15 +145,13 @@ def run(argv: Sequence[str]) -> int:
         status = _run(argv)
         sys.stdout.flush()
     except PieholeError as error:
-        complain(f"piehole: {error}")
-        return error.exit_status
+        return _fail(argv, error, error.exit_status)
     except BrokenPipeError:
         # The reader ended (`| head`). Without this, Python complains again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        complain(f"piehole: {error}")
-        return 1
+        return _fail(argv, error, 1)
     except KeyboardInterrupt:
         return 130
     return status

@@ -18,19 +18,18 @@ from piehole.errors import PieholeError
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", required=True, help="reconcile once and end")
     common.add_etcd(parser)
-    parser.add_argument("-C", dest="directory", metavar="DIR", help="the repository, or where relative REPOs begin")
-    parser.add_argument("repos", metavar="REPO", nargs="*", help="the repositories")
+    common.add_repositories(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     worst = 0
-    for folder in common.several(args):
+    for folder in common.repositories(args):
         try:
             status = _one(folder, args)
         except (PieholeError, OSError) as error:
             # A failure of one repository must not keep the others waiting.
             complain(f"{folder}: {error}")
-            status = error.exit_status if isinstance(error, PieholeError) else 1
+            status = common.status_of(error)
         worst = max(worst, status)
     return worst
 

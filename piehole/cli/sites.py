@@ -6,7 +6,8 @@ that is 'in step'. The exit status is 1 if etcd does not hold the group that thi
 (`install --replace`) shows since when; the machine that lost the name shows a note instead of '*'. Where the group promises copies
 (`piehole group`), a last line, `promise: copies N (…)`, says so.
 
---json prints one object: format (1), group, newest (the newest revision that moved a ref of the group), and sites, a list of objects
+--json prints one object: format (1), group, error (null, or why etcd does not hold the group of this
+repository), newest (the newest revision that moved a ref of the group), and sites, a list of objects
 with site, this (bool: this very repository), id, url, left (bool), replaced (when another machine took the name over, or null),
 revision and reported (the site's progress and when it was written, or null), in_step (bool: by that progress),
 fault (null, or why a record of it cannot be used). Also copies (a number, "majority" or "all"), copiesElse, and needed (how many sites that
@@ -26,7 +27,7 @@ _PATIENCE = 10.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_repository(parser)
+    common.add_repository(parser, positional=True)
     common.add_etcd(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
@@ -63,7 +64,13 @@ def run(args: argparse.Namespace) -> int:
     record = GroupRecord.parse(state.group.value) if wrong is None and state.group is not None else None
     counted = promise.members(everybody)
     if args.json:
-        about = {"format": 1, "group": replica.config.group, "newest": newest, "sites": found}
+        about = {
+            "format": 1,
+            "group": replica.config.group,
+            "error": common.why(wrong),
+            "newest": newest,
+            "sites": found,
+        }
         promised = {
             "copies": record and record.copies,
             "copiesElse": record and record.copies_else,

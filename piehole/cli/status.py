@@ -1,6 +1,6 @@
 """Show how far each site has replicated: in step, or behind and by how much, or stuck and why.
 
-Without -C or --root: the current repository or, outside a repository, all below piehole.root. Another site is behind by the
+Without REPO, -C or --root: the current repository or, outside a repository, all below piehole.root. Another site is behind by the
 number of refs that moved after its progress record; this site is judged by its refs.
 
 On a terminal, a table is printed: the sites of one repository, or one row for each of several repositories, worst first, with what is
@@ -27,7 +27,7 @@ The exit status is 0 only when every site shown is in step, this one included, a
 controller is silent, and as many sites can hold copies as the group promises. (The controllers of older versions give no sign of life;
 that is not known, and does not count as silent. Such a site takes no copies.)
 
---wait SECONDS waits until every site that has not left has reached the state that is the newest now; exit status 1 if not in time, or for
+--wait TIME waits until every site that has not left has reached the state that is the newest now; exit status 1 if not in time, or for
 a silent controller.
 
 --json prints one object. Fields may be added, none will change its meaning:
@@ -39,7 +39,8 @@ a silent controller.
     revision, newest          etcd's revision, and the newest revision that moved one of the group's refs
     in_step, converged        this site has every value of the group; every site that has not left has
     healthy                   a controller answers here, none of another site is silent, and the promise of copies can be kept
-    error                     null, or why etcd could not be asked
+    error                     null, or why etcd could not be asked; where the repository itself could not be examined, why, and of the
+                              other fields only repository is there
     halted                    null, or an object with token and why
     corrupt                   null, or what is missing or damaged (as far as a few seconds allow to examine it)
     controller                whether a controller answers; controller_says holds its own lines
@@ -81,9 +82,7 @@ _PATIENCE = 5.0  # seconds for etcd, for each repository
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repositories(parser)
     common.add_etcd(parser)
-    parser.add_argument(
-        "--wait", metavar="SECONDS", type=float, help="wait until every site has replicated what is the newest now"
-    )
+    common.add_time(parser, "--wait", "wait so long for every site to replicate what is the newest now")
     common.add_format(parser)
     parser.add_argument(
         "--all", action="store_true", help="list repositories that are well, too, instead of only counting them"
@@ -100,15 +99,16 @@ def run(args: argparse.Namespace) -> int:
     waiting = None if args.wait is None else Deadline(args.wait)
     table = not args.json and tables.wanted(args.format, sys.stdout)
     seen: list[FoundStatus] = []
-    for git_dir in common.repositories(args):
+    for folder in common.repositories(args):
         try:
-            found, ok = _one(git_dir, args, waiting)
-        except PieholeError as error:
-            seen.append(FoundStatus(git_dir, error))
-            worst = max(worst, error.exit_status)
+            found, ok = _one(folder, args, waiting)
+        except (PieholeError, OSError) as error:
+            seen.append(FoundStatus(folder, error))
+            worst = max(worst, common.status_of(error))
             if not table:
-                complain(f"{git_dir}: {error}")
+                complain(f"{folder}: {error}")
             continue
+        git_dir = found.replica.git_dir
         seen.append(FoundStatus(git_dir, found))
         worst = max(worst, found.trouble.exit_status if found.trouble else 0 if ok else 1)
         if not args.json and not table:
@@ -125,15 +125,16 @@ def run(args: argparse.Namespace) -> int:
 def _print_json(seen: list[FoundStatus], worst: int) -> None:
     from piehole.commands.status import FORMAT
 
-    repositories = [one.found.as_json() for one in seen if not isinstance(one.found, PieholeError)]
+    repositories = [one.as_json() for one in seen]
     print(json.dumps({"format": FORMAT, "converged": worst == 0, "repositories": repositories}, indent=2))
 
 
-def _one(git_dir: Path, args: argparse.Namespace, waiting: Deadline | None) -> tuple[Status, bool]:
+def _one(folder: Path, args: argparse.Namespace, waiting: Deadline | None) -> tuple[Status, bool]:
     from piehole.commands.status import status, wait
     from piehole.group.replica import Replica
+    from piehole.repository.fitness import find_repository
 
-    replica = Replica.open(git_dir, common.overrides(args))
+    replica = Replica.open(find_repository(folder), common.overrides(args))
     found = status(replica, _PATIENCE)
     if waiting is None or found.trouble or found.halted:
         return found, found.converged and found.healthy

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os.path import commonpath
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from piehole.cli import tables
 from piehole.cli.tables import BOLD, DIM, GREEN, RED, YELLOW, Cell, literal, painted, wrapped
@@ -29,7 +29,12 @@ class FoundStatus:
     """A repository, and its status or why that could not be found."""
 
     git_dir: Path
-    found: Status | PieholeError
+    found: Status | PieholeError | OSError
+
+    def as_json(self) -> dict[str, Any]:
+        if isinstance(self.found, Status):
+            return self.found.as_json()
+        return {"repository": str(self.git_dir), "error": str(self.found)}
 
     @property
     def rank(self) -> int:

@@ -21,7 +21,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from piehole.commands.uninstall import uninstall
-    from piehole.repository.fitness import find_repository
 
-    uninstall(find_repository(common.folder(args)), common.overrides(args), print, record=not args.local)
+    uninstall(common.repository(args), common.overrides(args), print, record=not args.local)
     return 0

@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sites", metavar="SITE", nargs="+", action="extend", help="a number, 'all', or names (default: this site)"
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, help="give up after this (default: never)")
+    common.add_time(parser, "--timeout", "give up after this (default: never)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,16 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from piehole.group.ref_names import check_name
     from piehole.group.replica import Replica
     from piehole.replicate.freshness import Goal
-    from piehole.repository.fitness import find_repository
 
     seconds = float("inf") if args.timeout is None else args.timeout
-    if not seconds >= 0:
-        raise UsageError(f"--timeout {args.timeout}: it must be a number of seconds, such as 10.")
     if args.ref is not None:
         check_name(args.ref)
     if args.sites is not None and not common.split(args.sites):
         raise UsageError("--sites: give a number, 'all', or names of sites.")
-    git_dir = find_repository(common.folder(args))
+    git_dir = common.repository(args)
     goal = Goal(args.ref or "", args.oid or "", tuple(common.split(args.sites or ())))
     line = _ProgressLine()
     waiter = Waiter(git_dir, goal, lambda: Replica.open(git_dir, common.overrides(args)), line.show)

@@ -30,13 +30,17 @@ class Fault:
         return f"{self.what}: {self.fix}"
 
 
-def find_repository(folder: Path) -> Path:
+def find_repository(folder: Path, fix: str = "") -> Path:
     """The git directory of the bare repository at ``folder``.
 
+    :param fix: what to do where there is none
     :raises PieholeError: there is none, or it is not bare
     """
     if not folder.is_dir():
-        raise PieholeError(f"there is no folder {folder}.")
+        beside = folder.with_name(f"{folder.name}.git")
+        near = f" Did you mean {beside}?" if folder.name and beside.is_dir() else ""
+        what = f"{folder} is a file, not a repository." if folder.exists() else f"there is no folder {folder}."
+        raise PieholeError(" ".join((f"{what}{near} {fix}").split()))
     asked = ["rev-parse", "--absolute-git-dir", "--is-bare-repository"]
     try:
         try:
@@ -50,11 +54,11 @@ def find_repository(folder: Path) -> Path:
             raise PieholeError(
                 f"git refuses {folder} because another account owns it (safe.directory). Run this as the repository's owner."
             ) from error
-        raise PieholeError(f"{folder} is no git repository. Make one with `git init --bare {folder}`.") from error
+        raise PieholeError(f"{folder} is no git repository. {fix}".rstrip()) from error
     git_dir, bare = git.lines(shown)
     if bare != "true":
         raise PieholeError(
-            f"{folder} is not a bare repository: its work tree would not follow. Use a bare one (`git clone --bare`)."
+            f"{folder} is not a bare repository: its work tree would not follow. Use a bare one (`git clone --bare`). {fix}".rstrip()
         )
     if re.search(r"[\n\r]", git_dir):
         raise PieholeError(f"{git_dir!r} cannot be served: its path holds a line break.")

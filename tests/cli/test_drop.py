@@ -325,7 +325,7 @@ def test_bad_input_is_refused_in_words_and_keys_written_by_hand_do_nothing(pair:
     for arguments, code, words in (
         (("HEAD", "--yes"), 2, "is no object id"),
         (("--forget",), 2, "--forget needs"),
-        ((oid, "--wait", "-1"), 2, "no number of seconds"),
+        ((oid, "--wait", "-1"), 2, "must be a number of seconds"),
         (("0123", "--yes"), 1, "no tip that is kept"),
         ((oid,), 1, "--yes"),
     ):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from piehole.errors import PieholeError, UsageError
@@ -104,8 +102,7 @@ def test_the_order_is_that_of_git(named: Group) -> None:
     site = named["a"].repository
     for ref in ("refs/x", "refs/tags/x", "refs/heads/x", "refs/remotes/x"):
         git(site, "update-ref", ref, MAIN)
-    done = subprocess.run(["git", "-C", site, "rev-parse", "--symbolic-full-name", "--verify", "x"], capture_output=True, text=True, check=True)  # fmt: skip
-    assert "ambiguous" in done.stderr
+    assert "ambiguous" in git(site, "rev-parse", "--symbolic-full-name", "--verify", "x").stderr
     assert ref_names.candidates("x")[0] == "refs/x"
     for number, ref in enumerate(ref_names.candidates("x")[:4]):
         shown = git(site, "rev-parse", "--symbolic-full-name", "x").stdout.strip()

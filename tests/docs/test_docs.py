@@ -144,8 +144,8 @@ def test_the_controllers_options_and_limits_are_the_documented_ones() -> None:
     limits = Limits()
     for option, value in (
         ("--fetch-max-bytes N", f"{limits.max_bytes >> 30} GiB"),
-        ("--fetch-stall SECONDS", f"{limits.stall:g}"),
-        ("--fetch-timeout SECONDS", f"{limits.total:g}"),
+        ("--fetch-stall TIME", f"{limits.stall:g}"),
+        ("--fetch-timeout TIME", f"{limits.total:g}"),
     ):
         row = next(line for line in section.splitlines() if line.startswith(f"| `{option}`"))
         assert row.endswith(f"| {value} |")
