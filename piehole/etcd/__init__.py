@@ -2,5 +2,5 @@
 
 ``client`` asks the cluster, ``rotation`` tries its endpoints in turn, ``endpoint_client`` speaks with one of them, and
 ``json_gateway`` packs requests and reads answers. Nothing is imported here: ``model`` and ``endpoint`` are light enough for a
-hook, ``client`` loads http.client, ssl and tenacity.
+hook, ``client`` loads etcd3gw.
 """

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from piehole.errors import EtcdError
 from piehole.etcd import json_gateway
 from piehole.etcd.endpoint import Credentials, Endpoint
+from piehole.etcd.etcd3gw_light import Etcd3Client, Etcd3Exception
 from piehole.etcd.http_session import HttpAnswer, HttpSession
 from piehole.etcd.json_gateway import Inconclusive, Json, NotEnabled, TokenRefused
 
@@ -47,19 +48,22 @@ T = TypeVar("T")
 
 
 class _Connection:
-    """An HTTP session, and the timeouts of the current call."""
+    """etcd3gw's client with our HTTP session in place of its own, and the timeouts of the current call."""
 
     def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
         self.session = HttpSession(endpoint, credentials)
+        self.client = Etcd3Client(
+            endpoint.host,
+            endpoint.port,
+            protocol=endpoint.scheme,
+            api_path="/v3/",  # else it would ask for the version first
+            session=self.session,  # type: ignore[arg-type]  # it only calls post
+        )
         self.connect = self.read = 0.0
 
     def set_timeout(self, seconds: float) -> None:
         self.connect, self.read = min(CONNECT_SECONDS, seconds), seconds
-
-    def post(self, path: str, body: Json, headers: dict[str, str], *, stream: bool = False) -> HttpAnswer:
-        return self.session.post(
-            f"/v3{path}", json=body, headers=headers, timeout=(self.connect, self.read), stream=stream
-        )
+        self.client.timeout = (self.connect, self.read)  # type: ignore[assignment]  # passed on to the session
 
 
 class EndpointClient:
@@ -192,19 +196,22 @@ class EndpointClient:
 
     def _post(self, connection: _Connection, path: str, body: Json, headers: dict[str, str]) -> Json:
         try:
-            answer = connection.post(path, body, headers)
-            if answer.status_code != 200:
-                raise json_gateway.refusal(self.name, answer.text)
-            said = answer.json()
-        except (HTTPException, OSError, ValueError) as error:
+            answer = connection.client.post(connection.client.get_url(path), json=body, headers=headers)
+        except (Etcd3Exception, HTTPException, OSError, ValueError) as error:
             raise self._judge(error, connection) from error
-        if not isinstance(said, dict):
-            raise json_gateway.foreign(str(said))
-        return said
+        if not isinstance(answer, dict):
+            raise json_gateway.foreign(str(answer))
+        return answer
 
     def _post_for_stream(self, connection: _Connection, path: str, body: Json, headers: dict[str, str]) -> HttpAnswer:
         try:
-            answer = connection.post(path, body, headers, stream=True)
+            answer = connection.session.post(
+                connection.client.get_url(path),
+                json=body,
+                headers=headers,
+                timeout=(connection.connect, connection.read),
+                stream=True,
+            )
             if answer.status_code == 200:
                 return answer
             refused = answer.text
@@ -213,6 +220,8 @@ class EndpointClient:
         raise json_gateway.refusal(self.name, refused)
 
     def _judge(self, error: Exception, connection: _Connection) -> EtcdError | Inconclusive:
+        if isinstance(error, Etcd3Exception):  # an answer that is not 200
+            return json_gateway.refusal(self.name, error.detail_text or "")
         sent = connection.session.sent
         if isinstance(error, TimeoutError):
             said = (

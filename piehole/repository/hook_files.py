@@ -51,7 +51,7 @@ def text(hook: str) -> str:
         "@HOOK@": hook,
         "@PYTHON@": sys.executable,
         "@ENTRY@": str(_package_file("hooks", "entry.py")),
-        "@LIBRARIES@": str(_package_file("tenacity", "").parent),
+        "@LIBRARIES@": str(_package_file("etcd3gw", "").parent),
     }
     for name, value in values.items():
         shim = shim.replace(name, shlex.quote(value))

@@ -123,7 +123,7 @@ def _about(etcd_binary: Path, folder: Path) -> dict[str, str]:
         "git": git(folder, "version").stdout.split()[-1],
         "etcd": etcd_version(etcd_binary),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("piehole", "dulwich")},
+        **{name: version(name) for name in ("piehole", "etcd3gw", "dulwich")},
         "kernel": platform.release(),
         "processors": str(os.cpu_count()),
         "file system": _file_system(folder),

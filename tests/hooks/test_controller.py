@@ -193,7 +193,7 @@ def test_another_account_s_controller_is_not_believed(world: Group) -> None:
 
 
 HEAVY = (
-    "http",
+    "etcd3gw",
     "requests",
     "structlog",
     "dulwich",

@@ -17,19 +17,7 @@ from tests.support.assertions import Pushed, accepted, refused
 from tests.support.git import MAIN, commit, git, has_object, make_bare, push, refs
 from tests.support.groups import Group, MakeGroup
 
-_MODULES = (
-    "json",
-    "socket",
-    "os",
-    "pwd",
-    "re",
-    "ssl",
-    "sitecustomize",
-    "usercustomize",
-    "piehole",
-    "hooks",
-    "tenacity",
-)
+_MODULES = ("json", "socket", "os", "pwd", "re", "ssl", "sitecustomize", "usercustomize", "piehole", "hooks", "etcd3gw")
 _PROGRAMS = ("git", "python", "python3", "sh", "env", "ssh", "cat")
 _CONFIG = '[piehole]\n\texclude = refs/*\n\tgroup = other\n[include]\n\tpath = /nowhere\n[core]\n\tsshCommand = "touch {mark}"\n'
 

@@ -1,0 +1,35 @@
+"""etcd3gw without what its import loads and piehole does not use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def _run(script: str) -> str:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_neither_requests_nor_futurist_is_loaded() -> None:
+    loaded = _run(
+        "import sys, piehole.etcd.client; print(sorted({'asyncio', 'futurist', 'requests', 'urllib3'} & set(sys.modules)))"
+    )
+    assert loaded == "[]"
+
+
+@pytest.mark.parametrize("first", ["", "import requests, futurist; "])
+def test_whoever_needs_them_has_them_whole(first: str) -> None:
+    """etcd3gw's own session among them."""
+    script = (
+        f"{first}import piehole.etcd.etcd3gw_light\n"
+        "import etcd3gw, futurist, requests, requests.adapters\n"
+        "from etcd3gw.utils import _get_threadpool_executor\n"
+        "print(_get_threadpool_executor() is futurist.ThreadPoolExecutor, requests.codes['ok'])\n"
+        "try:\n    etcd3gw.Etcd3Client('127.0.0.1', 1).status()\n"
+        "except etcd3gw.exceptions.ConnectionFailedError:\n    print('refused')\n"
+    )
+    assert _run(script).split() == ["True", "200", "refused"]
