@@ -25,6 +25,7 @@ from controller.folders import Folders
 from controller.health import Health
 from controller.heartbeat import Heartbeat
 from controller.hook_server import HookServer
+from controller.meters import Meters
 from controller.registry import Registry
 from controller.served_repository import ServedRepository
 from controller.systemd import Notifier
@@ -88,7 +89,8 @@ class Controller:
         _allow_descriptors()
         name = ",".join(str(root.resolve()) for root in options.roots)
         self._asked_at = float("-inf")  # when a hook asked last (monotonic seconds)
-        self._server = HookServer(name, self._find_for_hook)
+        meters = Meters() if options.http is not None else None
+        self._server = HookServer(name, self._find_for_hook, meters.answered if meters is not None else None)
         self._reconcile_queue = WorkQueue(backlog_limit=_BACKLOG)
         copies_queue = WorkQueue(backlog_limit=_HOLDERS // 2)
         self._registry = Registry(
@@ -100,7 +102,8 @@ class Controller:
             copies_queue,
             self._crashed,
             lambda: self._ending,
-            self._refs_changed,
+            self._refs_changed if meters is not None else None,
+            meters,
         )
         self._heartbeat = Heartbeat(name, self._registry.all_served, self._crashed)
         etcd = options.overrides.get("etcd", "")
@@ -139,14 +142,13 @@ class Controller:
                 *([("the web server", self._web.is_alive)] if self._web is not None else []),
             ]
         )
-        self._web = self._make_web()
+        if options.http is not None and meters is not None:
+            from controller.web.service import WebService
 
-    def _make_web(self) -> WebService | None:
-        if self._options.http is None:
-            return None
-        from controller.web.service import WebService
+            self._web = WebService(options.http, self._registry, self._health, meters, self._load, self._crashed)
 
-        return WebService(self._options.http, self._registry, self._health, self._crashed)
+    def _load(self) -> dict[str, dict[str, tuple[int, float]]]:
+        return {pool.name: pool.load() for pool in self._pools}
 
     def _refs_changed(self, address: EtcdAddress, buckets: set[str]) -> None:
         if self._web is not None:

@@ -23,13 +23,15 @@ _NO_REFS: Final = (PUSH, FENCE)
 class GroupNews:
     """Of one group. Written by the informer's thread, read by any."""
 
-    def __init__(self, view: EtcdView, group: str) -> None:
-        """What has happened before is not known, but for what the local log says."""
+    def __init__(self, view: EtcdView, group: str, since: int = 0) -> None:
+        """
+        :param since: up to which revision the cache had everything, and nothing is known of when that was; 0: it has just been told something
+        """
         self._view = view
         self._group = group
         self._lock = threading.Lock()
         self._known_at = time.time()
-        self._revision = view.informer.cache.revision  # up to which all changes are noted
+        self._revision = since  # up to which all changes are noted
         self._times = ChangeTimes(self._revision)
         self._newest: int | None = None
         self._looked_up: dict[int, float] = {}  # by the revision of a site: since when it is behind
@@ -42,9 +44,13 @@ class GroupNews:
         """
         changes = self._view.changes(self._group, self._revision)
         with self._lock:
-            if changes is None:  # it was listed again: what is newest has to be looked up
+            if changes is None:
+                # It was listed (again), or these are the first changes since then: what is newest has to be looked up.
                 self._newest = None
-                revision, refs = self._view.informer.cache.revision, True
+                live = self._view.informer.cache.newest(self._group)
+                revision, refs = live or self._view.informer.cache.revision, True
+                if not self._revision:
+                    self._times = ChangeTimes(max(0, live - 1) or revision)
             elif not changes:
                 return
             else:

@@ -28,7 +28,7 @@ from controller.readers import Readers, answer_reader
 from controller.socket_directory import is_in_place, socket_directory, take_lock
 from piehole.errors import PieholeError
 from piehole.fastpath import controller_socket, hook_messages, processes
-from piehole.fastpath.hook_messages import Question
+from piehole.fastpath.hook_messages import Answer, Question
 from piehole.fastpath.read_messages import reader_asks_about
 from piehole.group.config import Config
 from piehole.push import hook_protocol
@@ -60,14 +60,21 @@ class RepositoryForHooks(Protocol):
 class HookServer:
     """Listens until :meth:`stop`. ``find`` gives the served repository at a path, or None."""
 
-    def __init__(self, name: str, find: Callable[[str], RepositoryForHooks | None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        find: Callable[[str], RepositoryForHooks | None],
+        answered: Callable[[Question, Answer, float], None] | None = None,
+    ) -> None:
         """
         :param name: what tells this controller from others of the same account
+        :param answered: called with each question about a push that was answered, the answer, and the seconds that it took
         :raises PieholeError: there is no directory that only this account can write, or another controller has this name
         """
         self.path = socket_directory() / f"{sha256(name.encode()).hexdigest()[:16]}.sock"
         self._name = name
         self._find = find
+        self._answered = answered
         self._log = structlog.get_logger(socket=str(self.path))
         self._lock_path = self.path.with_suffix(".lock")
         self._lock = take_lock(self._lock_path, name)
@@ -171,12 +178,15 @@ class HookServer:
         deadline = hook_protocol.deadline_of(question, site.config.hook_timeout, site.config.copies_timeout)
         _send(connection, hook_messages.pack_here(deadline.remaining()))
         deadline = deadline.at_most(deadline.remaining() * controller_socket.CONTROLLER_SHARE * 0.9)
+        began = monotonic()
         answered = hook_protocol.answer(
             question, site.admission, deadline, lambda: _is_open(connection) and hook_protocol.is_awaited(question)
         )
         if answered is None:
             self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
             return False
+        if self._answered is not None:
+            self._answered(question, answered, monotonic() - began)
         if question.kind == "propose" and answered.kind == "refuse":
             # Git ends the push, and over HTTP and git:// its user reads no words of this.
             self._log.warning(

@@ -93,6 +93,9 @@ class Observer:
         """The cache of this etcd has changed. Called from the informer's thread, before the repositories are queued."""
         for group in buckets:
             news = self._news.get((address, group))
+            view = self._registry.view_of(address, group) if news is None else None
+            if view is not None:
+                news = self._news.setdefault((address, group), GroupNews(view, group))
             if news is not None:
                 news.note(self._contacts.get(address, 0.0))
         self._mark(address, buckets)
@@ -179,8 +182,8 @@ class Observer:
     def _etcds(self) -> tuple[EtcdConnection, ...]:
         shift = time.time() - time.monotonic()
         found = []
-        for address, (view, _) in sorted(self._watches.items(), key=lambda one: (one[0].etcd, one[0].prefix)):
-            status = view.informer.status()
+        for view in sorted(self._registry.all_views(), key=lambda one: (one.address.etcd, one.address.prefix)):
+            address, status = view.address, view.informer.status()
             contact = None if status.last_contact is None else status.last_contact + shift
             found.append(
                 EtcdConnection(",".join(address.etcd), address.prefix, status.connected, contact, status.error)
@@ -213,13 +216,14 @@ class Observer:
     def _keep_watches(self) -> None:
         """Watch the sites of each etcd that served repositories use, and remember when it last told something."""
         served = self._registry.all_served()
-        views = {one.etcd_view.address: one.etcd_view for one in served}
+        views = {view.address: view for view in self._registry.all_views()}
         for address, (view, watch) in list(self._watches.items()):
             if views.get(address) is not view:
                 del self._watches[address]
                 watch.stop()
                 watch.join()
-                self._news = {place: news for place, news in self._news.items() if place[0] != address}
+                for place in [place for place in list(self._news) if place[0] == address]:
+                    del self._news[place]
         for address, view in views.items():
             if address not in self._watches:
                 mark = partial(self._mark, address)
@@ -232,9 +236,10 @@ class Observer:
         places = {(one.etcd_view.address, one.config.group): one for one in served}
         for place, one in places.items():
             if place not in self._news and one.etcd_view.informer.synced.is_set():
-                self._news[place] = GroupNews(one.etcd_view, place[1])
+                self._news.setdefault(place, GroupNews(one.etcd_view, place[1], one.etcd_view.informer.cache.revision))
                 self._mark(place[0], {place[1]})
-        self._news = {place: news for place, news in self._news.items() if place in places}
+        for place in [place for place in list(self._news) if place not in places]:
+            del self._news[place]
 
     def _listen(self) -> None:
         for address, (_, watch) in list(self._watches.items()):

@@ -13,6 +13,7 @@ import structlog
 
 from controller.etcd_view import EtcdAddress, EtcdView
 from controller.folders import Folders
+from controller.meters import Meters
 from controller.served_repository import ServedRepository
 from controller.work_queue import NextTurn, WorkQueue
 from piehole.errors import PieholeError
@@ -51,6 +52,7 @@ class Registry:
         on_crash: Callable[[BaseException], None],
         ending: Callable[[], bool],
         heard: Callable[[EtcdAddress, set[str]], None] | None = None,
+        meters: Meters | None = None,
     ) -> None:
         self._folders = folders
         self._pointer = pointer
@@ -61,7 +63,8 @@ class Registry:
         self._on_crash = on_crash
         self._ending = ending
         self._heard = heard
-        self._health = PeerHealth()
+        self._meters = meters
+        self._health = PeerHealth(fetched=meters.fetched if meters is not None else None)
         self._served: dict[str, ServedRepository] = {}
         # The informers' threads read it: each value is replaced as a whole, never changed.
         self._by_group: dict[tuple[EtcdAddress, str], tuple[str, ...]] = {}
@@ -78,6 +81,10 @@ class Registry:
 
     def all_served(self) -> list[ServedRepository]:
         return list(self._served.values())
+
+    def view_of(self, address: EtcdAddress, group: str) -> EtcdView | None:
+        """The connection to this etcd, where a repository of the group is served."""
+        return self._views.get(address) if (address, group) in self._by_group else None
 
     def all_views(self) -> list[EtcdView]:
         """Every etcd that served repositories use."""
@@ -217,6 +224,8 @@ class Registry:
             on_crash=self._on_crash,
         )
         self._views[address] = view
+        if self._meters is not None:
+            view.etcd.measure(self._meters.requested)
         view.start()
         return view
 

@@ -140,6 +140,16 @@ class Schedule:
         heaps = [self._early, *self._open(float("-inf"))]
         return min((self._waiting[key].due for heap in heaps if (key := heap.first()) is not None), default=None)
 
+    def waiting(self, now: float) -> dict[str, tuple[int, float]]:
+        """How many keys are due in each lane, and for how many seconds the oldest of them has been."""
+        lanes: dict[str, tuple[int, float]] = {"fresh": (0, 0.0), "backlog": (0, 0.0)}
+        for one in self._waiting.values():
+            if one.due <= now:
+                lane = "fresh" if one.fresh else "backlog"
+                count, oldest = lanes[lane]
+                lanes[lane] = count + 1, max(oldest, now - one.due)
+        return lanes
+
     def slow(self, key: str) -> None:
         """The backlog's limit no longer counts this key, as long as it is held."""
         if key in self._held:
@@ -260,6 +270,11 @@ class WorkQueue:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    def waiting(self) -> dict[str, tuple[int, float]]:
+        """How many keys are due in each lane, and for how many seconds the oldest of them has been."""
+        with self._changed:
+            return self._schedule.waiting(self._clock())
 
     def __len__(self) -> int:
         """How many keys wait or are held."""

@@ -86,6 +86,13 @@ class WorkerPool(Generic[Item]):
         with self._lock:
             return len(self._threads) > self._slow()
 
+    def load(self) -> dict[str, tuple[int, float]]:
+        """How many repositories are in each lane (those in work are in a lane of their own), and the seconds of the one that is there longest."""
+        now = time.monotonic()
+        with self._lock:
+            since = [turn.since for turn in self._turns.values()]
+        return {**self._queue.waiting(), "working": (len(since), now - min(since, default=now))}
+
     def stop(self) -> None:
         """Take nothing new."""
         self._queue.stop()

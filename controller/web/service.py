@@ -8,31 +8,43 @@ from http import HTTPStatus
 from typing import Final
 
 from controller.health import Health
+from controller.meters import Meters
 from controller.observer import Observer
 from controller.registry import Registry
 from controller.web.routes import RouteTable, WebRequest, WebResponse
+from controller.web.scrape import Load, Scrape
 from controller.web.server import WebAddress, WebServer
+from piehole.repository.fitness import git_version
 
 _CONTACT: Final = 30.0  # seconds without etcd after which this server is not ready
 
 
 class WebService:
     """
+    :param load: gives the lanes of each work queue
     :param on_crash: called with an error that has ended a thread
     """
 
     def __init__(
-        self, address: WebAddress, registry: Registry, health: Health, on_crash: Callable[[BaseException], None]
+        self,
+        address: WebAddress,
+        registry: Registry,
+        health: Health,
+        meters: Meters,
+        load: Load,
+        on_crash: Callable[[BaseException], None],
     ) -> None:
         """
         :raises PieholeError: it cannot listen at this address
         """
         self._registry = registry
         self._health = health
-        self.observer = Observer(registry, on_crash)
+        self.observer = Observer(registry, on_crash, meters.arrived)
         self.routes = RouteTable()
         self.routes.add("/healthz", self._healthz)
         self.routes.add("/readyz", self._readyz)
+        scrape = Scrape(self.observer.overview, registry.all_views, meters, load, ".".join(map(str, git_version())))
+        self.routes.add("/metrics", scrape.answer)
         self._server = WebServer(address, self.routes)
 
     @property

@@ -62,10 +62,13 @@ class Etcd:
     ) -> None:
         if not endpoints:
             raise UsageError("No etcd endpoint is set: git config piehole.etcd http://HOST:PORT")
-        shown = credentials or Credentials()
-        self._clients = [EndpointClient(Endpoint.parse(text), shown) for text in endpoints]
+        self._clients = [EndpointClient(Endpoint.parse(text), credentials or Credentials()) for text in endpoints]
         self._rotation = EndpointRotation(self._clients, first(len(self._clients)))
         self._full: tuple[float, EtcdFull] | None = None
+
+    def measure(self, told: Callable[[str, str, str, float], None]) -> None:
+        """Have this called after each request with the endpoint, the path, the result (ok, refused or unanswered) and the seconds."""
+        self._rotation.measure = told
 
     def close(self) -> None:
         """Close the idle connections; calls that are under way close theirs when they end."""

@@ -32,6 +32,8 @@ class EndpointRotation:
         self._current = first
         self._lock = threading.Lock()
         self.quickest = float("inf")  # the seconds of the quickest answer yet
+        # Called after each request with the endpoint, the path, the result (ok, refused or unanswered) and the seconds.
+        self.measure: Callable[[str, str, str, float], None] | None = None
 
     def ask(
         self, path: str, body: Json, read: Callable[[Json], T], deadline: Deadline, *, repeatable: bool = True
@@ -77,12 +79,18 @@ class EndpointRotation:
         if timeout <= 0:
             raise Inconclusive("no time was left", sent=False)
         began = time.monotonic()
+        result = "refused"
         try:
             answer = self._understood(client.call(path, body, timeout=timeout), read)
+            result = "ok"
         except Inconclusive as inconclusive:
+            result = "unanswered"
             reasons[client.name] = inconclusive.reason
             self.rotate_from(client)
             raise
+        finally:
+            if self.measure is not None:
+                self.measure(client.name, path, result, time.monotonic() - began)
         self._stay_with(client)
         self.quickest = min(self.quickest, time.monotonic() - began)
         return answer

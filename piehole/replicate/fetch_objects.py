@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Final
 
 from piehole.deadline import Deadline
@@ -262,17 +264,35 @@ class ObjectFetcher:
             if self._progress is not None:
                 self._progress(attempt.peer.site, count)
 
-        return fetch(
-            self._replica.git_dir,
-            attempt.peer.url,
-            wants,
-            haves,
-            allowed=self._replica.config.allow_protocol,
-            limits=self._limits,
-            object_format=self._replica.config.object_format,
-            present=haves if known else (),
-            shared=self._replica.config.shared,
-            hold=attempt.hold,
-            progress=progressed,
-            stop=attempt.stop,
-        )
+        with self._measured(attempt):
+            return fetch(
+                self._replica.git_dir,
+                attempt.peer.url,
+                wants,
+                haves,
+                allowed=self._replica.config.allow_protocol,
+                limits=self._limits,
+                object_format=self._replica.config.object_format,
+                present=haves if known else (),
+                shared=self._replica.config.shared,
+                hold=attempt.hold,
+                progress=progressed,
+                stop=attempt.stop,
+            )
+
+    @contextmanager
+    def _measured(self, attempt: FetchAttempt) -> Iterator[None]:
+        """Tell of this attempt whoever wants to know."""
+        measure = self.directory.health.fetched
+        if measure is None:
+            yield
+            return
+        began, result = monotonic(), "failed"
+        try:
+            yield
+            result = "ok"
+        except PieholeError as error:
+            result = "cancelled" if attempt.stop.is_set() else "lacking" if lacked(str(error)) else "failed"
+            raise
+        finally:
+            measure(attempt.peer.site, result, attempt.received, monotonic() - began)

@@ -26,6 +26,7 @@ _LONGEST_PENALTY: Final = 120.0
 _HEDGE: Final = 2.0
 _ENOUGH: Final = 64 * 1024
 _TICK: Final = 0.1  # seconds: how late a stop may be noticed
+Measure = Callable[[str, str, int, float], None]
 _TO_END: Final = 1.0  # seconds that cancelled attempts get to end; one that hangs in a connect() ends later by itself
 
 
@@ -41,10 +42,14 @@ class Peer:
 
 
 class PeerHealth:
-    """Remembers which peers failed lately, so that they are asked last. Safe to share between threads."""
+    """Remembers which peers failed lately, so that they are asked last. Safe to share between threads.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    ``fetched`` is called after each attempt with the site, the result (ok, lacking, failed or cancelled), the bytes and the seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, fetched: Measure | None = None) -> None:
         self._clock = clock
+        self.fetched = fetched
         self._failures: Mapping[str, tuple[int, float]] = {}
 
     def failed(self, site: str) -> None:
