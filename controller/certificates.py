@@ -51,8 +51,7 @@ def _end(der: bytes) -> float:
     text = der[start:end].decode("ascii")
     if tag == _UTC_TIME:  # two digits of the year: 1950 to 2049
         text = ("19" if int(text[:2]) >= 50 else "20") + text
-    then = datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=datetime.UTC)
-    return then.timestamp()
+    return datetime.datetime.strptime(f"{text}+0000", "%Y%m%d%H%M%SZ%z").timestamp()
 
 
 def _read(der: bytes, at: int) -> tuple[int, int, int]:
