@@ -13,10 +13,11 @@ from typing import Any, Final
 
 # What each line has.
 ALWAYS: Final = ("event", "level", "timestamp")
-# What the lines about one repository have, about one etcd, and about the hooks' socket.
+# What the lines about one repository have, about one etcd, about the hooks' socket, and about a push to this site.
 REPOSITORY: Final = ("repository", "group", "site")
 ETCD: Final = ("etcd", "prefix")
 SOCKET: Final = ("socket",)
+PUSH: Final = (*SOCKET, *REPOSITORY, "push", "pusher")
 
 FIELDS: Final = {
     "event": "the name of the event",
@@ -39,7 +40,7 @@ FIELDS: Final = {
     "faults": "what does not live, sentences",
     "http": "the address of the web server",
     "keys": "how many keys there are",
-    "kind": "the class of the error",
+    "kind": "in `reconcile.failed` the class of the error; else what made the change, if it was no push: `clobber`, `adopted`, …",
     "locked": "refs whose value in etcd is no object id (at most 5)",
     "moved": "how many refs were moved",
     "ms": "how long it took, in milliseconds",
@@ -123,12 +124,26 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
     "pointer.restored": LogEvent(
         _WARNING, "The file by which hooks find the controller was gone, and is back", ("repository",)
     ),
-    # Pushes to this site
+    # Pushes
+    "push.accepted": LogEvent(
+        _INFO,
+        "The group has taken refs of a push to this site",
+        ("refs", "count", "revision", "ms"),
+        PUSH,
+    ),
+    "push.arrived": LogEvent(
+        _INFO,
+        "Refs that were pushed to another site (`peer`), or changed there otherwise (`kind`), have their values here, too. `ms`: since the "
+        "watch of etcd has told of it",
+        ("push", "peer", "pusher", "refs", "count", "revision"),
+        REPOSITORY,
+        ("ms", "kind"),
+    ),
     "push.refused": LogEvent(
         _WARNING,
-        "A push was refused at its last step. Over http its user sees no reason, so it is here",
-        ("repository", "push", "pusher", "refs", "token", "reason"),
-        SOCKET,
+        "A push to this site was refused: its refs, or some of them (at most 5 lines for each push)",
+        ("refs", "count", "token", "reason"),
+        PUSH,
     ),
     "proposal.dropped": LogEvent(
         _WARNING, "The hook of a push has gone, so nothing was proposed", ("repository", "push"), SOCKET

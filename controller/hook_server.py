@@ -24,6 +24,7 @@ from typing import Final, Protocol
 import structlog
 
 from controller.hook_permissions import ConnectionCounter, is_trusted, may_write
+from controller.push_log import PushLog
 from controller.readers import Readers, answer_reader
 from controller.socket_directory import is_in_place, socket_directory, take_lock
 from piehole.errors import PieholeError
@@ -161,8 +162,9 @@ class HookServer:
         push_name = question.push_name
         if not _is_hook(pid, push_name):
             return
+        log = PushLog(self._log)
         try:
-            while self._answer_one(connection, question, uid, push_name):
+            while self._answer_one(connection, question, uid, push_name, log):
                 question = hook_protocol.parse(reader.message(monotonic() + _NEXT_QUESTION))
         finally:
             site = self._find(question.repository)
@@ -170,15 +172,17 @@ class HookServer:
             if site is not None and processes.lives(push_name) is False:
                 site.admission.copies.end(question.push_id)
 
-    def _answer_one(self, connection: socket.socket, question: Question, uid: int, push_name: str) -> bool:
+    def _answer_one(
+        self, connection: socket.socket, question: Question, uid: int, push_name: str, log: PushLog
+    ) -> bool:
         """Whether the question was answered. A hook that gets no answer decides by itself, with the rights of its own account."""
         site = self._find(question.repository)
         if site is None or question.push_name != push_name or not may_write(Path(question.repository), uid):
             return False
+        began = monotonic()
         deadline = hook_protocol.deadline_of(question, site.config.hook_timeout, site.config.copies_timeout)
         _send(connection, hook_messages.pack_here(deadline.remaining()))
         deadline = deadline.at_most(deadline.remaining() * controller_socket.CONTROLLER_SHARE * 0.9)
-        began = monotonic()
         answered = hook_protocol.answer(
             question, site.admission, deadline, lambda: _is_open(connection) and hook_protocol.is_awaited(question)
         )
@@ -187,18 +191,8 @@ class HookServer:
             return False
         if self._answered is not None:
             self._answered(question, answered, monotonic() - began)
-        if question.kind == "propose" and answered.kind == "refuse":
-            # Git ends the push, and over HTTP and git:// its user reads no words of this.
-            self._log.warning(
-                "push.refused",
-                repository=question.repository,
-                push=question.push_id,
-                pusher=question.pusher,
-                refs=[ref for ref, _, _ in question.commands[:5]],
-                token=answered.value,
-                reason=answered.sentence,
-            )
         _send(connection, answered.pack())
+        log.answered(site.config, question, answered, began)
         return True
 
     def _describe(self, connection: socket.socket, path: str, uid: int) -> None:

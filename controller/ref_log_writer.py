@@ -32,6 +32,7 @@ class RefLogWriter:
     :param none: the zero oid, for "there was no such ref"
     :param lookup: the push at a revision; None where a change by hand was made; raises an EtcdError where neither is known
     :param past: the changes after a revision
+    :param known: called with the changes of which it has become known who has made them
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class RefLogWriter:
         none: str,
         lookup: Callable[[int], PushRecord | None],
         past: Callable[[int], Past],
+        known: Callable[[Sequence[LogEntry]], None] = lambda _: None,
     ) -> None:
         self._git_dir = git_dir
         self._none = none
         self._lookup = lookup
         self._past = past
+        self._known = known
         self._lock = threading.Lock()
         self._last: GroupState | None = None
         self._since: int | None = None
@@ -71,6 +74,7 @@ class RefLogWriter:
         with self._lock:
             self._pending += found
         self._last, self._since = state, max(self._since, state.revision)
+        self._known([entry for entry, certain in found if certain])
 
     def write(self) -> None:
         """Append what was noted to the log.
@@ -81,6 +85,7 @@ class RefLogWriter:
             pending, self._pending = self._pending, []
         asked: dict[int, PushRecord | None] = {}
         entries: list[LogEntry] = []
+        found: list[LogEntry] = []
         for entry, certain in pending:
             revision = entry.revision
             if certain:
@@ -92,7 +97,8 @@ class RefLogWriter:
                 except PieholeError:
                     continue
             if revision in asked:
-                entries.append(_signed(entry, asked[revision]))
+                found.append(_signed(entry, asked[revision]))
+                entries.append(found[-1])
         try:
             ref_log.append(self._git_dir, entries)
         except OSError:
@@ -100,6 +106,7 @@ class RefLogWriter:
             with self._lock:
                 self._pending = [*((entry, True) for entry in entries), *self._pending]
             raise
+        self._known(found)
 
 
 def _changes(past: Sequence[tuple[str, KeyChange]], none: str) -> Iterator[tuple[LogEntry, bool]]:

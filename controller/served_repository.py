@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from controller.arrivals import Arrivals
 from controller.copy_answers import CachedAnswers
 from controller.copy_holding import CopyHolding
 from controller.etcd_view import EtcdView
@@ -122,7 +123,9 @@ class ServedRepository:
         self._stamp: controller_pointer.Stamp | None = None  # of the repository that it reconciled
         self._deferred = 0  # turns in a row
         changes = partial(etcd_view.changes, config.group)
-        self._ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes)
+        self._arrivals = Arrivals(config.site, self._log.log)
+        known = self._arrivals.noted
+        self._ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes, known)
         self._publisher = ProgressPublisher(self._replica, self._check.acted_on, self._check.seen)
         self._tidying = Tidying(self._replica, self._attempt)
 
@@ -181,6 +184,7 @@ class ServedRepository:
         receive-pack moves the refs of a push to this site itself. Only the progress record is missing, and meanwhile the other sites
         fetch from this one.
         """
+        self._arrivals.heard(self.etcd_view.informer.cache.newest(self.config.group))
         push = PushRecord.of(self.etcd_view.newest_push(self.config.group))
         return _OWN_PUSH if push is not None and push.site == self.config.site else 0.0
 
@@ -213,6 +217,7 @@ class ServedRepository:
         self._check.acted_on(report.revision)
         self.readers.reconciled(report)
         self._log.reconciled(report)
+        self._arrivals.reconciled(report)
         self._attempt("log.failed", lambda: self._ref_log.note(self._group_state()))
         self._publisher.add(report)
         self._copies.reconciled(report)

@@ -44,15 +44,15 @@ class InProcessDecider:
             answered = self._answer(question)
             if answered is not None:
                 return answered
-            token, sentence = NO_ACCESS, "the receive-pack of this push has ended: nothing moves."
+            token, sentence = NO_ACCESS, "the receive-pack of this push has ended"
         except EtcdError as error:
             refused = refusal(error)
             token, sentence = refused.token, refused.sentence
         except (PieholeError, OSError) as error:
-            token, sentence = NO_ACCESS, f"{error} Nothing moves. Run `piehole check` at this site."
+            token, sentence = NO_ACCESS, f"{error} Nothing changed; run `piehole check` at this site"
         if question.kind == "propose" and question.earlier:  # a controller that fell silent may still act on it
             token = UNKNOWN
-            sentence = f"the group may still take this push; look before pushing again. {sentence}"
+            sentence = f"the group may still take this push; look (`git fetch`) before pushing again. {sentence}"
         return Answer("refuse", token, sentence)
 
     def end(self, push_id: str) -> None:

@@ -21,9 +21,7 @@ def run(libraries: str, arguments: list[str]) -> int:
         else:
             from hooks.push_hooks import PushHooks
     except ImportError as error:
-        sys.stderr.write(
-            f"piehole: no-access: piehole is incomplete ({error}), so no push can be agreed. Run 'piehole install' at this site.\n"
-        )
+        sys.stderr.write(f"piehole: no-access: piehole is incomplete ({error}); run 'piehole install' at this site\n")
         return 1
     lines: list[str] = []
     if hook in ("pre-receive", "reference-transaction"):

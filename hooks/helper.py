@@ -20,9 +20,9 @@ from stat import S_ISFIFO
 from time import monotonic
 
 from hooks.forecast import ForecastClient, HookMustDecide
-from hooks.push_hooks import PushHooks
+from hooks.push_hooks import PushHooks, say
 from piehole.fastpath import inflight, processes
-from piehole.fastpath.hook_messages import pack_shim_answer, parse_ref_updates, parse_shim_request
+from piehole.fastpath.hook_messages import SHOWN, pack_shim_answer, parse_ref_updates, parse_shim_request
 
 # The ends of the pipes that the hooks open. No other process has so high ones by chance, whatever has become of a pid.
 REQUESTS = 230
@@ -32,6 +32,8 @@ RECEIVE_PACK = ANSWERS + 2
 # Seconds without a word, after which a push of many refs says that it goes on: over http and git:// nothing else is sent meanwhile, and
 # a proxy ends a connection that is silent for long (nginx after 60 s).
 _SILENT = 10.0
+VERBOSE = "piehole.verbose"  # the push option with which the user asks for the id of the push
+_OPTIONS = 100  # of a push that are read
 _PIPE = 1 << 16  # bytes that a pipe holds (pipe(7)), if nobody enlarges it
 _LOOK_EVERY = 500  # milliseconds between two checks for the receive-pack, where the kernel does not report its end
 
@@ -49,6 +51,8 @@ def begin(libraries: str, lines: list[str]) -> None:
     commands = [(ref, old, new) for old, new, ref in parse_ref_updates(lines)]
     client = ForecastClient(git_dir, libraries, git, commands)
     record = inflight.Record(git_dir, inflight.file_name(name)).open(commands)
+    if _asked_for_words():
+        say(f"piehole: push {record.push_id[:SHOWN]}")
     # Before anything is decided here, since it reads from the environment who pushes.
     hooks = PushHooks(git_dir, libraries, (git, command), client)
     hooks.signer = _signer()
@@ -61,6 +65,13 @@ def begin(libraries: str, lines: list[str]) -> None:
         _fork(hooks, git, client, record)
     finally:
         record.note_coming(commands)
+
+
+def _asked_for_words() -> bool:
+    """Whether the user pushes with ``-o piehole.verbose``. That somebody runs `git push -v`, git tells no server."""
+    count = os.environ.get("GIT_PUSH_OPTION_COUNT", "")
+    number = int(count) if count.isdecimal() else 0
+    return any(os.environ.get(f"GIT_PUSH_OPTION_{one}") == VERBOSE for one in range(min(number, _OPTIONS)))
 
 
 def _signer() -> str:
@@ -209,9 +220,9 @@ class Helper:
         except HookMustDecide:
             if read and not _give_back(pid, read):
                 status = "1"
-                said.append("piehole: no-access: the site's controller has just gone, so nothing moves. Push again.")
+                said.append("piehole: no-access: the site's controller has just gone; push again")
         if hook == "update" and status == "0" and self._is_silent():
-            said.append(f"piehole is at work; refs of this push that are still to come: {self._client.left()}.")
+            said.append(f"piehole: at work, {self._client.left()} refs to go")
         if said:
             self._spoke = monotonic()
         try:

@@ -12,7 +12,7 @@ from time import sleep
 from hooks.decide import DecisionClient, account
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.fastpath.hook_messages import Answer, Question, parse_ref_updates
+from piehole.fastpath.hook_messages import SHOWN, Answer, Question, parse_ref_updates
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ class Refused(Exception):
         self.token = token
 
 
-def say(token: str, sentence: str) -> None:
+def say(line: str) -> None:
     """Write to the pusher. Where the client has gone nobody reads it, and the decision holds all the same."""
     try:
         # Not sys.stderr: what it could not write makes the interpreter end with a status of its own, which git takes for a veto.
-        os.write(2, f"piehole: {token}: {sentence}\n".encode("utf-8", "surrogateescape"))
+        os.write(2, f"{line}\n".encode("utf-8", "surrogateescape"))
     except OSError:
         pass
 
@@ -59,7 +59,7 @@ class PushHooks:
         self._client = client or DecisionClient(git_dir, libraries, self._git_process[0])
         self.record: inflight.Record | None = None
         self._new_names: NewNames | None = None
-        self._say: Callable[[str, str], None] = say
+        self._print: Callable[[str], None] = say
         # Taken now: a decision in this process forgets what the pusher's environment holds.
         self._namespace = os.environ.get("GIT_NAMESPACE", "")
         self._pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or ""
@@ -68,8 +68,11 @@ class PushHooks:
     def awaited_by(self, process: str, said: list[str]) -> PushHooks:
         """From now on the hook ``process`` (:func:`piehole.fastpath.processes.identity`) waits for the result, and ``said`` gets the messages."""
         self._client.hook = process
-        self._say = lambda token, sentence: said.append(f"piehole: {token}: {sentence}")
+        self._print = said.append
         return self
+
+    def _say(self, token: str, sentence: str) -> None:
+        self._print(f"piehole: {token}: {sentence}")
 
     def run(self, arguments: list[str], lines: list[str]) -> int:
         """The exit status of the hook that ``arguments`` name."""
@@ -79,12 +82,11 @@ class PushHooks:
             elif arguments[:2] == ["reference-transaction", "prepared"]:
                 self.prepared(lines)
         except Refused as refused:
-            self._say(refused.token, str(refused))
+            known = f" (push {self.record.push_id[:SHOWN]})" if self.record is not None and self.record.push_id else ""
+            self._say(refused.token, f"{refused}{known}")
             return 1
         except OSError as error:
-            self._say(
-                "no-access", f"the hook cannot do its work in {self.git_dir}: {error}. Run `piehole check` there."
-            )
+            self._say("no-access", f"cannot work in {self.git_dir}: {error}; run `piehole check` there")
             return 1
         return 0
 
@@ -92,8 +94,7 @@ class PushHooks:
         """Admit one ref, read-only, and announce it to ``prepared``."""
         if self._namespace:
             raise Refused(
-                "reserved",
-                f"this push uses the namespace {self._namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others.",
+                "reserved", f"cannot push into the namespace {self._namespace!r} (GIT_NAMESPACE); push without it"
             )
         self._check_gate()
         reached(Step.UPDATE_BEGUN)
@@ -130,7 +131,7 @@ class PushHooks:
         except ValueError as error:
             raise Refused(
                 "no-access",
-                f"{error}: a hook that is chained before piehole's `reference-transaction` must pass standard input on as it came.",
+                f"{error}; a hook chained before piehole's `reference-transaction` must pass standard input on as it came",
             ) from error
         managed = [one for one in asked if one[2].startswith("refs/") and not one[2].startswith(_RESERVED)]
         if not managed:
@@ -159,13 +160,10 @@ class PushHooks:
         try:
             rejected = git_locks.rejected(self.git_dir, wanted)
         except git_locks.NotKnown as error:
-            raise Refused("stale", f"{error}, so this push moves nothing. Push again.") from error
+            raise Refused("stale", f"{error}; push again") from error
         for one in wanted:
             if one.ref in rejected:
-                self._say(
-                    "stale",
-                    f"{one.ref} does not move, and the group was not asked: {rejected[one.ref]}. Pull and push again.",
-                )
+                self._say("stale", f"git rejected {one.ref}: {rejected[one.ref]}; pull and push again")
         return [one for one in wanted if one.ref not in rejected]
 
     def _check_number(self, record: inflight.Record) -> None:
@@ -173,8 +171,8 @@ class PushHooks:
         if len(record.waiting) >= self._client.most:
             raise Refused(
                 "too-many",
-                f"this push moves more than {self._client.most} refs in one etcd transaction, and it is never split. Push fewer refs at "
-                "once, or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
+                f"more than {self._client.most} refs do not fit into one etcd transaction; push fewer at once, or have the "
+                "administrator raise etcd's --max-txn-ops (deploy/ sets 8192)",
             )
 
     def _check_beside(self, record: inflight.Record, ref: str, old: str) -> None:
@@ -190,11 +188,7 @@ class PushHooks:
                     self._new_names.add(one.ref)
         rival = "" if old.strip("0") else self._new_names.add(ref)
         if rival:
-            raise Refused(
-                "conflict",
-                f"{ref} cannot be created, since this push also creates {rival}: one name cannot be both a ref and a folder of refs. "
-                "Choose another name.",
-            )
+            raise Refused("conflict", f"cannot create {ref} beside {rival} of this push; choose another name")
 
     def _refuse_swallowed_lines(self) -> None:
         """Refuse the push where a chained hook has read standard input and not passed it on: those refs would move without a swap.
@@ -213,8 +207,8 @@ class PushHooks:
         if locked:
             raise Refused(
                 "no-access",
-                f"git is about to move {locked}, and its lines have not come here: a hook that is chained before piehole's "
-                '`reference-transaction` must pass standard input on (docs/operations.md, "Chaining hooks").',
+                f"git is about to move {locked} without asking: a hook chained before piehole's `reference-transaction` must pass "
+                'standard input on (docs/operations.md, "Chaining hooks")',
             )
 
     def _check_gate(self) -> None:
@@ -223,8 +217,7 @@ class PushHooks:
         if not (sound and os.access(self._gate_path, os.X_OK)):
             raise Refused(
                 "no-access",
-                f"{self._gate_path} is missing, not executable or not piehole's, and without it nothing would be agreed. "
-                "Run `piehole install` at this site.",
+                f"{self._gate_path} is missing, not executable or not piehole's; run `piehole install` at this site",
             )
 
     def is_last(self) -> bool:
@@ -246,9 +239,7 @@ class PushHooks:
         git, command = self._git_process
         name = processes.identity(git) if git and command == "receive-pack" else None
         if name is None:
-            raise Refused(
-                "no-access", "no living git receive-pack runs this hook, so it cannot be part of a push: nothing moves."
-            )
+            raise Refused("no-access", "no living git receive-pack runs this hook, so this is no push")
         self.record = read(inflight.Record(self.git_dir, inflight.file_name(name)))
         return self.record
 
@@ -261,8 +252,8 @@ class PushHooks:
         if one is None or one.old != old or one.new != new:
             raise Refused(
                 "no-access",
-                f"git is about to move {ref} from {old} to {new}, which hooks/update has not let pass. "
-                "If another hook is chained here, see that it runs piehole's `update` for every ref.",
+                f"git is about to move {ref} from {old} to {new}, which hooks/update has not let pass; a hook chained here must run "
+                "piehole's `update` for every ref",
             )
         return one if one.managed else None
 
@@ -274,8 +265,8 @@ class PushHooks:
         if obstacle:
             raise Refused(
                 "no-access",
-                f"{obstacle} stands in the way or cannot be written by this account, so git could not record the push. "
-                "Run `piehole check` at this site.",
+                f"git could not write the reflog: {obstacle} is in the way, or this account cannot write it; run `piehole check` "
+                "at this site",
             )
 
     def _propose(self, record: inflight.Record, wanted: list[inflight.Announcement]) -> None:
@@ -302,10 +293,7 @@ class PushHooks:
             raise self._refused(answer)
         if answer.sentence:
             self._say("copies", answer.sentence)
-        self._say(
-            "accepted",
-            f"the group has taken {', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}.",
-        )
+        self._say("accepted", f"{', '.join(one.ref for one in wanted[:5])}{' …' if len(wanted) > 5 else ''}")
         try:
             reached(Step.ANSWERED)
             record.settle([one.ref for one in wanted])
@@ -316,4 +304,4 @@ class PushHooks:
     def _refused(self, answer: Answer) -> Refused:
         if answer.kind == "refuse":
             return Refused(answer.value, answer.sentence)
-        return Refused("unknown", f"the answer {answer.pack()[0]!r} makes no sense; look before pushing again.")
+        return Refused("unknown", f"the answer {answer.pack()[0]!r} makes no sense; look before pushing again")

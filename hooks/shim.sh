@@ -43,7 +43,7 @@ if [ "$hook" != pre-receive ]; then
 		;;
 	'')
 		if [ -n "$asked" ] && [ "$hook" = reference-transaction ]; then
-			echo "piehole: unknown: the process that decides about this push ended; look before pushing again." >&2
+			echo "piehole: unknown: the process that decides about this push ended; look (git fetch) before pushing again" >&2
 			exit 1
 		fi
 		;;
@@ -57,7 +57,7 @@ if [ "$hook" = reference-transaction ]; then
 fi
 if ! [ -x "$python" ] || ! [ -r "$entry" ]; then
 	[ "$hook" != pre-receive ] || exit 0
-	echo "piehole: no-access: piehole has moved away from $python, so no push can be agreed. Run 'piehole install' at this site." >&2
+	echo "piehole: no-access: piehole is no longer at $python; run 'piehole install' at this site" >&2
 	exit 1
 fi
 exec "$python" -I -S "$entry" @LIBRARIES@ "$hook" "$@"

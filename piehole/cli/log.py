@@ -3,11 +3,11 @@
 The sources are etcd's history back to its last compaction and this site's ref log, in which the controller keeps what it has seen and
 which reaches further back. REF is a full name, `main` or `heads/main`. One line per change:
 
-  REVISION TIME REF OLD -> NEW SITE PUSHER KIND
+  REVISION TIME REF OLD -> NEW SITE PUSHER KIND PUSH
 
 KIND is 'push'; 'adopted' (piehole install), 'clobber', 'restored' (piehole kept) or 'renamed'; 'by hand' where no push made the change;
 'reaped' where the key of a deletion that all sites have seen was removed; 'forgotten' where etcd's history no longer reaches. '?' stands
-for what is not known.
+for what is not known. PUSH is the beginning of the push's id, as its user and all logs have it.
 
 --json prints one object: format (1), group, complete (false where etcd did not answer, or holds another group), error (null, or why it is
 not complete), and changes, a list of objects with revision, ref, old, new, site, pusher, time, kind and push (the push's id). old is ""
@@ -61,5 +61,6 @@ def run(args: argparse.Namespace) -> int:
         new = short(e.new) or "no key"
         tell(
             f"{e.revision} {e.time or '?'} {e.ref} {short(e.old) or '?'} -> {new} {e.site or '?'} {e.pusher or '?'} {change.kind}"
+            + (f" {e.push[:12]}" if e.push else "")
         )
     return status

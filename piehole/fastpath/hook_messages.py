@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _VERSION = "1"
+SHOWN = 12  # characters of a push's id that its user sees: enough to find it in every log
 
 
 class Question:

@@ -262,7 +262,7 @@ class Admission:
             refs = ", ".join(command.ref for command in commands[:3])
             return Refuse(
                 STALE,
-                f"{refs} could not be moved in time: other changes came first, or etcd was too slow. Nothing changed; push again.",
+                f"cannot move {refs} in time: other changes came first, or etcd is too slow; nothing changed, push again",
             )
         return refusals[0] if refusals else Again(bases)
 
@@ -271,7 +271,7 @@ class Admission:
         if not refused.wants:
             return refused
         behind = self._source.catch_up(command.ref, refused.wants, deadline.at_most(self._config.catch_up))
-        return Refuse(refused.token, f"{refused.sentence} {behind}".rstrip(), refused.wants)
+        return Refuse(refused.token, f"{refused.sentence}{f'. {behind}' if behind else ''}", refused.wants)
 
     def _unfit(self, moves: Sequence[Command], kinds: Mapping[str, str]) -> Refuse | None:
         """Refuse what no hook of piehole proposes, since it has asked before. Others than hooks can use the socket, and a push whose
@@ -279,11 +279,11 @@ class Admission:
         """
         for move in moves:
             if not is_managed(move.ref, self._config.exclude):
-                return Refuse(RESERVED, f"{move.ref} is no ref of the group at this site, so none of it is proposed.")
+                return Refuse(RESERVED, f"{move.ref} is no ref of the group at this site")
             if not move.deletes and move.new not in kinds:
                 return Refuse(
                     NO_ACCESS,
-                    f"{move.ref} would name {move.new}, which is not among the objects of this repository. Nothing changed; push again.",
+                    f"cannot move {move.ref}: the object {move.new} is not in this repository; nothing changed, push again",
                 )
         return None
 
@@ -307,13 +307,11 @@ class Admission:
             here = self._repository.read_ref(command.ref)
             if is_zero(here):
                 return None
-            return Refuse(
-                STALE, f"{command.ref} is at {here} here, and this push knew nothing of it. Pull and push again."
-            )
+            return Refuse(STALE, f"{command.ref} is at {here} here meanwhile; pull and push again")
         if self._repository.kinds([command.old]):
             return None
         return Refuse(
             STALE,
-            f"{command.ref} is at {command.old}, which this repository does not have. Run `piehole check` at this site; "
-            f"`piehole clobber --delete {command.ref}` deletes it in the group.",
+            f"{command.ref} is at {command.old}, and that object is missing here; run `piehole check` at this site, or delete the ref in "
+            f"the group with `piehole clobber --delete {command.ref}`",
         )

@@ -37,20 +37,20 @@ class CompletenessCheck:
         until, proven = self._proven
         if monotonic() > until or len(proven) > _KNOWN:
             until, proven = self._proven = (monotonic() + _RECENT, set())
-        fix = f"{gaps.why} at this site; `piehole check` there says how to end that."
+        fix = f"({gaps.why} at this site; see `piehole check` there)"
         for move in moves:
             if move.deletes or move.new in proven:
                 continue
             try:
                 complete = self._is_complete(move, gaps, deadline)
             except GitError as error:
-                why = f"whether the history of {move.new} is complete could not be found out in time: {error}"
+                why = f"cannot tell in time whether the history of {move.new} is complete: {error}"
                 return Refuse(NO_ACCESS, f"{why} {fix}")
             if not complete:
                 return Refuse(
                     CORRUPT,
-                    f"{move.ref} would name {move.new}, whose history is not complete here, so no other site could get it. "
-                    f"Nothing changed. Push from a clone that has all of it (`git fetch --unshallow`). {fix}",
+                    f"cannot move {move.ref}: the history of {move.new} is not complete here; push from a complete clone "
+                    f"(`git fetch --unshallow`). {fix}",
                 )
             proven.add(move.new)
         return None

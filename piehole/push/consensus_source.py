@@ -64,9 +64,7 @@ class LinearizableSource:
             time.sleep(_POLL_EVERY)
             if repository.read_ref(ref) == oid:
                 return ""
-        return (
-            "This site has not caught up yet: if the pull brings nothing new, wait a moment, and see `piehole status`."
-        )
+        return "This site has not caught up yet; if the pull brings nothing new, wait, and see `piehole status`"
 
     def doubt(self) -> None:
         pass  # each state is read anew

@@ -85,11 +85,11 @@ class CopyProof:
         if not lacking or reading.record is None:
             return ""
         sentence = (
-            f"the group promises {reading.record.copies} copies, and it is not confirmed that {reading.others + 1} sites hold {lacking[0]}: "
-            "the promise or the sites have changed since this push began, or it took too long."
+            f"the group promises {reading.record.copies} copies, and {reading.others + 1} sites are not confirmed to hold {lacking[0]}: the "
+            "promise or the sites have changed meanwhile, or it took too long"
         )
         if not reading.record.warns:
-            return Refuse(COPIES, f"{sentence} Nothing changed; push again.")
+            return Refuse(COPIES, f"{sentence}; nothing changed, push again")
         if all(any(oid in one.oids for one in requests) for oid in lacking):
             return ""
-        return f"{sentence} The push goes on all the same, as the group's setting copiesElse has it."
+        return f"{sentence}. Accepted all the same (copiesElse = warn)"

@@ -70,21 +70,19 @@ class DeletionLimit:
 def _asks_for(number: int, most: int) -> Refuse:
     return Refuse(
         TOO_MANY,
-        f"this push deletes {number} refs, and this site lets one push delete at most {most} (piehole.maxDeletes), so none of them is "
-        f"deleted. {_on_purpose(most)}",
+        f"cannot delete {number} refs: this site lets one push delete at most {most} (piehole.maxDeletes). {_on_purpose(most)}",
     )
 
 
 def _has_deleted(most: int) -> Refuse:
     return Refuse(
         TOO_MANY,
-        f"this push deletes more than {most} refs, the most that this site lets one push delete (piehole.maxDeletes), so this one stays. "
-        f"{_on_purpose(most)}",
+        f"cannot delete more than {most} refs: no push to this site may (piehole.maxDeletes), so this one stays. {_on_purpose(most)}",
     )
 
 
 def _on_purpose(most: int) -> str:
     return (
-        f"Was it a mirror push from an old clone? If it is meant, delete at most {most} refs with each push, or have the administrator of "
-        "this site run `git config piehole.maxDeletes 0` in the repository for as long as it takes."
+        f"If it is meant (no mirror push from an old clone), delete at most {most} with each push, or have the administrator run "
+        "`git config piehole.maxDeletes 0` in the repository for as long as it takes"
     )

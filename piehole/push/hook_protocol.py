@@ -13,7 +13,7 @@ from piehole.errors import COPIES, UNKNOWN, EtcdError, PieholeError
 from piehole.fastpath import processes
 from piehole.fastpath.hook_messages import Answer, Question
 from piehole.push.admission import LEAST, Admission, Again, Pusher
-from piehole.push.rules import Free, Refuse, refusal
+from piehole.push.rules import LOOK, Free, Refuse, refusal
 from piehole.push.swap import Accepted, Basis, Unknown
 from piehole.refs import LENGTHS, Command, is_oid, is_ref_name
 
@@ -105,7 +105,7 @@ def answer(question: Question, admission: Admission, deadline: Deadline, may_go:
         return Answer("again", bases={ref: basis.dump() for ref, basis in outcome.bases.items()})
     if isinstance(outcome, Unknown):
         news = ", ".join(command.new for command in commands[:3])
-        return _refused(Refuse(UNKNOWN, f"the group may still take {news}; look before pushing again. {outcome.why}"))
+        return _refused(Refuse(UNKNOWN, f"the group may still take {news}; {LOOK}. {outcome.why}"))
     return _refused(outcome)
 
 

@@ -39,13 +39,13 @@ def missing(
         what = f"{promised} and has {_sites(len(members))}: {', '.join(members)}. Add a site"
     else:
         what = (
-            f"{promised} ({needed} of {_sites(len(members))}), and within {duration(waited)} only {', '.join([here, *sorted(held_by)])} "
-            f"held the new objects. {_reasons(replica, record, sites, held_by, deadline)} Try again when they answer"
+            f"{promised} ({needed} of {_sites(len(members))}), and after {duration(waited)} only {', '.join([here, *sorted(held_by)])} "
+            f"held the new objects. {_reasons(replica, record, sites, held_by, deadline)} Push again when they answer"
         )
     how = "have an administrator lower the promise (`piehole group set copies N`)"
     if record.warns:
-        return Shortfall(f"{what}, or {how}. It goes on all the same, as the group's setting copiesElse has it.", True)
-    return Shortfall(f"{what}, or {how}. Nothing changed at any site.", False)
+        return Shortfall(f"{what}, or {how}. Accepted all the same (copiesElse = warn)", True)
+    return Shortfall(f"{what}, or {how}", False)
 
 
 def _reasons(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from piehole.errors import (
     CONFLICT,
@@ -23,6 +24,8 @@ from piehole.errors import (
     NoAccess,
 )
 from piehole.refs import PIEHOLE_REFS, Command, is_zero, shown, value_of, zero
+
+LOOK: Final = "look (`git fetch`) before pushing again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,13 @@ def judge(
     except ValueError as error:
         return Refuse(
             LOCKED,
-            f"{command.ref} is locked: its value in the group is {str(error)[:60]!r}, which is no object id. "
-            f"An administrator did this; ask them, or see what `piehole status` says.",
+            f"{command.ref} is locked ({str(error)[:60]!r}); ask the administrator, or see `piehole status`",
         )
     if found is None and not command.creates:
         return Refuse(
             UNADOPTED,
-            f"the group has no value for {command.ref}, though this repository has one. If this site is right, "
-            f"an administrator runs `piehole clobber {command.ref}` here; then push again.",
+            f"the group has no value for {command.ref}; if this site's is right, the administrator runs "
+            f"`piehole clobber {command.ref}` here",
         )
     current = zero(object_format) if found is None else found
     if current == command.new:  # rule 1
@@ -87,8 +89,7 @@ def judge(
         return Accept(writes=True)
     return Refuse(  # rule 5
         STALE,
-        f"somebody else moved {command.ref} first: the group has {shown(current)}, this push expected {shown(command.old)}. "
-        "Pull and push again.",
+        f"{command.ref} was moved first: the group has {shown(current)}, this push expected {shown(command.old)}; pull and push again",
         wants=current,
     )
 
@@ -98,8 +99,7 @@ def _creation(command: Command, conflict: str | None) -> Verdict:
         return Accept(writes=True)
     return Refuse(
         CONFLICT,
-        f"{command.ref} cannot be created, since the group has {conflict}: one name cannot be both a ref and a folder of refs. "
-        "Choose another name, or delete that ref first.",
+        f"cannot create {command.ref}: the group has {conflict}; choose another name, or delete that ref first",
     )
 
 
@@ -107,8 +107,8 @@ def blocked_here(ref: str, blocker: str) -> Refuse:
     """Refuse a new ref that cannot stand beside a local one."""
     return Refuse(
         CONFLICT,
-        f"{ref} cannot be created here, since this repository has {blocker}: one name cannot be both a ref and a folder of refs. "
-        f"Choose another name, or have the administrator see `piehole status` for {blocker}: the group may not have it.",
+        f"cannot create {ref}: this repository has {blocker}; choose another name, or have the administrator see `piehole status`: "
+        "the group may not have that ref",
     )
 
 
@@ -116,8 +116,7 @@ def already_here(command: Command) -> Refuse:
     """Refuse a move that git would refuse, since the ref has arrived at the new value by way of another site."""
     return Refuse(
         STALE,
-        f"nothing is left to push to {command.ref}: the group has {shown(command.new)} already, by a push to another site, and this site "
-        "followed it while this push began. Run `git fetch`.",
+        f"nothing is left to push to {command.ref}: {shown(command.new)} came here by a push to another site; run `git fetch`",
     )
 
 
@@ -126,14 +125,12 @@ def out_of_bounds(ref: str, *, symbolic: bool, namespace: str) -> Refuse | None:
     if namespace:
         return Refuse(
             RESERVED,
-            f"this push uses the namespace {namespace!r} (GIT_NAMESPACE), and piehole cannot tell its refs from others. Push without it.",
+            f"cannot push into the namespace {namespace!r} (GIT_NAMESPACE); push without it",
         )
     if ref.startswith(PIEHOLE_REFS):
-        return Refuse(
-            RESERVED, f"{ref} cannot be pushed: names below {PIEHOLE_REFS} are piehole's own. Choose another name."
-        )
+        return Refuse(RESERVED, f"cannot push {ref}: names below {PIEHOLE_REFS} are piehole's own; choose another name")
     if symbolic:
-        return Refuse(RESERVED, f"{ref} is a symbolic ref in this repository. Push to the ref that it points to.")
+        return Refuse(RESERVED, f"{ref} is a symbolic ref here; push to the ref that it points to")
     return None
 
 
@@ -142,21 +139,20 @@ def refusal(error: EtcdError) -> Refuse:
     if isinstance(error, EtcdRefused) and error.too_many:
         return Refuse(
             TOO_MANY,
-            "this push moves more refs than one etcd transaction takes, and it is never split. Push fewer refs at once, "
-            "or have the administrator raise etcd's --max-txn-ops (deploy/ sets 8192).",
+            "the refs of this push do not fit into one etcd transaction; push fewer at once, or have the administrator raise etcd's "
+            "--max-txn-ops (deploy/ sets 8192)",
         )
     if isinstance(error, EtcdFull):
         return Refuse(
             NO_ACCESS,
-            f"{error.what} Nothing changed; reading still works. Have the administrator compact and defragment etcd, then disarm its alarm "
-            'NOSPACE (docs/operations.md, "When etcd is full").',
+            f"{error.what} Nothing changed; have the administrator compact and defragment etcd, then disarm its alarm NOSPACE "
+            '(docs/operations.md, "When etcd is full")',
         )
     if isinstance(error, NoAccess):
         return Refuse(
             NO_ACCESS,
-            f"{error}, and no running controller asks for it, so nothing changed; reading still works. "
-            "Have the administrator start `piehole controller` at this site.",
+            f"{error}, and no controller runs; nothing changed. Have the administrator start `piehole controller` at this site",
         )
     if isinstance(error, EtcdRefused):
-        return Refuse(NO_ACCESS, f"etcd refused: {error} Nothing changed; reading still works.")
-    return Refuse(NO_QUORUM, f"the group cannot be asked, so nothing changed; reading still works. {error}")
+        return Refuse(NO_ACCESS, f"etcd refused: {error} Nothing changed")
+    return Refuse(NO_QUORUM, f"cannot reach the group; nothing changed. {error}")

@@ -40,7 +40,7 @@ class SiteLimitsCheck:
             if why:
                 return Refuse(
                     CONFLICT,
-                    f"{command.ref} cannot be created, since the site {site} could not hold it: {why}. Choose another name.",
+                    f"cannot create {command.ref}: the site {site} cannot hold it ({why}); choose another name",
                 )
         return None
 

@@ -18,6 +18,8 @@ class Setting:
     value: str
     why: str
     several: bool = False
+    # Only where nobody has set it at all, and not missed where it is not set.
+    default: bool = False
 
 
 _HELD: Final = Setting(
@@ -46,6 +48,9 @@ SETTINGS: Final = (
         "transfer.hideRefs", KEPT_REFS.rstrip("/"), "kept tips are piehole's own and not shown to clients", several=True
     ),
     _HELD,
+    Setting(
+        "receive.advertisePushOptions", "true", "`git push -o piehole.verbose` shows the id of the push", default=True
+    ),
 )
 
 
@@ -56,11 +61,17 @@ def canonical(name: str) -> str:
     return f"{head.lower()}{dot}{subsection}.{variable.lower()}"
 
 
-def missing(git_dir: Path) -> list[Setting]:
-    """The settings that this repository's own configuration lacks, or has with another value."""
+def missing(git_dir: Path, *, defaults: bool = False) -> list[Setting]:
+    """The settings that this repository's own configuration lacks, or has with another value.
+
+    :param defaults: also those that are made only where they are set nowhere
+    """
     found = GitConfig(git_dir)
     lacking = []
     for setting in SETTINGS:
+        if setting.default:
+            lacking += [setting] if defaults and not found.one(canonical(setting.name)) else []
+            continue
         held: Iterable[str] = (
             found.every(canonical(setting.name)) if setting.several else (found.local(canonical(setting.name)),)
         )
@@ -80,7 +91,7 @@ def apply(git_dir: Path) -> list[Setting]:
 
     :raises GitError: the configuration cannot be written
     """
-    lacking = missing(git_dir)
+    lacking = missing(git_dir, defaults=True)
     for setting in lacking:
         mode = "--add" if setting.several else "--replace-all"
         git.run(git_dir, ["config", "--local", mode, setting.name, setting.value])

@@ -275,11 +275,11 @@ def test_a_commit_that_is_reachable_no_more_where_it_was_acknowledged_is_seen(st
 @pytest.mark.parametrize(
     ("status", "words", "outcome"),
     [
-        (0, "piehole: accepted: the group has taken it.", "ok"),
+        (0, "piehole: accepted: refs/heads/main", "ok"),
         (1, "remote: piehole: stale: pull", "refused"),
         (1, "! [rejected] (stale info)", "refused"),
         (1, "piehole: unknown: look", "unknown"),
-        (1, "piehole: accepted: the group has taken it.\nKilled", "unknown"),
+        (1, "piehole: accepted: refs/heads/main\nKilled", "unknown"),
         (128, "the remote end hung up unexpectedly", "unknown"),
         (1, "piehole: stale: a\npiehole: unknown: b", "unknown"),
     ],

@@ -148,7 +148,7 @@ def test_a_push_that_goes_on_for_long_says_so_now_and_then(tmp_path: Path, monke
 
     assert processes.child(os.getpid(), os.getppid())
     assert "1234" not in told(60)
-    assert "refs of this push that are still to come: 1234." in told(-1)
+    assert "piehole: at work, 1234 refs to go" in told(-1)
     assert "1234" not in told(60)
     for end in (*answers, *unread):
         os.close(end)

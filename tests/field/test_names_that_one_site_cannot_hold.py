@@ -39,7 +39,7 @@ def test_a_name_too_long_for_a_site_is_refused_at_the_others(uneven: Group) -> N
     a = uneven["a"].repository
     work = uneven.clone(a)
     with uneven.unchanged(a):
-        assert "the site b could not hold it" in refused(push(work, a, f"HEAD:{LONG}"), "conflict")
+        assert "the site b cannot hold it" in refused(push(work, a, f"HEAD:{LONG}"), "conflict")
     # 250 bytes are the most that git itself can lock, and these pass.
     accepted(push(work, a, f"HEAD:refs/heads/{'n' * 250}"))
     assert uneven.reconcile("b").status == 0

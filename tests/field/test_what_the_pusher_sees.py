@@ -213,7 +213,7 @@ def test_unknown_is_said_to_those_who_hear_it_and_logged(make_group: MakeGroup, 
         assert refusals(urls, group, work, "HEAD:VIA") == unheard("unknown")
         event = group[0].wait_event("push.refused")
         assert event.get("token") == "unknown"
-        assert "look before pushing again" in event["reason"]
+        assert "look (`git fetch`) before pushing again" in event["reason"]
 
 
 def test_where_there_is_no_controller_the_words_are_in_the_log_of_the_server(

@@ -110,7 +110,7 @@ def test_unknown_where_a_controller_took_the_proposal_and_the_hook_cannot_ask_it
     commit(work)
     with stub(site, lambda line: agreeable(line) if line.question[0] == "admit" else None):
         said = refused(push(work, site, "HEAD:main"), "unknown")
-    assert "look before pushing again" in said
+    assert "look (`git fetch`) before pushing again" in said
 
 
 def test_what_the_controller_gets_is_what_was_waited(world: Group) -> None:

@@ -109,7 +109,7 @@ def test_unknown_within_the_deadline_where_etcd_falls_silent_for_good(
     began = monotonic()
     said = refused(push(work, site, "HEAD:main"), "unknown")
     assert monotonic() - began < 20
-    assert f"the group may still take {second}; look before pushing again" in said
+    assert f"the group may still take {second}; look (`git fetch`) before pushing again" in said
     assert world.history() == ([first, second] if arrives else [first])
     tamper.always("pass", "swap", "fence", "watch")
     assert world.reconcile(site).status == 0

@@ -69,8 +69,8 @@ def test_half_of_an_atomic_pair_is_seen() -> None:
     [
         (0, "", "ok"),
         (1, "remote: piehole: stale: pull and push again\n", "refused"),
-        (1, "remote: piehole: unknown: look before pushing again\n", "unknown"),
-        (1, "piehole: accepted: the group has taken refs/heads/one.\nfatal: the remote end hung up", "unknown"),
+        (1, "remote: piehole: unknown: look (`git fetch`) before pushing again\n", "unknown"),
+        (1, "piehole: accepted: refs/heads/one\nfatal: the remote end hung up", "unknown"),
         (1, "fatal: the remote end hung up unexpectedly\n", "unknown"),
         (1, "remote: error: cannot lock ref 'refs/heads/one'\n", "refused"),
     ],

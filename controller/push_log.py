@@ -1,0 +1,55 @@
+"""What the controller's log tells of one push to this site, whose hooks ask over one connection."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import structlog
+
+from piehole.fastpath.hook_messages import Answer, Question
+from piehole.group.config import Config
+
+_SHOWN: Final = 5  # refs in one line of the log
+_REFUSALS: Final = 5  # lines for one push
+
+
+class PushLog:
+    """Told of each question of the push and its answer, after the answer was sent: the push waits for none of this."""
+
+    def __init__(self, log: structlog.stdlib.BoundLogger) -> None:
+        self._log = log
+        self._refused = 0
+
+    def answered(self, config: Config, question: Question, answer: Answer, began: float) -> None:
+        """:param began: when the question came (monotonic seconds)"""
+        refused = [(question.commands, answer)] if answer.kind == "refuse" else []
+        if answer.kind == "foreseen":
+            each = zip(question.commands, answer.each, strict=False)
+            refused = [([command], one) for command, one in each if one is not None and one.kind == "refuse"]
+        if not refused and answer.kind != "accepted":
+            return
+        log = self._log.bind(
+            repository=question.repository,
+            group=config.group,
+            site=config.site,
+            push=question.push_id,
+            pusher=question.pusher,
+        )
+        for commands, one in refused[: _REFUSALS - self._refused]:
+            self._refused += 1
+            log.warning(
+                "push.refused",
+                refs=[ref for ref, _, _ in commands[:_SHOWN]],
+                count=len(commands),
+                token=one.value,
+                reason=one.sentence,
+            )
+        if answer.kind == "accepted":
+            log.info(
+                "push.accepted",
+                refs=[ref for ref, _, _ in question.commands[:_SHOWN]],
+                count=len(question.commands),
+                revision=int(answer.value),
+                ms=round((time.monotonic() - began) * 1000, 1),
+            )
