@@ -15,6 +15,11 @@ import argparse
 from piehole.cli import common
 from piehole.cli.printing import tell
 
+EXAMPLES = (
+    ("piehole accept", "show what would change in the current repository, and ask"),
+    ("piehole accept -C /srv/git/tools.git --yes", "continue with etcd as it is without a question, in a script"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser, positional=True)

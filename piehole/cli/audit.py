@@ -69,6 +69,14 @@ if TYPE_CHECKING:
     from piehole.commands.audit_objects import ObjectsAudit
     from piehole.group.replica import Replica
 
+EXAMPLES = (
+    ("piehole audit", "compare the refs of all sites of this repository's group"),
+    (
+        "piehole audit --deep --repair --rate 20 /srv/git/tools.git",
+        "prove every object here at 20 MB a second, and fetch what is damaged from other sites",
+    ),
+)
+
 _RATE = 50.0
 _EVERY = 0.2  # seconds between two lines of progress
 _SHOWN = 20  # findings of one site that are printed

@@ -23,6 +23,11 @@ import json
 from piehole.cli import common
 from piehole.cli.printing import tell
 
+EXAMPLES = (
+    ("piehole check", "check the current repository"),
+    ("piehole check /srv/git/tools.git --json", "check another one, for a script"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser, positional=True)

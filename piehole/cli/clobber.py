@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from piehole.group.replica import Replica
     from piehole.transfer.keep_files import Hold
 
+EXAMPLES = (
+    ("piehole clobber refs/heads/main", "make the branch main of this repository the group's"),
+    (
+        "piehole clobber --newest --without lima",
+        "for every ref the newest value that any site has, without asking the site lima",
+    ),
+)
+
 _ATTEMPTS = 10
 
 

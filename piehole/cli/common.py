@@ -6,6 +6,7 @@ import argparse
 import getpass
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from piehole.deadline import seconds
 from piehole.errors import EtcdUnreachable, PieholeError, UsageError
 
 if TYPE_CHECKING:
+    from piehole.cli.arguments import CommandParser
+    from piehole.cli.help_text import Examples
     from piehole.etcd.client import Etcd
     from piehole.group.config import Overrides
     from piehole.group.replica import Replica
@@ -70,6 +73,21 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             "etcdUser": "etcd-user",
         }.get(name, "etcd-password-file" if name == "etcdPasswordFile" else name)
         parser.add_argument(option, dest=name.lower(), metavar=metavar, help=text)
+
+
+def add_action(
+    actions: argparse._SubParsersAction[CommandParser], name: str, text: str, examples: Examples, description: str
+) -> CommandParser:
+    """One action of a command, such as ``set`` of ``piehole group``.
+
+    :param text: its line in the help of the command
+    :param description: the docstring of what does it
+    """
+    first, _, rest = description.partition("\n")
+    parser: CommandParser = actions.add_parser(
+        name, help=text, description=f"{first}\n{textwrap.dedent(rest)}", examples=examples
+    )
+    return parser
 
 
 def overrides(args: argparse.Namespace) -> dict[str, str | Sequence[str]]:

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
     from controller.web.server import WebAddress
 
 
+EXAMPLES = (
+    ("piehole controller --root /srv/git", "serve every repository below /srv/git that has a piehole.group"),
+    (
+        "piehole controller --root /srv/git --log-format json --log-level debug",
+        "the same with a detailed log for a program",
+    ),
+)
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
@@ -32,7 +41,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-format", choices=("auto", "console", "json"), default="auto", help="auto: console on a terminal"
     )
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        metavar="LEVEL",
+        help="debug, info (the default), warning or error",
+    )
     parser.add_argument(
         "--fetch-max-bytes", metavar="N", type=_bytes, help="the largest pack to accept from a peer, in bytes"
     )

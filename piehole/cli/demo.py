@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import argparse
 
+EXAMPLES = (
+    ("piehole demo", "play all situations with the history of the repository around the current directory"),
+    ("piehole demo --repo ~/src/tools --serve", "keep three sites of another one up until Ctrl-C"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

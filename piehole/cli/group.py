@@ -1,18 +1,13 @@
 """Show and change the settings that all sites of a group share.
 
-  piehole group show                           the group's id, its settings, and its sites
-  piehole group set copies N|majority|all      how many sites hold a commit before the group names it (1 is the default)
-  piehole group set copiesElse refuse|warn     what becomes of a push where fewer sites have said in time that they hold it
-  piehole group set head refs/heads/BRANCH     the default branch
-  piehole group sites                          the same as `piehole sites`
-  piehole group rename NAME                    the same as `piehole rename`
+The settings, for `piehole group set`:
+
+  copies N|majority|all   how many sites hold a commit before the group names it (1 is the default)
+  copiesElse refuse|warn  what becomes of a push where fewer sites have said in time that they hold it
+  head refs/heads/BRANCH  the default branch
 
 N counts the sites that have not left, the one that receives the push included. With N above 1, a push is answered when N sites hold its
 commits on their disks, and is refused (`copies:`) if they do not in time; with copiesElse = warn it is accepted then, and says so.
-
-`set` is refused where the group has fewer sites than N, and where fewer than N have published that they have every commit that the
-group has already. Sites that are only behind, and whose controllers live, have up to 30 seconds for that (--wait); pushes keep the new
-promise meanwhile. A change that promises less is made only with --yes or a yes at the terminal.
 
 `show --json` prints one object: format (1), group, id, object_format, head (the branch, or null), copies (a number, "majority" or "all"),
 copiesElse, raising (bool: the promise does not count for older commits yet), needed (how many sites that is now), sites (those that have
@@ -23,19 +18,40 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from piehole.cli import common, rename, sites
 from piehole.cli.printing import tell
 from piehole.errors import PieholeError
 
+if TYPE_CHECKING:
+    from piehole.cli.arguments import CommandParser
+    from piehole.cli.help_text import Examples
+
+_SHOW_EXAMPLES: Final = (
+    ("piehole group show", "the settings of the current repository's group"),
+    ("piehole group show -C /srv/git/tools.git --json", "those of another one, for a script"),
+)
+_SET_EXAMPLES: Final = (
+    (
+        "piehole group set copies majority --wait 120",
+        "promise copies at a majority, and wait up to two minutes for older commits",
+    ),
+    ("piehole group set head refs/heads/main", "make main the default branch at every site"),
+)
 _NOT_YET: Final = ", but not yet for commits from before: `piehole group set copies` was interrupted; run it again"
+EXAMPLES = (
+    ("piehole group show", "the group's settings and sites"),
+    ("piehole group set copies 2", "have every push held by two sites before it is answered"),
+)
+
 _PATIENCE: Final = 10.0  # seconds
 _ATTEMPTS: Final = 10
 _WAIT: Final = 30.0  # seconds
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: CommandParser) -> None:
     # Both may also follow the action, as with every other command.
     parser.add_argument(
         "-C", dest="directory_before", metavar="DIR", help="the repository (default: the current directory)"
@@ -44,13 +60,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--etcd", dest="etcd_before", metavar="ENDPOINT", action="append", default=[], help="etcd's client URL"
     )
     actions = parser.add_subparsers(dest="action", metavar="show|set|sites|rename", required=True)
-    shown = _action(actions, "show", "the group's id, its settings, and its sites")
+    shown = _action(actions, "show", "the group's id, its settings, and its sites", _SHOW_EXAMPLES, _show)
     shown.add_argument(
         "--json", action="store_true", help="print one JSON object (described at `piehole group --help`)"
     )
-    changed = _action(actions, "set", "change one setting")
-    changed.add_argument("setting", metavar="copies|copiesElse|head")
-    changed.add_argument("value", metavar="VALUE")
+    changed = _action(actions, "set", "change one setting", _SET_EXAMPLES, _set)
+    changed.add_argument("setting", metavar="SETTING", help="copies, copiesElse or head")
+    changed.add_argument("value", metavar="VALUE", help="what `piehole group --help` lists for it")
     common.add_time(
         changed,
         "--wait",
@@ -63,9 +79,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         ("sites", sites, "the same as `piehole sites`"),
         ("rename", rename, "the same as `piehole rename`"),
     ):
-        same = actions.add_parser(
-            name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        same = common.add_action(actions, name, text, module.EXAMPLES, module.__doc__ or "")
         module.arguments(same)
         made[name] = same, module.run
     for action, act in made.values():
@@ -73,9 +87,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _action(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str
-) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=what)
+    actions: argparse._SubParsersAction[CommandParser],
+    name: str,
+    what: str,
+    examples: Examples,
+    act: Callable[[argparse.Namespace], int],
+) -> CommandParser:
+    parser = common.add_action(actions, name, what, examples, act.__doc__ or "")
     common.add_repository(parser)
     common.add_etcd(parser)
     return parser
@@ -89,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
+    """Show the group's id, its settings, and its sites."""
     from piehole.commands import group
     from piehole.deadline import Deadline
 
@@ -123,6 +142,12 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _set(args: argparse.Namespace) -> int:
+    """Change one setting of the group, for all sites.
+
+    To promise copies at N sites is refused where the group has fewer, and where fewer than N have published that they have every commit
+    that the group has already. Sites that are only behind, and whose controllers live, have up to 30 seconds for that (--wait); pushes
+    keep the new promise meanwhile. A change that promises less is made only with --yes or a yes at the terminal.
+    """
     from piehole.commands import group, raise_copies
     from piehole.deadline import Deadline
 

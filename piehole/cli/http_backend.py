@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+EXAMPLES = (
+    ("piehole http-backend", "what the web server's CGI runs in place of `git http-backend`"),
+    (
+        "GIT_PROJECT_ROOT=/srv/git PATH_INFO=/tools.git/info/refs REQUEST_METHOD=GET piehole http-backend",
+        "ask as the web server would, to try it",
+    ),
+)
+
 _ADVERTISED = "/info/refs"
 _SERVICE = "service=git-upload-pack"
 _NOT_FOUND = b"Status: 404 Not Found\r\nCache-Control: no-cache\r\n\r\n"

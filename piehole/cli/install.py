@@ -2,9 +2,6 @@
 
 The first repository of a group founds it, and its refs become the group's. A repository that joins does not change the group:
 refs that differ from the group's are listed. Running install again is harmless and repairs the installation.
-
-  piehole install /srv/git/tools.git --group tools --site oslo \\
-      --url ssh://git@oslo.example.org/srv/git/tools.git --etcd http://127.0.0.1:2379
 """
 
 from __future__ import annotations
@@ -12,6 +9,17 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common
+
+EXAMPLES = (
+    (
+        "piehole install /srv/git/tools.git --group tools --site oslo --url ssh://git@oslo.example.org/srv/git/tools.git --etcd http://127.0.0.1:2379",
+        "found the group tools, or join it as the site oslo",
+    ),
+    (
+        "piehole install -C /srv/git/tools.git --adopt refs/heads/next",
+        "repair the installation, and make a branch of this repository the group's",
+    ),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

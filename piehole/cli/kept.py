@@ -1,24 +1,7 @@
 """List, show and bring back the tips that this site keeps because a ref was deleted or overwritten.
 
-  piehole kept [list] [--json]
-  piehole kept show OID [--json]
-  piehole kept restore OID [REF] [--force] [--yes]
-  piehole kept restore --since 10m [--push ID] [--pusher NAME] [--site NAME] [--force] [--yes]
-  piehole kept drop [OID…] [--wait TIME] [--forget] [--yes] [--json]
-
-list prints, for each kept tip, its beginning, since when it is kept, the ref that had it, and by whom and at which revision it was
-replaced; '?' stands for what is not known. show prints the commit, and how it differs from what its ref has now. An oid may be cut.
-
-restore brings one tip back, as the ref that had it or as REF. With --since it brings back all that one push or one account deleted or
-overwrote in this time (90s, 10m, 2h, 3d, or a date and time): each ref gets what it had before. --push takes the id of a push, or a
-revision, as `piehole log --json` shows them; --pusher, --push and --site may be repeated. A ref that somebody has moved since is listed
-and left alone, unless --force is given. All is written in one transaction of etcd where etcd takes so many refs at once. The changes
-are shown, and asked about. All sites follow, and keep what is overwritten by this.
-
-drop removes an object at every site for good, such as a commit with a secret, together with the kept tips whose history contains it and
-with all that nothing else contains. It is refused while a ref of the group contains it. It says which sites have done it, waits for the
-others (10 seconds, or --wait), and ends with status 1 while one has yet to. Run it again to look; without OID it shows all that was asked
-for. A site that is down does it when it is back, and one that joins later as well. --forget removes the request, once all have done it.
+What a push deletes or overwrites stays here for piehole.keepFor, below refs/piehole/kept/. Without a word, the tips are listed. An object
+id may be cut.
 
 list and show --json print one object: format (1), group, complete (false where etcd did not answer), error (null, or why), and kept: a list
 of objects with oid, since (seconds since the epoch, null where unknown), subject, and left_by: the change that replaced it, as `piehole log
@@ -41,28 +24,61 @@ from piehole.cli.printing import tell
 from piehole.errors import PieholeError, UsageError
 
 if TYPE_CHECKING:
+    from piehole.cli.arguments import CommandParser
+    from piehole.cli.help_text import Examples
     from piehole.commands.kept import KeptTip
     from piehole.commands.kept_drop import Standing
 
+EXAMPLES = (
+    ("piehole kept", "list the kept tips of the current repository"),
+    (
+        "piehole kept restore --since 10m --pusher ann",
+        "bring back what ann deleted or overwrote in the last ten minutes",
+    ),
+)
+
+_LIST_EXAMPLES: Final = (
+    ("piehole kept list", "the kept tips of the current repository"),
+    ("piehole kept list -C /srv/git/tools.git --json", "those of another one, for a script"),
+)
+_SHOW_EXAMPLES: Final = (
+    ("piehole kept show 4f2c1d9", "a tip by the beginning of its object id"),
+    ("piehole kept show 4f2c1d9 --json", "the same for a script"),
+)
+_RESTORE_EXAMPLES: Final = (
+    ("piehole kept restore 4f2c1d9 refs/heads/rescued", "bring one tip back as a new branch"),
+    (
+        "piehole kept restore --since 10m --pusher ann",
+        "bring back what ann deleted or overwrote in the last ten minutes",
+    ),
+)
+_DROP_EXAMPLES: Final = (
+    ("piehole kept drop 4f2c1d9", "remove a tip at every site, for good"),
+    ("piehole kept drop --wait 0", "what has become of all that was asked for"),
+)
 _WAIT: Final = 10.0  # seconds
 
 
 _JSON: Final = "print one JSON object (described at `piehole kept --help`)"
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def arguments(parser: CommandParser) -> None:
     common.add_repository(parser)
     common.add_etcd(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
     parser.set_defaults(act=_list)
     actions = parser.add_subparsers(metavar="list|show|restore|drop")
-    listed = _action(actions, "list", "list the kept tips (this is also done without a word)", _list)
+    listed = _action(actions, "list", "list the kept tips (this is also done without a word)", _LIST_EXAMPLES, _list)
     listed.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
-    shown = _action(actions, "show", "show one kept tip", _show)
+    shown = _action(actions, "show", "show one kept tip", _SHOW_EXAMPLES, _show)
     shown.add_argument("oid", metavar="OID", help="the tip, or the beginning of its id")
     shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
     restored = _action(
-        actions, "restore", "bring back one tip, or all that one push or one account took away", _restore
+        actions,
+        "restore",
+        "bring back one tip, or all that one push or one account took away",
+        _RESTORE_EXAMPLES,
+        _restore,
     )
     restored.add_argument("oid", metavar="OID", nargs="?", help="the tip, or the beginning of its id")
     restored.add_argument("ref", metavar="REF", nargs="?", help="bring it back as this ref")
@@ -77,7 +93,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         )
     restored.add_argument("--force", action="store_true", help="also over what was pushed since")
     common.add_yes(restored)
-    dropped = _action(actions, "drop", "remove objects at every site, for good", _drop)
+    dropped = _action(actions, "drop", "remove objects at every site, for good", _DROP_EXAMPLES, _drop)
     dropped.add_argument(
         "oids", metavar="OID", nargs="*", help="a kept tip or the beginning of its id, or any object's whole id"
     )
@@ -88,14 +104,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _action(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser],
+    actions: argparse._SubParsersAction[CommandParser],
     name: str,
     text: str,
+    examples: Examples,
     act: Callable[[argparse.Namespace], int],
-) -> argparse.ArgumentParser:
-    made = actions.add_parser(
-        name, help=text, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+) -> CommandParser:
+    made = common.add_action(actions, name, text, examples, act.__doc__ or "")
     common.add_repository(made, inherited=True)
     common.add_etcd(made, inherited=True)
     made.set_defaults(act=act)
@@ -108,6 +123,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
+    """List the kept tips: for each the beginning of its object id, since when it is kept, the ref that had it, and by whom and at which
+    revision it was replaced. '?' stands for what is not known.
+    """
     from piehole.commands import kept, log
 
     replica = common.open_replica(args)
@@ -141,6 +159,7 @@ def _line(tip: KeptTip) -> str:
 
 
 def _show(args: argparse.Namespace) -> int:
+    """Show the commit of one kept tip, and how it differs from what its ref has now."""
     from piehole.commands import kept, log
     from piehole.deadline import Deadline
     from piehole.refs import decode, is_oid
@@ -166,6 +185,14 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _restore(args: argparse.Namespace) -> int:
+    """Bring one tip back, as the ref that had it or as REF. The changes are shown, and asked about. All sites follow, and keep what is
+    overwritten by this.
+
+    With --since it brings back all that one push or one account deleted or overwrote in this time (90s, 10m, 2h, 3d, or a date and time):
+    each ref gets what it had before. --push takes the id of a push, or a revision, as `piehole log --json` shows them; --pusher, --push
+    and --site may be repeated. A ref that somebody has moved since is listed and left alone, unless --force is given. All is written in
+    one transaction of etcd where etcd takes so many refs at once.
+    """
     from piehole.cli.clobber import until_written
     from piehole.commands import kept_restore
     from piehole.commands.losses import Selection
@@ -193,6 +220,13 @@ def _restore(args: argparse.Namespace) -> int:
 
 
 def _drop(args: argparse.Namespace) -> int:
+    """Remove an object at every site for good, such as a commit with a secret, together with the kept tips whose history contains it and
+    with all that nothing else contains. It is refused while a ref of the group contains it.
+
+    It says which sites have done it, waits for the others (10 seconds, or --wait), and ends with status 1 while one has yet to. Run it
+    again to look; without OID it shows all that was asked for. A site that is down does it when it is back, and one that joins later as
+    well. --forget removes the request, once all have done it.
+    """
     from piehole.commands import kept_drop
 
     if args.forget and not args.oids:

@@ -20,6 +20,11 @@ from piehole.cli.printing import tell
 if TYPE_CHECKING:
     from piehole.commands.leave import PromiseWithout
 
+EXAMPLES = (
+    ("piehole leave", "take the site of the current repository out of its group"),
+    ("piehole leave -C /srv/git/tools.git --site lima", "take the site lima out, which was lost for good"),
+)
+
 _PATIENCE = 10.0  # seconds
 _SHOWN = 20
 

@@ -23,6 +23,11 @@ from piehole.cli import common
 from piehole.cli.printing import complain, tell
 from piehole.errors import EtcdUnreachable, PieholeError, UsageError
 
+EXAMPLES = (
+    ("piehole log -n 20", "the last 20 changes of the group"),
+    ("piehole log main", "who moved the branch main"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)

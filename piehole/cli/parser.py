@@ -5,17 +5,19 @@ Only the module of the command that runs is imported: what every command needs t
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from piehole import __version__
 from piehole.cli.printing import complain
 from piehole.errors import PieholeError, UsageError
+
+if TYPE_CHECKING:
+    from piehole.cli.arguments import CommandParser
 
 SET_UP: Final = "Set up"
 DAY_TO_DAY: Final = "Day to day"
@@ -25,8 +27,8 @@ TROUBLE: Final = "Trouble"
 class CliCommand(NamedTuple):
     """One command, as ``piehole --help`` lists it.
 
-    It lives in the module piehole.cli.NAME (with _ for -), with a docstring (the text of its help), `EXAMPLES` (command lines, and what each
-    does), `arguments(parser)` and `run(args) -> exit status`.
+    It lives in the module piehole.cli.NAME (with _ for -), with a docstring (the text of its help), `EXAMPLES` (two command lines, and what
+    each does), `arguments(parser)` and `run(args) -> exit status`.
     """
 
     name: str
@@ -37,13 +39,11 @@ class CliCommand(NamedTuple):
     def module(self) -> Any:
         return importlib.import_module(f"piehole.cli.{self.name.replace('-', '_')}")
 
-    def parser(self) -> argparse.ArgumentParser:
+    def parser(self) -> CommandParser:
+        from piehole.cli.arguments import CommandParser
+
         module = self.module
-        parser = _Parser(
-            prog=f"piehole {self.name}",
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        parser = CommandParser(f"piehole {self.name}", description=module.__doc__, examples=module.EXAMPLES)
         module.arguments(parser)
         return parser
 
@@ -73,19 +73,17 @@ COMMANDS: Final = {
     )
 }
 
-_DESCRIPTION: Final = """\
+_USAGE: Final = """\
 usage: piehole COMMAND [OPTION]... [ARGUMENT]...
        piehole COMMAND --help
        piehole --version
-
+"""
+_WHAT_IT_IS: Final = """\
 Several Git repositories at different sites act as one: push to any of them.
 
-The references are agreed in etcd by git's hooks; a controller on each server
-replicates its repositories.
+The references are agreed in etcd by git's hooks; a controller on each server replicates its repositories.
 """
-
-_EPILOG: Final = """\
-exit status:
+_STATUS: Final = """\
   0  done
   1  not converged, refused, or a fault found
   2  wrong arguments, or a required setting is missing
@@ -93,35 +91,35 @@ exit status:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}. See `{self.prog} --help`.")
-
-
-def overview() -> str:
+def overview(width: int) -> str:
     """What ``piehole --help`` prints."""
-    lines = [_DESCRIPTION]
-    for task in (SET_UP, DAY_TO_DAY, TROUBLE):
-        lines.append(f"{task.lower()}:")
-        lines += [f"  {one.name:<12}  {one.help}" for one in COMMANDS.values() if one.task == task]
-        lines.append("")
-    return "\n".join([*lines, _EPILOG])
+    from piehole.cli.help_text import listing, render
+
+    column = max(map(len, COMMANDS)) + 4
+    listed = "".join(
+        f"{task.lower()}:\n{listing([(one.name, one.help) for one in COMMANDS.values() if one.task == task], column, width)}\n\n"
+        for task in (SET_UP, DAY_TO_DAY, TROUBLE)
+    )
+    return f"{_USAGE}\n{render(_WHAT_IT_IS, width)}\n\n{listed}exit status:\n{render(_STATUS, width)}\n"
 
 
 def _run(argv: Sequence[str]) -> int:
     if argv[:1] == ["-C"] and len(argv) > 2:  # as with git, -C may come first
         argv = [argv[2], "-C", argv[1], *argv[3:]]
     name, *words = argv or ("",)
-    if name in ("-h", "--help"):
-        print(overview(), end="")
+    if name in ("-h", "--help") or (name == "help" and not words):
+        from piehole.cli.help_text import columns
+
+        print(overview(columns()), end="")
         return 0
     if name == "--version":
         print(f"piehole {__version__}")
         return 0
+    if name == "help":
+        name, words = words[0], [*words[1:], "--help"]
     command = COMMANDS.get(name)
     if command is None:
-        what = f"there is no command {name!r}" if name else "no command is given"
-        raise UsageError(f"{what}. See `piehole --help`.")
+        raise UsageError(f"{_unknown(name)}. See `piehole --help`.")
     status: int = command.module.run(command.parser().parse_args(words))
     return status
 
@@ -134,6 +132,16 @@ def _fail(argv: Sequence[str], error: Exception, status: int) -> int:
 
         print(json.dumps({"format": 1, "error": str(error)}, indent=2), flush=True)
     return status
+
+
+def _unknown(name: str) -> str:
+    from piehole.cli.arguments import did_you_mean
+
+    if not name:
+        return "no command is given"
+    if name.startswith("-"):
+        return f"there is no option {name!r} of piehole itself: the options of a command come after it"
+    return f"there is no command {name!r}{did_you_mean(name, COMMANDS)}"
 
 
 def run(argv: Sequence[str]) -> int:

@@ -14,6 +14,11 @@ from piehole.cli import common
 from piehole.cli.printing import complain, tell
 from piehole.errors import PieholeError
 
+EXAMPLES = (
+    ("piehole reconcile --once", "bring the current repository to what the group agreed on"),
+    ("piehole reconcile --once /srv/git/tools.git /srv/git/site.git", "the same for two repositories"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", required=True, help="reconcile once and end")

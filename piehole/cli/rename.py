@@ -13,6 +13,11 @@ import argparse
 
 from piehole.cli import common
 
+EXAMPLES = (
+    ("piehole rename toolbox", "call the group of the current repository toolbox from now on"),
+    ("piehole rename -C /srv/git/tools.git toolbox --yes", "the same for another repository, without a question"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)

@@ -23,6 +23,11 @@ from typing import Any
 from piehole.cli import common
 from piehole.cli.printing import complain, tell
 
+EXAMPLES = (
+    ("piehole sites", "the sites of the current repository's group"),
+    ("piehole sites -C /srv/git/tools.git --json", "those of another one, for a script"),
+)
+
 _PATIENCE = 10.0  # seconds
 
 

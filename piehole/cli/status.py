@@ -76,6 +76,11 @@ if TYPE_CHECKING:
     from piehole.commands.status import Status
     from piehole.deadline import Deadline
 
+EXAMPLES = (
+    ("piehole status", "the current repository, or all below piehole.root"),
+    ("piehole status --root /srv/git --json", "all repositories below /srv/git, for a script"),
+)
+
 _PATIENCE = 5.0  # seconds for etcd, for each repository
 
 

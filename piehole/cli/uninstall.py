@@ -12,6 +12,14 @@ import argparse
 
 from piehole.cli import common
 
+EXAMPLES = (
+    ("piehole uninstall /srv/git/tools.git", "take this repository out of its group"),
+    (
+        "piehole uninstall --local /srv/backup/tools.git",
+        "make a plain repository of a copy, whose original stays the site",
+    ),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser, positional=True)

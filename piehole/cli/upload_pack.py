@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+EXAMPLES = (
+    ("piehole upload-pack /srv/git/tools.git", "what a forced command of ssh runs in place of `git upload-pack`"),
+    ("piehole upload-pack --ask /srv/git/tools.git", "only ask whether a fetch would be served now"),
+)
+
 _OURS = ("--peer", "--ask")
 
 

@@ -23,6 +23,11 @@ from piehole.cli import common
 from piehole.cli.printing import complain, shown
 from piehole.errors import UsageError
 
+EXAMPLES = (
+    ("piehole wait", "wait until this site has everything that was pushed"),
+    ("piehole wait main --sites 2 --timeout 10", "wait until two sites have the branch main, at most ten seconds"),
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import dataclasses
 import re
@@ -13,6 +12,7 @@ import pytest
 
 from piehole import errors
 from piehole.cli import parser
+from piehole.cli.arguments import CommandParser
 from piehole.group.config import Config
 from piehole.repository import git_settings
 from piehole.transfer.watchdog import Limits
@@ -27,7 +27,7 @@ FAILURE_MODES = ROOT / "docs" / "failure-modes.md"
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
-def _commands() -> dict[str, argparse.ArgumentParser]:
+def _commands() -> dict[str, CommandParser]:
     return {name: command.parser() for name, command in parser.COMMANDS.items()}
 
 
@@ -82,7 +82,8 @@ def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None
     commands = _commands()
     for command, *words in _said(page):
         assert command in commands, f"piehole {command}"
-        known = commands[command].format_help()
+        parsers = [commands[command], *commands[command].actions.values()]
+        known = "".join(parser.format_help() for parser in parsers)
         for option in (word for word in words if re.match(r"--?[a-zA-Z]", word)):
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", known), f"piehole {command} {option}"
 
