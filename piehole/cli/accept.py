@@ -41,6 +41,9 @@ def run(args: argparse.Namespace) -> int:
         tell(line)
     if not found.lines:
         print("every ref here already has the group's value")
+    if args.dry_run:
+        common.say_dry_run("follow etcd as it is")
+        return 0
     common.confirm("Follow etcd as it is?", yes=args.yes)
     accept.accept(replica)
     print("accepted; the controller, or `piehole reconcile --once`, now moves the refs of this repository")

@@ -8,6 +8,9 @@ killed: the next one goes on where it was (a week later it begins anew). What is
 --repair fetches what is damaged or missing from the other sites and proves it. Damaged files are moved to REPO/piehole/damaged/ and not
 deleted; indexes, commit-graphs and the like are made anew. What no site has is named.
 
+--repair --dry-run says what would be repaired, and changes nothing: it reads what earlier proofs have noted and examines the objects for up
+to 30 seconds, instead of proving them (with --json: would_repair, a list of sentences, instead of the fields below).
+
 --local asks neither etcd nor another site.
 
 Without REPO: the current repository or, outside a repository, all below piehole.root. A site whose progress record carries a digest
@@ -89,6 +92,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     levels.add_argument("--verify", action="store_true", help="prove the files and the history here")
     levels.add_argument("--deep", action="store_true", help="prove every object here")
     parser.add_argument("--repair", action="store_true", help="fetch what is damaged or missing here from other sites")
+    common.add_dry_run(parser)
     parser.add_argument("--local", action="store_true", help="only the objects of this site")
     parser.add_argument(
         "--rate",
@@ -105,6 +109,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if (args.repair or args.local) and not (args.verify or args.deep):
         raise UsageError("--repair and --local are about the objects of this site: add --deep or --verify.")
+    if args.dry_run and not args.repair:
+        raise UsageError("--dry-run goes with --repair: without it, the group and the objects stay as they are anyway.")
     if args.repair and args.local:
         raise UsageError(
             "--repair asks other sites for what is missing here, and --local asks none: use one of the two."
@@ -138,6 +144,8 @@ def _one(
 
     replica = connections.open(folder)
     # This takes longest, so the sites are compared after it, as they are then.
+    if args.dry_run:
+        return _preview(replica)
     objects = _objects(replica, args) if args.verify or args.deep else None
     if objects is not None and not args.json:
         _print_objects(objects)
@@ -152,6 +160,16 @@ def _one(
     if not args.json and not args.local:
         _print(found, alone=alone)
     return found.as_json() | proven, 0 if found.in_sync and (objects is None or objects.sound) else 1
+
+
+def _preview(replica: Replica) -> tuple[dict[str, Any], int]:
+    from piehole.commands.audit_objects import known_faults
+
+    faults = known_faults(replica)
+    for fault in faults:
+        complain(f"{replica.git_dir}: objects: would be fetched from other sites: {fault}")
+    complain(f"{replica.git_dir}: nothing was changed (--dry-run)")
+    return {"repository": str(replica.git_dir), "would_repair": faults}, 1 if faults else 0
 
 
 def _objects(replica: Replica, args: argparse.Namespace) -> ObjectsAudit:

@@ -70,11 +70,11 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     replica.repository.check_owner()
     with Holding() as hold:
-        found = _examine(replica, args, hold)
-        return until_written(replica, found, yes=args.yes, named=bool(args.refs), newest=args.newest)
+        found = _examine(replica, args, None if args.dry_run else hold)
+        return until_written(replica, found, yes=args.yes, dry=args.dry_run, named=bool(args.refs), newest=args.newest)
 
 
-def _examine(replica: Replica, args: argparse.Namespace, hold: Hold) -> Callable[[], Situation]:
+def _examine(replica: Replica, args: argparse.Namespace, hold: Hold | None) -> Callable[[], Situation]:
     from piehole.commands import clobber, clobber_newest
 
     request = clobber.ClobberRequest(tuple(args.refs), args.delete)
@@ -89,6 +89,7 @@ def until_written(
     look: Callable[[], Situation],
     *,
     yes: bool,
+    dry: bool = False,
     named: bool = True,
     newest: bool = False,
     kind: str = "clobber",
@@ -96,6 +97,7 @@ def until_written(
 ) -> int:
     """Show what would change, ask, and write it; where somebody changes the group meanwhile, again. Returns the exit status.
 
+    :param dry: only show it
     :param named: whether refs were named, so that one that is left alone was not done
     :param kind: the word that `piehole log` shows
     :param nothing: what to say where nothing is to be changed
@@ -107,6 +109,9 @@ def until_written(
         for line in found.lines:
             tell(line)
         status = 1 if (named and found.missing) or found.undecided else 0
+        if dry and (found.needed or found.undecided):
+            common.say_dry_run(f"change {len(found.changes)} of the group's values" if found.needed else "")
+            return status
         if not found.needed:
             tell(nothing or _done(newest, found))
             return status

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from piehole.cli.printing import complain
+from piehole.cli.printing import complain, tell
 from piehole.deadline import seconds
 from piehole.errors import EtcdUnreachable, PieholeError, UsageError
 
@@ -258,18 +258,35 @@ def tell_what_is_missing(wrong: PieholeError | None) -> int:
     return wrong.exit_status
 
 
-def add_yes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+def add_yes(parser: argparse.ArgumentParser, help_: str = "do not ask; needed where there is no terminal") -> None:
+    """``--yes`` and ``--dry-run``."""
+    parser.add_argument("--yes", action="store_true", help=help_)
+    add_dry_run(parser)
 
 
-def confirm(question: str, *, yes: bool) -> None:
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say what would change, and change nothing")
+
+
+def say_dry_run(what: str) -> None:
+    """The last line of a dry run.
+
+    :param what: what would be done; ``""`` where nothing would
+    """
+    tell(f"{f'would {what}: ' if what else ''}nothing was changed (--dry-run)")
+
+
+def confirm(question: str, *, yes: bool, needed: bool = True) -> None:
     """Return when the answer is yes.
 
+    :param needed: whether it must not be done unasked where nobody is there to ask
     :raises PieholeError: it is no, or nobody is there to ask
     """
     if yes:
         return
     sys.stdout.flush()
+    if not (needed or sys.stdin.isatty()):
+        return
     if not sys.stdin.isatty():
         raise PieholeError("nothing was changed: there is no terminal to ask at. Use --yes to do it all the same.")
     # Where standard output goes to a file, the question does not.

@@ -159,6 +159,9 @@ def _set(args: argparse.Namespace) -> int:
             tell(f"nothing to change: {change.name} is {change.after}")
             return 0
         tell(f"{change.name}: {change.before or 'nothing'} -> {change.after}")
+        if args.dry_run:
+            common.say_dry_run("set this for all sites")
+            return 0
         if change.weakens:
             common.confirm("Let the group promise less than it does?", yes=args.yes)
         revision = group.carry_out(replica, change, common.operator(), Deadline(_PATIENCE))

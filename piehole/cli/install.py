@@ -32,6 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="when joining: make these refs of the repository the group's; without REF, all refs that can be adopted without moving a ref back",
     )
     parser.add_argument("--replace", action="store_true", help="take over this site's name from another machine")
+    common.add_yes(parser, "do not ask before --replace, as where there is no terminal")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +44,13 @@ def run(args: argparse.Namespace) -> int:
         adopt=None if args.adopt is None else tuple(args.adopt),
         replace=args.replace,
         pusher=common.operator(),
+        dry=args.dry_run,
     )
+    if args.replace and not args.dry_run:
+        common.confirm("Take the name of this site away from the machine that has it?", yes=args.yes, needed=False)
     replica = Installer(request, print).run()
+    if args.dry_run:
+        common.say_dry_run("")
+        return 0
     print(f"{replica.git_dir} is the site {replica.config.site!r} of the group {replica.config.group!r}")
     return 0

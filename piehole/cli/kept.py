@@ -212,8 +212,9 @@ def _restore(args: argparse.Namespace) -> int:
     with Hold() as hold:
         return until_written(
             replica,
-            lambda: kept_restore.situation(replica, request, hold),
+            lambda: kept_restore.situation(replica, request, None if args.dry_run else hold),
             yes=args.yes,
+            dry=args.dry_run,
             kind=kept_restore.KIND,
             nothing="nothing to bring back",
         )
@@ -234,9 +235,9 @@ def _drop(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     oids = kept_drop.find(replica, args.oids)
     if args.forget:
-        kept_drop.forget(replica, oids)
-        forgot = f"forgot the request{'s' if oids[1:] else ''} for {', '.join(oids)}"
-        tell(forgot, sys.stderr if args.json else None)
+        kept_drop.forget(replica, oids, dry=args.dry_run)
+        forgot = f"the request{'s' if oids[1:] else ''} for {', '.join(oids)}"
+        tell(f"{'would forget' if args.dry_run else 'forgot'} {forgot}", sys.stderr if args.json else None)
         if args.json:
             print(json.dumps({"format": 1, "group": replica.config.group, "sites": []}, indent=2))
         return 0
@@ -245,10 +246,12 @@ def _drop(args: argparse.Namespace) -> int:
         new, lines = kept_drop.examine(replica, oids)
         for line in lines:
             tell(line, sys.stderr if args.json else None)
-        if new:
+        if new and not args.dry_run:
             common.confirm(f"Remove {'this' if len(new) == 1 else 'these'} at every site, for good?", yes=args.yes)
             kept_drop.ask(replica, new, common.operator())
-    found = kept_drop.wait(replica, oids, args.wait if oids else 0.0)
+        elif args.dry_run and not args.json:
+            common.say_dry_run("ask every site to remove this, for good" if new else "")
+    found = kept_drop.wait(replica, oids, args.wait if oids and not args.dry_run else 0.0)
     if args.json:
         sites = [one.as_json() for one in found]
         print(json.dumps({"format": 1, "group": replica.config.group, "sites": sites}, indent=2))

@@ -66,10 +66,14 @@ def run(args: argparse.Namespace) -> int:
             fewer = [ref for ref in fewer if ref not in alone]
             _list(f"not at {promised.needed} sites without {site}", fewer)
             doubts += fewer
-        if doubts:
-            common.confirm(f"Let {site} leave all the same?", yes=args.yes)
-            deadline = Deadline(_PATIENCE)
-    changed = leave.leave(replica, site, deadline, promised.guards if promised else ())
+        asked = f"Let the site {site!r} leave the group {replica.config.group!r}{' all the same' if doubts else ''}?"
+        # Who names the site has said which one; without, a command in the wrong folder takes the wrong one out.
+        common.confirm(asked, yes=args.yes or args.dry_run, needed=bool(doubts) or not args.leaving)
+        deadline = Deadline(_PATIENCE)
+    changed = leave.leave(replica, site, deadline, promised.guards if promised else (), dry=args.dry_run)
+    if args.dry_run:
+        common.say_dry_run(f"let the site {site!r} leave the group {replica.config.group!r}" if changed else "")
+        return 0
     print(
         f"the site {site!r} has left the group {replica.config.group!r}"
         if changed

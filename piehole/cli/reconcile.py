@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from piehole.cli import common
 from piehole.cli.printing import complain, tell
@@ -18,12 +19,17 @@ EXAMPLES = (
     ("piehole reconcile --once", "bring the current repository to what the group agreed on"),
     ("piehole reconcile --once /srv/git/tools.git /srv/git/site.git", "the same for two repositories"),
 )
+if TYPE_CHECKING:
+    from piehole.group.replica import Replica
+
+_PATIENCE = 10.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--once", action="store_true", required=True, help="reconcile once and end")
     common.add_etcd(parser)
     common.add_repositories(parser)
+    common.add_dry_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +52,8 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
     from piehole.repository.fitness import find_repository
 
     replica = Replica.open(find_repository(folder), common.overrides(args))
+    if args.dry_run:
+        return _preview(replica)
     report = reconcile_once(replica, progress=_progress if sys.stderr.isatty() else None)
     for ref, why in report.locked.items():
         tell(f"{replica.git_dir}: locked: {ref}: {why}")
@@ -67,6 +75,21 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
         tell(f"{replica.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
     print(f"{replica.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")
     return 0 if report.converged else 1
+
+
+def _preview(replica: Replica) -> int:
+    from piehole.commands.accept import consequences
+    from piehole.deadline import Deadline
+    from piehole.replicate.dry_run import dry_run
+
+    seen = dry_run(replica, Deadline(_PATIENCE))
+    if seen.halted is not None:
+        raise seen.halted
+    for line in consequences(replica, seen):
+        tell(f"{replica.git_dir}: {line}")
+    count = len(seen.planned.moves) + bool(seen.planned.head)
+    common.say_dry_run(f"move {count} ref{'' if count == 1 else 's'} of {replica.git_dir}")
+    return 1 if count or seen.planned.stuck else 0
 
 
 def _progress(site: str, received: int) -> None:

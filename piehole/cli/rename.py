@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common
+from piehole.cli.printing import tell
 
 EXAMPLES = (
     ("piehole rename toolbox", "call the group of the current repository toolbox from now on"),
@@ -33,6 +34,11 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     replica.repository.check_owner()
     keys.check_group(args.name)
+    if args.dry_run:
+        for line in rename.preview(replica, args.name):
+            tell(line)
+        common.say_dry_run(f"rename the group to {args.name!r}")
+        return 0
     common.confirm(
         f"Close the group {replica.config.group!r} for all sites, and go on as {args.name!r}?",
         yes=args.yes,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common
+from piehole.cli.printing import tell
 
 EXAMPLES = (
     ("piehole uninstall /srv/git/tools.git", "take this repository out of its group"),
@@ -25,10 +26,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser, positional=True)
     common.add_etcd(parser)
     parser.add_argument("--local", action="store_true", help="leave the site's record in etcd as it is")
+    common.add_yes(parser, "do not ask, as where there is no terminal")
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.commands.uninstall import uninstall
+    from piehole.commands.uninstall import preview, uninstall
 
-    uninstall(common.repository(args), common.overrides(args), print, record=not args.local)
+    git_dir = common.repository(args)
+    if args.dry_run:
+        for line in preview(git_dir, record=not args.local):
+            tell(line)
+        common.say_dry_run("")
+        return 0
+    common.confirm(f"Take {git_dir} out of its group?", yes=args.yes, needed=False)
+    uninstall(git_dir, common.overrides(args), tell, record=not args.local)
     return 0

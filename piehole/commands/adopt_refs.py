@@ -92,6 +92,16 @@ class Adoption:
                 "of another site's repository, that one changed while it was copied: copy once more."
             )
 
+    def preview(self, state: GroupState, *, founding: bool) -> None:
+        """Say which refs would be adopted, and which would not."""
+        differing = self._differing(state)
+        chosen = [one for one in differing if one.before is None] if founding else self._chosen(state, differing)
+        for change in chosen:
+            self._say(f"would adopt {change.name} ({change.after[:12]})")
+        for change in differing if not founding else ():
+            if change not in chosen:
+                self._say(f"would not adopt {change.name} ({change.after[:12]} here, {self._held(state, change)})")
+
     def found(self) -> None:
         """The founding site's refs become the consensus. Interrupted, it continues when it is run again."""
         deadline = Deadline(_PATIENCE)

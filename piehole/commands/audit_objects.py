@@ -19,7 +19,7 @@ from piehole.replicate.peers import PeerHealth
 from piehole.replicate.proving import Proven
 from piehole.repository import verification
 from piehole.repository.fitness import Fault
-from piehole.transfer import connectivity
+from piehole.transfer import connectivity, soundness
 from piehole.transfer.pace import Pace
 
 _PATIENCE: Final = 5.0  # seconds for etcd
@@ -117,6 +117,16 @@ def prove(
             progress.republish(replica, Deadline(_PATIENCE))
     refs = _incomplete(replica) if found.proof.walk else {}
     return ObjectsAudit(found, deep, time.monotonic() - started, repaired, why, refs, str(replica.git_dir))
+
+
+def known_faults(replica: Replica) -> list[str]:
+    """What is damaged or missing here, as far as earlier proofs and a short examination know. Writes nothing down."""
+    found = soundness.examine(
+        replica.git_dir, repair.claimed_tips(replica), replica.config.object_format, repair.THOROUGH
+    )
+    noted = [verification.corrupt(replica.git_dir), *map(str, verification.damaged(replica.git_dir))]
+    kept = [f"{ref}: {why}" for ref, why in verification.incomplete_kept_tips(replica.git_dir).items()]
+    return [fault for fault in dict.fromkeys([found.fault, *noted, *kept]) if fault]
 
 
 def _incomplete(replica: Replica) -> dict[str, str]:

@@ -25,12 +25,14 @@ from piehole.replicate.dry_run import DryRun
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.plan import Value
+from piehole.transfer import connectivity
 from piehole.transfer.git_fetch import list_refs
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.urls import parse_url
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _AT_ONCE: Final = 8
+_DRY: Final = "a dry run fetches nothing"
 
 Holdings = Mapping[str, Mapping[str, str]]  # by site: its managed refs and their oids
 
@@ -51,10 +53,10 @@ class Verdict:
     why: str = ""
 
 
-def situation(replica: Replica, request: NewestRequest, hold: Hold) -> Situation:
+def situation(replica: Replica, request: NewestRequest, hold: Hold | None) -> Situation:
     """Ask every site, fetch objects that are newer than those here, and find what would change.
 
-    :param hold: protects fetched objects from being pruned; it must last until the situation is carried out
+    :param hold: protects fetched objects from being pruned; it must last until the situation is carried out. None: nothing is fetched
     :raises Halted: etcd holds another group, or another machine has this site's name
     :raises UsageError: HEAD is asked for, or a site to leave out does not exist
     :raises PieholeError: a site cannot be asked, or two names would conflict
@@ -149,8 +151,10 @@ def _holding(replica: Replica, holdings: Holdings, oids: Iterable[str]) -> dict[
     }
 
 
-def _fetch(replica: Replica, seen: DryRun, oids: Collection[str], hold: Hold) -> Mapping[str, str]:
+def _fetch(replica: Replica, seen: DryRun, oids: Collection[str], hold: Hold | None) -> Mapping[str, str]:
     """Fetch these objects; return those that no site can provide, each with the reason."""
+    if hold is None:
+        return dict.fromkeys(connectivity.incomplete(replica.git_dir, sorted(oids)), _DRY)
     wanted = {oid: Value(oid, 0, 0) for oid in sorted(oids)}
     return ObjectFetcher(replica, PeerHealth()).fetch(wanted, list(seen.observed.refs.values()), hold).lacking
 
@@ -175,6 +179,8 @@ def _judge(
         fix = f"`piehole clobber --delete {name}` deletes it"
         return Verdict(why=f"the group has {short(held)}, and no site has this ref: {fix}")
     absent = [oid for oid in oids if oid in lacking]
+    if absent and lacking[absent[0]] == _DRY:
+        return Verdict(why=f"{short(absent[0])} is not here, and {_DRY}; {values_shown}")
     if absent:
         fix = f"`piehole clobber {name}` at the site that is right"
         return Verdict(why=f"{short(absent[0])} cannot be fetched ({lacking[absent[0]]}); {values_shown}: {fix}")

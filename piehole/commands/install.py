@@ -34,13 +34,17 @@ _ROUNDS: Final = 5  # of adopting while others push
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """What the administrator asked for. ``adopt``: None, or the refs to adopt; empty means all that can be adopted without moving a ref back."""
+    """What the administrator asked for. ``adopt``: None, or the refs to adopt; empty means all that can be adopted without moving a ref back.
+
+    ``dry``: only say what would change.
+    """
 
     git_dir: Path
     overrides: dict[str, str | Sequence[str]]
     adopt: tuple[str, ...] | None = None
     replace: bool = False
     pusher: str = ""
+    dry: bool = False
 
 
 class Installer:
@@ -84,6 +88,9 @@ class Installer:
         adoption = Adoption(replica, self._request.adopt, self._request.pusher, self._say)
         # Objects that piehole fetched are complete. Others, such as a copy made during pushes, may not be.
         adoption.check(founding=founding, whole=not self._took_part(git_dir, config))
+        if self._request.dry:
+            self._preview(replica, state, adoption, founding=founding)
+            return replica
         anew = self._configure(replica) or not known or self._was_away(state)
         if state.group is None:
             self._found(replica, group)
@@ -194,30 +201,49 @@ class Installer:
         self._make_folders(git_dir, before.one("core.sharedrepository"))
         for setting in git_settings.apply(git_dir):
             self._say(f"set {setting.name} = {setting.value} ({setting.why})")
-        values = {
-            "groupId": config.group_id,
-            "site": config.site,
-            "siteId": config.site_id,
-            "url": config.url,
-        }
-        given = self._request.overrides
-        if config.prefix != before.one("piehole.prefix", keys.DEFAULT_PREFIX):
-            values["prefix"] = config.prefix
-        for name, value in values.items():
-            if before.local(f"piehole.{name.lower()}") != value:
-                git_settings.write(git_dir, name, [value])
-        for name in ("etcd", "etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"):
-            asked = given.get(name.lower())
-            wanted = (asked,) if isinstance(asked, str) else tuple(asked or ())
-            known = before.local(f"piehole.{name.lower()}") and before.narrowest(f"piehole.{name.lower()}")
-            if wanted and known != wanted:
-                git_settings.write(git_dir, name, wanted)
-        # Last: a controller finds the repository by this setting, and must not serve it half configured.
-        if before.local("piehole.group") != config.group:
-            git_settings.write(git_dir, "group", [config.group])
+        for name, values in self._settings(config, before).items():
+            git_settings.write(git_dir, name, values)
         changed = hook_files.write(git_dir)
         self._say(f"hooks: wrote {', '.join(changed)}" if changed else "hooks: as they should be")
         return anew
+
+    def _settings(self, config: Config, before: GitConfig) -> dict[str, Sequence[str]]:
+        """The settings piehole.* that the repository lacks, or has with another value."""
+        values: dict[str, Sequence[str]] = {
+            "groupId": [config.group_id],
+            "site": [config.site],
+            "siteId": [config.site_id],
+            "url": [config.url],
+        }
+        if config.prefix != before.one("piehole.prefix", keys.DEFAULT_PREFIX):
+            values["prefix"] = [config.prefix]
+        wanted = {name: new for name, new in values.items() if before.local(f"piehole.{name.lower()}") != new[0]}
+        for name in ("etcd", "etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"):
+            asked = self._request.overrides.get(name.lower())
+            given = (asked,) if isinstance(asked, str) else tuple(asked or ())
+            known = before.local(f"piehole.{name.lower()}") and before.narrowest(f"piehole.{name.lower()}")
+            if given and known != given:
+                wanted[name] = given
+        # Last: a controller finds the repository by this setting, and must not serve it half configured.
+        if before.local("piehole.group") != config.group:
+            wanted["group"] = [config.group]
+        return wanted
+
+    def _preview(self, replica: Replica, state: GroupState, adoption: Adoption, *, founding: bool) -> None:
+        """Say what installing would change."""
+        config, git_dir = replica.config, replica.git_dir
+        for setting in git_settings.missing(git_dir):
+            self._say(f"would set {setting.name} = {setting.value} ({setting.why})")
+        for name, values in self._settings(config, GitConfig(git_dir)).items():
+            self._say(f"would set piehole.{name} = {', '.join(values)}")
+        for path in hook_files.outdated(git_dir):
+            self._say(f"would write {path}")
+        if state.group is None:
+            self._say(f"would found the group {config.group!r}")
+        record = SiteRecord.parse(state.site.value) if state.site else None
+        if record is None or record.left or (record.id, record.url) != (config.site_id, config.url):
+            self._say(f"would register the site {config.site!r} with the URL {config.url}")
+        adoption.preview(state, founding=founding)
 
     def _make_folders(self, git_dir: Path, shared: str) -> None:
         """The folder of in-flight records, with the mode that core.sharedRepository asks for: every pusher writes there."""

@@ -127,8 +127,10 @@ def wait(replica: Replica, oids: Sequence[str], seconds: float) -> list[Standing
         time.sleep(min(_LOOK_EVERY, deadline.remaining()))
 
 
-def forget(replica: Replica, oids: Sequence[str]) -> None:
+def forget(replica: Replica, oids: Sequence[str], *, dry: bool = False) -> None:
     """Remove the requests for these objects, which all sites have followed.
+
+    :param dry: only look whether they have
 
     :raises PieholeError: some site has yet to do it
     :raises EtcdError: etcd could not be used
@@ -139,7 +141,7 @@ def forget(replica: Replica, oids: Sequence[str]) -> None:
             f"{left[0].site} has yet to drop {short(left[0].oid)}: the request stays until it has. If that site is gone, "
             f"`piehole leave --site {left[0].site}` first."
         )
-    for oid in oids:
+    for oid in () if dry else oids:
         drops.forget(replica, oid, Deadline(_PATIENCE))
 
 

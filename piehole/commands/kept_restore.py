@@ -48,10 +48,10 @@ class RestoreRequest:
     force: bool = False
 
 
-def situation(replica: Replica, request: RestoreRequest, hold: Hold) -> Situation:
+def situation(replica: Replica, request: RestoreRequest, hold: Hold | None) -> Situation:
     """Find what would be brought back, and fetch what of it is not here.
 
-    :param hold: protects fetched objects from being pruned; it must last until the situation is carried out
+    :param hold: protects fetched objects from being pruned; it must last until the situation is carried out. None: nothing is fetched
     :raises Halted: this site must not act on what etcd holds
     :raises UsageError: the request names something that cannot be
     :raises PieholeError: it is not known what to bring back, or two names would conflict
@@ -190,11 +190,13 @@ def _since(loss: Loss, now: str) -> str:
     return f"{f'moved to {short(now)}' if now else 'deleted'} since{f' by {who}' if who else ''}"
 
 
-def _bring(replica: Replica, seen: DryRun, oids: set[str], hold: Hold) -> Mapping[str, str]:
+def _bring(replica: Replica, seen: DryRun, oids: set[str], hold: Hold | None) -> Mapping[str, str]:
     """Have these tips here, whole and kept; those that cannot be had, each with the reason."""
     missing = connectivity.incomplete(replica.git_dir, oids)
     if not missing:
         return {}
+    if hold is None:
+        return dict.fromkeys(missing, "it is not here, and a dry run fetches nothing")
     wanted = {oid: Value(oid, 0, 0) for oid in sorted(missing)}
     lacking = ObjectFetcher(replica, PeerHealth()).fetch(wanted, list(seen.observed.refs.values()), hold).lacking
     # No ref here holds them until this site has followed the group.

@@ -72,10 +72,13 @@ def promise_without(replica: Replica, state: GroupState, everybody: GroupSites, 
     return PromiseWithout(before, after, promise.needed(record, then), len(then), tuple(guards))
 
 
-def leave(replica: Replica, site: str, deadline: Deadline, guards: Sequence[Compare] = ()) -> bool:
+def leave(
+    replica: Replica, site: str, deadline: Deadline, guards: Sequence[Compare] = (), *, dry: bool = False
+) -> bool:
     """Mark the site's record as left; False where it had left already.
 
     :param guards: what else must be so still
+    :param dry: change nothing
     :raises Halted: etcd holds another group, or this site's name belongs to another machine now
     :raises PieholeError: the group has no such site, or its record was changed at this very moment
     :raises EtcdError: etcd could not be used
@@ -90,8 +93,8 @@ def leave(replica: Replica, site: str, deadline: Deadline, guards: Sequence[Comp
         known = ", ".join(one.site for one in sites.list_sites(replica, deadline)) or "none"
         raise PieholeError(f"the group {config.group!r} has no site {site!r}. Its sites: {known}.")
     record = SiteRecord.parse(found[0].value)
-    if record.left:
-        return False
+    if record.left or dry:
+        return not record.left
     guard = Compare(key, mod_revision=found[0].mod_revision)
     # All controllers watch the fence, so that the one of the site that left is halted at once.
     heard = PushRecord.create(config.site, "left")

@@ -21,6 +21,7 @@ from piehole.errors import WRONG_GROUP, Halted, PieholeError
 from piehole.etcd.model import Compare, KeyValue, Put
 from piehole.group import bulk_write, drops, keys, rollback_guard
 from piehole.group.bulk_write import KeyWrite
+from piehole.group.group_state import live
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Replica
 from piehole.refs import HEAD, decode
@@ -38,12 +39,7 @@ def rename(replica: Replica, name: str, pusher: str, say: Callable[[str], None])
     :raises PieholeError: there is a group of the new name, or somebody changed a record at this very moment
     :raises EtcdError: etcd could not be used
     """
-    keys.check_group(name)
-    if name == replica.config.group:
-        raise PieholeError(f"the group is called {name!r} already.")
-    old = _own_record(replica)
-    new = _record(replica, name)
-    _refuse_taken(name, old, new)
+    old, new = _records(replica, name)
     identity = _close(replica, old, name)
     say(f"closed the group {replica.config.group!r}: no push to it is accepted any more")
     if new is None:
@@ -55,6 +51,31 @@ def rename(replica: Replica, name: str, pusher: str, say: Callable[[str], None])
     count = _copy(replica, name, identity, pusher)
     _write(replica, name, _record(replica, name), _settings(old, identity))
     say(f"opened the group {name!r} with the {count} ref{'' if count == 1 else 's'} of {replica.config.group!r}")
+
+
+def preview(replica: Replica, name: str) -> list[str]:
+    """What :func:`rename` would do. It raises the same errors, and changes nothing."""
+    old, new = _records(replica, name)
+    group, closed = replica.config.group, bool(GroupRecord.parse(old.value).renamed)
+    if new is not None and not GroupRecord.parse(new.value).copying:
+        return [f"the group {name!r} is open already"]
+    entries = replica.reader.list_group(Deadline(_PATIENCE)).entries
+    count = sum(1 for one, kv in entries.items() if one.startswith("refs/") and live(kv))
+    return [
+        f"the group {group!r} {'is closed already' if closed else 'would be closed'}: no push to it is accepted then",
+        f"the group {name!r} would be opened with the {count} ref{'' if count == 1 else 's'} of {group!r}",
+    ]
+
+
+def _records(replica: Replica, name: str) -> tuple[KeyValue, KeyValue | None]:
+    """The records of this repository's group, and of the group that it is to become."""
+    keys.check_group(name)
+    if name == replica.config.group:
+        raise PieholeError(f"the group is called {name!r} already.")
+    old = _own_record(replica)
+    new = _record(replica, name)
+    _refuse_taken(name, old, new)
+    return old, new
 
 
 def _settings(old: KeyValue, identity: str) -> GroupRecord:

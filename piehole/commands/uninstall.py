@@ -72,6 +72,20 @@ def uninstall(
     say(f"refs stay as they are{f', {len(kept)} kept tips below {KEPT_REFS} too' if kept else ''}")
 
 
+def preview(git_dir: Path, *, record: bool = True) -> list[str]:
+    """What :func:`uninstall` would do.
+
+    :raises PieholeError: this runs under another account than the repository's owner
+    """
+    Repository(git_dir).check_owner()
+    config = GitConfig(git_dir)
+    site, group = config.one("piehole.site"), config.one("piehole.group")
+    lines = [f"the site {site!r} would leave the group {group!r}"] if record and site and group else []
+    lines += [f"would remove {path}" for path in hook_files.ours(git_dir)]
+    lines += ["would remove piehole.* from its configuration"] if _has_section(git_dir) else []
+    return lines + ([f"would remove {git_dir / 'piehole'}"] if (git_dir / "piehole").is_dir() else [])
+
+
 def _wait_for_controller(git_dir: Path) -> None:
     """Wait until no controller serves the repository: it would write its files again. It notices within seconds that the settings are gone."""
     deadline = Deadline(_CONTROLLER_PATIENCE)

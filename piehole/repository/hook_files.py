@@ -165,33 +165,46 @@ def write(git_dir: Path) -> list[str]:
 
     :raises PieholeError: a foreign hook is in the way, or the file cannot be executed where it lies
     """
-    refuse_foreign(git_dir)
+    wanted = outdated(git_dir)
     (git_dir / "hooks").mkdir(exist_ok=True)
-    changed = []
-    for hook in HOOKS:
-        path = place(git_dir, hook)
-        if _is_foreign(path):
-            continue
-        wanted = text(hook)
-        if path.exists() and path.read_text(errors="replace") == wanted and os.access(path, os.X_OK):
-            continue
-        files.replace_file(path, wanted, 0o755)  # a push that is under way runs the old hook or the new one
+    for path, content in wanted.items():
+        files.replace_file(path, content, 0o755)  # a push that is under way runs the old hook or the new one
         if not os.access(path, os.X_OK):
             raise PieholeError(f"{path} cannot be executed: is the file system mounted with noexec?")
-        changed.append(path.relative_to(git_dir / "hooks").as_posix())
-    return changed
+    return [path.relative_to(git_dir / "hooks").as_posix() for path in wanted]
+
+
+def outdated(git_dir: Path) -> dict[Path, str]:
+    """The hook files that are missing or other than they should be, each with its right content.
+
+    :raises PieholeError: a foreign hook is in the way
+    """
+    refuse_foreign(git_dir)
+    wanted = {path: text(hook) for hook in HOOKS if not _is_foreign(path := place(git_dir, hook))}
+    return {
+        path: content
+        for path, content in wanted.items()
+        if not (path.exists() and path.read_text(errors="replace") == content and os.access(path, os.X_OK))
+    }
+
+
+def ours(git_dir: Path) -> list[Path]:
+    """Piehole's own hook files."""
+    hooks = [git_dir / "hooks" / hook for hook in HOOKS]
+    return [
+        path
+        for own in hooks
+        for path in (own, own.with_name(f"{own.name}.piehole"), *_files(own.with_name(f"{own.name}.d")))
+        if is_ours(path)
+    ]
 
 
 def remove(git_dir: Path) -> list[str]:
     """Remove piehole's own hook files; return their names."""
-    removed = []
-    for hook in HOOKS:
-        own = git_dir / "hooks" / hook
-        for path in (own, own.with_name(f"{hook}.piehole"), *_files(own.with_name(f"{hook}.d"))):
-            if is_ours(path):
-                path.unlink()
-                removed.append(path.relative_to(own.parent).as_posix())
-    return removed
+    found = ours(git_dir)
+    for path in found:
+        path.unlink()
+    return [path.relative_to(git_dir / "hooks").as_posix() for path in found]
 
 
 def faults(git_dir: Path) -> list[str]:

@@ -39,7 +39,7 @@ def test_the_repository_and_etcd_may_be_named_before_the_action(pair: Group) -> 
 
 
 def test_a_site_that_left_is_no_site_of_the_group(pair: Group) -> None:
-    assert piehole_in_process("leave", "-C", pair["b"].repository).status == 0
+    assert piehole_in_process("leave", "-C", pair["b"].repository, "--yes").status == 0
     assert group(pair, "show", "--json").json["sites"] == ["a"]
 
 
@@ -288,7 +288,7 @@ def test_sites_and_rename_are_the_old_commands(pair: Group) -> None:
 
 
 def test_a_site_that_left_sets_nothing(pair: Group) -> None:
-    piehole_in_process("leave", "-C", pair["b"].repository)
+    piehole_in_process("leave", "-C", pair["b"].repository, "--yes")
     answer = group(pair, "set", "copies", "1", site="b")
     assert answer.status == 1
     assert "made to leave" in answer.err

@@ -38,7 +38,7 @@ def test_sites_without_etcd_is_three(pair: Group) -> None:
 
 def test_a_site_that_left_refuses_pushes_and_moves_nothing_until_it_is_installed_again(pair: Group) -> None:
     b = pair["b"].repository
-    assert piehole("leave", "-C", b).status == 0
+    assert piehole("leave", "-C", b, "--yes").status == 0
     assert json.loads(pair.etcd.get(f"{pair.prefix}/site/g/b") or "")["left"] is True
     pair.commit("two")
     refused = push(pair.work, b, "HEAD:refs/heads/main")
@@ -69,7 +69,7 @@ def test_a_site_that_alone_holds_the_newest_state_leaves_only_with_yes(pair: Gro
         assert "only at a: refs/heads/main" in answer.out
         assert "--yes" in answer.err
         pair.reconcile("a")
-    assert piehole("leave", "-C", pair["b"].repository).status == 0, "the one that is behind may go"
+    assert piehole("leave", "-C", pair["b"].repository, "--yes").status == 0, "the one that is behind may go"
     assert "left" not in json.loads(pair.etcd.get(f"{pair.prefix}/site/g/a") or "")
     assert piehole("leave", "-C", pair["a"].repository, "--yes").status == 0
 

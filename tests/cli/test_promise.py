@@ -92,7 +92,7 @@ def test_a_site_does_not_leave_on_what_is_no_longer_true(pair: Group, meanwhile:
     judged = promise_without(replica, replica.reader.list_group(Deadline(5)), members, "b")
     assert judged.possible
     if meanwhile == "a site leaves":
-        assert piehole_in_process("leave", "-C", pair["c"].repository).status == 0
+        assert piehole_in_process("leave", "-C", pair["c"].repository, "--yes").status == 0
     else:
         assert group(pair, "set", "copies", "3").status == 0
     with pytest.raises(PieholeError, match="at this very moment"):

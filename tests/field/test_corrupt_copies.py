@@ -275,4 +275,4 @@ def test_the_last_whole_copy_does_not_leave_while_the_other_is_known_to_be_corru
     assert f"only at a: {MAIN}" in left.out
     # Once b is whole again, it is a copy.
     assert group.reconcile("b").status == 0
-    assert piehole("leave", "-C", a).status == 0
+    assert piehole("leave", "-C", a, "--yes").status == 0
