@@ -9,6 +9,7 @@ The site's record is marked as left if etcd answers; if not, run `piehole leave 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from piehole.cli import common
 from piehole.cli.printing import tell
@@ -33,9 +34,10 @@ def run(args: argparse.Namespace) -> int:
     from piehole.commands.uninstall import preview, uninstall
 
     git_dir = common.repository(args)
-    if args.dry_run:
-        for line in preview(git_dir, record=not args.local):
+    if args.dry_run or (sys.stdin.isatty() and not args.yes):
+        for line in preview(git_dir, common.overrides(args), record=not args.local):
             tell(line)
+    if args.dry_run:
         common.say_dry_run("")
         return 0
     common.confirm(f"Take {git_dir} out of its group?", yes=args.yes, needed=False)

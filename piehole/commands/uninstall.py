@@ -72,15 +72,24 @@ def uninstall(
     say(f"refs stay as they are{f', {len(kept)} kept tips below {KEPT_REFS} too' if kept else ''}")
 
 
-def preview(git_dir: Path, *, record: bool = True) -> list[str]:
+def preview(git_dir: Path, overrides: Mapping[str, str | Sequence[str]], *, record: bool = True) -> list[str]:
     """What :func:`uninstall` would do.
 
     :raises PieholeError: this runs under another account than the repository's owner
     """
     Repository(git_dir).check_owner()
-    config = GitConfig(git_dir)
-    site, group = config.one("piehole.site"), config.one("piehole.group")
-    lines = [f"the site {site!r} would leave the group {group!r}"] if record and site and group else []
+    lines = []
+    if record:
+        try:
+            replica, deadline = Replica.open(git_dir, overrides), Deadline(_PATIENCE)
+            everybody = sites.read_sites(replica, deadline).sites
+            if sites.is_ours(replica, everybody):
+                site, state = replica.config.site, replica.reader.list_group(deadline)
+                alone = leave.held_alone(replica, state, everybody, site, deadline)
+                lines += [f"the site {site!r} would leave the group {replica.config.group!r}"]
+                lines += [f"only at {site}: {ref}" for ref in alone]
+        except PieholeError as error:
+            lines.append(f"the site's record in etcd would stay as it is: {error}")
     lines += [f"would remove {path}" for path in hook_files.ours(git_dir)]
     lines += ["would remove piehole.* from its configuration"] if _has_section(git_dir) else []
     return lines + ([f"would remove {git_dir / 'piehole'}"] if (git_dir / "piehole").is_dir() else [])
