@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import select
 import socket
 import socketserver
 import stat
@@ -266,10 +267,9 @@ class _HttpHandler(BaseHTTPRequestHandler):
 
     def _has_hung_up(self) -> bool:
         """Whether the client has closed its side. (Nothing else can come: there is one request to a connection.)"""
-        try:
-            return not self.connection.recv(4096, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
+        poll = select.poll()  # (a socket with a time limit waits for it, whatever recv is told)
+        poll.register(self.connection, select.POLLIN)
+        return bool(poll.poll(0)) and not self.connection.recv(4096)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What http.server refuses by itself: malformed lines, other methods."""
