@@ -50,6 +50,7 @@ class RefLogWriter:
         self._known = known
         self._lock = threading.Lock()
         self._last: GroupState | None = None
+        self._first: int | None = None  # the revision from which on this process notes
         self._since: int | None = None
         self._pending: list[tuple[LogEntry, bool]] = []
 
@@ -60,6 +61,7 @@ class RefLogWriter:
         """
         if self._since is None:
             self._since = max((entry.revision for entry in ref_log.read(self._git_dir)), default=state.revision)
+            self._first = self._since
         if self._last is not None and state.revision < self._last.revision:
             # etcd was restored from a backup: earlier states say nothing.
             self._last, self._since = None, state.revision
@@ -75,6 +77,16 @@ class RefLogWriter:
             self._pending += found
         self._last, self._since = state, max(self._since, state.revision)
         self._known([entry for entry, certain in found if certain])
+
+    def recent(self, size: int) -> tuple[list[LogEntry], bool]:
+        """The entries in about the last ``size`` bytes of the log and those that will follow, and whether there are no older ones.
+
+        :raises OSError: the log cannot be read
+        """
+        written, complete = ref_log.recent(self._git_dir, size)
+        after = max((entry.revision for entry in written), default=self._first)
+        past = self._past(after) if after is not None else None
+        return [*written, *(entry for entry, _ in _changes(past or (), self._none))], complete
 
     def write(self) -> None:
         """Append what was noted to the log.

@@ -125,7 +125,7 @@ class ServedRepository:
         changes = partial(etcd_view.changes, config.group)
         self._arrivals = Arrivals(config.site, self._log.log)
         known = self._arrivals.noted
-        self._ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes, known)
+        self.ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes, known)
         self._publisher = ProgressPublisher(self._replica, self._check.acted_on, self._check.seen)
         self._tidying = Tidying(self._replica, self._attempt)
 
@@ -218,7 +218,7 @@ class ServedRepository:
         self.readers.reconciled(report)
         self._log.reconciled(report)
         self._arrivals.reconciled(report)
-        self._attempt("log.failed", lambda: self._ref_log.note(self._group_state()))
+        self._attempt("log.failed", lambda: self.ref_log.note(self._group_state()))
         self._publisher.add(report)
         self._copies.reconciled(report)
         if report.moved:
@@ -239,7 +239,7 @@ class ServedRepository:
 
     def publish(self, _stop: threading.Event) -> NextTurn:
         """Write the ref log, and publish how far this site has replicated, at most once a second."""
-        self._attempt("log.failed", self._ref_log.write)
+        self._attempt("log.failed", self.ref_log.write)
         if self._check.halted is not None:
             return NextTurn()
         if controller_pointer.stamp(self.config.git_dir) != self._stamp:

@@ -80,6 +80,28 @@ def read(git_dir: Path) -> list[LogEntry]:
     return [entry for file in (_older(path), path) for entry in _entries(file)]
 
 
+def recent(git_dir: Path, size: int) -> tuple[list[LogEntry], bool]:
+    """The entries in about the last ``size`` bytes of the log, and whether it has no older ones.
+
+    :raises OSError: the log is there and cannot be read
+    """
+    path = git_dir / FILE
+    found: list[LogEntry] = []
+    for file in (path, _older(path)):
+        try:
+            with file.open("rb") as log:
+                start = max(0, log.seek(0, os.SEEK_END) - size)
+                log.seek(start)
+                raw = log.read(size)
+        except FileNotFoundError:
+            continue
+        found = [*_parsed(raw.split(b"\n")), *found]  # a line that was cut is left out like a damaged one
+        if start:
+            return found, False
+        size -= len(raw)
+    return found, True
+
+
 def _older(path: Path) -> Path:
     return path.with_name(f"{path.name}.1")
 
@@ -107,6 +129,10 @@ def _entries(path: Path) -> Iterator[LogEntry]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return
+    yield from _parsed(lines)
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterator[LogEntry]:
     for line in lines:
         try:
             yield _entry(json.loads(line))
