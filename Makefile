@@ -9,6 +9,7 @@
 #   make check             format, lint, types, import layers
 #   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
 #   make bench-full        the large measurements; ARGS="-k name" chooses
+#   make pictures          make the README's pictures of the status page anew (needs chromium)
 #   make format, make clean
 
 SHELL := /bin/sh
@@ -25,7 +26,7 @@ REPO ?=
 ARGS ?=
 ACCEPT ?=
 
-.PHONY: help demo demo-servers test test-all faults check bench bench-full format clean venv runtime benchmarks
+.PHONY: help demo demo-servers test test-all faults check bench bench-full pictures format clean venv runtime benchmarks
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -72,6 +73,9 @@ bench: benchmarks
 
 bench-full: benchmarks
 	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench_full $(ARGS) tests/bench/full
+
+pictures: venv
+	@PIEHOLE_TEST_PICTURES=$(CURDIR)/docs/images $(BIN)/python -m pytest -n 0 -q tests/page -k pictures
 
 format: venv
 	$(BIN)/ruff format $(SOURCES)

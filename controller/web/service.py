@@ -11,6 +11,7 @@ from controller.health import Health
 from controller.meters import Meters
 from controller.observer import Observer
 from controller.registry import Registry
+from controller.web.page import StatusPage
 from controller.web.routes import RouteTable, WebRequest, WebResponse
 from controller.web.scrape import Load, Scrape
 from controller.web.server import WebAddress, WebServer
@@ -45,6 +46,7 @@ class WebService:
         self.routes.add("/readyz", self._readyz)
         scrape = Scrape(self.observer.overview, registry.all_views, meters, load, ".".join(map(str, git_version())))
         self.routes.add("/metrics", scrape.answer)
+        StatusPage(self.observer.overview, self.observer.wait, registry.find).add_to(self.routes)
         self._server = WebServer(address, self.routes)
 
     @property

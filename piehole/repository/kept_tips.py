@@ -48,9 +48,13 @@ def not_kept(repository: Repository, oids: Sequence[str]) -> list[str]:
     return [oid for oid in oids if oid not in there]
 
 
-def kept_since(repository: Repository) -> dict[str, int]:
-    """The refs of all kept tips, each with the time it was kept at: seconds since the epoch by this machine's clock, 0 where unknown."""
-    return {name: _kept_at(repository, name) for name in _names(repository)}
+def kept_since(repository: Repository, *, quick: bool = False) -> dict[str, int]:
+    """The refs of all kept tips, each with the time it was kept at: seconds since the epoch by this machine's clock, 0 where unknown.
+
+    :param quick: 0 as well where each time would take a process
+    """
+    unknown = quick and repository.has_reftable
+    return {name: 0 if unknown else _kept_at(repository, name) for name in _names(repository)}
 
 
 def expire(repository: Repository) -> None:
