@@ -229,16 +229,24 @@ class Connections:
         """
         :raises PieholeError: there is no bare repository, or it is not installed
         """
+        from piehole.repository.fitness import find_repository
+
+        return self.at(find_repository(folder))
+
+    def at(self, git_dir: Path) -> Replica:
+        """Open a bare repository by its git directory.
+
+        :raises PieholeError: it is not installed
+        """
         from piehole.etcd.client import Etcd
         from piehole.group import config as configuration
         from piehole.group.replica import Replica
-        from piehole.repository.fitness import find_repository
 
-        found = configuration.load(find_repository(folder), self._overrides)
+        found = configuration.load(git_dir, self._overrides)
         key = (found.etcd, found.credentials)
         etcd = self._etcds.get(key)
         if etcd is None:
-            etcd = self._etcds[key] = Etcd(found.etcd, found.credentials)
+            etcd = self._etcds.setdefault(key, Etcd(found.etcd, found.credentials))
         return Replica.of(found, etcd)
 
 

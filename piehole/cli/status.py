@@ -30,6 +30,9 @@ that is not known, and does not count as silent. Such a site takes no copies.)
 --wait TIME waits until every site that has not left has reached the state that is the newest now; exit status 1 if not in time, or for
 a silent controller.
 
+--watch shows this again and again, until Ctrl-C ends it: in place on a terminal, elsewhere a new block after each change (with --json,
+one object a line).
+
 --json prints one object. Fields may be added, none will change its meaning:
 
   format        1
@@ -63,17 +66,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from piehole.cli import common, tables
 from piehole.cli.printing import complain, tell
-from piehole.errors import PieholeError
+from piehole.errors import PieholeError, UsageError
 
 if TYPE_CHECKING:
     from piehole.cli.status_text import FoundStatus
-    from piehole.commands.status import Status
     from piehole.deadline import Deadline
 
 EXAMPLES = (
@@ -82,12 +89,17 @@ EXAMPLES = (
 )
 
 _PATIENCE = 5.0  # seconds for etcd, for each repository
+_AT_ONCE = 8  # repositories that are read at the same time
+_EVERY = 2.0  # seconds between two looks of --watch, and at least
+_SHARE = 3.0  # so many times as long as a look takes
+_FIND_EVERY = 30.0  # seconds between two searches for repositories
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repositories(parser)
     common.add_etcd(parser)
     common.add_time(parser, "--wait", "wait so long for every site to replicate what is the newest now")
+    parser.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
     common.add_format(parser)
     parser.add_argument(
         "--all", action="store_true", help="list repositories that are well, too, instead of only counting them"
@@ -96,53 +108,147 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.cli import status_text
-    from piehole.cli.status_text import FoundStatus
     from piehole.deadline import Deadline
 
-    worst = 0
+    if args.watch and args.wait is not None:
+        raise UsageError("--watch and --wait exclude each other: --watch goes on until Ctrl-C.")
+    if args.watch:
+        _watch(args)
     waiting = None if args.wait is None else Deadline(args.wait)
-    table = not args.json and tables.wanted(args.format, sys.stdout)
+    lines = not args.json and not tables.wanted(args.format, sys.stdout)
     seen: list[FoundStatus] = []
-    for folder in common.repositories(args):
+    for one in _Looks(args).look(common.repositories(args), waiting):
+        seen.append(one)
+        if lines:
+            _print([one], args)
+    if not lines:
+        _print(seen, args)
+    return max(one.exit_status for one in seen)
+
+
+class _Looks:
+    """Reads the status of repositories, with one connection to etcd for all that have the same."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        connections = common.Connections(common.overrides(args))
+        self._open = (
+            connections.open if args.repos else connections.at
+        )  # those that a search has found are repositories
+
+    def look(self, folders: Sequence[Path], waiting: Deadline | None, *, examine: bool = True) -> Iterator[FoundStatus]:
+        """Yield the status of each repository, in this order.
+
+        :param examine: examine the objects as well, for some seconds in all
+        """
+        from piehole.replicate.repair import QUICK
+
+        seconds = QUICK / len(folders) if examine else 0.0
+        if len(folders) == 1:
+            yield self._one(folders[0], waiting, seconds)
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(lambda folder: self._one(folder, waiting, seconds), folders)
+
+    def _one(self, folder: Path, waiting: Deadline | None, examine: float) -> FoundStatus:
+        from piehole.cli.status_text import FoundStatus
+        from piehole.commands.status import status, wait
+
         try:
-            found, ok = _one(folder, args, waiting)
+            replica = self._open(folder)
+            found, reached = status(replica, _PATIENCE, examine), None
+            if waiting is not None and not (found.trouble or found.halted):
+                reached = wait(found, waiting, _PATIENCE)
+                found = status(replica, _PATIENCE, examine)
+            return FoundStatus(replica.git_dir, found, reached)
         except (PieholeError, OSError) as error:
-            seen.append(FoundStatus(folder, error))
-            worst = max(worst, common.status_of(error))
+            return FoundStatus(folder, error)
+
+
+def _print(seen: Sequence[FoundStatus], args: argparse.Namespace) -> None:
+    from piehole.cli import status_table, status_text
+
+    table = not args.json and tables.wanted(args.format, sys.stdout)
+    for one in seen:
+        if isinstance(one.found, PieholeError | OSError):
             if not table:
-                complain(f"{folder}: {error}")
-            continue
-        git_dir = found.replica.git_dir
-        seen.append(FoundStatus(git_dir, found))
-        worst = max(worst, found.trouble.exit_status if found.trouble else 0 if ok else 1)
-        if not args.json and not table:
-            for line in status_text.lines(found):
-                tell(f"{git_dir}: {line}")
+                complain(f"{one.git_dir}: {one.found}")
+        elif not args.json and not table:
+            for line in status_text.lines(one.found):
+                tell(f"{one.git_dir}: {line}")
     if args.json:
-        _print_json(seen, worst)
-    elif table:
+        print(json.dumps(status_text.as_json(seen), indent=None if args.watch else 2))
+    if table:
         most, paint = tables.window()[0], tables.coloured(sys.stdout)
-        print("\n".join(status_text.table(seen, unfold=args.all, most=most, paint=paint)))
-    return worst
+        print("\n".join(status_table.table(seen, unfold=args.all, most=most, paint=paint)))
 
 
-def _print_json(seen: list[FoundStatus], worst: int) -> None:
-    from piehole.commands.status import FORMAT
-
-    repositories = [one.as_json() for one in seen]
-    print(json.dumps({"format": FORMAT, "converged": worst == 0, "repositories": repositories}, indent=2))
+# ---- --watch
 
 
-def _one(folder: Path, args: argparse.Namespace, waiting: Deadline | None) -> tuple[Status, bool]:
-    from piehole.commands.status import status, wait
-    from piehole.group.replica import Replica
-    from piehole.repository.fitness import find_repository
+def _watch(args: argparse.Namespace) -> None:
+    """Show each new look until Ctrl-C, which ends this process."""
+    in_place = not args.json and args.format != "lines" and tables.is_terminal(sys.stdout)
+    try:
+        folders = common.repositories(args)
+        (_redraw if in_place else _print_changes)(args, folders)
+    except (KeyboardInterrupt, SystemExit) as end:
+        sys.stdout.flush()
+        # Not by way of the interpreter's end: that waits for the threads which still wait for etcd.
+        os._exit(end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else 130)
 
-    replica = Replica.open(find_repository(folder), common.overrides(args))
-    found = status(replica, _PATIENCE)
-    if waiting is None or found.trouble or found.halted:
-        return found, found.converged and found.healthy
-    reached = wait(found, waiting, _PATIENCE)
-    now = status(replica, _PATIENCE)
-    return now, reached and now.healthy
+
+def _looks(args: argparse.Namespace, folders: Sequence[Path]) -> SimpleQueue[list[FoundStatus]]:
+    """A queue that gets one look after the other, from a thread of its own."""
+    queue: SimpleQueue[list[FoundStatus]] = SimpleQueue()
+
+    def read(folders: Sequence[Path]) -> None:
+        looks, found_at, examine = _Looks(args), time.monotonic(), True
+        while True:
+            began = time.monotonic()
+            if began - found_at > _FIND_EVERY:
+                try:
+                    folders, found_at = common.repositories(args), began
+                except PieholeError:
+                    pass  # then each of those that were there says what is wrong
+            queue.put(list(looks.look(folders, None, examine=examine)))
+            examine = False  # from now on the controller's mark is enough
+            time.sleep(max(_EVERY, _SHARE * (time.monotonic() - began)))
+
+    Thread(target=read, args=(folders,), daemon=True).start()
+    return queue
+
+
+def _print_changes(args: argparse.Namespace, folders: Sequence[Path]) -> None:
+    queue, before = _looks(args, folders), None
+    while True:
+        seen = queue.get()
+        now = [one.signature for one in seen]
+        if now == before:
+            continue
+        if before is not None and not args.json:
+            print()
+        _print(seen, args)
+        sys.stdout.flush()
+        before = now
+
+
+def _redraw(args: argparse.Namespace, folders: Sequence[Path]) -> None:
+    from piehole.cli import status_table
+    from piehole.cli.redraw import Screen
+
+    with Screen() as screen:
+        queue, seen, at = _looks(args, folders), None, ""
+        while True:
+            try:
+                seen = queue.get_nowait()
+                at = time.strftime("%H:%M:%S")
+            except Empty:
+                pass
+            # The last column stays free: what erases the rest of a line would take a letter there.
+            most, paint = tables.window()[0] - 1, tables.coloured(sys.stdout)
+            head = tables.clipped(f"piehole status at {at or '…'} (Ctrl-C ends)", most)
+            shown = status_table.table(seen, unfold=args.all, most=most, paint=paint) if seen else [""]
+            screen.show([head, "", *shown])
+            screen.wait(0.25)

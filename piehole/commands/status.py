@@ -35,6 +35,7 @@ LEFT: Final = "left"
 CORRUPT: Final = "corrupt"
 
 _POLL: Final = 0.2  # seconds
+_LEAST: Final = 0.1  # seconds for an examination of objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +164,18 @@ def age(stamp: str) -> float | None:
     return round(max(0.0, (datetime.datetime.now(datetime.UTC) - then).total_seconds()), 1)
 
 
-def status(replica: Replica, patience: float) -> Status:
+def status(replica: Replica, patience: float, examine: float = repair.QUICK) -> Status:
     """The status of one repository and of all sites of its group.
 
     :param patience: seconds to wait for etcd
+    :param examine: seconds to examine objects; if that is too short for anything, the mark of a corrupt repository is all that counts
     :raises GitError: git failed where it must not
     :raises EtcdRefused: etcd answered and said no
     """
     locks = {name.removesuffix(".lock"): why for name, why in old_locks(replica.git_dir).items()}
     # Examined first: the controller, which is asked then, repairs what was found.
-    corrupt = repair.corrupt(replica, repair.QUICK)
+    long_enough = examine >= _LEAST
+    corrupt = repair.corrupt(replica, examine) if long_enough else verification.corrupt(replica.git_dir)
     controller, second = _controller(replica.git_dir), second_controller(replica.git_dir)
     now = Status(replica, stuck=locks, corrupt=corrupt, controller=controller, second=second)
     deadline = Deadline(patience)
@@ -227,7 +230,8 @@ def _pending(replica: Replica, seen: DryRun) -> dict[str, str]:
     """The changes that a reconcile would still make here, and what it waits for."""
     moves = seen.planned.moves
     bases = [oid for ref, oid in seen.observed.refs.items() if ref.startswith("refs/heads/")][:64]
-    lacking = connectivity.check_closures(replica.git_dir, [m.new for m in moves if not m.deletes], bases=bases).missing
+    wanted = [move.new for move in moves if not move.deletes]
+    lacking = connectivity.check_closures(replica.git_dir, wanted, bases=bases).missing if wanted else ()
     found = dict.fromkeys(seen.planned.deferred, "a push is moving it right now")
     for move in moves:
         why = "; its objects are not here yet" if move.new in lacking else ""

@@ -65,8 +65,10 @@ def corrupt(replica: Replica, seconds: float) -> str:
 def claimed_tips(replica: Replica) -> list[str]:
     """What this site claims to have: what its refs hold, and what it holds for pushes of other sites."""
     refs = replica.repository.observe().refs
-    held = [oid for ref, oid in refs.items() if ref.startswith(HELD_REFS)]
-    return list(dict.fromkeys([*_tips(replica), *held]))
+    exclude = replica.config.exclude
+    return list(
+        dict.fromkeys(oid for ref, oid in refs.items() if is_managed(ref, exclude) or ref.startswith(HELD_REFS))
+    )
 
 
 def _tips(replica: Replica) -> list[str]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Final
 
 from piehole import git
 from piehole.errors import GitError
+
+_AT_ONCE: Final = 8
 
 
 def repositories(root: Path) -> Iterator[Path]:
@@ -15,9 +18,11 @@ def repositories(root: Path) -> Iterator[Path]:
 
     Symbolic links are not followed, so no repository is found twice.
     """
-    for git_dir in candidates(root):
-        if has_group(git_dir):
-            yield git_dir
+    from concurrent.futures import ThreadPoolExecutor  # which a command for one repository does not need
+
+    found = list(candidates(root))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # each is asked by a process of git
+        yield from (git_dir for git_dir, has in zip(found, pool.map(has_group, found), strict=True) if has)
 
 
 def candidates(root: Path, known: Container[str] = (), unread: list[str] | None = None) -> Iterator[Path]:

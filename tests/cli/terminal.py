@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import signal
 import struct
 import subprocess
 import termios
@@ -77,6 +78,19 @@ class Terminal:
         status = self._process.wait(30)
         self._read()
         return status
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    @property
+    def is_stopped(self) -> bool:
+        state = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "T"
+
+    def reads(self) -> str:
+        """What was printed since :meth:`sees` has found something."""
+        self._read()
+        return self.shown
 
     def _read(self) -> None:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.cli.terminal import Terminal
 from tests.support.command_line import piehole
 from tests.support.git import git
 from tests.support.groups import Group
+from tests.support.hook_socket import serving
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
 
@@ -71,17 +74,29 @@ def test_without_a_terminal_the_lines_are_what_scripts_have_always_read(pair: Gr
 
 
 def test_many_repositories_are_folded_into_counts_and_those_in_trouble_are_shown_first(pair: Group) -> None:
-    root = pair.folder / "many"
-    for number in range(7):
-        git(pair.folder, "clone", "--bare", "-q", str(pair["a"].repository), str(root / f"r{number}.git"))
-        source = (pair["a"].repository / "config").read_text()
-        (root / f"r{number}.git" / "config").write_text(source)
-    pair.etcd.put(pair.key("refs/heads/main"), "0" * 39 + "1")
-    (root / "r3.git" / "config").write_text(source.replace("group = g", "group = refs"))
-    _, lines = shown("--root", root, "--root", pair["a"].root)
-    assert lines[0].startswith("REPOSITORY")
-    assert lines[1].startswith("many/r3.git") and " failed" in lines[1]
-    assert re.search(r"8 repositories: .*1 failed", lines[-1])
+    a, root = pair["a"].repository, pair.folder / "many"
+    config = (a / "config").read_text()
+    with ExitStack() as served:
+        for number in range(7):
+            copy = root / f"r{number}.git"
+            shutil.copytree(a, copy)
+            (copy / "piehole" / "controller").unlink()
+            (copy / "config").write_text(config.replace("group = g", "group = refs") if number == 3 else config)
+            if number != 3:
+                served.enter_context(serving(copy))
+        _, lines = shown("--root", root)
+        assert lines[0].startswith("REPOSITORY")
+        assert re.match(r"r3.git +failed", lines[1])
+        assert "6 in step, not listed (--all lists them)" in lines
+        assert lines[-1] == "7 repositories: 6 in step, 1 failed"
+        assert [line.split()[0] for line in shown("--root", root, "--all")[1] if re.match("r[0-9]", line)] == [
+            "r3.git",
+            *(f"r{number}.git" for number in (0, 1, 2, 4, 5, 6)),
+        ]
+        answer = piehole("status", "--root", root, "--json")
+        failed = next(one for one in answer.json["repositories"] if one["error"])
+        assert failed["repository"] == str(root / "r3.git")
+        assert answer.status == 2
 
 
 @pytest.mark.parametrize("columns", [40, 60])
