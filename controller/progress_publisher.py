@@ -42,7 +42,7 @@ class ProgressPublisher:
             self._converged = report
 
     def forget(self) -> None:
-        """Take no former report into account: it may be of another repository."""
+        """Take no former report into account: it may be of another repository, or of what etcd was before it went back."""
         self._last = self._converged = None
         self._digest, self._covered = ("", ""), 0
 

@@ -75,7 +75,7 @@ class ServedRepository:
         self._enqueue = enqueue
         self._replica = Replica.of(config, etcd_view.etcd)
         self._log = RepositoryLog(config)
-        self._check = SiteCheck(self._replica, etcd_view, self._log.log)
+        self._check = SiteCheck(self._replica, etcd_view, self._log.log, lambda: self._publisher.forget())
         source = CachedSource(
             self._replica, enqueue, self._check.view, heard_since=etcd_view.heard_since, doubt=self._doubt
         )

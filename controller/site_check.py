@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -18,24 +19,35 @@ from piehole.group.replica import Replica
 
 _ETCD_TIMEOUT: Final = 5.0  # seconds
 _ASK_EVERY: Final = 30.0  # seconds until a halted site asks etcd again, though nothing seems to have changed
-_NEVER: Final = (0, 0, 0, 0.0)  # a halted site has not been checked
+_NEVER: Final = (0, 0, 0)  # a halted site has not been checked
 
 
 class SiteCheck:
     """Checked by the workers that act on the repository, one at a time, and read by any thread.
 
     :param log: with the fields that name the repository
+    :param resumed: called when a halted site goes on: what was found before may be of an etcd that is gone
     """
 
-    def __init__(self, replica: Replica, etcd_view: EtcdView, log: structlog.typing.FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        etcd_view: EtcdView,
+        log: structlog.typing.FilteringBoundLogger,
+        resumed: Callable[[], None],
+    ) -> None:
         self.halted: Halted | None = None
         self.count = 0  # of the checks that passed
         self._running = threading.Lock()
         self._replica = replica
         self._etcd_view = etcd_view
         self._log = log
+        self._resumed = resumed
         self._halted_since = 0.0  # monotonic seconds
-        self._checked_halted: tuple[int, int, int, float] = _NEVER
+        self._checked_halted: tuple[int, int, int] = (
+            _NEVER  # what a check has found that said so, and when to ask again
+        )
+        self._ask_at = 0.0
         self._epoch = -1  # of the last check that passed; so are the fence and both records
         self._fence = 0
         self._group: KeyValue | None = None
@@ -61,12 +73,12 @@ class SiteCheck:
         """Whether this site is halted, and nothing has happened since that could have ended that."""
         if self.halted is None:
             return False
-        view = self._etcd_view.view(self._replica.config.group)
-        now = (self._etcd_view.epoch, view.revision, rollback_guard.stamp(self._replica.git_dir))
-        if now == self._checked_halted[:3] and time.monotonic() < self._checked_halted[3]:
-            return True
-        self._checked_halted = (*now, time.monotonic() + _ASK_EVERY)
-        return False
+        return self._situation() == self._checked_halted and time.monotonic() < self._ask_at
+
+    def _situation(self) -> tuple[int, int, int]:
+        """What has to change before another check may say something else."""
+        revision = self._etcd_view.view(self._replica.config.group).revision
+        return self._etcd_view.epoch, revision, rollback_guard.stamp(self._replica.git_dir)
 
     def run(self) -> int:
         """Check where that is due; returns :attr:`count`, which grows with each check.
@@ -75,8 +87,14 @@ class SiteCheck:
         :raises EtcdError: etcd could not be used, or the view is not as new as etcd yet
         """
         with self._running:
-            if self._check():
-                self.count += 1
+            situation = self._situation()
+            self._checked_halted = _NEVER  # a check that fails without an answer is to be tried again soon
+            try:
+                if self._check():
+                    self.count += 1
+            except Halted:
+                self._checked_halted, self._ask_at = situation, time.monotonic() + _ASK_EVERY
+                raise
             return self.count
 
     def _check(self) -> bool:
@@ -86,16 +104,16 @@ class SiteCheck:
         fence = self._etcd_view.view(self._replica.config.group).mod(keys.FENCE)
         if (self._epoch, self._fence) == (epoch, fence) and self.halted is None:
             return False
-        state = progress.check(self._replica, Deadline(_ETCD_TIMEOUT), seen=self.seen())
+        state = progress.check(self._replica, Deadline(_ETCD_TIMEOUT), seen=self.seen)
         # A view from before this check may be of another etcd's past: only one that has reached it may be acted on.
         newest = max((kv.mod_revision for kv in state.entries.values()), default=0)
         if not self._etcd_view.informer.cache.wait_for(newest, Deadline(_ETCD_TIMEOUT)):
             raise EtcdUnreachable("the watch of the refs has not caught up with etcd yet")
         if self.halted is not None:
             if not self._etcd_view.was_listed_since(self._halted_since):
-                self._checked_halted = _NEVER
                 raise EtcdUnreachable("this site was halted, so the refs are being listed again")
             self._log.info("site.resumed")
+            self._resumed()
         self._group, self._site = state.group, state.site
         self.halted = None
         self._epoch, self._fence = epoch, fence

@@ -36,16 +36,17 @@ def state_lock(git_dir: Path, patience: Deadline | None = None) -> Iterator[None
         yield
 
 
-def check(replica: Replica, deadline: Deadline, *, seen: int = 0) -> GroupState:
+def check(replica: Replica, deadline: Deadline, *, seen: Callable[[], int] = lambda: 0) -> GroupState:
     """Check that this site may act on what etcd holds, and register the site again where its record vanished.
 
-    :param seen: the newest revision that this process has acted on. Progress is published once a second, so a backup of etcd from
-        the moment before that holds the newest record that the disk knows, and yet lacks pushes; the revision tells.
+    :param seen: the newest revision that this process has acted on, asked when nobody else writes the state any more: an administrator's
+        decision ends it. Progress is published once a second, so a backup of etcd from the moment before that holds the newest record
+        that the disk knows, and yet lacks pushes; the revision tells.
     :raises Halted: etcd or this disk went back, the group is another one, or the site was made to leave
     :raises EtcdError: etcd could not be used
     """
     with state_lock(replica.git_dir):
-        state = _check(replica, deadline, seen)
+        state = _check(replica, deadline, seen())
     _publish_limits(replica, state, deadline)
     return state
 

@@ -6,11 +6,15 @@ import fcntl
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
+from piehole.deadline import Deadline
+from piehole.group import progress
 from tests.conftest import OwnEtcd
 from tests.support import git
 from tests.support.assertions import accepted, refused
@@ -41,6 +45,12 @@ def told(group: Group) -> None:
     assert newest is not None
     for site in group:
         until(lambda site=site: site.progress() >= newest.mod_revision, 15, f"{site.name} has told of it")  # type: ignore[misc]
+
+
+def is_awaited(lock: TextIO) -> bool:
+    """Whether somebody waits for the lock of this file."""
+    inode = f":{os.fstat(lock.fileno()).st_ino} "
+    return any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 def went_back(group: Group, first: str, newest: str) -> None:
@@ -108,12 +118,8 @@ def test_a_late_record_of_an_older_reconcile_does_not_hide_that_etcd_went_back(
     home, other = group.sites
     with (other.repository / "piehole" / "state.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        inode = f":{os.fstat(lock.fileno()).st_ino} "
         # The record that carries the digest, some seconds after the push, is about to be written.
-        until(
-            lambda: any("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines()),
-            what="a record waits for the lock",
-        )
+        until(lambda: is_awaited(lock), what="a record waits for the lock")
         home.signal(signal.SIGSTOP)  # so that it writes nothing either
         etcd.save_snapshot(tmp_path / "backup")
         newest = pushed(group, work, "two")
@@ -181,6 +187,52 @@ def test_an_etcd_that_was_put_back_and_has_overtaken_what_the_sites_had_heard_is
     for site in group:
         site.wait_event("site.halted", token="went-back")  # noqa: S106
     went_back(group, first, newest)
+
+
+def test_a_decision_holds_though_a_ref_is_stuck_afterwards(
+    make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
+) -> None:
+    """What was reached before is not published then: it is of an etcd that is gone, and would halt the site again."""
+    etcd = own_etcd()
+    group = make_group(2, etcd=etcd)
+    work, first = begun(group)
+    etcd.save_snapshot(tmp_path / "backup")
+    for number in range(50):  # the restored etcd will not have come that far
+        group.etcd.put(f"{group.prefix}-elsewhere", str(number))
+    newest = pushed(group, work, "two")
+    told(group)
+    etcd.kill()
+    etcd.restore_snapshot(tmp_path / "backup")
+    etcd.start()
+    for site in group:
+        site.wait_event("site.halted", token="went-back")  # noqa: S106
+    group.put("refs/heads/nowhere", "1" * 40)
+    went_back(group, first, newest)
+    for site in group:
+        site.stuck("refs/heads/nowhere")
+    keys = [f"{group.prefix}/progress/{group.name}/{site.name}" for site in group]
+    before = {group.etcd.get(key) for key in keys}
+    git.git(work, "reset", "-q", "--hard", first)
+    third = git.commit(work, "three")
+    accepted(git.push(work, "origin", "HEAD:main"))
+    group.arrives(MAIN, third)
+    until(lambda: not before & {group.etcd.get(key) for key in keys}, what="each has published under a new id")
+    for site in group:
+        assert len(site.events("site.halted")) == 1
+        assert site.progress() < group.etcd.look(group.key(MAIN)).mod_revision  # type: ignore[union-attr]
+
+
+def test_a_check_that_waits_while_somebody_decides_believes_the_decision(world: Group) -> None:
+    """It would write down that etcd went back, and so undo what `piehole accept` has just written."""
+    replica = world["a"].build().replica()
+    acted_on = [10**9]
+    with ThreadPoolExecutor(1) as pool:
+        with (replica.git_dir / "piehole" / "state.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            checked = pool.submit(progress.check, replica, Deadline(20), seen=lambda: acted_on[0])
+            until(lambda: is_awaited(lock), what="the check waits for the lock")
+            acted_on[0] = 0
+        assert checked.result().revision < 10**9
 
 
 def test_an_emptied_etcd(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
