@@ -160,7 +160,8 @@ class Readers:
             return "" if self._is_reached(revision) else self._words() or "what was pushed last has not arrived yet"
 
     def _is_reached(self, revision: int) -> bool:
-        return self._reached >= revision and self._may_act()
+        # 0: nothing is. A group without a record of a push, whose keys were put by hand, asks for 0.
+        return 0 < self._reached >= revision and self._may_act()
 
     def _words(self) -> str:
         halted = self._halted()

@@ -93,6 +93,15 @@ def test_a_reconcile_that_leaves_nothing_to_do_has_reached_what_it_claims() -> N
     assert bed.is_fresh(7), "what was reached stays reached"
 
 
+def test_before_the_first_reconcile_nothing_is_reached_whatever_is_the_newest() -> None:
+    bed = Bed()
+    assert not bed.is_fresh(0), "refs that were put by hand, and no push: the repository may be empty"
+    bed.readers.reconciled(Report(3))
+    assert bed.is_fresh(0)
+    bed.readers.forget()
+    assert not bed.is_fresh(0)
+
+
 @pytest.mark.parametrize("how", ["stuck", "deferred"])
 def test_what_is_left_holds_back_what_came_with_it_and_nothing_before(how: str) -> None:
     bed = Bed()
