@@ -61,6 +61,7 @@ def test_a_repository_that_was_swapped_for_an_empty_one_is_not_what_the_controll
     assert "behind: " in got.stderr
     assert group[1].piehole("wait", MAIN, "--timeout", "0.3", check=False).status == 1
     source.rename(group[0].repository)
+    group.put("@fence", "{}")  # as `install` does there: who waits for objects asks again at once
     git.git(group[1].repository, "config", "piehole.readWait", "30")
     until(lambda: oid_of(front.listed(group[1])) == oid, what="the gate opens when the site has everything")
 
@@ -82,6 +83,7 @@ def test_a_site_that_was_emptied_and_installed_again_under_its_controller_claims
         time.sleep(0.1)
     assert group[1].piehole("wait", MAIN, "--timeout", "0.3", check=False).status == 1
     source.rename(group[0].repository)
+    group.put("@fence", "{}")  # as `install` does there: who waits for objects asks again at once
     group.arrives(MAIN, oid)
     until(lambda: group[1].progress() > 0, what="b has told that it has everything")
 
