@@ -24,7 +24,8 @@ from tests.fault.history.schedule import Fault
 class Chaos:
     """What to do.
 
-    :param seconds: at most; the run ends earlier once it has ``pushes`` acknowledged ones and ``faults`` faults
+    :param seconds: at most; the run ends earlier, but not before ``least`` seconds, once it has enough of everything: acknowledged pushes,
+        faults, and fresh reads
     :param converge: seconds that the sites have to agree once all is healed
     :param source: the tree that is run, if not this one
     :param copies: what the group promises
@@ -42,6 +43,7 @@ class Chaos:
     enough_pushes: int = 1_000_000
     enough_faults: int = 1_000_000
     enough_reads: int = 0
+    least: float = 0.0
     source: Path = ROOT
     copies: int = 1
     readers: int = 0
@@ -133,11 +135,14 @@ def _play(chaos: Chaos, bed: Bed, nemesis: Nemesis) -> None:
     ]
     people += [Reader(bed, number, chaos.seed, chaos.reading_pause, stop) for number in range(chaos.readers)]
 
+    end = time.monotonic() + chaos.least
+
     def enough() -> bool:
         return (
-            bed.log.told()["ok"] >= chaos.enough_pushes
+            time.monotonic() >= end
+            and bed.log.told()["ok"] >= chaos.enough_pushes
             and nemesis.done.total() >= chaos.enough_faults
-            and len(bed.reads) >= chaos.enough_reads
+            and sum(read.outcome == "fresh" for read in list(bed.reads)) >= chaos.enough_reads
         )
 
     try:
