@@ -79,6 +79,12 @@ def test_the_rules_are_valid_and_each_fires_when_it_should() -> None:
     assert alerts == {name for pair in silent for name in pair if name}
 
 
+def test_each_alert_is_documented_with_its_severity() -> None:
+    severities = dict(re.findall(r"- alert: (\w+)\n(?:.*\n)*?.*severity: (\w+)", RULES.read_text()))
+    page = (DEPLOY.parent / "docs" / "alerts.md").read_text()
+    assert dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE)) == severities
+
+
 def test_each_alert_says_what_to_do() -> None:
     for alert in re.split(r"- alert: ", RULES.read_text())[1:]:
         name = alert.split("\n", 1)[0]
