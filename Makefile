@@ -10,6 +10,7 @@
 #   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
 #   make bench-full        the large measurements; ARGS="-k name" chooses
 #   make pictures          make the README's pictures of the status page anew (needs chromium)
+#   make docs              docs/reference.md and the manual pages, from what --help prints
 #   make format, make clean
 
 SHELL := /bin/sh
@@ -26,7 +27,7 @@ REPO ?=
 ARGS ?=
 ACCEPT ?=
 
-.PHONY: help demo demo-servers test test-all faults check bench bench-full pictures format clean venv runtime benchmarks
+.PHONY: help demo demo-servers test test-all faults check bench bench-full docs pictures format clean venv runtime benchmarks
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -76,6 +77,9 @@ bench-full: benchmarks
 
 pictures: venv
 	@PIEHOLE_TEST_PICTURES=$(CURDIR)/docs/images $(BIN)/python -m pytest -n 0 -q tests/page -k pictures
+
+docs: venv
+	@$(BIN)/python -m tools.manual
 
 format: venv
 	$(BIN)/ruff format $(SOURCES)

@@ -78,12 +78,12 @@ usage: piehole COMMAND [OPTION]... [ARGUMENT]...
        piehole COMMAND --help
        piehole --version
 """
-_WHAT_IT_IS: Final = """\
+WHAT_IT_IS: Final = """\
 Several Git repositories at different sites act as one: push to any of them.
 
 The references are agreed in etcd by git's hooks; a controller on each server replicates its repositories.
 """
-_STATUS: Final = """\
+STATUS: Final = """\
   0  done
   1  not converged, refused, or a fault found
   2  wrong arguments, or a required setting is missing
@@ -100,7 +100,7 @@ def overview(width: int) -> str:
         f"{task.lower()}:\n{listing([(one.name, one.help) for one in COMMANDS.values() if one.task == task], column, width)}\n\n"
         for task in (SET_UP, DAY_TO_DAY, TROUBLE)
     )
-    return f"{_USAGE}\n{render(_WHAT_IT_IS, width)}\n\n{listed}exit status:\n{render(_STATUS, width)}\n"
+    return f"{_USAGE}\n{render(WHAT_IT_IS, width)}\n\n{listed}exit status:\n{render(STATUS, width)}\n"
 
 
 def _run(argv: Sequence[str]) -> int:
