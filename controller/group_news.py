@@ -35,6 +35,7 @@ class GroupNews:
         self._times = ChangeTimes(self._revision)
         self._newest: int | None = None
         self._looked_up: dict[int, float] = {}  # by the revision of a site: since when it is behind
+        self._never_seen: dict[str, float] = {}  # sites without progress, since this was noticed
         self.unsure = False  # a lag was asked for that only the local log knows
 
     def note(self, contact: float) -> None:
@@ -84,8 +85,14 @@ class GroupNews:
         with self._lock:
             return self._times.after(revision - 1)
 
-    def behind_since(self, revision: int) -> float:
-        """Since when a site that has everything up to this revision, and is behind, lacks something."""
+    def behind_since(self, site: str, revision: int) -> float:
+        """Since when a site that has everything up to this revision, and is behind, lacks something.
+
+        One that was never seen lacks everything: what counts is since when it is there.
+        """
+        if revision <= 0:
+            return self._never_seen.setdefault(site, time.time())
+        self._never_seen.pop(site, None)
         with self._lock:
             known = self._times.after(revision) or self._looked_up.get(revision)
         if known is not None:

@@ -29,6 +29,7 @@ _LISTEN_EVERY: Final = 10.0
 _AT_ONCE: Final = 50  # repositories whose files are looked at in one tick
 _SOME: Final = 10  # of the others
 _LOGS_AT_ONCE: Final = 5
+_MANY: Final = 50
 
 Place = tuple[EtcdAddress, str]
 
@@ -58,7 +59,7 @@ class Observer:
         self._stale: set[str] = set()  # repositories whose files are to be looked at
         self._disk: dict[str, DiskFacts] = {}
         self._made: dict[str, tuple[ServedRepository | None, RepositoryView]] = {}
-        self._seen: dict[str, object] = {}  # the report of a repository that was last taken into account
+        self._seen: dict[str, object] = {}  # what the last turn of a repository has found
         self._silent: dict[EtcdAddress, frozenset[str]] = {}
         self._overview = Overview()
         self._cursor = 0
@@ -103,13 +104,17 @@ class Observer:
     def turned(self, served: ServedRepository) -> None:
         """A turn of work on this repository has ended."""
         place = (served.etcd_view.address, served.config.group)
-        report = served.report
-        key = str(served.config.git_dir)
-        if report is not None and report is not self._seen.get(key):
-            self._seen[key] = report
+        report, key = served.report, str(served.config.git_dir)
+        if report is not None and report.moved:
             self._note_arrivals(served, place)
-        self._stale.add(key)
-        self._mark(place[0], {place[1]})
+        state: object = (served.halted, served.trouble)
+        if report is not None:
+            shown = (report.newest, report.converged, report.stuck, report.locked, report.unadopted, report.corrupt)
+            state = (served.halted, served.trouble, shown)
+        if state != self._seen.get(key):  # else it was one of the turns that every repository has now and then
+            self._seen[key] = state
+            self._stale.add(key)
+            self._mark(place[0], {place[1]})
 
     def _note_arrivals(self, served: ServedRepository, place: Place) -> None:
         news, report = self._news.get(place), served.report
@@ -165,6 +170,7 @@ class Observer:
                     views[key] = self._made[key][1]
             for key in self._made.keys() - views.keys():
                 del self._made[key]
+                self._seen.pop(key, None)
             changed = before.keys() != views.keys() or any(one.version == version for one in views.values())
             if changed:
                 views = dict(sorted(views.items()))
@@ -209,6 +215,8 @@ class Observer:
                     self._listen()
                 self._look_at_files()
                 self._look_up()
+                if len(self._dirty) > _MANY:  # else whoever looks next would wait for all of it
+                    self.overview()
                 self._stop.wait(_TICK)
         except BaseException as error:  # noqa: BLE001 -- not swallowed: the owner ends the controller with it
             self._on_crash(error)

@@ -85,8 +85,8 @@ class RepositoryView:
     """One repository of this server. ``version``: of the overview in which it last changed.
 
     ``newest``: the newest revision that moved one of the group's refs; ``revision``: up to which this site has all. ``faults``: what is wrong
-    at this site, the first of each kind; ``counts``: how many there are of each. ``kept``: tips (None: not known yet); ``held``: pushes to
-    other sites for which it holds copies. ``copies``: None where the group's record is not known. ``proven``, ``overdue``: of this site.
+    at this site, the first of each kind; ``counts``: how many there are of each. ``kept``: tips (None: not known yet). ``copies``: None
+    where the group's record is not known. ``proven``, ``overdue``: of this site.
     """
 
     repository: str
@@ -102,7 +102,6 @@ class RepositoryView:
     counts: Mapping[str, int] = field(default_factory=dict)
     last_push: LastPush | None = None
     kept: int | None = None
-    held: int = 0
     copies: CopiesOutlook | None = None
     proven: str = ""
     overdue: bool = False

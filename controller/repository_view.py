@@ -72,7 +72,6 @@ def describe(
         counts,
         _last_push(group_view.entries.get(PUSH)),
         disk.kept if disk is not None else None,
-        served.copies_held,
         _copies(served, watch, everybody),
         disk.proven if disk is not None else "",
         disk is not None and disk.overdue,
@@ -134,7 +133,7 @@ def _own_site(
         True,
         state,
         _newer(refs, revision) if late else 0,
-        news.behind_since(revision) if news is not None and late else None,
+        news.behind_since(name, revision) if news is not None and late else None,
         revision,
         known.progress.time if known is not None and known.progress else "",
     )
@@ -165,7 +164,7 @@ def _site(
         if late
         else overview.IN_STEP,
         _newer(refs, one.revision) if late else 0,
-        news.behind_since(one.revision) if news is not None and late else None,
+        news.behind_since(one.site, one.revision) if news is not None and late else None,
         one.revision,
         one.progress.time if one.progress else "",
         heard if silent else None,

@@ -19,7 +19,9 @@ from controller import certificates, overview
 from controller.etcd_view import EtcdView
 from controller.meters import Histogram, Meters, label
 from controller.metrics import KINDS, METRICS, MOST, MOST_SITES
+from controller.observer import Observer
 from controller.overview import Overview
+from controller.registry import Registry
 from controller.web.routes import WebRequest, WebResponse
 from piehole.repository.verification import seconds_of
 
@@ -41,22 +43,13 @@ _FLAGS: Final = (overview.HALTED, overview.CORRUPT)
 
 class Scrape:
     """
-    :param look: gives the overview
-    :param views: gives the connections to etcd
     :param load: gives the lanes of each work queue
     :param git: the version of git
     """
 
-    def __init__(
-        self,
-        look: Callable[[], Overview],
-        views: Callable[[], Iterable[EtcdView]],
-        meters: Meters,
-        load: Load,
-        git: str,
-    ) -> None:
-        self._look = look
-        self._views = views
+    def __init__(self, observer: Observer, repositories: Registry, meters: Meters, load: Load, git: str) -> None:
+        self._observer = observer
+        self._repositories = repositories
         self._meters = meters
         self._load = load
         self._build = (version("piehole"), platform.python_version(), git)
@@ -76,13 +69,14 @@ class Scrape:
 
     def collect(self) -> Iterator[Any]:
         """All metrics, for prometheus_client."""
-        now, seen, views = time.time(), self._look(), list(self._views())
+        now, seen, views = time.time(), self._observer.overview(), self._repositories.all_views()
         found: dict[str, Iterable[Series]] = {
             "piehole_build_info": [(self._build, 1)],
             **_states(seen),
             **_lags(seen, now),
             **_troubles(seen),
             **_copies(seen),
+            "piehole_copies_held": [((), sum(one.copies_held for one in self._repositories.all_served()))],
             **_soundness(seen),
             **_etcd(seen, views),
             **self._queues(),
@@ -181,7 +175,6 @@ def _copies(seen: Overview) -> dict[str, list[Series]]:
         "piehole_groups_below_copies": [((), sum(lack > 0 for lack in lacking.values()))],
         "piehole_copies_promised": [(group, promising[group][0]) for group in shown],
         "piehole_copies_possible": [(group, promising[group][1]) for group in shown],
-        "piehole_copies_held": [((), sum(one.held for one in seen))],
     }
 
 

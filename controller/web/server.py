@@ -203,8 +203,6 @@ class _HttpListener(socketserver.ThreadingMixIn, socketserver.TCPServer):
 class _HttpHandler(BaseHTTPRequestHandler):
     server: _HttpListener
     timeout = _REQUEST
-    server_version = "piehole"
-    sys_version = ""
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -251,6 +249,8 @@ class _HttpHandler(BaseHTTPRequestHandler):
     def _write(self, response: WebResponse, with_body: bool) -> None:
         """The head of the answer, and its body where that is no stream."""
         self.connection.settimeout(_WRITE)
+        if self.request_version == "HTTP/0.9":  # or no version was understood: such an answer would have no head
+            self.request_version = "HTTP/1.0"
         self.send_response(response.status)
         for name, value in response.all_headers().items():
             self.send_header(name, value)
@@ -276,6 +276,9 @@ class _HttpHandler(BaseHTTPRequestHandler):
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
         words = f"{status.phrase}: only GET and HEAD are answered.\n"
         self._write(WebResponse(words.encode(), status=status, headers={"Allow": "GET, HEAD"}), with_body=True)
+
+    def version_string(self) -> str:
+        return "piehole"
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged: a scrape every few seconds says nothing."""

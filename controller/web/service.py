@@ -44,7 +44,7 @@ class WebService:
         self.routes = RouteTable()
         self.routes.add("/healthz", self._healthz)
         self.routes.add("/readyz", self._readyz)
-        scrape = Scrape(self.observer.overview, registry.all_views, meters, load, ".".join(map(str, git_version())))
+        scrape = Scrape(self.observer, registry, meters, load, ".".join(map(str, git_version())))
         self.routes.add("/metrics", scrape.answer)
         StatusPage(self.observer.overview, self.observer.wait, registry.find).add_to(self.routes)
         self._server = WebServer(address, self.routes)
