@@ -49,6 +49,10 @@ class CommandParser(argparse.ArgumentParser):
         found, rest = super().parse_known_args(args, namespace)
         if rest:
             hints = "".join(did_you_mean(word.partition("=")[0], self.options) for word in rest if word[:1] == "-")
+            from pathlib import Path
+
+            if "-C" in self.options and Path(rest[0]).is_dir():
+                hints += f" (a repository is named with -C {rest[0]})"
             self.error(f"unrecognized arguments: {' '.join(rest)}{hints}")
         return found, rest
 

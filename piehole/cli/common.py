@@ -115,6 +115,13 @@ def add_time(parser: argparse.ArgumentParser, option: str, text: str, default: f
     )
 
 
+def count(text: str) -> int:
+    """A number of things, as the value of an option."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, such as 10")
+    return int(text)
+
+
 def repository(args: argparse.Namespace, *, makes: bool = False) -> Path:
     """The repository that the command is about: REPO (relative to ``-C``), else ``-C``, else the current directory.
 
@@ -124,11 +131,10 @@ def repository(args: argparse.Namespace, *, makes: bool = False) -> Path:
     from piehole.repository.fitness import find_repository
 
     directory, repo = (getattr(args, name, None) for name in ("directory", "repo"))
-    if "" in (directory, repo):
-        raise UsageError("the name of the repository is empty.")
     folder = Path(directory or ".") / (repo or ".")
     if directory or repo:
-        return find_repository(folder, f"Make one with `git init --bare {folder}`." if makes else "")
+        is_free = makes and not (folder.is_dir() and any(folder.iterdir()))
+        return find_repository(folder, f"Make one with `git init --bare {folder}`." if is_free else "")
     ways = ["with -C DIR"] + ["as REPO"] * (hasattr(args, "repo") or hasattr(args, "repos"))
     hint = f"Name the repository {' or '.join(ways)}"
     if hasattr(args, "root"):
@@ -193,8 +199,8 @@ def repositories(args: argparse.Namespace) -> list[Path]:
     from piehole.repository.git_settings import GitConfig
 
     roots = split(args.root)
-    if (args.repos and args.root) or (args.root and not roots) or "" in args.repos:
-        raise UsageError("give either repositories (REPO) or --root DIR, and no empty name.")
+    if args.repos and args.root:
+        raise UsageError("give either repositories (REPO) or --root DIR.")
     if args.repos:
         return [Path(args.directory or ".") / repo for repo in args.repos]
     if not roots:

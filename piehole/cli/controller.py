@@ -8,6 +8,7 @@ configuration again.
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 from pathlib import Path
 from types import FrameType
@@ -69,9 +70,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _bytes(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise ValueError(text)
+    found = re.fullmatch(r"(\d{1,15})([kmgt]?)", text.lower(), re.ASCII)
+    value = int(found[1]) * 1024 ** " kmgt".index(found[2] or " ") if found else 0
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, such as 16g or 1000000")
     return value
 
 

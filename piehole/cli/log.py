@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_repository(parser)
     common.add_etcd(parser)
     parser.add_argument("ref", metavar="REF", nargs="?", help="only this ref")
-    parser.add_argument("-n", dest="count", metavar="N", type=int, help="at most this many changes")
+    parser.add_argument("-n", dest="count", metavar="N", type=common.count, help="at most this many changes")
     parser.add_argument("--json", action="store_true", help="print one JSON object (described above)")
 
 
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     replica = common.open_replica(args)
     changes, wrong = log.known(replica)
     status = common.tell_what_is_missing(wrong)
-    if args.ref is not None:
+    if args.ref:
         try:
             ref = log.meant(replica, changes, args.ref)
         except PieholeError as error:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if not changes and status == 0:
             complain(f"piehole: the group has no value for {ref}, and none is remembered")
     if args.count is not None:
-        changes = changes[: max(args.count, 0)]
+        changes = changes[: args.count]
     if args.json:
         shown = [change.as_json() for change in changes]
         about = {"format": 1, "group": replica.config.group, "complete": status == 0, "error": common.why(wrong)}

@@ -104,9 +104,14 @@ def overview(width: int) -> str:
 
 
 def _run(argv: Sequence[str]) -> int:
-    if argv[:1] == ["-C"] and len(argv) > 2:  # as with git, -C may come first
-        argv = [argv[2], "-C", argv[1], *argv[3:]]
+    directory = ""
+    while argv[:1] == ["-C"] and len(argv) > 1:  # as with git, it may come first, and begins where one before it led
+        directory = os.path.join(directory, argv[1])  # noqa: PTH118 -- pathlib costs the start some milliseconds
+        argv = argv[2:]
     name, *words = argv or ("",)
+    if "" in words:
+        raise UsageError("an argument is empty: perhaps a variable of the shell is not set.")
+    words = ["-C", directory, *words] if directory else words
     if name in ("-h", "--help") or (name == "help" and not words):
         from piehole.cli.help_text import columns
 

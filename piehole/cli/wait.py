@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from piehole.replicate.freshness import Goal
 
     seconds = float("inf") if args.timeout is None else args.timeout
-    if args.ref is not None:
+    if args.ref:
         check_name(args.ref)
     if args.sites is not None and not common.split(args.sites):
         raise UsageError("--sites: give a number, 'all', or names of sites.")

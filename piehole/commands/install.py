@@ -235,7 +235,8 @@ class Installer:
         for setting in git_settings.missing(git_dir):
             self._say(f"would set {setting.name} = {setting.value} ({setting.why})")
         for name, values in self._settings(config, GitConfig(git_dir)).items():
-            self._say(f"would set piehole.{name} = {', '.join(values)}")
+            is_new = name == "siteId" or (name == "groupId" and state.group is None)
+            self._say(f"would set piehole.{name}" + ("" if is_new else f" = {', '.join(values)}"))
         for path in hook_files.outdated(git_dir):
             self._say(f"would write {path}")
         if state.group is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from piehole.cli.parser import COMMANDS
+from piehole.deadline import seconds
 from tests.support.command_line import Answer, piehole
 from tests.support.git import git, make_bare
 from tests.support.groups import Group
@@ -100,7 +101,7 @@ def test_where_there_is_no_repository_the_message_says_how_to_name_one(tmp_path:
         ("file", f"{tmp_path}/file is a file, not a repository"),
         ("tools", f"there is no folder {tmp_path}/tools. Did you mean {tmp_path}/tools.git?"),
         ("tree", "is not a bare repository"),
-        ("", "the name of the repository is empty"),
+        ("", "an argument is empty"),
     ):
         answer = piehole(command, "-C", tmp_path / name if name else "", *words)
         assert (answer.status, said in answer.err) == (1 if name else 2, True), answer
@@ -111,8 +112,6 @@ def test_repositories_are_named_in_one_way(tmp_path: Path, command: str) -> None
     words = WORDS.get(command, ())
     for arguments, said in (
         (("x.git", "--root", tmp_path), "either repositories (REPO) or --root DIR"),
-        (("",), "no empty name"),
-        (("--root", ""), "no empty name"),
         (("--root", tmp_path / "nowhere"), "there is no folder"),
         (("--root", tmp_path), "no repository with a piehole.group below"),
     ):
@@ -178,3 +177,49 @@ def test_a_repository_that_fails_has_its_place_among_the_others(pair: Group, com
     a, b, nowhere = found.values()
     assert (a, "piehole.site is not set" in b, "no folder" in nowhere) == (None, True, True)
     assert answer.status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("leave", "--site", ""), "an argument is empty"),
+        (("rename", "other", "HERE"), "a repository is named with -C HERE"),
+        (("group", "show", "HERE"), "a repository is named with -C HERE"),
+        (("log", "main", "HERE"), "a repository is named with -C HERE"),
+        (("log", "-n", "-1"), "is no whole number"),
+        (("controller", "--root", "HERE", "--fetch-stall", "0"), "a time above 0"),
+        (("controller", "--root", "HERE", "--fetch-max-bytes", "5x"), "is no number of bytes"),
+        (("controller", "--root", "HERE", "--fetch-max-bytes", "0"), "is no number of bytes"),
+        (("-C", "HERE"), "no command is given"),
+        (("-C",), "See `piehole --help`"),
+    ],
+)
+def test_a_slip_gets_a_sentence_and_status_two(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    answer = piehole(*(str(tmp_path) if word == "HERE" else word for word in words))
+    assert (answer.status, said.replace("HERE", str(tmp_path)) in answer.err) == (2, True), answer
+
+
+TIMES = {
+    "status": ("--wait",),
+    "wait": ("--timeout",),
+    "group": ("set", "copies", "1", "--wait"),
+    "kept": ("drop", "--wait"),
+    "controller": ("--root", "/nowhere", "--fetch-stall"),
+}
+
+
+@pytest.mark.parametrize("command", TIMES)
+def test_every_option_takes_the_same_times(tmp_path: Path, command: str) -> None:
+    for time in ("5", "5s", "2.5s", ".5", "250ms", "10m", "12h", "7d", "2w"):
+        assert "such as 10, or a time such as" not in piehole(command, *TIMES[command], time, cwd=tmp_path).err, time
+    for time in ("5x", "s", "1e3", "nan", "inf", "5 m", "²", "9" * 20):
+        answer = piehole(command, *TIMES[command], time, cwd=tmp_path)
+        assert (answer.status, "such as 10, or a time such as 250ms" in answer.err) == (2, True), (time, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("10", 10), ("2.5s", 2.5), ("250ms", 0.25), ("1.5m", 90), ("12h", 43200), ("7d", 604800), ("2w", 1209600)],
+)
+def test_what_a_time_means_in_settings_and_options(text: str, found: float) -> None:
+    assert seconds("piehole.readWait", text) == found
