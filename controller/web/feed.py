@@ -10,6 +10,7 @@ import datetime
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from controller.overview import EtcdConnection, Overview, RepositoryView, ShownFault, SiteView
@@ -77,7 +78,9 @@ def repository(one: RepositoryView) -> dict[str, Any]:
         "group": text(one.group),
         "site": text(one.site),
         "state": one.state,
-        "sites": [_site(site) for site in one.sites],
+        "sites": [
+            _site(replace(site, proven=one.proven, overdue=one.overdue) if site.this else site) for site in one.sites
+        ],
         "faults": [fault(one) for one in faults[:_FAULTS]],
         "kinds": {kind: count for kind, count in one.counts.items() if count},
         "push": push

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -69,7 +70,7 @@ class MadeUpPage:
             same = before is not None and replace(row, version=before.version) == before
             shown[row.repository] = before if before is not None and same else replace(row, version=version)
         with self._changed:
-            self.now = Overview(version, shown, etcds)
+            self.now = Overview(version, shown, etcds, dict.fromkeys(SITES, 4.0))
             self._changed.notify_all()
 
     def end(self) -> None:
@@ -93,16 +94,25 @@ def row(
     group: str, *, push: LastPush | None = None, sites: Mapping[str, SiteView] | None = None, **more: Any
 ) -> RepositoryView:
     """A repository in step at three sites, but for those that are given."""
-    views = tuple((sites or {}).get(name) or SiteView(name, name == SITES[0], "in step") for name in SITES)
+    proven = stamp(90_000)
+    fine = {name: SiteView(name, name == SITES[0], "in step", proven=proven) for name in SITES}
+    views = tuple({**fine, **(sites or {})}.values())
     last = push or LastPush("1", "lima", "alice", "", time.time() - 4000)
     state = more.pop("state", "in step")
     counts = Counter(fault.kind for fault in more.get("faults", ()))
     path, here = f"/srv/git/{group}.git", SITES[0]
-    return RepositoryView(path, group, here, state, refs=3, sites=views, counts=counts, last_push=last, **more)
+    return RepositoryView(
+        path, group, here, state, refs=3, sites=views, counts=counts, last_push=last, proven=proven, **more
+    )
+
+
+def stamp(seconds: float) -> str:
+    """So many seconds ago, as records have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() - seconds))
 
 
 def late(name: str, seconds: float, *, refs: int = 1) -> SiteView:
-    return SiteView(name, name == SITES[0], "behind", refs, time.time() - seconds)
+    return SiteView(name, name == SITES[0], "behind", refs, time.time() - seconds, proven=stamp(95_000))
 
 
 def pushed(who: str, site: str, seconds: float) -> LastPush:
@@ -153,11 +163,10 @@ def busy_repository(folder: Path) -> MadeUp:
     people = ("Amara Obi", "alice", "Chen Wei")
     entries, log = {}, []
     for number, name in enumerate(names):
-        new = f"{(number + 3) * 0x9E3779B97F4A7C15:040x}"[-40:]
-        old = f"{(number + 11) * 0xC2B2AE3D27D4EB4F:040x}"[-40:]
+        new, old = (hashlib.sha256(f"{number} {which}".encode()).hexdigest()[:40] for which in ("new", "old"))
         revision = 400 - 7 * number
-        entries[f"refs/{name}"] = KeyValue(b"", new.encode(), 1, revision, 1)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() - 260 - 4000 * number**2))
-        log.append(LogEntry(revision, f"refs/{name}", old, new, SITES[number % 3], people[number % 3], stamp))
+        entries[f"refs/{name}"] = KeyValue(b"", new.encode(), revision, 1, 1)
+        moved = stamp(260 + 4000 * number**2)
+        log.append(LogEntry(revision, f"refs/{name}", old, new, SITES[2 - number % 3], people[number % 3], moved))
     kept = {log[0].old: time.time() - 260, log[3].old: time.time() - 36260}
     return MadeUp(folder, entries, reversed(log), kept)

@@ -143,7 +143,7 @@ def test_a_controller_that_hangs_or_ends_makes_the_page_say_so(tab: Tab) -> None
     tab.until("document.querySelector('#alarm strong')?.textContent.startsWith('Not live since ')")
     assert tab.run("document.title").startswith("NOT LIVE: ")
     assert tab.run("getComputedStyle(document.querySelector('tbody .state'), '::before').content") == '"was "'
-    assert re.match(r"This was so at \d\d:\d\d:\d\d,", tab.text("#lede"))
+    assert re.match(r"This was so at \d\d:\d\d:\d\d\. 3 sites,", tab.text("#lede"))
     assert tab.run("document.querySelector('#alarm').getBoundingClientRect().top") == 0
     tab.faults_allowed = True  # the browser tells of each connection that was refused
 
@@ -164,8 +164,8 @@ BIDI = "evil‮gpj.exe⁦x‏"
 def test_hostile_text_is_text(made_up: MadeUpPage, tab: Tab, tmp_path: Path) -> None:
     ref, long, broken = f"refs/heads/{HOSTILE}", "refs/heads/" + "w" * 65536, "refs/heads/\udcff\udcfe"
     tab.run("window.alert = () => console.error('alert')")
-    entries = {name: KeyValue(b"", b"1" * 40, 1, 2, 1) for name in (ref, long, broken, f"refs/heads/{BIDI}")}
-    entries["refs/heads/locked"] = KeyValue(b"", f"{HOSTILE}\n".encode(), 1, 3, 1)
+    entries = {name: KeyValue(b"", b"1" * 40, 2, 1, 1) for name in (ref, long, broken, f"refs/heads/{BIDI}")}
+    entries["refs/heads/locked"] = KeyValue(b"", f"{HOSTILE}\n".encode(), 3, 1, 1)
     log = [LogEntry(2, name, "0" * 40, "1" * 40, HOSTILE, HOSTILE, HOSTILE, HOSTILE) for name in entries]
     faults = (
         ShownFault("stuck", ref, HOSTILE, f"echo {HOSTILE}"),

@@ -54,7 +54,7 @@ export function standing(site, now) {
   if (site.state in RANKS) return { kind: site.state, words: site.state, look: "bad", rank: RANKS[site.state], lag };
   if (site.silent !== null) {
     const words = `silent ${duration(now - site.silent)}`;
-    return { kind: "silent", words: lag ? `${words}, ${behind}` : words, look: "bad", rank: RANKS.silent, lag };
+    return { kind: "silent", words, look: "bad", rank: RANKS.silent, lag };
   }
   if (site.state === "in step") return { kind: "in step", words: "in step", look: "good", rank: 0, lag: 0 };
   if (site.state !== "behind") return { kind: site.state, words: site.state, look: "late", rank: 3, lag };
@@ -64,6 +64,7 @@ export function standing(site, now) {
 
 const RANKS = { halted: 9, corrupt: 8, refused: 7, failing: 6, stuck: 6, silent: 5 };
 const MILD = { "too few copies": 3, locked: 2, unadopted: 2, "proof overdue": 2 }; // they do not put a site behind
+export const isMild = (kind) => kind in MILD;
 export const KINDS = [...Object.keys(RANKS), "behind", "never seen", ...Object.keys(MILD), "in step"]; // the worst first
 
 /** How a repository stands now: `found`, the kinds of its trouble; the worst `rank`; the longest `lag`; whether something is `arriving`. */
@@ -98,12 +99,12 @@ export function troubles(row) {
   ];
 }
 
-export const troubleList = (list) => h("ul", { class: "troubles" }, ...list.map((one) => trouble(one)));
+export const troubleList = (list) => h("ul", { class: "troubles" }, ...list.map(trouble));
 
-export const trouble = ({ kind, ref, why, fix }, name = "li") =>
+const trouble = ({ kind, ref, why, fix }) =>
   h(
-    name,
-    { class: kind in MILD ? "mild" : "" },
+    "li",
+    { class: isMild(kind) ? "mild" : "" },
     h("p", { class: "why" }, h("span", { class: "what" }, kind, ...(ref ? [" ", bdi(ref)] : [])), why ? ": " : "", bdi(why)),
     fix ? command(fix) : null,
   );

@@ -1,6 +1,6 @@
 // The list of repositories: all of them are held here, so that search, filters and pages need no question to the controller.
 
-import { $, ATTENTION, KINDS, Live, bdi, clock, h, judge, number, pages, plural, stateMark, time, troubleList, troubles } from "./common.js";
+import { $, ATTENTION, KINDS, Live, bdi, clock, duration, h, judge, number, pages, plural, stateMark, time, troubleList, troubles } from "./common.js";
 
 const SIZE = 50; // repositories on one page
 const SHOWN = 3; // troubles of one repository that are shown here; its own page has all
@@ -107,9 +107,9 @@ function drawHead(all, now) {
   const fine = all.length === 1 ? "The repository is in step" : `All ${total} are in step`;
   const words = silent.length ? `${who} ${silent.length === 1 ? "is" : "are"} silent` : need || fine;
   set("headline", all.length ? words : "No repository yet");
-  const as = live.live ? "As the controller at" : `This was so at ${clock(now)}, as the controller at`;
+  const was = live.live ? "" : `This was so at ${clock(now)}. `;
   const on = arriving ? ` ${plural(arriving, "repository has", "repositories have")} a change on its way.` : "";
-  set("lede", `${as} ${here.join(", ") || "this server"} sees ${plural(sites.length, "site")}. ${silent.length && need ? `${need}.` : ""}${on}`);
+  set("lede", `${was}${plural(sites.length, "site")}, as the controller at ${here.join(", ") || "this server"} sees them.${silent.length && need ? ` ${need}.` : ""}${on}`);
   document.title = (live.live ? "" : "NOT LIVE: ") + (bad ? `(${number(bad)}) piehole` : "piehole");
 }
 
@@ -125,6 +125,8 @@ function drawSites(all) {
     }
   const list = $("sites");
   list.hidden = !sites.length;
+  list.className = sites.length < 6 ? "sites few" : "sites";
+  list.style.setProperty("--sites", sites.length);
   keyed(list, sites, (name) => {
     const sum = sums.get(name);
     const fine = sum.rank < 2;
@@ -201,7 +203,7 @@ function drawRows(list, now) {
   }
   const wanted = [];
   for (const row of list) {
-    const shows = JSON.stringify([row.sites.map((site) => [site.name, site.now.words, site.now.look, site.behind]), row.push && Math.floor(Math.max(0, now - row.push.at) / (now - row.push.at < 120 ? 1 : 60)), row.push, row.faults, row.kinds, row.copies]);
+    const shows = JSON.stringify([row.sites.map((site) => [site.name, site.now.words, site.now.look, site.behind, duration(site.now.lag)]), row.push && Math.floor(Math.max(0, now - row.push.at) / (now - row.push.at < 120 ? 1 : 60)), row.push, row.faults, row.kinds, row.copies]);
     let known = drawn.get(row.path);
     if (!known || known.shows !== shows) {
       const made = { shows, elements: make(row, columns, now) };
@@ -242,7 +244,8 @@ function make(row, columns, now) {
   const cells = columns.map((column) => {
     const site = row.sites.find((one) => one.name === column);
     if (!site) return h("td", { "data-label": column, class: "absent" }, h("span", { class: "hidden-text" }, "not in this group"));
-    const refs = site.behind && site.now.kind !== "in step" ? h("span", { class: "minor" }, plural(site.behind, "ref")) : null;
+    const more = site.now.rank ? [site.behind ? plural(site.behind, "ref") : "", site.state !== "behind" && site.now.lag ? `behind ${duration(site.now.lag)}` : ""].filter(Boolean) : [];
+    const refs = more.length ? h("span", { class: "minor" }, more.join(", ")) : null;
     return h("td", { "data-label": column }, h("span", {}, stateMark(site.now), refs));
   });
   const wrong = troubles(row);

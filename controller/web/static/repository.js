@@ -1,6 +1,6 @@
 // One repository. Its row comes with the live feed; refs, moves and kept tips are asked for when that row says that they may have changed.
 
-import { $, ATTENTION, Live, bdi, clock, h, judge, number, pages, plural, stateMark, time, trouble, troubleList, troubles } from "./common.js";
+import { $, ATTENTION, Live, bdi, clock, duration, h, judge, number, pages, plural, stateMark, time, isMild, troubleList, troubles } from "./common.js";
 
 const SIZE = 50;
 const path = new URLSearchParams(location.search).get("path") ?? "";
@@ -15,7 +15,7 @@ const proven = (site, now) => {
 
 const signOfLife = (site, now) => {
   const heard = site.silent ?? (site.name in live.silences ? live.heard - live.silences[site.name] : null);
-  if (site.name === row.site) return "this one";
+  if (site.name === row.site) return "this controller";
   return heard === null ? "not known" : time(heard, now);
 };
 
@@ -35,13 +35,13 @@ const head = (...children) => h("th", { scope: "row" }, ...children);
 
 class Part {
   constructor(name, depends, draw, nothing) {
-    Object.assign(this, { name, depends, draw, nothing, page: 0, query: "", seen: "", took: 0, busy: false, found: null });
+    Object.assign(this, { name, depends, draw, nothing, page: 0, query: "", seen: "", rests: 0, busy: false, found: null });
   }
 
   /** Ask anew where the row has changed in what this part depends on, or something else is wished for. */
   async refresh(force = false) {
     const due = force || this.seen !== this.depends(row);
-    if (!due || this.busy || (!force && performance.now() < this.took)) return;
+    if (!due || this.busy || (!force && performance.now() < this.rests)) return;
     this.busy = true;
     const [seen, asked, began] = [this.depends(row), `${this.page} ${this.query}`, performance.now()];
     try {
@@ -57,7 +57,7 @@ class Part {
     this.busy = false;
     // A large group is asked for less often: this must not keep the controller busy.
     const end = performance.now();
-    this.took = end + Math.min(10000, 10 * (end - began));
+    this.rests = end + Math.min(10000, Math.max(0, 4 * (end - began) - 200));
     this.show();
     if (asked !== `${this.page} ${this.query}` && this.query !== asked.slice(asked.indexOf(" ") + 1)) this.refresh(true);
   }
@@ -88,8 +88,11 @@ const parts = [
     "refs",
     (row) => JSON.stringify([row.push, row.refs, row.faults]),
     ({ ref, value, fault, move }, now) => {
-      const first = h("tr", { class: fault ? "with-trouble" : "" }, head(bdi(ref)), cell("Value", value ? oid(value) : "none"), cell("Moved by", mover(move, now)));
-      return fault ? [first, h("tr", { class: "trouble" }, h("td", { colspan: 3 }, h("div", { class: "troubles" }, trouble(fault, "div"))))] : [first];
+      // Above are the worst of all that is wrong; what is not among them is told here.
+      const told = fault && row.faults.some((one) => one.ref === fault.ref && one.kind === fault.kind);
+      const mark = fault ? h("span", { class: "minor" }, stateMark({ look: isMild(fault.kind) ? "late" : "bad", words: fault.kind })) : null;
+      const first = h("tr", { class: fault && !told ? "with-trouble" : "" }, head(bdi(ref), mark), cell("Value", value ? oid(value) : "none"), cell("Moved by", mover(move, now)));
+      return fault && !told ? [first, h("tr", { class: "trouble" }, h("td", { colspan: 3 }, troubleList([fault])))] : [first];
     },
     () => ($("search").value ? "No ref matches." : "The group has no ref yet."),
   ),
@@ -149,7 +152,7 @@ function draw() {
         "tr",
         {},
         head(bdi(site.name), site.name === row.site ? h("span", { class: "here" }, "this server") : null),
-        cell("State", stateMark(site.now)),
+        cell("State", stateMark(site.now), site.state !== "behind" && site.now.lag ? h("span", { class: "minor" }, `behind ${duration(site.now.lag)}`) : null),
         cell("Refs behind", site.state === "left" ? "" : number(site.behind)),
         cell("Last sign of life", signOfLife(site, now)),
         cell("Objects proven", proven(site, now)),
