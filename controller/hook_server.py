@@ -181,7 +181,7 @@ class HookServer:
             return False
         began = monotonic()
         deadline = hook_protocol.deadline_of(question, site.config.hook_timeout, site.config.copies_timeout)
-        _send(connection, hook_messages.pack_here(deadline.remaining()))
+        _send(connection, hook_messages.pack_here(deadline.remaining(), site.config.pusher_from))
         deadline = deadline.at_most(deadline.remaining() * controller_socket.CONTROLLER_SHARE * 0.9)
         answered = hook_protocol.answer(
             question, site.admission, deadline, lambda: _is_open(connection) and hook_protocol.is_awaited(question)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from time import monotonic
 
 from piehole.fastpath import controller_socket
@@ -34,6 +33,8 @@ class DecisionClient:
         self._loaded = 0.0  # seconds that loading it took: the push's patience is for etcd, and not for this machine
         # The process that waits for the answer, where it is not this one.
         self.hook = ""
+        # What the controller says of piehole.pusherFrom; empty: the default, or not known.
+        self.pusher_from: list[str] = []
         # How many refs one swap can move.
         self.most = _MOST
 
@@ -95,14 +96,9 @@ class DecisionClient:
         """
         :raises NoController: none answered
         """
-        return Answer.parse(controller_socket.ask(self._git_dir, question.pack()))
-
-
-def account() -> str:
-    """The name of the account that runs the hook."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+        connection = controller_socket.Connection(self._git_dir)
+        try:
+            return Answer.parse(connection.ask(question.pack()))
+        finally:
+            self.pusher_from = connection.pusher_from
+            connection.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hooks import pusher
 from piehole.fastpath.hook_messages import Answer, Question
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
@@ -25,6 +26,7 @@ class InProcessDecider:
         :param libraries: the folder of the packages, as ``install`` found it
         :param receive_pack: the pid of the push's git
         """
+        self._environ = dict(os.environ)
         _forget_the_pusher(receive_pack)
         site.main()  # the hook was started without it, since that costs every push some milliseconds
         if libraries not in sys.path:
@@ -67,8 +69,10 @@ class InProcessDecider:
         from piehole.push.admission import Admission
         from piehole.push.consensus_source import LinearizableSource
 
-        hook_protocol.check(question)
         replica = self._replica = self._replica or Replica.open(Path(question.repository))
+        if question.kind == "propose" and replica.config.pusher_from:
+            question.pusher = pusher.name(self._environ, replica.config.pusher_from)
+        hook_protocol.check(question)
         deadline = hook_protocol.deadline_of(question, replica.config.hook_timeout, replica.config.copies_timeout)
         if question.kind == "propose":
             # A swap may go out only once. So find out first which endpoint is alive: this may be asked of one after the other.

@@ -56,6 +56,7 @@ class ForecastClient(DecisionClient):
         self.address(record, question)
         try:
             self._connection.send(question.pack())
+            self.pusher_from = self._connection.pusher_from
             self._sent = True
         except NoController as error:
             if not error.asked:
@@ -127,6 +128,7 @@ class ForecastClient(DecisionClient):
         try:
             if not self._sent:
                 self._connection.send(question.pack())
+                self.pusher_from = self._connection.pusher_from
             self._sent = False
             return Answer.parse(self._connection.answer())
         except NoController as error:

@@ -157,6 +157,8 @@ class Helper:
         import hooks.git_locks  # noqa: F401 -- for `prepared`, and so is the next
         import piehole.fastpath.held_locks  # noqa: F401
 
+        self._hooks.pusher()
+
         ready = select.poll()
         ready.register(REQUESTS, select.POLLIN)
         try:

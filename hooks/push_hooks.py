@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from time import sleep
 
-from hooks.decide import DecisionClient, account
+from hooks.decide import DecisionClient
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
 from piehole.fastpath.hook_messages import SHOWN, Answer, Question, parse_ref_updates
@@ -62,7 +62,8 @@ class PushHooks:
         self._print: Callable[[str], None] = say
         # Taken now: a decision in this process forgets what the pusher's environment holds.
         self._namespace = os.environ.get("GIT_NAMESPACE", "")
-        self._pusher = os.environ.get("GL_USER") or os.environ.get("REMOTE_USER") or ""
+        self._environ = dict(os.environ)
+        self._pusher = ""
         self.signer = ""  # who has signed this push, where git has verified that
 
     def awaited_by(self, process: str, said: list[str]) -> PushHooks:
@@ -270,11 +271,11 @@ class PushHooks:
             )
 
     def _propose(self, record: inflight.Record, wanted: list[inflight.Announcement]) -> None:
-        self._pusher = self._pusher or account()
         wait = 0.01
         while True:
             commands = [(one.ref, one.old, one.new) for one in wanted]
-            question = Question("propose", commands, [one.snapshot for one in wanted], self._pusher + self.signer)
+            question = Question("propose", commands, [one.snapshot for one in wanted], self.pusher())
+            question.signer = self.signer
             question.more = self._client.may_follow() or len(record.waiting) > len(wanted)
             answer = self._client.ask(record, question)
             if answer.kind != "again":
@@ -300,6 +301,18 @@ class PushHooks:
             reached(Step.SETTLED)
         except OSError:
             pass  # the note only informs; the group has taken the refs, so nothing may veto them now
+
+    def pusher(self) -> str:
+        """The name for the push record."""
+        if not self._pusher:
+            sources, environ = self._client.pusher_from, self._environ
+            if not sources:
+                self._pusher = environ.get("GL_USER") or environ.get("REMOTE_USER") or ""
+            if not self._pusher:
+                from hooks import pusher  # the helper has imported it while nobody waited
+
+                self._pusher = pusher.name(environ, sources)
+        return self._pusher
 
     def _refused(self, answer: Answer) -> Refused:
         if answer.kind == "refuse":

@@ -259,6 +259,17 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 
 @pytest.fixture
+def sshd_that_names_keys(tmp_path: Path) -> Iterator[SshServer]:
+    """An sshd that tells a session which key has logged in."""
+    try:
+        server = SshServer(tmp_path / "sshd", settings="ExposeAuthInfo yes\n")
+    except Unavailable as missing:
+        pytest.skip(f"ssh: {missing}")
+    yield server
+    server.end()
+
+
+@pytest.fixture
 def httpd(tmp_path: Path) -> Iterator[HttpServer]:
     """An HTTP server of the repositories below ``tmp_path``; everybody may push, as the user ``pusher``."""
     try:

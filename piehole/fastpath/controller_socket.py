@@ -14,7 +14,7 @@ import os
 from sys import byteorder
 from time import monotonic
 
-from piehole.fastpath.hook_messages import is_served, pack_status_question, parse_here, parse_status
+from piehole.fastpath.hook_messages import is_served, pack_status_question, parse_here, parse_pusher_from, parse_status
 
 POINTER = "piehole/controller"
 HERE_TIMEOUT = 1.0  # seconds in which a controller that lives says "here"
@@ -114,6 +114,7 @@ class Connection:
             raise NoController("no controller has announced itself")
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._reader = Reader(self._socket)
+        self.pusher_from: list[str] = []
         self._until = 0.0  # monotonic seconds: when the question that was sent should be answered
         try:
             self._socket.settimeout(HERE_TIMEOUT)
@@ -145,7 +146,9 @@ class Connection:
             self._socket.settimeout(HERE_TIMEOUT)
             self._socket.sendall(pack(question))
             asked = True
-            seconds = parse_here(self._reader.message(monotonic() + HERE_TIMEOUT))
+            here = self._reader.message(monotonic() + HERE_TIMEOUT)
+            seconds = parse_here(here)
+            self.pusher_from = parse_pusher_from(here)
             self._until = monotonic() + seconds * CONTROLLER_SHARE
         except (
             OSError,

@@ -27,7 +27,8 @@ with this command and, so that the push waits once, others that need it. It is a
 ``admit`` can tell, and ``refuse TOKEN SENTENCE`` comes where etcd could not be used. MOST is how many of the refs one transaction
 of etcd takes, where it does not take all. ``status`` and ``repository PATH`` ask for
 what `piehole status` shows of a repository, ``WORD REST`` each line; ``not-served`` is the answer where this controller does not serve it.
-Before its answer to anything the controller says ``here VERSION SECONDS``: it lives, and may take that long.
+Before its answer to anything the controller says ``here VERSION SECONDS``: it lives, and may take that long. To a hook it also says
+``pusher-from SOURCE``, a line for each value of piehole.pusherFrom.
 
 The shell hooks (hooks/shim.sh) ask the push's helper (:mod:`hooks.helper`) through two pipes, one line each::
 
@@ -63,6 +64,7 @@ class Question:
         self.commands = commands
         self.snapshots = snapshots
         self.pusher = " ".join(pusher.split())
+        self.signer = ""
         self.repository = self.push_name = self.push_id = self.hook = ""
         self.waited = 0.0
         self.earlier = self.more = False
@@ -73,7 +75,7 @@ class Question:
         if self.hook:
             lines.append(f"hook {self.hook}")
         if self.kind == "propose":
-            lines.append(f"pusher {self.pusher}")
+            lines.append(f"pusher {' '.join(f'{self.pusher}{self.signer}'.split())}")
             wants = zip(self.commands, self.snapshots, strict=True)
             lines += [f"want {ref} {old} {new} {snapshot}" for (ref, old, new), snapshot in wants]
         else:
@@ -140,8 +142,13 @@ class Answer:
         return cls(kind, value, sentence, bases={ref: snapshot for _, ref, snapshot in bases})
 
 
-def pack_here(seconds: float) -> list[str]:
-    return [f"here {_VERSION} {seconds:.3f}"]
+def pack_here(seconds: float, pusher_from: Sequence[str] = ()) -> list[str]:
+    """:param pusher_from: the values of piehole.pusherFrom, for a hook"""
+    return [f"here {_VERSION} {seconds:.3f}", *(f"pusher-from {source}" for source in pusher_from)]
+
+
+def parse_pusher_from(lines: Sequence[str]) -> list[str]:
+    return [line.partition(" ")[2] for line in lines[1:] if line.startswith("pusher-from ")]
 
 
 def parse_here(lines: Sequence[str]) -> float:

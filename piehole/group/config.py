@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class Config:
     read_gate: str = "off"
     read_wait: float = 3.0
     max_deletes: int = 0
+    pusher_from: tuple[str, ...] = ()
     verify_every: float = 7 * 86400.0
     credentials: Credentials = field(default_factory=Credentials)
     object_format: str = "sha1"
@@ -71,6 +73,18 @@ def _one_of(name: str, text: str, words: Sequence[str]) -> str:
     if text.lower() not in words:
         raise UsageError(f"{name} is {text!r}; it must be {', '.join(words[:-1])} or {words[-1]}.")
     return text.lower()
+
+
+_SOURCE: Final = re.compile(r"env:[A-Za-z_]\w*|key-comment(:[^\x00-\x1f]+)?|account", re.ASCII)
+
+
+def _pusher_from(sources: tuple[str, ...]) -> tuple[str, ...]:
+    for source in sources:
+        if not _SOURCE.fullmatch(source):
+            raise UsageError(
+                f"piehole.pusherFrom is {source!r}; it must be env:NAME, key-comment, key-comment:FILE or account."
+            )
+    return sources
 
 
 def parse(
@@ -114,6 +128,7 @@ def parse(
         copies_timeout=seconds("piehole.copiesTimeout", one("copiesTimeout", "10"), _LONGEST),
         read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
         read_wait=seconds("piehole.readWait", one("readWait", "3"), _LONGEST),
+        pusher_from=_pusher_from(many("pusherFrom")),
         max_deletes=_count("piehole.maxDeletes", one("maxDeletes", "0")),
         verify_every=seconds("piehole.verifyEvery", one("verifyEvery", "7d"), 1e10),
         credentials=Credentials(

@@ -92,4 +92,4 @@ class CopyProof:
             return Refuse(COPIES, f"{sentence}; nothing changed, push again")
         if all(any(oid in one.oids for one in requests) for oid in lacking):
             return ""
-        return f"{sentence}. Accepted all the same (copiesElse = warn)"
+        return f"{sentence}. It goes on all the same (copiesElse = warn)"

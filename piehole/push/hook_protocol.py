@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from piehole.deadline import Deadline
 from piehole.errors import COPIES, UNKNOWN, EtcdError, PieholeError
@@ -17,6 +18,7 @@ from piehole.push.rules import LOOK, Free, Refuse, refusal
 from piehole.push.swap import Accepted, Basis, Unknown
 from piehole.refs import LENGTHS, Command, is_oid, is_ref_name
 
+_NAME: Final = 200  # characters of a pusher's name, and of a signer's
 _PUSH_ID = re.compile(r"[0-9A-Za-z]{1,64}")
 
 
@@ -38,7 +40,8 @@ def parse(lines: list[str]) -> Question:
 
 
 def check(question: Question) -> None:
-    """
+    """Check the question, and make the names in it harmless.
+
     :raises Malformed: it is none that this version understands
     """
     sound = all(is_ref_name(ref) and _are_oids(old, new) for ref, old, new in question.commands)
@@ -47,6 +50,12 @@ def check(question: Question) -> None:
     )
     if not known or not question.commands or not sound or not 0 <= question.waited < 1e6:
         raise Malformed(f"a hook asked {[question.kind]!r}, which this version does not understand.")
+    question.pusher, question.signer = _printable(question.pusher), _printable(question.signer)
+
+
+def _printable(name: str) -> str:
+    """A name that the pusher may have chosen, as it can be shown and stored anywhere: no control character, and not long."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(name.split())[:_NAME])
 
 
 def _are_oids(old: str, new: str) -> bool:
@@ -91,7 +100,7 @@ def answer(question: Question, admission: Admission, deadline: Deadline, may_go:
             held = admission.copies.obtain(question.push_id, commands, deadline, may_go)
             return _refused(held) if isinstance(held, Refuse) else Answer("held", COPIES if held else "", held)
         items = list(zip(commands, _bases(question), strict=True))
-        pusher = Pusher(question.push_id, question.pusher)
+        pusher = Pusher(question.push_id, question.pusher + question.signer)
         outcome = admission.propose(
             pusher, items, deadline, may_go=may_go, earlier=question.earlier, more=question.more
         )

@@ -44,7 +44,7 @@ def missing(
         )
     how = "have an administrator lower the promise (`piehole group set copies N`)"
     if record.warns:
-        return Shortfall(f"{what}, or {how}. Accepted all the same (copiesElse = warn)", True)
+        return Shortfall(f"{what}, or {how}. It goes on all the same (copiesElse = warn)", True)
     return Shortfall(f"{what}, or {how}", False)
 
 

@@ -116,7 +116,7 @@ def already_here(command: Command) -> Refuse:
     """Refuse a move that git would refuse, since the ref has arrived at the new value by way of another site."""
     return Refuse(
         STALE,
-        f"nothing is left to push to {command.ref}: {shown(command.new)} came here by a push to another site; run `git fetch`",
+        f"nothing is left to push to {command.ref}: the group has {shown(command.new)} already, by a push to another site; run `git fetch`",
     )
 
 

@@ -51,11 +51,13 @@ class SshServer:
     """``ssh://user@127.0.0.1:port/path`` for every absolute path of this machine.
 
     :param force: the command that every login runs, whatever it asks for
+    :param settings: further lines of its configuration
     :raises Unavailable: there is no sshd, or the account cannot log in through one
     """
 
-    def __init__(self, folder: Path, force: str = "") -> None:
+    def __init__(self, folder: Path, force: str = "", settings: str = "") -> None:
         self._force = force
+        self._settings = settings
         self._program = find_program("sshd")
         account = pwd.getpwuid(os.getuid())
         if Path(account.pw_shell).name in {"nologin", "false"}:
@@ -118,7 +120,7 @@ class SshServer:
             environment=" ".join(f'"{name}={value}"' for name, value in environment.items()),
         )
         force = f"ForceCommand {self._force}\n" if self._force else ""
-        (self.folder / "sshd_config").write_text(config + force)
+        (self.folder / "sshd_config").write_text(config + self._settings + force)
         self.ssh_config.write_text(_SSH_CONFIG.format(folder=self.folder, user=self.user))
 
 
