@@ -133,7 +133,7 @@ def repository(args: argparse.Namespace, *, makes: bool = False) -> Path:
     directory, repo = (getattr(args, name, None) for name in ("directory", "repo"))
     folder = Path(directory or ".") / (repo or ".")
     if directory or repo:
-        is_free = makes and not (folder.is_dir() and any(folder.iterdir()))
+        is_free = makes and not any(folder.glob("*"))
         return find_repository(folder, f"Make one with `git init --bare {folder}`." if is_free else "")
     ways = ["with -C DIR"] + ["as REPO"] * (hasattr(args, "repo") or hasattr(args, "repos"))
     hint = f"Name the repository {' or '.join(ways)}"
@@ -213,7 +213,11 @@ def repositories(args: argparse.Namespace) -> list[Path]:
     for root in roots:
         if not Path(root).is_dir():
             raise UsageError(f"there is no folder {root}, of which all repositories were asked for.")
-    found = dict.fromkeys(git_dir for root in roots for git_dir in discovery.repositories(Path(root)))
+    unread: list[str] = []
+    found = dict.fromkeys(git_dir for root in roots for git_dir in discovery.repositories(Path(root), unread))
+    if unread:
+        more = f" and {len(unread) - 1} more folders" if unread[1:] else ""
+        complain(f"piehole: {unread[0]}{more} cannot be read by this account, so repositories below are missing here")
     if not found:
         raise UsageError(f"there is no repository with a piehole.group below {', '.join(roots)}.")
     return list(found)

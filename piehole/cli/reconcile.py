@@ -82,6 +82,7 @@ def _preview(replica: Replica) -> int:
     from piehole.deadline import Deadline
     from piehole.replicate.dry_run import dry_run
 
+    replica.repository.check_owner()
     seen = dry_run(replica, Deadline(_PATIENCE))
     if seen.halted is not None:
         raise seen.halted

@@ -13,14 +13,16 @@ from piehole.errors import GitError
 _AT_ONCE: Final = 8
 
 
-def repositories(root: Path) -> Iterator[Path]:
+def repositories(root: Path, unread: list[str] | None = None) -> Iterator[Path]:
     """The git directories of all installed repositories below ``root``, itself included, in order of their paths.
 
     Symbolic links are not followed, so no repository is found twice.
+
+    :param unread: as in :func:`candidates`
     """
     from concurrent.futures import ThreadPoolExecutor  # which a command for one repository does not need
 
-    found = list(candidates(root))
+    found = list(candidates(root, unread=unread))
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # each is asked by a process of git
         yield from (git_dir for git_dir, has in zip(found, pool.map(has_group, found), strict=True) if has)
 

@@ -36,11 +36,20 @@ def find_repository(folder: Path, fix: str = "") -> Path:
     :param fix: what to do where there is none
     :raises PieholeError: there is none, or it is not bare
     """
-    if not folder.is_dir():
-        beside = folder.with_name(f"{folder.name}.git")
-        near = f" Did you mean {beside}?" if folder.name and beside.is_dir() else ""
-        what = f"{folder} is a file, not a repository." if folder.exists() else f"there is no folder {folder}."
-        raise PieholeError(" ".join((f"{what}{near} {fix}").split()))
+    try:
+        is_folder = folder.is_dir()
+        is_closed = is_folder and not os.access(folder, os.X_OK)
+    except PermissionError:
+        is_folder, is_closed = False, True
+    if is_closed:
+        raise PieholeError(f"this account may not look into {folder}. Run this as the repository's owner.")
+    if not is_folder:
+        if folder.exists():
+            raise PieholeError(f"{folder} is a file, not a repository.")
+        beside = folder.with_name(f"{folder.name}.git") if folder.name else folder
+        raise PieholeError(
+            f"there is no folder {folder}. {f'Did you mean {beside}?' if beside.is_dir() else fix}".rstrip()
+        )
     asked = ["rev-parse", "--absolute-git-dir", "--is-bare-repository"]
     try:
         try:

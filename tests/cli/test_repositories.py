@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from piehole.cli.parser import COMMANDS
 from piehole.deadline import seconds
-from tests.support.command_line import Answer, piehole
+from tests.support.command_line import Answer, piehole, piehole_in_process
 from tests.support.git import git, make_bare
 from tests.support.groups import Group
 
@@ -117,6 +119,36 @@ def test_repositories_are_named_in_one_way(tmp_path: Path, command: str) -> None
     ):
         answer = piehole(command, *arguments, *words)
         assert (answer.status, said in answer.err) == (2, True), (arguments, answer)
+
+
+def test_what_this_account_may_not_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root, who may read everything, nothing is closed: the system's answer is replayed."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    scandir, access = os.scandir, os.access
+
+    def refuse(folder: str) -> Iterator[os.DirEntry[str]]:
+        if folder == str(closed):
+            raise PermissionError(13, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and access(path, mode))
+    below = piehole_in_process("status", "--root", tmp_path)
+    assert below.status == 2
+    assert f"{closed} cannot be read by this account" in below.err
+    at = piehole_in_process("log", "-C", closed)
+    assert at.status == 1
+    assert f"may not look into {closed}" in at.err
+
+
+def test_install_advises_to_make_a_repository_only_where_one_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "full" / "of").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    git(tmp_path, "init", "-q", "tree")
+    for name, advised in (("new.git", True), ("full/of", True), ("full", False), ("file", False), ("tree", False)):
+        answer = piehole("install", tmp_path / name)
+        assert (answer.status, f"git init --bare {tmp_path / name}`" in answer.err) == (1, advised), answer
 
 
 def test_all_missing_settings_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
