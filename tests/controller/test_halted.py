@@ -21,7 +21,7 @@ from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
 from tests.support.sites import Site
-from tests.support.wait import until
+from tests.support.wait import PATIENCE, until
 
 
 def begun(group: Group) -> tuple[Path, str]:
@@ -114,12 +114,12 @@ def test_a_late_record_of_an_older_reconcile_does_not_hide_that_etcd_went_back(
     """It would raise the revision of the restored etcd to the one that this site has acted on."""
     etcd = own_etcd()
     group = make_group(2, etcd=etcd)
-    work, first = begun(group)
+    work, _ = begun(group)
     home, other = group.sites
     with (other.repository / "piehole" / "state.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # The record that carries the digest, some seconds after the push, is about to be written.
-        until(lambda: is_awaited(lock), what="a record waits for the lock")
+        first = pushed(group, work, "one more")
+        until(lambda: is_awaited(lock), PATIENCE, "the record of that waits for the lock")
         home.signal(signal.SIGSTOP)  # so that it writes nothing either
         etcd.save_snapshot(tmp_path / "backup")
         newest = pushed(group, work, "two")
