@@ -24,7 +24,7 @@ from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess, find_etcds
 from tests.support.etcd_tamper import Tamper, tampering
 from tests.support.git import commit, git_environment, make_home, push
 from tests.support.gitdaemon import GitDaemon
-from tests.support.groups import Group, make_group, world
+from tests.support.groups import Group, last_words, make_group, world
 from tests.support.httpd import HttpServer
 from tests.support.servers import NOT_POSSIBLE, Unavailable
 from tests.support.sshd import SshServer
@@ -79,6 +79,17 @@ class SkipsAreFailures:
         if _is_failure(report):
             report.outcome = "failed"
             report.longrepr = f"skipped, and nothing may be skipped here: {_reason(report)}"
+        return report
+
+
+class LastWords:
+    """Shows what the controllers logged where a test has failed: on another machine nobody can look for it afterwards."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.when == "call" and report.failed:
+            report.sections += list(last_words(getattr(item, "funcargs", {}).values()))
         return report
 
 
@@ -147,6 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(SkipLedger())
         config.pluginmanager.register(SlowLedger())
+    config.pluginmanager.register(LastWords())
     if _everything_is_required():
         config.pluginmanager.register(SkipsAreFailures())
 

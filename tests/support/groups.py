@@ -24,6 +24,9 @@ from tests.support.pushes import catching_up
 from tests.support.sites import Site
 from tests.support.wait import PATIENCE, until
 
+_LINES = 25  # of a controller's log, in the report of a test that has failed
+_WIDTH = 600  # of each line
+
 
 class Group:
     """The sites of one group below one prefix of etcd."""
@@ -199,7 +202,11 @@ class Group:
             return {name: value.strip() for name, value in self.refs().items() if value.strip().strip("0")}
 
         for site in self.sites if sites is None else sites:
-            until(lambda site=site: site.refs() == wanted(), timeout, f"{site.name} is in step")  # type: ignore[misc]
+            try:
+                until(lambda site=site: site.refs() == wanted(), timeout, f"{site.name} is in step")  # type: ignore[misc]
+            except AssertionError as error:
+                differ = sorted(site.refs().items() ^ wanted().items())
+                raise AssertionError(f"{error}: here or in etcd alone are {differ}") from None
         return wanted()
 
     def published(self, ref: str = MAIN) -> None:
@@ -259,7 +266,7 @@ class MakeGroup:
         self._etcd = etcd
         self._prefix = prefix
         self._folder = folder
-        self._made: list[Group] = []
+        self.made: list[Group] = []
 
     def __call__(
         self,
@@ -278,9 +285,9 @@ class MakeGroup:
         :param url: a repository's URL for its peers and users, by its path (default: the path)
         """
         where = endpoints or ((etcd or self._etcd).endpoint,)
-        folder = self._folder / f"group{len(self._made) + 1}"
+        folder = self._folder / f"group{len(self.made) + 1}"
         group = Group(folder, where, self._prefix, name=name, settings=settings, object_format=object_format)
-        self._made.append(group)
+        self.made.append(group)
         for number in range(size):
             site = group.add(chr(ord("a") + number))
             if url is not None:
@@ -289,8 +296,18 @@ class MakeGroup:
         return group.start() if started else group
 
     def end(self) -> None:
-        for group in self._made:
+        for group in self.made:
             group.end()
+
+
+def last_words(fixtures: Iterable[object]) -> Iterator[tuple[str, str]]:
+    """What the controllers of these groups logged last, by controller: for the report of a test that has failed."""
+    for fixture in fixtures:
+        groups = fixture.made if isinstance(fixture, MakeGroup) else [fixture] if isinstance(fixture, Group) else []
+        for site in (site for group in groups for site in group):
+            if site.controller is not None:
+                lines = (line[:_WIDTH] for line in site.controller.tail(_LINES).splitlines())
+                yield f"the controller of {site.group.name}/{site}", "\n".join(lines)
 
 
 @pytest.fixture
