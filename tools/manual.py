@@ -1,4 +1,4 @@
-"""Write the manual pages and docs/reference.md from what --help prints.   usage: make docs
+"""Write the manual pages, docs/reference.md and the completion files from the texts of --help.   usage: make docs
 
 ``texts`` returns what each file should hold; a test compares it with what it holds.
 """
@@ -15,11 +15,17 @@ from typing import Final, Protocol
 from piehole import __version__
 from piehole.cli import parser as cli
 from piehole.cli.arguments import CommandParser
+from piehole.cli.completion import SCRIPTS
 from piehole.cli.help_text import HelpRow, blocks
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = "docs/reference.md"
 MAN: Final = "share/man/man1"
+COMPLETIONS: Final = {
+    "bash": "share/bash-completion/completions/piehole",
+    "zsh": "share/zsh/site-functions/_piehole",
+    "fish": "share/fish/vendor_completions.d/piehole.fish",
+}
 _DATE: Final = "2026-11-29"
 _COLUMNS: Final = 78  # of the source of manual pages
 
@@ -39,7 +45,7 @@ def texts() -> dict[str, str]:
         beside = [one for one in cli.COMMANDS.values() if one.task == command.task and one is not command]
         page.see("piehole", *(f"piehole-{one.name}" for one in beside))
         found[f"{MAN}/piehole-{command.name}.1"] = page.end()
-    return found
+    return found | {path: SCRIPTS[shell] for shell, path in COMPLETIONS.items()}
 
 
 def _reference() -> str:

@@ -31,11 +31,13 @@ class CommandParser(argparse.ArgumentParser):
     """The parser of a command or of one of its actions.
 
     :param description: a docstring
+    :param summary: the line of an action in the help of its command
     """
 
-    def __init__(self, prog: str, *, description: str, examples: Examples, **options: Any) -> None:
+    def __init__(self, prog: str, *, description: str, examples: Examples, summary: str = "", **options: Any) -> None:
         super().__init__(prog, description=description, formatter_class=_HelpFormatter, **options)
         self.examples = examples
+        self.summary = summary
         self._positionals.title = "arguments"
 
     def format_help(self) -> str:
@@ -55,6 +57,16 @@ class CommandParser(argparse.ArgumentParser):
                 hints += f" (a repository is named with -C {rest[0]})"
             self.error(f"unrecognized arguments: {' '.join(rest)}{hints}")
         return found, rest
+
+    def option(self, name: str) -> argparse.Action | None:
+        """The option of this name or, as on the command line, the only one that begins so; None where it takes no value."""
+        found = self._option_string_actions.get(name)
+        if found is None and name.startswith("--"):
+            several = {
+                id(action): action for one, action in self._option_string_actions.items() if one.startswith(name)
+            }
+            found = next(iter(several.values())) if len(several) == 1 else None
+        return found if found is not None and found.nargs != 0 else None
 
     @property
     def options(self) -> list[str]:

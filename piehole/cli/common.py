@@ -85,7 +85,7 @@ def add_action(
     """
     first, _, rest = description.partition("\n")
     parser: CommandParser = actions.add_parser(
-        name, help=text, description=f"{first}\n{textwrap.dedent(rest)}", examples=examples
+        name, help=text, summary=text, description=f"{first}\n{textwrap.dedent(rest)}", examples=examples
     )
     return parser
 

@@ -83,7 +83,7 @@ def arguments(parser: CommandParser) -> None:
     restored.add_argument("oid", metavar="OID", nargs="?", help="the tip, or the beginning of its id")
     restored.add_argument("ref", metavar="REF", nargs="?", help="bring it back as this ref")
     restored.add_argument("--since", metavar="TIME", help="all that was lost since then, such as 10m")
-    for name, metavar in (("push", "ID"), ("pusher", "NAME"), ("site", "NAME")):
+    for name, metavar in (("push", "ID"), ("pusher", "NAME"), ("site", "SITE")):
         restored.add_argument(
             f"--{name}",
             metavar=metavar,

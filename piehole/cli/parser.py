@@ -60,6 +60,7 @@ COMMANDS: Final = {
         CliCommand("uninstall", SET_UP, "take a repository out of its group"),
         CliCommand("upload-pack", SET_UP, "git upload-pack behind the read gate"),
         CliCommand("http-backend", SET_UP, "git http-backend behind the read gate"),
+        CliCommand("completion", SET_UP, "print the completion for bash, zsh or fish"),
         CliCommand("status", DAY_TO_DAY, "show how far each site has replicated, and why it is behind"),
         CliCommand("log", DAY_TO_DAY, "show who moved which ref, when and at which site"),
         CliCommand("sites", DAY_TO_DAY, "list the sites of the group"),

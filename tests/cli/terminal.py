@@ -9,7 +9,7 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.command_line import COMMAND
@@ -20,13 +20,21 @@ class Terminal:
     """A command that runs at a terminal; ``with`` ends it."""
 
     def __init__(
-        self, *arguments: str | Path, columns: int = 80, lines: int = 24, env: Mapping[str, str] | None = None
+        self,
+        *arguments: str | Path,
+        columns: int = 80,
+        lines: int = 24,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = COMMAND,
     ) -> None:
-        """:param env: variables that this command has beside those of the test"""
+        """
+        :param env: variables that this command has beside those of the test
+        :param program: another one than piehole
+        """
         self._master, self._slave = pty.openpty()
         self.resize(columns, lines)
         self.settings = termios.tcgetattr(self._slave)
-        command = [*COMMAND, *map(str, arguments)]
+        command = [*program, *map(str, arguments)]
         environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
         self._process = subprocess.Popen(
             command,
