@@ -145,23 +145,39 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell | str]], *, most: in
     """The rows below their heads, in lines of at most ``most`` columns. A column without any text is left out; the widest give way."""
     cells = [[_cell(cell) for cell in row] for row in rows]
     kept = [number for number in range(len(head)) if any(row[number].text for row in cells)]
-    cells = [[Cell(head[number], BOLD, _is_right(cells, number)) for number in kept]] + [
-        [row[number] for number in kept] for row in cells
-    ]
+    right = [any(row[number].right for row in cells) for number in kept]
+    heads = [Cell(head[number], BOLD, is_right) for number, is_right in zip(kept, right, strict=True)]
+    cells = [heads, *([row[number] for number in kept] for row in cells)]
     widths = [max(width(row[place].text) for row in cells) for place in range(len(kept))]
-    room = most - len(_GAP) * (len(kept) - 1)
-    while sum(widths) > room and max(widths) > _NARROWEST:
-        widths[widths.index(max(widths))] -= 1
-    return [_line(row, widths, most, paint=paint) for row in cells]
+    return [_line(row, _fitting(widths, most), most, paint=paint) for row in cells]
+
+
+class GrowingTable:
+    """A table whose rows come one after the other. Its columns keep their places as long as what comes fits into them."""
+
+    def __init__(self, head: Sequence[str]) -> None:
+        self._head = head
+        self._widths = [width(name) for name in head]
+
+    def add(self, rows: Sequence[Sequence[Cell | str]], *, most: int, paint: bool, headed: bool = False) -> list[str]:
+        """The lines of these rows, and of the heads where the table begins."""
+        cells = [[Cell(name, BOLD) for name in self._head]] if headed else []
+        cells += [[_cell(cell) for cell in row] for row in rows]
+        for row in cells:
+            self._widths = [max(known, width(cell.text)) for known, cell in zip(self._widths, row, strict=True)]
+        return [_line(row, _fitting(self._widths, most), most, paint=paint) for row in cells]
+
+
+def _fitting(widths: Sequence[int], most: int) -> list[int]:
+    fitting = [*widths]
+    while sum(fitting) > most - len(_GAP) * (len(fitting) - 1) and max(fitting) > _NARROWEST:
+        fitting[fitting.index(max(fitting))] -= 1
+    return fitting
 
 
 def _cell(cell: Cell | str) -> Cell:
     found = cell if isinstance(cell, Cell) else Cell(cell)
     return Cell(literal(found.text), found.colour, found.right)
-
-
-def _is_right(cells: Sequence[Sequence[Cell]], number: int) -> bool:
-    return any(row[number].right for row in cells)
 
 
 def _line(row: Sequence[Cell], widths: Sequence[int], most: int, *, paint: bool) -> str:

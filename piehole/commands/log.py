@@ -59,13 +59,14 @@ def known(replica: Replica) -> tuple[list[LoggedMove], PieholeError | None]:
     """
     wrong: PieholeError | None = None
     history: list[LoggedMove] = []
+    kept = ref_log.read(replica.git_dir)  # read first, so that etcd's history reaches as far
     try:
         state = replica.reader.read([], Deadline(_PATIENCE))
         wrong = rollback_guard.check_group(replica.config, state.group.value if state.group else None)
         history = from_etcd(replica, Deadline(_LONG))
     except EtcdUnreachable as error:
         wrong = error
-    return merge(history, ref_log.read(replica.git_dir)), wrong
+    return merge(history, kept), wrong
 
 
 def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
@@ -74,9 +75,10 @@ def from_etcd(replica: Replica, deadline: Deadline) -> list[LoggedMove]:
     :raises EtcdError: etcd could not be used
     """
     k, group = replica.keyspace, replica.config.group
-    changes = list(_from_history(replica, replica.etcd.history(k.group_refs(group), deadline=deadline)))
-    known = {(change.entry.revision, change.entry.ref) for change in changes}
+    # Listed first: a change that is listed and not in the history, which is read then, is older than the history.
     now = replica.reader.list_group(deadline)
+    changes = list(from_history(replica, replica.etcd.history(k.group_refs(group), deadline=deadline), {}))
+    known = {(change.entry.revision, change.entry.ref) for change in changes}
     push = now.entries.get(keys.PUSH)
     older = [
         _change(name, kv, "", push, FORGOTTEN)
@@ -99,9 +101,12 @@ def meant(replica: Replica, changes: Sequence[LoggedMove], text: str) -> str:
     return ref_names.full_name(text, known, newest, where="the group, this repository and the log have")
 
 
-def _from_history(replica: Replica, events: Iterable[Event]) -> Iterator[LoggedMove]:
+def from_history(replica: Replica, events: Iterable[Event], values: dict[str, str]) -> Iterator[LoggedMove]:
+    """The changes in these events.
+
+    :param values: of the refs before the events, where they are known; updated
+    """
     none = zero(replica.config.object_format)
-    values: dict[str, str] = {}
     for _, together in groupby(events, key=lambda event: event.kv.mod_revision):
         named: dict[str, Event] = {}
         for event in together:

@@ -106,3 +106,26 @@ class Terminal:
                 self.shown += chunk.decode(errors="surrogateescape")
         except (BlockingIOError, OSError):  # nothing yet, or the other end is closed
             return
+
+
+class Piped:
+    """The command where its output is no terminal."""
+
+    def __init__(self, log: Path, *arguments: str | Path) -> None:
+        self._log = log
+        with log.open("wb") as out:
+            self.process = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd="/", stdout=out, stderr=out)
+
+    def __enter__(self) -> Piped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def text(self) -> str:
+        return self._log.read_text()
+
+    def blocks(self) -> list[str]:
+        return self.text.split("\n\n")

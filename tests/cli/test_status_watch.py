@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from piehole.cli.tables import width
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Piped, Terminal
 from tests.conftest import OwnEtcd
-from tests.support.command_line import COMMAND, piehole
+from tests.support.command_line import piehole
 from tests.support.groups import Group
 from tests.support.wait import until
 
@@ -88,25 +87,6 @@ def test_ctrl_c_does_not_wait_for_an_etcd_that_hangs(pair: Group, own_etcd: OwnE
         terminal.presses("\x03")
         assert terminal.end() == 130
         assert time.monotonic() - began < 2
-
-
-class Piped:
-    """The command where its output is no terminal."""
-
-    def __init__(self, log: Path, *arguments: str | Path) -> None:
-        self._log = log
-        with log.open("wb") as out:
-            self.process = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd="/", stdout=out, stderr=out)
-
-    def __enter__(self) -> Piped:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def blocks(self) -> list[str]:
-        return self._log.read_text().split("\n\n")
 
 
 def test_without_a_terminal_a_new_block_is_printed_after_each_change_alone(pair: Group, tmp_path: Path) -> None:
