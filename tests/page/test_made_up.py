@@ -92,7 +92,7 @@ def test_a_site_that_is_behind_turns_from_calm_to_late_to_bad_by_itself(made_up:
     """Nothing is sent meanwhile but signs of life: the lag grows in the page."""
     made_up.show(row("tools", sites={"lima": late("lima", 1)}), row("kernel", sites={"lima": late("lima", 298)}))
     opened(tab, made_up.url)
-    look = "document.querySelector('tr[data-path$=\"{}.git\"] td[data-label=lima] .state').className"
+    look = "document.querySelector('tr[data-key$=\"{}.git row\"] td[data-label=lima] .state').className"
     assert tab.run(look.format("tools")) == "state moving"
     assert tab.text("h1") == "1 of 2 repositories needs attention"
     tab.until(look.format("tools") + " === 'state late'")
@@ -140,7 +140,7 @@ def test_a_controller_that_hangs_or_ends_makes_the_page_say_so(tab: Tab) -> None
         made_up.show(*some_trouble())
         opened(tab, made_up.url)
         assert tab.run("document.querySelector('#alarm').hidden")
-    tab.until("document.querySelector('#alarm strong')?.textContent.startsWith('Not live since ')")
+    tab.until("document.querySelector('#alarm-what').textContent.startsWith('Not live since ')")
     assert tab.run("document.title").startswith("NOT LIVE: ")
     assert tab.run("getComputedStyle(document.querySelector('tbody .state'), '::before').content") == '"was "'
     assert re.match(r"This was so at \d\d:\d\d:\d\d\. 3 sites,", tab.text("#lede"))
@@ -153,7 +153,7 @@ def test_an_etcd_that_is_away_is_an_alarm_too(made_up: MadeUpPage, tab: Tab) -> 
         row("tools"), etcds=(EtcdConnection("http://10.0.0.1:2379", "/piehole", False, time.time() - 60, "refused"),)
     )
     opened(tab, made_up.url)
-    tab.until("document.querySelector('#alarm strong')?.textContent.startsWith('No etcd since ')")
+    tab.until("document.querySelector('#alarm-what').textContent.startsWith('No etcd since ')")
     assert "http://10.0.0.1:2379" in tab.text("#alarm")
 
 

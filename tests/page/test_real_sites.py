@@ -130,7 +130,7 @@ def test_a_controller_that_hangs_is_not_live_and_comes_back(group: Group, page: 
     group.push("a", f"{group.commit()}:refs/heads/main")
     opened(tab, page)
     group[0].pause()
-    tab.until("document.querySelector('#alarm strong')?.textContent.startsWith('Not live since ')")
+    tab.until("document.querySelector('#alarm-what').textContent.startsWith('Not live since ')")
     assert not tab.run(LIVE)
     group[0].resume()
     tab.until(f"{LIVE} && document.querySelector('#alarm').hidden")
@@ -141,7 +141,7 @@ def test_a_controller_that_is_gone_is_said_at_once_and_found_again(group: Group,
     group.push("a", f"{group.commit()}:refs/heads/main")
     opened(tab, page)
     group[0].kill()
-    tab.until("document.querySelector('#alarm strong')?.textContent.startsWith('Not live since ')", 5)
+    tab.until("document.querySelector('#alarm-what').textContent.startsWith('Not live since ')", 5)
     group[0].start("--http", page.split("/")[2])
     tab.until(f"{LIVE} && document.querySelector('#alarm').hidden")
     tab.faults_allowed = True

@@ -6,6 +6,8 @@ export const $ = (id) => document.getElementById(id);
 /** An element. Properties that begin with "aria-", "data-" or are named here become attributes; "text" and children become text. */
 export function h(name, properties = {}, ...children) {
   const made = document.createElement(name);
+  // On a phone rows are blocks; these roles keep them a table for those who listen.
+  if (name in ROLES) made.setAttribute("role", properties.scope ? `${properties.scope === "col" ? "column" : "row"}header` : ROLES[name]);
   for (const [key, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
     if (key === "class") made.className = value;
@@ -15,6 +17,8 @@ export function h(name, properties = {}, ...children) {
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
 }
+
+const ROLES = { tr: "row", td: "cell", th: "columnheader" };
 
 /** Text that others wrote: it cannot change the direction of what is around it. */
 export const bdi = (text, properties = {}) => h("bdi", properties, text);
@@ -36,8 +40,24 @@ const dateFormat = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeS
 export const clock = (seconds) => clockFormat.format(seconds * 1000);
 export const date = (seconds) => dateFormat.format(seconds * 1000);
 
+/** A moment, told as an age that grows in place. */
 export function time(seconds, now) {
-  return h("time", { datetime: new Date(seconds * 1000).toISOString(), title: date(seconds) }, ago(now - seconds));
+  return h("time", { datetime: new Date(seconds * 1000).toISOString(), title: date(seconds), "data-at": seconds }, ago(now - seconds));
+}
+
+function age(now) {
+  for (const one of document.querySelectorAll("time[data-at]")) {
+    const text = ago(now - one.dataset.at);
+    if (one.textContent !== text) one.textContent = text;
+  }
+}
+
+/** Show something anew only where it differs: what somebody has selected or focused stays. */
+export function refresh(place, shows, make) {
+  const text = JSON.stringify(shows);
+  if (place.dataset.shows === text) return;
+  place.dataset.shows = text;
+  place.replaceChildren(...make());
 }
 
 // ---- states
@@ -132,16 +152,15 @@ export function pages(nav, page, size, total, turn) {
   const last = Math.max(0, Math.ceil(total / size) - 1);
   const button = (label, to) => h("button", { type: "button", disabled: to < 0 || to > last, onclick: () => turn(to) }, label);
   const text = `${number(page * size + 1)} to ${number(Math.min(total, (page + 1) * size))} of ${number(total)}`;
-  if (nav.dataset.shown === `${text} ${nav.id}`) return;
-  nav.dataset.shown = `${text} ${nav.id}`;
   const focused = nav.contains(document.activeElement) ? document.activeElement.textContent : "";
-  nav.replaceChildren(h("span", {}, text), button("Previous", page - 1), button("Next", page + 1));
+  refresh(nav, text, () => [h("span", {}, text), button("Previous", page - 1), button("Next", page + 1)]);
   const again = [...nav.querySelectorAll("button")].find((one) => one.textContent === focused);
   if (again) (again.disabled ? nav.querySelector("button:enabled") : again)?.focus();
 }
 
 // ---- live
 
+const HIDDEN = 600; // seconds
 const SILENCE = 5; // seconds without a word of the controller, which says something every second
 
 /**
@@ -162,8 +181,12 @@ export class Live {
     this.silences = {}; // seconds since the last sign of life of each site's controller, when it was last heard
     this.connect();
     setInterval(() => this.look(), 1000);
-    // Browsers allow a few connections to one server: a page that nobody sees gives its own back.
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.connect()));
+    // A page that nobody has seen for long gives its connection back.
+    document.addEventListener("visibilitychange", () => {
+      clearTimeout(this.rest);
+      if (document.hidden) this.rest = setTimeout(() => this.pause(), HIDDEN * 1000);
+      else if (!this.live) this.connect();
+    });
   }
 
   now() {
@@ -184,22 +207,20 @@ export class Live {
   }
 
   take(message) {
+    this.heardHere = this.asked = performance.now();
     this.use(message);
     if (message.more) return;
     this.offset = message.now - Date.now() / 1000;
     this.heard = message.now;
-    this.heardHere = performance.now();
     this.etcds = message.etcds;
     this.silences = message.silences;
     this.live = true;
-    this.show();
-    this.tick();
+    this.redraw();
   }
 
   lose() {
     this.live = false;
-    this.show();
-    this.tick();
+    this.redraw();
   }
 
   look() {
@@ -207,8 +228,13 @@ export class Live {
     if (this.live && silent > SILENCE) this.lose();
     // A connection that hangs is given up; one that was refused for good is tried again.
     if (!this.live && !document.hidden && (performance.now() - this.asked) / 1000 > SILENCE) this.connect();
+    this.redraw();
+  }
+
+  redraw() {
     this.show();
     this.tick();
+    age(this.now());
   }
 
   show() {
@@ -237,11 +263,9 @@ export class Live {
   }
 
   alarm(what, rest) {
-    const place = $("alarm");
-    place.hidden = !what;
-    const text = place.firstElementChild;
-    if (!what) text.replaceChildren();
-    else if (text.firstChild?.textContent !== what) text.replaceChildren(h("strong", {}, what), rest);
-    else text.lastChild.textContent = rest;
+    $("alarm").hidden = !what;
+    // Only the first words are read out, once; the others change each second.
+    if ($("alarm-what").textContent !== what) $("alarm-what").textContent = what;
+    $("alarm-rest").textContent = rest;
   }
 }

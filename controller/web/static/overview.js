@@ -32,8 +32,8 @@ function remember() {
 
 function choose(change) {
   Object.assign(wish, { page: 0 }, change);
-  remember();
   draw();
+  remember();
 }
 
 // ---- what is known
@@ -48,7 +48,7 @@ function learn(list) {
 
 function settle() {
   const found = new Set();
-  here = [...new Set([...rows.values()].map((row) => row.site))].sort();
+  here = [...new Set([...rows.values()].map((row) => row.site).filter(Boolean))].sort();
   for (const row of rows.values()) for (const site of row.sites) if (site.state !== "left") found.add(site.name);
   sites = [...found].sort((a, b) => here.includes(b) - here.includes(a) || (a < b ? -1 : 1));
 }
@@ -203,70 +203,70 @@ function drawRows(list, now) {
   }
   const wanted = [];
   for (const row of list) {
-    const shows = JSON.stringify([row.sites.map((site) => [site.name, site.now.words, site.now.look, site.behind, duration(site.now.lag)]), row.push && Math.floor(Math.max(0, now - row.push.at) / (now - row.push.at < 120 ? 1 : 60)), row.push, row.faults, row.kinds, row.copies]);
-    let known = drawn.get(row.path);
-    if (!known || known.shows !== shows) {
-      const made = { shows, elements: make(row, columns, now) };
-      if (known) replace(known.elements, made.elements);
-      drawn.set(row.path, (known = made));
-    }
+    const wrong = troubles(row);
+    const states = row.sites.map((site) => [site.name, site.now.words, site.now.look, site.behind, duration(site.now.lag)]);
+    const first = piece(`${row.path} row`, [states, row.push, row.group, wrong.length > 0], () => makeRow(row, columns, wrong, now));
     if (changed.has(row.path)) {
-      const first = known.elements[0];
       first.classList.remove("changed");
       void first.offsetWidth; // begins the animation anew
       first.classList.add("changed");
     }
-    wanted.push(...known.elements);
+    wanted.push(first);
+    if (wrong.length) wanted.push(piece(`${row.path} trouble`, [wrong, row.kinds, columns.length], () => makeTrouble(row, columns, wrong)));
   }
   const body = table.tBodies[0];
   wanted.forEach((element, index) => {
     if (body.children[index] !== element) body.insertBefore(element, body.children[index] ?? null);
   });
   while (body.children.length > wanted.length) {
-    drawn.delete(body.lastElementChild.dataset.path);
+    drawn.delete(body.lastElementChild.dataset.key);
     body.lastElementChild.remove();
   }
 }
 
-function replace(before, after) {
-  const at = before[0].parentNode;
-  if (!at) return;
-  const focused = before.some((element) => element.contains(document.activeElement)) ? [...before.flatMap((element) => [...element.querySelectorAll("a, button")])].indexOf(document.activeElement) : -1;
-  if (before[0].classList.contains("changed")) after[0].classList.add("changed");
-  at.insertBefore(after[0], before[0]);
-  if (after[1]) at.insertBefore(after[1], before[0]);
-  for (const element of before) element.remove();
-  if (focused >= 0) after.flatMap((element) => [...element.querySelectorAll("a, button")])[focused]?.focus();
+/** A row of the table, made anew only where it shows something else; the keyboard stays where it is. */
+function piece(key, shows, make) {
+  const text = JSON.stringify(shows);
+  const known = drawn.get(key);
+  if (known?.text === text) return known.element;
+  const element = make();
+  element.dataset.key = key;
+  if (known) {
+    const at = [...known.element.querySelectorAll("a, button")].indexOf(document.activeElement);
+    known.element.replaceWith(element);
+    if (at >= 0) element.querySelectorAll("a, button")[at]?.focus();
+  }
+  drawn.set(key, { text, element });
+  return element;
 }
 
-function make(row, columns, now) {
+function makeRow(row, columns, wrong, now) {
   const name = row.path.replace(/^.*\/(?=.)/, "");
   const cells = columns.map((column) => {
     const site = row.sites.find((one) => one.name === column);
-    if (!site) return h("td", { "data-label": column, class: "absent" }, h("span", { class: "hidden-text" }, "not in this group"));
+    if (!site) return h("td", { "data-label": column }, h("span", { class: "hidden-text" }, "not in this group"));
     const more = site.now.rank ? [site.behind ? plural(site.behind, "ref") : "", site.state !== "behind" && site.now.lag ? `behind ${duration(site.now.lag)}` : ""].filter(Boolean) : [];
-    const refs = more.length ? h("span", { class: "minor" }, more.join(", ")) : null;
-    return h("td", { "data-label": column }, h("span", {}, stateMark(site.now), refs));
+    return h("td", { "data-label": column }, h("span", {}, stateMark(site.now), more.length ? h("span", { class: "minor" }, more.join(", ")) : null));
   });
-  const wrong = troubles(row);
-  const rest = Object.values(row.kinds).reduce((sum, count) => sum + count, 0) - row.faults.length + wrong.length - SHOWN;
-  const more = rest > 0 ? h("a", { class: "minor", href: link(row) }, `and ${number(rest)} more`) : null;
-  const first = h(
+  return h(
     "tr",
-    { class: wrong.length ? "with-trouble" : "", "data-path": row.path },
+    { class: wrong.length ? "with-trouble" : "" },
     h("th", { scope: "row", class: "repository" }, h("a", { href: link(row), title: row.path }, bdi(name)), row.group !== name.replace(/\.git$/, "") ? h("span", { class: "minor" }, bdi(row.group)) : null),
     ...cells,
     h("td", { "data-label": "Last push" }, h("span", {}, row.push ? pushWords(row.push, now) : h("span", { class: "minor" }, "not known"))),
   );
-  if (!wrong.length) return [first];
-  const second = h("tr", { class: "trouble", "data-path": row.path }, h("td", { colspan: columns.length + 2 }, troubleList(wrong.slice(0, SHOWN)), more));
-  return [first, second];
+}
+
+function makeTrouble(row, columns, wrong) {
+  const rest = Object.values(row.kinds).reduce((sum, count) => sum + count, 0) - row.faults.length + wrong.length - SHOWN;
+  const more = rest > 0 ? h("a", { class: "minor", href: link(row) }, `and ${number(rest)} more`) : null;
+  return h("tr", { class: "trouble" }, h("td", { colspan: columns.length + 2 }, troubleList(wrong.slice(0, SHOWN)), more));
 }
 
 const link = (row) => `repository?${new URLSearchParams({ path: row.path })}`;
 
 function pushWords(push, now) {
-  return h("span", {}, bdi(push.who || "somebody"), h("span", { class: "minor" }, "at ", bdi(push.site), ", ", time(push.at, now)));
+  return h("span", {}, bdi(push.who || "somebody"), h("span", { class: "minor" }, "at ", bdi(push.site), ...(push.at === null ? [] : [", ", time(push.at, now)])));
 }
 
 // ---- begin

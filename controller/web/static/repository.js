@@ -1,6 +1,6 @@
 // One repository. Its row comes with the live feed; refs, moves and kept tips are asked for when that row says that they may have changed.
 
-import { $, ATTENTION, Live, bdi, clock, duration, h, judge, number, pages, plural, stateMark, time, isMild, troubleList, troubles } from "./common.js";
+import { $, ATTENTION, Live, bdi, clock, duration, h, judge, number, pages, plural, refresh, stateMark, time, isMild, troubleList, troubles } from "./common.js";
 
 const SIZE = 50;
 const path = new URLSearchParams(location.search).get("path") ?? "";
@@ -68,12 +68,8 @@ class Part {
     $(`${this.name}-part`).hidden = false;
     const table = $(this.name);
     const now = live.now();
-    const shows = JSON.stringify([items, Math.floor(now / 15)]);
     table.hidden = !items.length;
-    if (table.dataset.shows !== shows) {
-      table.dataset.shows = shows;
-      table.tBodies[0].replaceChildren(...items.flatMap((item) => this.draw(item, now)));
-    }
+    refresh(table.tBodies[0], [items, this.name === "refs" && row.faults], () => items.flatMap((item) => this.draw(item, now)));
     $(`${this.name}-nothing`).hidden = items.length > 0;
     $(`${this.name}-nothing`).textContent = error ?? this.nothing();
     pages($(`${this.name}-pages`), this.page, SIZE, total, (page) => {
@@ -131,23 +127,19 @@ function draw() {
   judge(row, now);
   const name = path.replace(/^.*\/(?=.)/, "");
   document.title = `${live.live ? "" : "NOT LIVE: "}${name}, piehole`;
-  const lede = JSON.stringify([row.group, row.rank, row.refs, row.push, live.live, row.push && Math.floor(now - row.push.at)]);
-  if ($("lede").dataset.shows !== lede) {
-    $("lede").dataset.shows = lede;
-    $("headline").replaceChildren(bdi(name));
+  refresh($("headline"), name, () => [bdi(name)]);
+  const state = row.rank >= ATTENTION ? [...row.found].join(", ") : row.arriving ? "a change is on its way" : "in step";
+  const was = live.live ? "" : ` This was so at ${clock(now)}.`;
+  refresh($("lede"), [row.group, state, row.refs, row.push, was], () => {
     const push = row.push ? [" Last push: ", bdi(row.push.who || "somebody"), " at ", bdi(row.push.site), ...(row.push.at ? [", ", time(row.push.at, now)] : []), "."] : [];
-    const state = row.rank >= ATTENTION ? [...row.found].join(", ") : row.arriving ? "a change is on its way" : "in step";
-    const was = live.live ? "" : ` This was so at ${clock(now)}.`;
-    $("lede").replaceChildren("Group ", bdi(row.group), `, ${plural(row.refs, "ref")}: ${state}.`, ...push, was, h("span", { class: "minor" }, bdi(path)));
-  }
-  const wrong = JSON.stringify(troubles(row));
-  if ($("trouble").dataset.shows !== wrong) {
-    $("trouble").dataset.shows = wrong;
-    $("trouble").replaceChildren(...(troubles(row).length ? [troubleList(troubles(row))] : []));
-  }
+    return ["Group ", bdi(row.group), `, ${plural(row.refs, "ref")}: ${state}.`, ...push, was, h("span", { class: "minor" }, bdi(path))];
+  });
+  const wrong = troubles(row);
+  refresh($("trouble"), wrong, () => (wrong.length ? [troubleList(wrong)] : []));
   $("sites-part").hidden = false;
-  $("sites").tBodies[0].replaceChildren(
-    ...row.sites.map((site) =>
+  const shown = row.sites.map((site) => [site, site.now.words, duration(site.now.lag)]);
+  refresh($("sites").tBodies[0], [shown, live.silences], () =>
+    row.sites.map((site) =>
       h(
         "tr",
         {},
