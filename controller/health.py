@@ -39,5 +39,5 @@ class Health:
         if found != self._logged:
             log = structlog.get_logger()
             log.critical("controller.unhealthy", faults=found) if found else log.info("controller.healthy")
-        self._logged = found
+        self._logged = list(found)
         return found

@@ -312,3 +312,18 @@ def test_under_threads_nothing_is_lost_and_no_key_has_two_holders() -> None:
         queue.stop()
         for thread in workers:
             thread.join(10)
+
+
+def test_the_lanes_tell_how_many_wait_and_since_when() -> None:
+    now = [100.0]
+    queue = WorkQueue(backlog_limit=1, clock=lambda: now[0])
+    queue.add("old")
+    queue.add("later", delay=50)
+    now[0] += 3
+    queue.add("fresh", fresh=True)
+    now[0] += 0.1
+    lanes = queue.waiting()
+    assert {lane: count for lane, (count, _) in lanes.items()} == {"backlog": 1, "fresh": 1}
+    assert [lanes[lane][1] for lane in ("backlog", "fresh")] == pytest.approx([3.1, 0.1])
+    assert queue.get() == "fresh"
+    assert queue.waiting()["fresh"] == (0, 0.0)
