@@ -179,13 +179,20 @@ class HookServer:
         site = self._find(question.repository)
         if site is None or question.push_name != push_name or not may_write(Path(question.repository), uid):
             return False
+
+        def is_awaited() -> bool:
+            return _is_open(connection) and hook_protocol.is_awaited(question)
+
         began = monotonic()
         deadline = hook_protocol.deadline_of(question, site.config.hook_timeout, site.config.copies_timeout)
         _send(connection, hook_messages.pack_here(deadline.remaining(), site.config.pusher_from))
         deadline = deadline.at_most(deadline.remaining() * controller_socket.CONTROLLER_SHARE * 0.9)
-        answered = hook_protocol.answer(
-            question, site.admission, deadline, lambda: _is_open(connection) and hook_protocol.is_awaited(question)
-        )
+        if question.kind == "announce":
+            readers = site.readers
+            words = readers.announce(log.revision, promised=not log.warned, awaited=is_awaited) if readers else ""
+            _send(connection, Answer("sites", "-", words).pack())
+            return True
+        answered = hook_protocol.answer(question, site.admission, deadline, is_awaited)
         if answered is None:
             self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
             return False

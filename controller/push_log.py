@@ -20,6 +20,8 @@ class PushLog:
     def __init__(self, log: structlog.stdlib.BoundLogger) -> None:
         self._log = log
         self._refused = 0
+        self.revision = 0  # at which the group took the last refs of the push; 0: none yet
+        self.warned = False  # whether fewer sites held them than the group promises
 
     def answered(self, config: Config, question: Question, answer: Answer, began: float) -> None:
         """:param began: when the question came (monotonic seconds)"""
@@ -46,6 +48,7 @@ class PushLog:
                 reason=one.sentence,
             )
         if answer.kind == "accepted":
+            self.revision, self.warned = int(answer.value), bool(answer.sentence)
             log.info(
                 "push.accepted",
                 refs=[ref for ref, _, _ in question.commands[:_SHOWN]],

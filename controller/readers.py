@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from controller.etcd_view import EtcdView
 from controller.hook_permissions import is_trusted, may_read
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, Halted, PieholeError
+from piehole.etcd.model import Range
 from piehole.fastpath.controller_socket import CONTROLLER_SHARE
 from piehole.fastpath.hook_messages import pack_here
 from piehole.fastpath.read_messages import (
@@ -23,13 +25,17 @@ from piehole.fastpath.read_messages import (
     WaitQuestion,
     behind,
 )
+from piehole.group import promise
+from piehole.group.records import GroupRecord, RecordError
 from piehole.group.replica import Replica
+from piehole.group.sites import read_sites
 from piehole.replicate.freshness import Goal, await_goal, newest_push
 from piehole.replicate.reconcile import Report
 
 _READ: Final = 1.0  # seconds for the linearizable read in any case
 _LONGEST: Final = 60.0  # seconds for which one question is kept; who waits longer asks again
 _LONGER: Final = 3.0  # seconds that an answer may take beside the waiting: reads of etcd
+_LOOK_FOR_SITES: Final = 0.05  # seconds between two reads of how far the sites have come, while a push waits for it
 _LOOK: Final = 0.5  # seconds between two looks whether the reader still waits
 
 
@@ -134,6 +140,29 @@ class Readers:
         except PieholeError as error:
             return ReadAnswer(FAILED, question.revision, str(error), status=error.exit_status)
         return ReadAnswer(REACHED if found.reached else WAITING, found.revision or 0, found.why)
+
+    def announce(self, revision: int, *, promised: bool, awaited: Callable[[], bool]) -> str:
+        """How many sites have what a push here has moved at this revision: words for its user, ``""`` where nobody wants or knows them.
+
+        Waits up to ``piehole.announce`` until all have it. This site has.
+
+        :param promised: whether as many sites hold it as the group promises copies
+        """
+        deadline = Deadline(self.config.announce)
+        group = Range(self._replica.keyspace.group(self.config.group))
+        while revision and self.config.announce:
+            try:
+                read = read_sites(self._replica, Deadline(_READ), group)
+                record = GroupRecord.parse(read.more[0].kvs[0].value)
+            except (EtcdError, RecordError, IndexError):
+                return ""
+            members = promise.members(read.sites)
+            there = sum(one.site == self.config.site or one.revision >= revision for one in read.sites if not one.left)
+            copies = promise.needed(record, members) if promised else 1
+            if there >= len(members) or deadline.passed or not awaited():
+                return f"{min(max(there, copies), len(members))} of {len(members)} sites have it"
+            time.sleep(min(_LOOK_FOR_SITES, deadline.remaining()))
+        return ""
 
     def _seen(self, revision: int) -> int:
         """This revision, or that of the newest change which the watch has brought: it may be one by hand, which is no push."""

@@ -98,6 +98,15 @@ class ForecastClient(DecisionClient):
         """Of how many commands it is known whether the other sites hold what they bring."""
         return len(self._held)
 
+    def announcement(self, record: inflight.Record) -> str:
+        """How many sites have the push that has just moved its refs: words for its user, ``""`` where there is nothing to say."""
+        question = Question("announce")
+        self.address(record, question)
+        try:
+            return self.ask_controller(question).sentence
+        except (NoController, HookMustDecide):
+            return ""
+
     def may_follow(self) -> bool:
         return bool(self._pending)
 

@@ -141,7 +141,7 @@ class Helper:
     ) -> None:
         self._hooks = hooks
         self._receive_pack = receive_pack
-        self._name = record.name
+        self._record = record
         self._client = client
         self._unread = unread
         self._passing = False
@@ -168,7 +168,7 @@ class Helper:
         asked = b""
         self._pass()
         # Checked after its descriptor was opened, so that the descriptor is of this very process.
-        lives = processes.lives(self._name)
+        lives = processes.lives(self._record.name)
         while lives:
             left = int(1000 * (self._client.until - monotonic())) + 1 if self._passing else _LOOK_EVERY
             found = [descriptor for descriptor, _ in ready.poll(max(0, min(left, _LOOK_EVERY)))]
@@ -177,7 +177,7 @@ class Helper:
                 for line in lines:
                     self._answer(line)
             if found != [REQUESTS]:
-                lives = processes.lives(self._name)
+                lives = processes.lives(self._record.name)
             self._pass()
 
     def _pass(self) -> None:
@@ -215,7 +215,10 @@ class Helper:
         status = "yourself"
         read = b""
         try:
-            if who is not None:
+            if who is not None and hook == "post-receive":
+                status, self._client.hook = "0", who
+                said += [f"piehole: {words}"] if (words := self._client.announcement(self._record)) else []
+            elif who is not None:
                 read = _standard_input(pid) if hook == "reference-transaction" else b""
                 lines = read.decode("utf-8", "surrogateescape").split("\n")[:-1]
                 status = str(self._hooks.awaited_by(who, said).run([hook, *arguments], lines))

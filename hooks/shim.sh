@@ -49,6 +49,7 @@ if [ "$hook" != pre-receive ]; then
 		;;
 	esac
 fi
+[ "$hook" != post-receive ] || exit 0 # without a helper, nothing is announced
 if [ "$hook" = reference-transaction ]; then
 	# git gc packs loose refs one by one, each with a call of this hook. The parent is git itself, so this is no push.
 	# (read drops the NULs between the words.)

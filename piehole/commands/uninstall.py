@@ -40,7 +40,7 @@ def uninstall(
         _leave(git_dir, overrides, say)
     chained = {
         hook: hook_files.place(git_dir, hook).relative_to(git_dir / "hooks").as_posix()
-        for hook in hook_files.HOOKS
+        for hook in hook_files.EVERY
         if hook_files.is_chained(git_dir / "hooks" / hook)
     }
     removed = hook_files.remove(git_dir)

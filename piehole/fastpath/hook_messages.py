@@ -25,8 +25,10 @@ with this command and, so that the push waits once, others that need it. It is a
 
 ``foresee`` is ``admit`` for many commands, before git has moved the push's objects into the repository; ``later`` means that only
 ``admit`` can tell, and ``refuse TOKEN SENTENCE`` comes where etcd could not be used. MOST is how many of the refs one transaction
-of etcd takes, where it does not take all. ``status`` and ``repository PATH`` ask for
-what `piehole status` shows of a repository, ``WORD REST`` each line; ``not-served`` is the answer where this controller does not serve it.
+of etcd takes, where it does not take all. ``announce``, a question without commands, is asked when git has moved the refs, over the
+connection that has brought them into the group, and answered with ``sites - SENTENCE`` for the user (piehole.announce). ``status`` and
+``repository PATH`` ask for what `piehole status` shows of a repository, ``WORD REST`` each line; ``not-served`` is the answer where this
+controller does not serve it.
 Before its answer to anything the controller says ``here VERSION SECONDS``: it lives, and may take that long. To a hook it also says
 ``pusher-from SOURCE``, a line for each value of piehole.pusherFrom.
 
@@ -51,14 +53,14 @@ SHOWN = 12  # characters of a push's id that its user sees: enough to find it in
 
 
 class Question:
-    """A hook's question: ``kind`` is ``admit``, ``foresee``, ``copies`` or ``propose``, ``commands`` are REF OLD NEW of each.
+    """A hook's question: ``kind`` is ``admit``, ``foresee``, ``copies``, ``propose`` or ``announce``, ``commands`` are REF OLD NEW of each.
 
     ``snapshots`` has one word for each command of a proposal. ``hook`` names the process that waits for the answer, where another one
     asks; ``earlier``: a controller that fell silent may have been sent this very proposal; ``more``: other proposals of its push may follow.
     """
 
     def __init__(
-        self, kind: str, commands: Sequence[tuple[str, str, str]], snapshots: Sequence[str] = (), pusher: str = ""
+        self, kind: str, commands: Sequence[tuple[str, str, str]] = (), snapshots: Sequence[str] = (), pusher: str = ""
     ) -> None:
         self.kind = kind
         self.commands = commands
@@ -102,7 +104,7 @@ class Question:
 
 
 class Answer:
-    """The answer to a question: ``kind`` is ``free``, ``take``, ``refuse``, ``held``, ``accepted``, ``again`` or ``foreseen``.
+    """The answer to a question: ``kind`` is ``free``, ``take``, ``refuse``, ``held``, ``accepted``, ``again``, ``foreseen`` or ``sites``.
 
     ``value`` is the snapshot of ``take``, the revision of ``accepted``, the token of ``refuse`` and of a warning, MOST of ``foreseen``.
     ``bases`` are the snapshots of ``again`` by their refs, ``each`` the answers of ``foreseen``; None stands for ``later``.

@@ -49,6 +49,7 @@ class Config:
     copies_timeout: float = 10.0
     read_gate: str = "off"
     read_wait: float = 3.0
+    announce: float = 0.0
     max_deletes: int = 0
     pusher_from: tuple[str, ...] = ()
     verify_every: float = 7 * 86400.0
@@ -73,6 +74,18 @@ def _one_of(name: str, text: str, words: Sequence[str]) -> str:
     if text.lower() not in words:
         raise UsageError(f"{name} is {text!r}; it must be {', '.join(words[:-1])} or {words[-1]}.")
     return text.lower()
+
+
+_LONGEST_ANNOUNCE: Final = 10.0  # seconds
+
+
+def _announce(text: str) -> float:
+    value = 0.0 if text.lower() in ("off", "false", "no") else seconds("piehole.announce", text)
+    if value > _LONGEST_ANNOUNCE:
+        raise UsageError(
+            f"piehole.announce is {text!r}; a push waits for it, so at most {_LONGEST_ANNOUNCE:g}s, or off."
+        )
+    return value
 
 
 _SOURCE: Final = re.compile(r"env:[A-Za-z_]\w*|key-comment(:[^\x00-\x1f]+)?|account", re.ASCII)
@@ -128,6 +141,7 @@ def parse(
         copies_timeout=seconds("piehole.copiesTimeout", one("copiesTimeout", "10"), _LONGEST),
         read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
         read_wait=seconds("piehole.readWait", one("readWait", "3"), _LONGEST),
+        announce=_announce(one("announce", "0")),
         pusher_from=_pusher_from(many("pusherFrom")),
         max_deletes=_count("piehole.maxDeletes", one("maxDeletes", "0")),
         verify_every=seconds("piehole.verifyEvery", one("verifyEvery", "7d"), 1e10),

@@ -45,10 +45,15 @@ def check(question: Question) -> None:
     :raises Malformed: it is none that this version understands
     """
     sound = all(is_ref_name(ref) and _are_oids(old, new) for ref, old, new in question.commands)
-    known = question.kind in ("admit", "propose", "foresee") or (
+    known = question.kind in ("admit", "propose", "foresee", "announce") or (
         question.kind == "copies" and _PUSH_ID.fullmatch(question.push_id)  # it becomes a part of a key
     )
-    if not known or not question.commands or not sound or not 0 <= question.waited < 1e6:
+    if (
+        not known
+        or not (question.commands or question.kind == "announce")
+        or not sound
+        or not 0 <= question.waited < 1e6
+    ):
         raise Malformed(f"a hook asked {[question.kind]!r}, which this version does not understand.")
     question.pusher, question.signer = _printable(question.pusher), _printable(question.signer)
 

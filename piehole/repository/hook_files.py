@@ -12,10 +12,14 @@ from typing import Final
 
 from piehole import files
 from piehole.errors import PieholeError
+from piehole.repository.git_settings import GitConfig
 
 # ``pre-receive`` starts the process that answers the other two. Where a foreign hook has its place, the first ``update`` does.
 HOOKS: Final = ("pre-receive", "update", "reference-transaction")
-_OPTIONAL: Final = "pre-receive"
+# Only where piehole.announce is set: says after a push how many sites have it.
+ANNOUNCER: Final = "post-receive"
+EVERY: Final = (*HOOKS, ANNOUNCER)
+_OPTIONAL: Final = ("pre-receive", ANNOUNCER)
 _GATE: Final = "reference-transaction"
 _MARK: Final = b"# piehole hook;"
 # `"$0".d/*`, `${GIT_DIR}/hooks/${hookname}.d/*`, `hooks/update.d/*`
@@ -144,7 +148,7 @@ def refuse_foreign(git_dir: Path) -> None:
             raise PieholeError(f"{own} is somebody else's file, and piehole's goes there. Move it away.")
         if gitolite and hook == "update":
             continue
-        if _is_foreign(path) and hook != _OPTIONAL:
+        if _is_foreign(path) and hook not in _OPTIONAL:
             idle = "" if os.access(path, os.X_OK) else " (it is not executable, so git ignores it)"
             raise PieholeError(
                 f"{path} is somebody else's hook{idle}, and piehole overwrites none. To run both, have it end with "
@@ -160,6 +164,11 @@ def _gitolite_lacks_gate(git_dir: Path) -> str:
     )
 
 
+def _wanted(git_dir: Path) -> tuple[str, ...]:
+    announce = GitConfig(git_dir).one("piehole.announce", "0").lower()
+    return HOOKS if announce in ("0", "off", "false", "no") else EVERY
+
+
 def write(git_dir: Path) -> list[str]:
     """Write or repair the hooks; return the names of those that were changed.
 
@@ -171,7 +180,10 @@ def write(git_dir: Path) -> list[str]:
         files.replace_file(path, content, 0o755)  # a push that is under way runs the old hook or the new one
         if not os.access(path, os.X_OK):
             raise PieholeError(f"{path} cannot be executed: is the file system mounted with noexec?")
-    return [path.relative_to(git_dir / "hooks").as_posix() for path in wanted]
+    gone = [path for path in ours(git_dir) if ANNOUNCER in path.as_posix()] if _wanted(git_dir) == HOOKS else []
+    for path in gone:
+        path.unlink()
+    return [path.relative_to(git_dir / "hooks").as_posix() for path in (*wanted, *gone)]
 
 
 def outdated(git_dir: Path) -> dict[Path, str]:
@@ -180,7 +192,7 @@ def outdated(git_dir: Path) -> dict[Path, str]:
     :raises PieholeError: a foreign hook is in the way
     """
     refuse_foreign(git_dir)
-    wanted = {path: text(hook) for hook in HOOKS if not _is_foreign(path := place(git_dir, hook))}
+    wanted = {path: text(hook) for hook in _wanted(git_dir) if not _is_foreign(path := place(git_dir, hook))}
     return {
         path: content
         for path, content in wanted.items()
@@ -190,7 +202,7 @@ def outdated(git_dir: Path) -> dict[Path, str]:
 
 def ours(git_dir: Path) -> list[Path]:
     """Piehole's own hook files."""
-    hooks = [git_dir / "hooks" / hook for hook in HOOKS]
+    hooks = [git_dir / "hooks" / hook for hook in EVERY]
     return [
         path
         for own in hooks
@@ -212,10 +224,10 @@ def faults(git_dir: Path) -> list[str]:
     found = []
     if is_gitolite(git_dir) and not is_chained(git_dir / "hooks" / "reference-transaction"):
         found.append(f"{_gitolite_lacks_gate(git_dir)} (docs/gitolite.md)")
-    for hook in HOOKS:
+    for hook in _wanted(git_dir):
         path = place(git_dir, hook)
         entry = git_dir / "hooks" / hook
-        if hook == _OPTIONAL and _is_foreign(path):
+        if hook in _OPTIONAL and _is_foreign(path):
             continue
         if not path.exists():
             found.append(f"{path} is missing")

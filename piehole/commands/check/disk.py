@@ -36,6 +36,13 @@ def faults(replica: Replica) -> Iterator[Fault]:
     config = GitConfig(git_dir)
     for what in hook_files.faults(git_dir):
         yield Fault(what, _INSTALL)
+    announcer = hook_files.place(git_dir, hook_files.ANNOUNCER)
+    if replica.config.announce and announcer.exists() and not hook_files.is_ours(announcer):
+        yield Fault(
+            f"{announcer} is somebody else's hook, so piehole.announce says nothing",
+            f'have it run `"$(dirname "$0")/{announcer.name}.piehole"`, then run `piehole install` here',
+            warning=True,
+        )
     for setting in git_settings.missing(git_dir):
         held = config.local(git_settings.canonical(setting.name))
         wrong = (
