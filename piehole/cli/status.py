@@ -140,7 +140,7 @@ class _Looks:
 
         :param examine: examine the objects as well, for some seconds in all
         """
-        from piehole.replicate.repair import QUICK
+        from piehole.replicate.examination import QUICK
 
         seconds = QUICK / len(folders) if examine else 0.0
         if len(folders) == 1:

@@ -13,7 +13,7 @@ from piehole.errors import PieholeError
 from piehole.group import progress
 from piehole.group.replica import Replica
 from piehole.refs import is_managed
-from piehole.replicate import proving, repair
+from piehole.replicate import examination, proving, repair
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.proving import Proven
@@ -122,7 +122,7 @@ def prove(
 def known_faults(replica: Replica) -> list[str]:
     """What is damaged or missing here, as far as earlier proofs and a short examination know. Writes nothing down."""
     found = soundness.examine(
-        replica.git_dir, repair.claimed_tips(replica), replica.config.object_format, repair.THOROUGH
+        replica.git_dir, examination.claimed_tips(replica), replica.config.object_format, examination.THOROUGH
     )
     noted = [verification.corrupt(replica.git_dir), *map(str, verification.damaged(replica.git_dir))]
     kept = [f"{ref}: {why}" for ref, why in verification.incomplete_kept_tips(replica.git_dir).items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,12 @@ from piehole.group.records import GroupRecord, PushRecord, RecordError
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, ref_revisions
 from piehole.refs import short
-from piehole.replicate import repair
+from piehole.replicate import examination
 from piehole.replicate.dry_run import DryRun, dry_run
 from piehole.replicate.local_changes import pending_words
 from piehole.repository import verification
 from piehole.repository.controller_pointer import second_controller
 from piehole.repository.stale_locks import old_locks
-from piehole.transfer import connectivity
 
 FORMAT: Final = 1
 IN_STEP: Final = "in step"
@@ -164,7 +163,7 @@ def age(stamp: str) -> float | None:
     return round(max(0.0, (datetime.datetime.now(datetime.UTC) - then).total_seconds()), 1)
 
 
-def status(replica: Replica, patience: float, examine: float = repair.QUICK) -> Status:
+def status(replica: Replica, patience: float, examine: float = examination.QUICK) -> Status:
     """The status of one repository and of all sites of its group.
 
     :param patience: seconds to wait for etcd
@@ -175,7 +174,7 @@ def status(replica: Replica, patience: float, examine: float = repair.QUICK) -> 
     locks = {name.removesuffix(".lock"): why for name, why in old_locks(replica.git_dir).items()}
     # Examined first: the controller, which is asked then, repairs what was found.
     long_enough = examine >= _LEAST
-    corrupt = repair.corrupt(replica, examine) if long_enough else verification.corrupt(replica.git_dir)
+    corrupt = examination.corrupt(replica, examine) if long_enough else verification.corrupt(replica.git_dir)
     controller, second = _controller(replica.git_dir), second_controller(replica.git_dir)
     now = Status(replica, stuck=locks, corrupt=corrupt, controller=controller, second=second)
     deadline = Deadline(patience)
@@ -231,7 +230,11 @@ def _pending(replica: Replica, seen: DryRun) -> dict[str, str]:
     moves = seen.planned.moves
     bases = [oid for ref, oid in seen.observed.refs.items() if ref.startswith("refs/heads/")][:64]
     wanted = [move.new for move in moves if not move.deletes]
-    lacking = connectivity.check_closures(replica.git_dir, wanted, bases=bases).missing if wanted else ()
+    lacking: Collection[str] = ()
+    if wanted:
+        from piehole.transfer import connectivity  # which nothing else here needs
+
+        lacking = connectivity.check_closures(replica.git_dir, wanted, bases=bases).missing
     found = dict.fromkeys(seen.planned.deferred, "a push is moving it right now")
     for move in moves:
         why = "; its objects are not here yet" if move.new in lacking else ""

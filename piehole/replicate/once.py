@@ -18,7 +18,7 @@ from piehole.group.records import Progress, RecordError
 from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
 from piehole.refs import Command
-from piehole.replicate import drop, repair
+from piehole.replicate import drop, examination
 from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.replicate.peers import PeerHealth
 from piehole.replicate.reconcile import Reconciler, Report
@@ -55,7 +55,7 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
     reconciler = Reconciler(replica, ObjectFetcher(replica, PeerHealth(), progress=progress), view, claim)
     with removal.excluded(replica.git_dir):
         report = _until_no_push_holds_refs(reconciler)
-        if not report.corrupt and repair.corrupt(replica, repair.THOROUGH):
+        if not report.corrupt and examination.corrupt(replica, examination.THOROUGH):
             report = _until_no_push_holds_refs(reconciler, report.moved)
     if report.converged:
         publish(replica, report)

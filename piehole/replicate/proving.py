@@ -10,7 +10,7 @@ from piehole.errors import PieholeError
 from piehole.files import locked
 from piehole.group.replica import Replica
 from piehole.refs import KEPT_REFS
-from piehole.replicate.repair import claimed_tips
+from piehole.replicate.examination import claimed_tips
 from piehole.repository import verification
 from piehole.transfer import connectivity, pack_objects, proof
 from piehole.transfer.pace import Pace

@@ -1,4 +1,4 @@
-"""Examine the objects of this repository, and repair a corrupt one from its peers.
+"""Repair a corrupt repository from its peers.
 
 A corrupt repository is marked on its disk (:mod:`piehole.repository.verification`), and the mark is published: it is no source for
 peers, no copy, and not in step. It is repaired by fetching all that a peer's refs hold, without relying on any object here.
@@ -9,24 +9,21 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from piehole.deadline import Deadline
-from piehole.errors import GitError, PieholeError
+from piehole.errors import GitError
 from piehole.files import locked
 from piehole.group.replica import Replica
 from piehole.refs import HELD_REFS, KEPT_REFS, is_managed
+from piehole.replicate.examination import THOROUGH, examine
+from piehole.replicate.fetch_objects import ObjectFetcher
 from piehole.repository import verification
-from piehole.repository.verification import CORRUPT, PARTLY, SOUND
+from piehole.repository.verification import PARTLY, SOUND
 from piehole.transfer import connectivity, damaged_files, rebuild, soundness
 from piehole.transfer.keep_files import Hold
 from piehole.transfer.soundness import Soundness
 
-if TYPE_CHECKING:
-    from piehole.replicate.fetch_objects import ObjectFetcher  # a command that only examines loads no dulwich
-
-QUICK: Final = 4.0  # seconds: for a command that somebody waits for
-THOROUGH: Final = 30.0
 _AFTER_REPAIR: Final = 600.0
 _SUSPECT_EVERY: Final = 600.0  # seconds between two examinations because a reconcile met something odd,
 _NEW_SYMPTOM: Final = 10.0  # and where it is odd in another way; but at least
@@ -34,41 +31,6 @@ _SHARE: Final = 10.0  # so many times as long as the last examination took
 # Seconds after a repair that failed; doubled each time that all of a peer came and did not help.
 _FIRST_WAIT: Final = 2.0
 _LONGEST_WAIT: Final = 1800.0
-
-
-def examine(replica: Replica, seconds: float) -> Soundness:
-    """Examine what this site claims to have, the managed refs, and write down the result where this account may.
-
-    :raises GitError: git cannot work on this repository at all
-    """
-    found = soundness.examine(replica.git_dir, claimed_tips(replica), replica.config.object_format, seconds)
-    try:
-        replica.repository.check_owner()
-        known = verification.corrupt(replica.git_dir)
-        if known and not found.fault and verification.damaged(replica.git_dir):
-            return found  # what a proof has found, an examination of the files cannot see
-        # What the mark is about may lie beyond the time of this examination: only a complete one removes it.
-        if found.fault:
-            verification.record(replica.git_dir, CORRUPT, known or found.fault)
-        elif found.complete or not known:
-            verification.record(replica.git_dir, SOUND if found.complete else PARTLY)
-    except (PieholeError, OSError):
-        pass  # another account's, or a full disk: the caller tells what was found
-    return found
-
-
-def corrupt(replica: Replica, seconds: float) -> str:
-    """What is corrupt here, by an examination of so many seconds or an earlier one; ``""`` where nothing is known to be."""
-    return examine(replica, seconds).fault or verification.corrupt(replica.git_dir)
-
-
-def claimed_tips(replica: Replica) -> list[str]:
-    """What this site claims to have: what its refs hold, and what it holds for pushes of other sites."""
-    refs = replica.repository.observe().refs
-    exclude = replica.config.exclude
-    return list(
-        dict.fromkeys(oid for ref, oid in refs.items() if is_managed(ref, exclude) or ref.startswith(HELD_REFS))
-    )
 
 
 def _tips(replica: Replica) -> list[str]:

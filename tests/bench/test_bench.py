@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from tests.bench import many_refs, page, plots, reads, steady, turns, within
+from tests.bench import many_refs, page, plots, reads, starting, steady, turns, within
 from tests.bench.bed import FSYNC, Bed
 from tests.bench.fetchers import Grokmirror
 from tests.bench.report import Report, Row
@@ -33,6 +33,7 @@ _REFS_REPETITIONS: Final = 3
 _STEADY_SECONDS: Final = 20.0
 _STEADY_RATE: Final = 10.0
 _TRACED: Final = 15
+_STARTS: Final = 20
 _GROK_REPETITIONS: Final = 3
 
 
@@ -49,6 +50,7 @@ def test_bench(bed: Bed, etcd_binary: Path, tmp_path: Path) -> None:
     report.rows += turns.measure(bed, _share(_ROUNDS), _MOST_SECONDS)
     report.about |= _round_trips(bed)
     report.rows += within.measure(bed, _share(_TRACED))
+    report.rows += starting.measure(bed, _share(_STARTS))
     with ExitStack() as ends:
         report.rows += reads.measure(bed, _share(_ROUNDS), ends)
     _measure_grokmirror(report, tmp_path)
@@ -64,7 +66,7 @@ def test_bench(bed: Bed, etcd_binary: Path, tmp_path: Path) -> None:
 
 def _group(row: Row) -> int:
     """Rows of one kind stand together; within a kind they stay in the order of their making."""
-    kinds = ("push: ", "lag: ", "lag at ", "fetch of nothing: ", " new refs, ", plots.WITHIN, "")
+    kinds = ("push: ", "lag: ", "lag at ", "fetch of nothing: ", "start: ", " new refs, ", plots.WITHIN, "")
     return next(number for number, kind in enumerate(kinds) if kind in row.name)
 
 

@@ -55,3 +55,10 @@ def test_the_parser_of_a_command_loads_neither_another_command_nor_what_does_its
 
 def test_the_work_of_status_loads_neither_dulwich_nor_what_etcd3gw_does_not_need_for_it() -> None:
     assert _loaded("import piehole.commands.status") & _SLOW <= {"email", "etcd3gw", "http.client", "ssl", "tenacity"}
+
+
+def test_the_work_of_status_loads_nothing_that_repairs_or_fetches() -> None:
+    loaded = _loaded("import piehole.commands.status")
+    assert loaded & {"piehole.replicate.repair", "piehole.replicate.reconcile", "piehole.transfer.fetch"} == set()
+    transfer = {name for name in loaded if name.startswith("piehole.transfer.")}
+    assert transfer <= {"piehole.transfer.git_objects", "piehole.transfer.soundness"}

@@ -9,7 +9,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError
 from piehole.group.replica import Replica
 from piehole.group.sites import list_sites
-from piehole.replicate import repair
+from piehole.replicate import examination
 from piehole.repository import verification
 from piehole.repository.fitness import Fault, unproven
 
@@ -18,7 +18,7 @@ _PATIENCE: Final = 8.0  # seconds for etcd
 
 def faults(replica: Replica) -> Iterator[Fault]:
     """Examine the history of every managed ref, and the files that hold objects."""
-    found = repair.corrupt(replica, repair.THOROUGH)
+    found = examination.corrupt(replica, examination.THOROUGH)
     if found:
         yield Fault(
             f"corrupt: objects that this site claims to have are missing or damaged ({found}); until it is repaired it "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from piehole.group.replica import Replica
-from piehole.replicate import repair
+from piehole.replicate import examination
 from tests.fault.history.losses import DiskLosses
 from tests.fault.history.place import Place
 from tests.support.git import git
@@ -72,7 +72,7 @@ class Damage:
         if self._hurt is None:
             return True
         replica = Replica.open(self._hurt.site.repository)
-        if repair.corrupt(replica, _EXAMINE):
+        if examination.corrupt(replica, _EXAMINE):
             return False
         self._hurt = None
         return True
