@@ -22,7 +22,6 @@ ref's new is the zero oid. site, pusher, time and push are "" where they are not
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 from collections.abc import Sequence
@@ -145,7 +144,7 @@ def _row(change: LoggedMove) -> list[Cell | str]:
     ref = e.ref.removeprefix("refs/heads/") if e.ref.startswith("refs/heads/") else e.ref.removeprefix("refs/")
     return [
         Cell(str(e.revision), DIM),
-        _local(e.time),
+        tables.local_time(e.time) or "?",
         Cell(ref, BOLD),
         _value(e.old) or "?",
         _value(e.new) or "no key",
@@ -160,11 +159,3 @@ def _value(value: str) -> str:
     from piehole.refs import is_zero, short
 
     return short(value) if is_zero(value) or not value.isalnum() else value[:8]
-
-
-def _local(time: str) -> str:
-    """A time of a record by this machine's clock."""
-    try:
-        return datetime.datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except ValueError:
-        return time or "?"

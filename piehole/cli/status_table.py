@@ -11,7 +11,8 @@ from typing import Final
 from piehole.cli import tables
 from piehole.cli.status_text import FoundStatus, Rank, refs_words, remarks, summary
 from piehole.cli.tables import BOLD, DIM, GREEN, RED, YELLOW, Cell, literal, painted, wrapped
-from piehole.commands.status import BEHIND, CORRUPT, IN_STEP, LEFT, NEVER_SEEN, SiteStatus, Status, age
+from piehole.commands.lag import age
+from piehole.commands.status import BEHIND, CORRUPT, IN_STEP, LEFT, NEVER_SEEN, SiteStatus, Status
 from piehole.group.outlook import duration
 
 _FOLDED: Final = 5  # if more repositories than these are well, they are only counted
@@ -58,7 +59,7 @@ def _site_row(found: Status, one: SiteStatus) -> list[Cell | str]:
         Cell(_site_lag(one), right=True),
         Cell(refs_words(one.behind) if one.behind and one.state != LEFT else "", right=True),
         Cell(str(progress.revision) if progress else "", right=True),
-        Cell(progress.time if progress else "", DIM),
+        Cell(tables.local_time(progress.time) if progress else "", DIM),
         "; ".join(notes),
     ]
 

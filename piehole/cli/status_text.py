@@ -10,7 +10,8 @@ from typing import Any
 
 from piehole.cli import common
 from piehole.cli.tables import DIM, RED, YELLOW
-from piehole.commands.status import BEHIND, CORRUPT, FORMAT, LEFT, SiteStatus, Status, age
+from piehole.commands.lag import age
+from piehole.commands.status import BEHIND, CORRUPT, FORMAT, LEFT, SiteStatus, Status
 from piehole.errors import PieholeError
 from piehole.group.outlook import duration
 from piehole.replicate.local_changes import UNADOPTED, unadopted_fix

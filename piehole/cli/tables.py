@@ -6,6 +6,7 @@ An own one, since it starts in 2 ms. The imports of the libraries take longer th
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import sys
@@ -171,7 +172,10 @@ class GrowingTable:
 def _fitting(widths: Sequence[int], most: int) -> list[int]:
     fitting = [*widths]
     while sum(fitting) > most - len(_GAP) * (len(fitting) - 1) and max(fitting) > _NARROWEST:
-        fitting[fitting.index(max(fitting))] -= 1
+        widest = max(
+            range(len(fitting)), key=lambda place: (fitting[place], place)
+        )  # names come first, and stay whole for longer
+        fitting[widest] -= 1
     return fitting
 
 
@@ -194,3 +198,11 @@ def _line(row: Sequence[Cell], widths: Sequence[int], most: int, *, paint: bool)
         shown.append(gap + text if cell.right else text + gap)
         used += room + len(_GAP)
     return _GAP.join(shown).rstrip(" ")
+
+
+def local_time(stamp: str) -> str:
+    """A time of a record by this machine's clock, without its fractions."""
+    try:
+        return datetime.datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return stamp

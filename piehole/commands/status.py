@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from piehole.commands.lag import age, times_after
 from piehole.deadline import Deadline
-from piehole.errors import Compacted, EtcdError, Halted
+from piehole.errors import EtcdError, Halted
 from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import ask_status
-from piehole.group import alive, keys, ref_log
+from piehole.group import alive
 from piehole.group.outlook import CopiesOutlook, outlook
-from piehole.group.records import GroupRecord, PushRecord, RecordError
+from piehole.group.records import GroupRecord, RecordError
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites, ref_revisions
 from piehole.refs import short
@@ -152,17 +152,6 @@ class Status:
         }
 
 
-def age(stamp: str) -> float | None:
-    """Seconds since a time in a record, by this machine's clock; None if the text is no time."""
-    try:
-        then = datetime.datetime.fromisoformat(stamp)
-    except ValueError:
-        return None
-    if then.tzinfo is None:
-        return None
-    return round(max(0.0, (datetime.datetime.now(datetime.UTC) - then).total_seconds()), 1)
-
-
 def status(replica: Replica, patience: float, examine: float = examination.QUICK) -> Status:
     """The status of one repository and of all sites of its group.
 
@@ -263,38 +252,8 @@ def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: 
             found.append(SiteStatus(one, BEHIND if newer else IN_STEP, len(newer)))
     newest = max(mods.values(), default=0)
     late = {one.group_site.revision for one in found if one.behind and 0 < one.group_site.revision < newest}
-    since = _times_after(now.replica, sorted(late), newest, deadline) if late else {}
+    since = times_after(now.replica, sorted(late), newest, deadline) if late else {}
     return [replace(one, since=since.get(one.group_site.revision, "") if one.behind else "") for one in found]
-
-
-def _times_after(replica: Replica, revisions: Sequence[int], newest: int, deadline: Deadline) -> dict[int, str]:
-    from concurrent.futures import ThreadPoolExecutor  # which a group in step does not need
-
-    with ThreadPoolExecutor(8) as pool:
-        times = pool.map(lambda revision: _time_after(replica, revision, newest, deadline), revisions)
-        return dict(zip(revisions, times, strict=True))
-
-
-def _time_after(replica: Replica, revision: int, newest: int, deadline: Deadline) -> str:
-    """When the first push after a revision was made, ``""`` where that is not known. (A ref's mod_revision tells of its last move alone.)"""
-    k, group = replica.keyspace, replica.config.group
-    push, idle = k.ref(group, keys.PUSH), max(0.1, deadline.remaining())
-    try:
-        with replica.etcd.watch(k.group_refs(group), revision, idle=idle, deadline=deadline) as watch:
-            for batch in watch:
-                for event in batch.events:
-                    record = PushRecord.of(event.kv) if event.kv.key == push else None
-                    if record is not None:
-                        return record.time
-                if batch.revision >= newest or deadline.passed:
-                    break
-    except Compacted:
-        entries = ref_log.read(replica.git_dir)
-        later = [(entry.revision, entry.time) for entry in entries if entry.revision > revision and entry.time]
-        return min(later, default=(0, ""))[1]
-    except EtcdError:
-        pass  # the refs were read, and that is what counts
-    return ""
 
 
 def wait(first: Status, waited: Deadline, patience: float) -> bool:

@@ -129,3 +129,16 @@ def test_lag_counts_from_the_first_change_that_a_site_lacks_though_the_same_ref_
     for at in ("a", "b"):
         found = piehole("status", "-C", pair[at].repository, "--json").json["repositories"][0]["sites"]
         assert next(one["since"] for one in found if one["site"] == "b") == before
+
+
+def test_sites_is_a_table_worst_first_with_lag_in_seconds_and_a_summary(pair: Group) -> None:
+    behind(pair)
+    with Terminal("sites", "-C", pair["a"].repository, columns=200, env={"NO_COLOR": "1"}) as terminal:
+        assert terminal.end() == 0
+        lines = terminal.reads().splitlines()
+    assert lines[0].split()[:4] == ["SITE", "STATE", "LAG", "REVISION"]
+    assert re.match(r"b +behind +\d+ s ", lines[1])
+    assert re.match(r"a \(this site\) +in step +0 s ", lines[2])
+    assert lines[-1] == "2 sites: 1 behind, 1 in step"
+    plain = piehole("sites", "-C", pair["a"].repository).out.splitlines()
+    assert plain[0].startswith("* a  revision ")
