@@ -259,6 +259,14 @@ def test_states_and_sites_are_filters(made_up: MadeUpPage, tab: Tab) -> None:
     assert head == ["Repository", "lima", "Last push"]
 
 
+def test_many_sites_share_a_column_that_names_those_that_are_not_in_step(made_up: MadeUpPage, tab: Tab) -> None:
+    several = tuple(SiteView(f"site-{n:02}", n == 0, "in step") for n in range(12))
+    made_up.show(replace(row("tools", sites={"lima": late("lima", 700)}), sites=(*several, late("lima", 700))))
+    opened(tab, made_up.url)
+    assert cell(tab, "Sites").split("\n") == ["lima behind 11 min", "1 ref", "in step at 12 of 13 sites"]
+    assert tab.run("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
 def test_the_keyboard_alone_reaches_everything_and_shows_where_it_is(made_up: MadeUpPage, tab: Tab) -> None:
     made_up.show(*some_trouble())
     opened(tab, made_up.url)

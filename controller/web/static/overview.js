@@ -3,6 +3,7 @@
 import { $, ATTENTION, KINDS, Live, bdi, clock, duration, h, judge, number, pages, plural, stateMark, time, troubleList, troubles } from "./common.js";
 
 const SIZE = 50; // repositories on one page
+const COLUMNS = 5; // sites that have a column each
 const SHOWN = 3; // troubles of one repository that are shown here; its own page has all
 
 const rows = new Map(); // what the controller has sent, by path
@@ -125,7 +126,7 @@ function drawSites(all) {
     }
   const list = $("sites");
   list.hidden = !sites.length;
-  list.className = sites.length < 6 ? "sites few" : "sites";
+  list.className = sites.length <= COLUMNS ? "sites few" : "sites";
   list.style.setProperty("--sites", sites.length);
   keyed(list, sites, (name) => {
     const sum = sums.get(name);
@@ -189,13 +190,13 @@ function drawTools(all, fitting) {
 }
 
 function drawRows(list, now) {
-  const columns = wish.site ? [wish.site] : sites;
+  // Many sites share one column, which names those that are not in step.
+  const columns = wish.site ? [wish.site] : sites.length <= COLUMNS ? sites : ["Sites"];
   const table = $("table");
   table.hidden = !list.length;
   const head = JSON.stringify(columns);
   if (table.dataset.head !== head) {
     table.dataset.head = head;
-    table.className = columns.length < 6 ? "even" : "";
     table.tHead.replaceChildren(
       h("tr", {}, ...["Repository", ...columns.map((name) => bdi(name)), "Last push"].map((text) => h("th", { scope: "col" }, text))),
     );
@@ -242,12 +243,8 @@ function piece(key, shows, make) {
 
 function makeRow(row, columns, wrong, now) {
   const name = row.path.replace(/^.*\/(?=.)/, "");
-  const cells = columns.map((column) => {
-    const site = row.sites.find((one) => one.name === column);
-    if (!site) return h("td", { "data-label": column }, h("span", { class: "hidden-text" }, "not in this group"));
-    const more = site.now.rank ? [site.behind ? plural(site.behind, "ref") : "", site.state !== "behind" && site.now.lag ? `behind ${duration(site.now.lag)}` : ""].filter(Boolean) : [];
-    return h("td", { "data-label": column }, h("span", {}, stateMark(site.now), more.length ? h("span", { class: "minor" }, more.join(", ")) : null));
-  });
+  const named = wish.site || sites.length <= COLUMNS;
+  const cells = named ? columns.map((column) => h("td", { "data-label": column }, stateOf(row.sites.find((one) => one.name === column)))) : [h("td", { "data-label": "Sites" }, statesOf(row.sites))];
   return h(
     "tr",
     { class: wrong.length ? "with-trouble" : "" },
@@ -255,6 +252,21 @@ function makeRow(row, columns, wrong, now) {
     ...cells,
     h("td", { "data-label": "Last push" }, h("span", {}, row.push ? pushWords(row.push, now) : h("span", { class: "minor" }, "not known"))),
   );
+}
+
+function stateOf(site) {
+  if (!site) return h("span", { class: "hidden-text" }, "not in this group");
+  const refs = site.behind && site.now.rank ? plural(site.behind, "ref") : "";
+  const lag = site.state !== "behind" && site.now.lag ? `behind ${duration(site.now.lag)}` : "";
+  const more = [refs, lag].filter(Boolean).join(", ");
+  return h("span", {}, stateMark(site.now), more ? h("span", { class: "minor" }, more) : null);
+}
+
+function statesOf(all) {
+  const wrong = all.filter((site) => site.now.rank).sort((a, b) => b.now.rank - a.now.rank || b.now.lag - a.now.lag);
+  const fine = all.filter((site) => site.now.kind === "in step").length;
+  const rest = { look: "good", words: `in step at ${wrong.length ? `${number(fine)} of ` : ""}${plural(wrong.length + fine, "site")}` };
+  return h("span", {}, ...wrong.map((site) => h("div", { class: "one-of" }, bdi(site.name), " ", stateOf(site))), fine ? stateMark(rest) : null);
 }
 
 function makeTrouble(row, columns, wrong) {
