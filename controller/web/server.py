@@ -60,7 +60,7 @@ class WebAddress:
             host, port = "", None
         if port is None or parts.netloc != text or "@" in text or not host:
             raise UsageError(
-                f"--http {text!r} is no address: use HOST:PORT such as 127.0.0.1:9418, [::1]:9418, or the absolute path of a Unix socket."
+                f"--http {text!r} is no address: use HOST:PORT such as 127.0.0.1:9480, [::1]:9480, or the absolute path of a Unix socket."
             )
         return cls(host, port)
 
