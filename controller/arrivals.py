@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from controller import traces
 from piehole.group.ref_log import LogEntry
 from piehole.replicate.reconcile import Report
 
@@ -30,11 +31,12 @@ class _Coming:
 class Arrivals:
     """Told by the informer's thread that the watch has brought something, and by the workers what it was and what has been reached.
 
-    :param site: this site
+    :param site: this site, of the group
     """
 
-    def __init__(self, site: str, log: structlog.stdlib.BoundLogger) -> None:
+    def __init__(self, site: str, group: str, log: structlog.stdlib.BoundLogger) -> None:
         self._site = site
+        self._group = group
         self._log = log
         self._lock = threading.Lock()
         self._heard: deque[tuple[int, float]] = deque(maxlen=_MOST)
@@ -79,6 +81,17 @@ class Arrivals:
 
     def _tell(self, one: _Coming, heard: float | None) -> None:
         entry = one.entry
+        if traces.is_on():
+            about: dict[str, str | int] = {
+                "site": self._site,
+                "group": self._group,
+                "peer": entry.site,
+                "refs": len(one.refs),
+                "revision": entry.revision,
+            }
+            # What was no push, but `piehole clobber` or another command, has sent no other span.
+            parent = 0 if entry.kind else traces.span_id(entry.push, traces.SWAP, entry.revision)
+            traces.send(entry.push, traces.ARRIVAL, heard or time.time(), about, parent=parent)
         self._log.info(
             "push.arrived",
             push=entry.push,

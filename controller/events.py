@@ -103,6 +103,11 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
         _WARNING, "A folder cannot be read: its repositories count as unchanged", ("folder",)
     ),
     "heartbeat.failed": LogEvent(_WARNING, "Its sign of life could not be written to etcd", ("etcd", "error")),
+    "traces.failed": LogEvent(
+        _WARNING,
+        "The collector of traces does not take them (at most once a minute). Pushes do not wait for it",
+        ("error",),
+    ),
     "turn.crashed": LogEvent(_ERROR, "A bug has ended one turn of work", ("repository", "exception")),
     "turn.slow": LogEvent(_DEBUG, "A turn takes long, so another thread was started for the others", ("repository",)),
     # Repositories

@@ -167,6 +167,7 @@ class HookServer:
             while self._answer_one(connection, question, uid, push_name, log):
                 question = hook_protocol.parse(reader.message(monotonic() + _NEXT_QUESTION))
         finally:
+            log.end()
             site = self._find(question.repository)
             # While its git lives, a hook may go on by itself.
             if site is not None and processes.lives(push_name) is False:

@@ -123,7 +123,7 @@ class ServedRepository:
         self._stamp: controller_pointer.Stamp | None = None  # of the repository that it reconciled
         self._deferred = 0  # turns in a row
         changes = partial(etcd_view.changes, config.group)
-        self._arrivals = Arrivals(config.site, self._log.log)
+        self._arrivals = Arrivals(config.site, config.group, self._log.log)
         known = self._arrivals.noted
         self.ref_log = RefLogWriter(config.git_dir, zero(config.object_format), self._push_at, changes, known)
         self._publisher = ProgressPublisher(self._replica, self._check.acted_on, self._check.seen)

@@ -67,6 +67,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="serve the status page, /metrics, /healthz and /readyz here: HOST:PORT, :PORT (on 127.0.0.1), [V6]:PORT, "
         "or the absolute path of a Unix socket; there is no password (default: nowhere)",
     )
+    parser.add_argument(
+        "--traces",
+        metavar="URL",
+        nargs="?",
+        const="",
+        help="send OpenTelemetry traces of pushes to this OTLP/HTTP collector; without a URL to the one that OTEL_EXPORTER_OTLP_ENDPOINT "
+        "names (default: none are sent)",
+    )
 
 
 def _bytes(text: str) -> int:
@@ -86,7 +94,7 @@ def _web_address(text: str | None) -> WebAddress | None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from controller import logs
+    from controller import logs, traces
     from controller.daemon import Controller, Options
     from piehole.fastpath import processes
     from piehole.repository.git_settings import GitConfig
@@ -115,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
         processes.boot_id()
     except OSError as error:
         raise PieholeError(f"{error}. Without it, it cannot be told which pushes still run.") from error
+    end_traces = traces.start(args.traces) if args.traces is not None else lambda: None
     controller = Controller(Options(tuple(Path(root) for root in roots), limits, common.overrides(args), http=http))
 
     def ended(_number: int, _frame: FrameType | None) -> None:
@@ -126,5 +135,8 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, ended)
     signal.signal(signal.SIGINT, ended)
     signal.signal(signal.SIGHUP, reloaded)
-    controller.run()
+    try:
+        controller.run()
+    finally:
+        end_traces()
     return 0
