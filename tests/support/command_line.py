@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from piehole.cli.parser import run
-from tests.support import forked
+from tests.support import forked, json_schemas
 from tests.support.forked import ManagedPiehole
 from tests.support.process import ManagedProcess
 
@@ -30,6 +30,7 @@ class Answer:
     status: int
     out: str
     err: str
+    words: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"status {self.status}\n{self.out}\n{self.err}"
@@ -38,7 +39,10 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
+        """What was printed with ``--json``; it must have the form that the command's schema says."""
         value: dict[str, Any] = json.loads(self.out)
+        if name := json_schemas.NAMES.get(json_schemas.command(self.words)):
+            json_schemas.validate(name, value)
         return value
 
     def line(self, part: str) -> str:
@@ -74,7 +78,7 @@ def piehole(
         )
     else:
         done = forked.run(*words, cwd=cwd, env=environment, timeout=timeout)
-    answer = Answer(done.returncode, done.stdout, done.stderr)
+    answer = Answer(done.returncode, done.stdout, done.stderr, tuple(words))
     assert "Traceback" not in answer.err, answer.err
     assert not check or answer.status == 0, f"{arguments}: {answer}"
     return answer
@@ -91,5 +95,6 @@ def piehole_in_process(*arguments: str | Path) -> Answer:
     """Run ``piehole ARGUMENTS`` in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = run([str(argument) for argument in arguments])
-    return Answer(status, out.getvalue(), err.getvalue())
+        words = [str(argument) for argument in arguments]
+        status = run(words)
+    return Answer(status, out.getvalue(), err.getvalue(), tuple(words))
