@@ -98,6 +98,9 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
     "controller.healthy": LogEvent(_INFO, "All its parts live again"),
     "http.listening": LogEvent(_INFO, "The web server answers", ("http",)),
     "http.open": LogEvent(_WARNING, "Other machines can reach the web server", ("http", "reason", "fix")),
+    "overview.crashed": LogEvent(
+        _ERROR, "A bug has kept it from noting for the page and the metrics what has happened", ("exception",)
+    ),
     "http.crashed": LogEvent(_ERROR, "A bug has kept it from answering a request", ("exception",)),
     "folder.unreadable": LogEvent(
         _WARNING, "A folder cannot be read: its repositories count as unchanged", ("folder",)

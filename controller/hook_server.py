@@ -197,10 +197,11 @@ class HookServer:
         if answered is None:
             self._log.warning("proposal.dropped", repository=question.repository, push=question.push_id)
             return False
-        if self._answered is not None:
-            self._answered(question, answered, monotonic() - began)
+        took = monotonic() - began
         _send(connection, answered.pack())
         log.answered(site.config, question, answered, began)
+        if self._answered is not None:  # after the hook has its answer, whatever becomes of this
+            self._answered(question, answered, took)
         return True
 
     def _describe(self, connection: socket.socket, path: str, uid: int) -> None:

@@ -30,7 +30,7 @@ def label(text: str) -> str:
     return (
         readable
         if len(readable) <= _LONGEST
-        else f"{readable[: _LONGEST - 9]}…{crc32(text.encode(errors='surrogateescape')):08x}"
+        else f"{readable[: _LONGEST - 9]}…{crc32(text.encode(errors='backslashreplace')):08x}"
     )
 
 

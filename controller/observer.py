@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
+
+import structlog
 
 from controller.disk_facts import DiskFacts
 from controller.etcd_view import EtcdAddress, EtcdView
@@ -24,6 +26,7 @@ from controller.served_repository import ServedRepository
 from controller.site_watch import SiteWatch
 from piehole.group import alive
 
+_log = structlog.get_logger()
 _TICK: Final = 1.0  # seconds
 _LISTEN_EVERY: Final = 10.0
 _AT_ONCE: Final = 50  # repositories whose files are looked at in one tick
@@ -92,6 +95,18 @@ class Observer:
 
     def refs_changed(self, address: EtcdAddress, buckets: set[str]) -> None:
         """The cache of this etcd has changed. Called from the informer's thread, before the repositories are queued."""
+        with self._harmless():
+            self._note_changes(address, buckets)
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """A bug in what is shown must not keep a change from being replicated; it is logged in full."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001
+            _log.exception("overview.crashed")
+
+    def _note_changes(self, address: EtcdAddress, buckets: set[str]) -> None:
         for group in buckets:
             news = self._news.get((address, group))
             view = self._registry.view_of(address, group) if news is None else None
@@ -103,6 +118,10 @@ class Observer:
 
     def turned(self, served: ServedRepository) -> None:
         """A turn of work on this repository has ended."""
+        with self._harmless():
+            self._note_turn(served)
+
+    def _note_turn(self, served: ServedRepository) -> None:
         place = (served.etcd_view.address, served.config.group)
         report, key = served.report, str(served.config.git_dir)
         if report is not None and report.moved:

@@ -14,7 +14,12 @@ from structlog.testing import capture_logs
 from controller.daemon import Controller, Options
 from controller.health import Health
 from controller.hook_server import HookServer
+from controller.meters import Meters
+from controller.observer import Observer
+from controller.web.server import WebAddress
 from tests.conftest import OwnEtcd
+from tests.support import git
+from tests.support.assertions import accepted
 from tests.support.groups import MakeGroup
 from tests.support.wait import until
 from tests.support.web import ask, ready, start_with_web
@@ -121,3 +126,35 @@ def test_an_address_that_is_taken_or_none_ends_the_controller_with_a_sentence(ma
     said = group.piehole("controller", "--root", root, "--http", "here", check=False)
     assert said.status == 2
     assert "--http 'here' is no address: use HOST:PORT" in said.err
+
+
+def test_a_bug_in_what_is_shown_keeps_no_push_and_no_arrival_from_its_site(
+    make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = make_group(2, started=False)
+    a, b = group
+    a.start()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(group.runtime))
+
+    def broken(*_arguments: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(Meters, "answered", broken)
+    monkeypatch.setattr(Observer, "_note_changes", broken)
+    monkeypatch.setattr(Observer, "_note_turn", broken)
+    controller = Controller(Options((b.root,), http=WebAddress("127.0.0.1")))
+    thread = threading.Thread(target=controller.run)
+    thread.start()
+    try:
+        until(lambda: b.is_served, 20, "b is served")
+        work = a.clone()
+        first = git.commit(work, "first")
+        accepted(git.push(work, a.repository, "HEAD:main"))
+        until(lambda: b.at() == first, 20, "it arrives at b")
+        second = git.commit(work, "second")
+        accepted(git.push(work, b.repository, "HEAD:main"))
+        until(lambda: a.at() == second, 20, "it arrives at a")
+        assert thread.is_alive()
+    finally:
+        controller.shutdown()
+        thread.join()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 
 from controller import overview
 from controller.meters import Meters, label
@@ -32,12 +33,30 @@ HOSTILE = [
 ]
 
 
-def scraped(seen: Overview, meters: Meters | None = None) -> str:
+def scraped(seen: Overview, meters: Meters | None = None, accept: str = "") -> str:
     observer: Any = SimpleNamespace(overview=lambda: seen)
     registry: Any = SimpleNamespace(all_views=list, all_served=list)
-    answer = Scrape(observer, registry, meters or Meters(), dict, "2.39.5").answer(WebRequest("/metrics"))
+    answer = Scrape(observer, registry, meters or Meters(), dict, "2.39.5").answer(
+        WebRequest("/metrics", headers={"accept": accept})
+    )
     assert isinstance(answer.body, bytes)
     return answer.body.decode()
+
+
+def test_openmetrics_which_prometheus_prefers_has_the_same_series() -> None:
+    meters = Meters()
+    meters.fetched("b", "ok", 1, 0.1)
+    seen = Overview(1, {name: late(name, name) for name in HOSTILE})
+    text = scraped(seen, meters, accept="application/openmetrics-text; version=1.0.0")
+    assert text.endswith("# EOF\n")
+    parser: Any = openmetrics  # ships no types for this
+    names = {
+        (one.name, tuple(sorted(one.labels.items())))
+        for family in parser.text_string_to_metric_families(text)
+        for one in family.samples
+        if one.name.startswith("piehole_")
+    }
+    assert names == {one for one in Scraped(scraped(seen, meters)).samples if one[0].startswith("piehole_")}
 
 
 def late(group: str, site: str = "b", number: int = 0) -> RepositoryView:
