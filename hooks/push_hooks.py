@@ -102,7 +102,7 @@ class PushHooks:
         record = self._current(inflight.Record.open)
         self._check_number(record)
         self._check_beside(record, ref, old)
-        answer = self._client.ask(record, Question("admit", [(ref, old, new)]))
+        answer = self._client.ask(record, Question("admit", [(ref, old, new)], pusher=self.pusher()))
         reached(Step.ADMITTING)
         if answer.kind == "take":
             self._check_reflog(ref)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from piehole.commands.log import REAPED, LoggedMove
 from piehole.deadline import seconds
 from piehole.errors import UsageError
+from piehole.fastpath.hook_messages import SHOWN
 from piehole.refs import is_zero
 
 
@@ -25,10 +26,14 @@ class Selection:
         """:param ids: the ids of the pushes that were named by a revision"""
         entry = change.entry
         return (
-            (not self.pushes or entry.push in ids or entry.push in self.pushes or str(entry.revision) in self.pushes)
+            (not self.pushes or entry.push in ids or self._names(entry.push) or str(entry.revision) in self.pushes)
             and (not self.pushers or account(change) in self.pushers)
             and (not self.sites or entry.site in self.sites)
         )
+
+    def _names(self, push: str) -> bool:
+        """Whether this push is named by its id, or by the beginning that its user was shown."""
+        return any(push == one or (len(one) >= SHOWN and push.startswith(one)) for one in self.pushes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ line names it, and lines that a version does not know are ignored. No value hold
     push IN-FLIGHT-NAME PUSH-ID     push IN-FLIGHT-NAME PUSH-ID     push IN-FLIGHT-NAME PUSH-ID
     waited SECONDS                  waited SECONDS                  waited SECONDS
     hook PROCESS                    hook PROCESS                    hook PROCESS    (where another process asks for it)
-    command REF OLD NEW             command REF OLD NEW  (each)     pusher NAME
-                                                                    want REF OLD NEW SNAPSHOT   (each)
+    pusher NAME                     command REF OLD NEW  (each)     pusher NAME
+    command REF OLD NEW                                             want REF OLD NEW SNAPSHOT   (each)
                                                                     earlier     (it may have been sent before)
                                                                     more        (other refs of this push may follow)
 
@@ -76,8 +76,9 @@ class Question:
         lines.append(f"waited {self.waited:.3f}")
         if self.hook:
             lines.append(f"hook {self.hook}")
-        if self.kind == "propose":
+        if self.kind == "propose" or self.pusher:
             lines.append(f"pusher {' '.join(f'{self.pusher}{self.signer}'.split())}")
+        if self.kind == "propose":
             wants = zip(self.commands, self.snapshots, strict=True)
             lines += [f"want {ref} {old} {new} {snapshot}" for (ref, old, new), snapshot in wants]
         else:

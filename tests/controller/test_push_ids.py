@@ -71,11 +71,11 @@ def test_each_refusal_names_the_id_and_the_log_has_it(make_group: MakeGroup) -> 
     work, _ = group.begun()
     group.put(MAIN, "frozen until Monday")
     git.commit(work, "one")
-    pushed = git.push(work, "origin", "HEAD:main")
+    pushed = git.push(work, "origin", "HEAD:main", env={"GL_USER": "grete"})
     refused(pushed, "locked")
     line = until(lambda: next(iter(group[0].events("push.refused")), None), PATIENCE, "the refusal is logged")
     assert line["push"].startswith(short_id(pushed.stderr))
-    assert (line["token"], line["refs"], line["count"]) == ("locked", [MAIN], 1)
+    assert (line["token"], line["refs"], line["count"], line["pusher"]) == ("locked", [MAIN], 1, "grete")
 
 
 def test_a_push_of_many_refs_that_are_refused_writes_few_lines(make_group: MakeGroup) -> None:

@@ -90,9 +90,17 @@ def test_a_selection_names_pushes_by_id_or_revision_accounts_without_their_signa
         (False, Selection(NOW, pushers=("bob",))),
         (True, Selection(NOW, pushes=("push7",))),
         (True, Selection(NOW, pushes=("7",))),
+        (False, Selection(NOW, pushes=("push",))),
         (False, Selection(NOW, pushes=("8",))),
         (True, Selection(NOW, sites=("a", "b"))),
         (False, Selection(NOW, pushers=("anna",), sites=("b",))),
     ):
         assert selection.takes(one, frozenset()) is takes
     assert Selection(NOW, pushes=("8",)).takes(one, frozenset({"push7"}))
+
+
+def test_a_push_is_named_by_the_beginning_of_its_id_that_its_user_was_shown() -> None:
+    whole = "0123456789abcdef" * 2
+    one = LoggedMove(LogEntry(7, "r", A, NONE, "a", "anna", NOW.isoformat(), "", whole), PUSH)
+    for named, takes in ((whole, True), (whole[:12], True), (whole[:11], False), (whole[1:13], False)):
+        assert Selection(NOW, pushes=(named,)).takes(one, frozenset()) is takes
