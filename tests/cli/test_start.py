@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from piehole.cli.parser import COMMANDS
+from tests.support.groups import Group
 
 # Of other people's packages, and of the standard library what only they and the work of a command need.
 _SLOW = {
@@ -62,3 +63,10 @@ def test_the_work_of_status_loads_nothing_that_repairs_or_fetches() -> None:
     assert loaded & {"piehole.replicate.repair", "piehole.replicate.reconcile", "piehole.transfer.fetch"} == set()
     transfer = {name for name in loaded if name.startswith("piehole.transfer.")}
     assert transfer <= {"piehole.transfer.git_objects", "piehole.transfer.soundness"}
+
+
+@pytest.mark.parametrize("command", ["status", "log", "sites", "wait", "kept"])
+def test_a_command_that_asks_etcd_loads_no_library_for_http_and_no_dulwich(command: str, pair: Group) -> None:
+    loaded = _loaded(f"run([{command!r}, '-C', {str(pair['a'].repository)!r}])")
+    assert "http.client" in loaded
+    assert loaded & {"asyncio", "dulwich", "requests", "structlog", "urllib3"} == set()
