@@ -271,9 +271,12 @@ def noted(repository: Repository) -> list[inflight.Record]:
 
 def movable_again(repository: Repository, wanted: Sequence[Command]) -> None:
     """Whatever a dead git left is gone, since its record knows its locks."""
-    stale_locks.clear(repository.git_dir)
-    assert locks(repository.git_dir) == []
-    assert noted(repository) == []
+
+    def gone() -> bool:
+        stale_locks.clear(repository.git_dir)
+        return not locks(repository.git_dir) and not noted(repository)
+
+    until(gone, what="a git that was killed has ended, and its locks are gone")
     assert not RefMover(repository, "m", lambda moves: {move.ref for move in moves}).move(wanted).failed
     assert set(repository.observe().refs) == {move.ref for move in wanted}
     assert noted(repository) == []
@@ -326,7 +329,8 @@ def test_locks_that_git_has_just_taken_when_all_is_killed_go_once_they_are_old(
     assert len(left) == 3
     stale_locks.clear(repository.git_dir)
     assert locks(repository.git_dir) == left
-    assert stale_locks.StaleLockMonitor(repository.git_dir).any_dead()  # so the next look comes by itself
+    # So the next look comes by itself.
+    until(stale_locks.StaleLockMonitor(repository.git_dir).any_dead, what="its record is that of a dead process")
     for one in left:
         made = one.stat().st_mtime_ns - 16_000_000_000
         os.utime(one, ns=(made, made))
