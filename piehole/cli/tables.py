@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,12 +52,13 @@ def coloured(stream: TextIO) -> bool:
 
 def window() -> tuple[int, int]:
     """Columns and lines of the terminal; where there is none, those that ``COLUMNS`` and ``LINES`` say, or 80 and 24."""
-    otherwise = shutil.get_terminal_size()
     try:
-        found = os.get_terminal_size(sys.stdout.fileno())
+        found = tuple(os.get_terminal_size(sys.stdout.fileno()))
     except (OSError, ValueError):
-        found = otherwise
-    return max(20, found.columns or otherwise.columns), max(3, found.lines or otherwise.lines)
+        found = (0, 0)
+    said = [os.environ.get(name, "") for name in ("COLUMNS", "LINES")]
+    otherwise = [int(text) if text.isdecimal() else least for text, least in zip(said, (80, 24), strict=True)]
+    return max(20, found[0] or otherwise[0]), max(3, found[1] or otherwise[1])
 
 
 def literal(text: str) -> str:

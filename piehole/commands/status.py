@@ -233,6 +233,12 @@ def _pending(replica: Replica, seen: DryRun) -> dict[str, str]:
     return found | {ref: f"{found[ref]}: {pending_words(move)}" for ref, move in seen.changed.items()}
 
 
+def _lacking(replica: Replica, wanted: Sequence[str], bases: Sequence[str]) -> Collection[str]:
+    from piehole.transfer import connectivity  # which a site in step does not need
+
+    return connectivity.check_closures(replica.git_dir, wanted, bases=bases).missing
+
+
 def _sites(now: Status, seen: DryRun, everybody: Sequence[GroupSite], deadline: Deadline) -> list[SiteStatus]:
     mods = ref_revisions(seen.state)
     found = []
