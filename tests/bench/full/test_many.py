@@ -1,14 +1,17 @@
 """2,000 repositories in one controller: until it is ready, what it costs while nothing happens, and what it does to a push.
 
 The controller of the site b serves 10, 500 and then all of them; that of the site a serves the first ten, to which the pushes
-go. Beside them one more controller of b serves a single repository, and takes turns. Then 500 others have to catch up at b,
-first after a restart of its controller, then after it was stopped for a while.
+go. Beside them one more controller of b serves a single repository, and takes turns. All of it is measured once more with the page and
+the metrics (--http), which are scraped every second. Then 500 others have to catch up at b, first after a restart of its controller, then
+after it was stopped for a while.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,6 +28,7 @@ from tests.support.etcd import EtcdProcess
 from tests.support.groups import Group
 from tests.support.process import ManagedProcess
 from tests.support.wait import until
+from tests.support.web import ask
 
 _STEPS: Final = (10, 500, 2000)
 _PROBES: Final = 10
@@ -40,7 +44,10 @@ _TARGETS: Final[dict[str, Target]] = {
     "descriptors": ("times beside", 1.2),
     "push": ("times beside", 1.2),
     "arrival": ("times beside", 1.2),
+    "scrape": ("at most", 200),
+    "size of a scrape": ("at most", 1000),
 }
+_SCRAPE_EVERY: Final = 1.0  # seconds
 
 
 @dataclass
@@ -69,11 +76,11 @@ class _Bed:
         self.pairs += new
         self.roots.append(self.folder / "b" / str(size))
 
-    def serve(self, *roots: Path) -> tuple[ManagedProcess, Path]:
+    def serve(self, *roots: Path, options: tuple[str, ...] = ()) -> tuple[ManagedProcess, Path]:
         """Launch a controller for these folders (all of b); it, and its log."""
         self.started += 1
         log = self.folder / f"controller{self.started}.log"
-        command = [sys.executable, "-m", "piehole.cli", "controller", "--log-format", "json"]
+        command = [sys.executable, "-m", "piehole.cli", "controller", "--log-format", "json", *options]
         for root in roots or self.roots:
             root.mkdir(parents=True, exist_ok=True)
             command += ["--root", str(root)]
@@ -117,6 +124,7 @@ def test_many_repositories(
             _pushes(report, bed, size)
         assert process is not None
         _end(process)
+        _with_http(report, bed)
         behind = bed.pairs[-_BEHIND:]
         crowd.move_at_a(behind, next(bed.commits))
         process, _ = bed.serve()
@@ -139,9 +147,10 @@ def _tell(
 ) -> None:
     """A row; that of all repositories has the target."""
     largest = size == _STEPS[-1]
+    known = what.removesuffix(" with --http")
     if largest and not beside:
-        beside = f"{what}, {_STEPS[-2]:,} served"
-    target = _TARGETS.get(what) if largest else None
+        beside = f"{known}, {_STEPS[-1 if known != what else -2]:,} served"
+    target = _TARGETS.get(known) if largest else None
     report.rows.append(Row(f"{what}, {size:,} served", unit, samples, beside or None, target=target, note=note))
     report.series.setdefault(what, []).append((size, report.rows[-1].median))
 
@@ -175,17 +184,17 @@ def _settled(process: ManagedProcess) -> float:
     return rests
 
 
-def _idle(report: Report, process: ManagedProcess, size: int) -> None:
+def _idle(report: Report, process: ManagedProcess, size: int, shown: str = "") -> None:
     before = Usage.of(process.pid)
     time.sleep(_IDLE)
     after = Usage.of(process.pid)
-    _tell(report, "idle", size, "% of a processor", [after.percent_since(before)], f"over {_IDLE:g} s")
-    _tell(report, "memory", size, "MB", [after.resident], "resident")
-    _tell(report, "memory at its most", size, "MB", [after.peak], "resident")
-    _tell(report, "descriptors", size, "count", [float(after.descriptors)])
+    _tell(report, f"idle{shown}", size, "% of a processor", [after.percent_since(before)], f"over {_IDLE:g} s")
+    _tell(report, f"memory{shown}", size, "MB", [after.resident], "resident")
+    _tell(report, f"memory at its most{shown}", size, "MB", [after.peak], "resident")
+    _tell(report, f"descriptors{shown}", size, "count", [float(after.descriptors)])
 
 
-def _pushes(report: Report, bed: _Bed, size: int) -> None:
+def _pushes(report: Report, bed: _Bed, size: int, shown: str = "") -> None:
     """Pushes to the controller that serves so many, and pushes elsewhere until it has them; in turns with the lone one."""
     pairs = {"alone": bed.lone, "among others": bed.pairs[0]}
     # All controllers must have found theirs: what comes before is no push's cost.
@@ -202,9 +211,37 @@ def _pushes(report: Report, bed: _Bed, size: int) -> None:
                 found.setdefault(("push", where), []).append(took)
                 found.setdefault(("arrival", where), []).append(came)
     for what in ("push", "arrival"):
-        lone = f"{what}, one served, in turns with {size:,}"
+        lone = f"{what}, one served, in turns with {size:,}{shown}"
         report.rows.append(Row(lone, "ms", found[what, "alone"]))
-        _tell(report, what, size, "ms", found[what, "among others"], beside=lone)
+        _tell(report, f"{what}{shown}", size, "ms", found[what, "among others"], beside=lone)
+
+
+def _with_http(report: Report, bed: _Bed) -> None:
+    """The same of a controller that shows what it does, while somebody looks."""
+    process, log = bed.serve(options=("--http", "127.0.0.1:0"))
+    size = len(bed.pairs)
+    until(lambda: '"controller.started"' in log.read_text() or not process.alive, _PATIENCE, "the controller is ready")
+    _settled(process)
+    events = (json.loads(line) for line in log.read_text().splitlines() if "http.listening" in line)
+    port = int(next(events)["http"].rpartition(":")[2])
+    scrapes: list[tuple[float, int]] = []
+    stop = threading.Event()
+
+    def scrape() -> None:
+        while not stop.wait(_SCRAPE_EVERY):
+            began = time.monotonic()
+            size = len(ask(port, "/metrics").body)
+            scrapes.append((1000 * (time.monotonic() - began), size))
+
+    scraper = threading.Thread(target=scrape)
+    _idle(report, process, size, shown=" with --http")
+    scraper.start()
+    _pushes(report, bed, size, shown=" with --http")
+    stop.set()
+    scraper.join()
+    _tell(report, "scrape", size, "ms", [took for took, _ in scrapes], "one a second, during pushes, too")
+    _tell(report, "size of a scrape", size, "kB", [length / 1000 for _, length in scrapes])
+    _end(process)
 
 
 def _catch_up(report: Report, bed: _Bed, behind: list[Pair], when: str) -> None:
