@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from piehole import git
+from piehole.deadline import seconds
+from piehole.errors import UsageError
 from piehole.fastpath import processes
 from piehole.files import replace_file
 from piehole.refs import KEPT_REFS, Command, decode
@@ -60,12 +63,12 @@ def kept_since(repository: Repository, *, quick: bool = False) -> dict[str, int]
 def expire(repository: Repository) -> None:
     """Delete the refs of tips that were kept for longer than ``piehole.keepFor``; the time of those of unknown age starts again.
 
-    :raises GitError: the setting is no expiry date that git understands
+    :raises UsageError: the setting is a time in minutes or seconds
+    :raises GitError: it is no expiry date that git understands
     """
-    shown = repository.git("config", "--type=expiry-date", "--default=90.days", "--get", "piehole.keepFor")
     last = _Clock.load(repository.git_dir)
     clock = last.now()
-    expiry = int(git.lines(shown)[0]) - int(time.time() - clock.time)
+    expiry = _expiry(repository, clock.time)
     expired = []
     for name, kept_at in kept_since(repository).items():
         # One that should have gone the last time was not there yet, so the clock was wrong when it was kept.
@@ -77,6 +80,22 @@ def expire(repository: Repository) -> None:
     if all(gone):
         clock = replace(clock, expiry=expiry)
     clock.save(repository.git_dir)
+
+
+def _expiry(repository: Repository, now: float) -> int:
+    """The time before which kept tips have expired."""
+    asked = ["--default=90.days", "--get", "piehole.keepFor"]
+    text = git.lines(repository.git("config", *asked))[0]
+    if re.fullmatch(
+        r"[0-9.]+(ms|[smhdw])", text
+    ):  # git takes 30d for the 30th of a month, so that all would go at once
+        if text.endswith(("m", "s")):
+            raise UsageError(
+                f"piehole.keepFor is {text!r}, so no kept tip goes: give hours, days or weeks (12h, 90d, 12w), or a time as git reads it "
+                "(3.months, never)."
+            )
+        return int(now - seconds("piehole.keepFor", text))
+    return int(git.lines(repository.git("config", "--type=expiry-date", *asked))[0]) - int(time.time() - now)
 
 
 def _delete(repository: Repository, names: Sequence[str], expiry: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from piehole.errors import UsageError
 from piehole.refs import KEPT_REFS, Command
 from piehole.repository import kept_tips, ref_moves
 from piehole.repository.repository import Repository
@@ -133,6 +134,23 @@ def test_a_shorter_time_takes_effect_at_once(repository: Repository) -> None:
     assert kept(repository) == set(tips)
     git(repository.git_dir, "config", "piehole.keepFor", "7.days")
     kept_tips.expire(repository)
+    assert kept(repository) == {tips[1]}
+
+
+@pytest.mark.parametrize(("text", "kept_days"), [("30d", 30), ("8w", 56), ("720h", 30), ("30.days", 30)])
+def test_a_time_is_not_taken_for_a_day_of_the_month(repository: Repository, text: str, kept_days: int) -> None:
+    """Git takes 30d for the 30th of this month or the last one, so that all kept tips would go at once."""
+    tips = commits(repository, 2)
+    kept_tips.keep(repository, tips)
+    date(repository, tips[0], kept_days + 1)
+    date(repository, tips[1], kept_days - 1)
+    git(repository.git_dir, "config", "piehole.keepFor", text)
+    kept_tips.expire(repository)
+    assert kept(repository) == {tips[1]}
+    for wrong in ("3m", "30s", "500ms"):
+        git(repository.git_dir, "config", "piehole.keepFor", wrong)
+        with pytest.raises(UsageError, match="no kept tip goes"):
+            kept_tips.expire(repository)
     assert kept(repository) == {tips[1]}
 
 
