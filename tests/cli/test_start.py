@@ -65,6 +65,14 @@ def test_the_work_of_status_loads_nothing_that_repairs_or_fetches() -> None:
     assert transfer <= {"piehole.transfer.git_objects", "piehole.transfer.soundness"}
 
 
+def test_completion_loads_the_command_that_is_typed_and_for_names_of_etcd_alone_its_client() -> None:
+    line = "run(['completion', 'bash', '--line', 'piehole status --w'])"
+    loaded = _loaded(line)
+    assert loaded & _SLOW == set()
+    assert "piehole.cli.clobber" not in loaded
+    assert _loaded(line.replace("status --w", "log ma")) & _SLOW == set()
+
+
 @pytest.mark.parametrize("command", ["status", "log", "sites", "wait", "kept"])
 def test_a_command_that_asks_etcd_loads_no_library_for_http_and_no_dulwich(command: str, pair: Group) -> None:
     loaded = _loaded(f"run([{command!r}, '-C', {str(pair['a'].repository)!r}])")
