@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from itertools import islice
 from shlex import quote
@@ -20,17 +21,19 @@ from piehole.group.keys import FENCE, PUSH
 from piehole.group.outlook import CopiesOutlook, outlook
 from piehole.group.records import PushRecord
 from piehole.group.sites import GroupSite
+from piehole.replicate import plan
 from piehole.replicate.local_changes import UNADOPTED
 from piehole.repository import verification
 
 _SHOWN: Final = 100  # faults of one kind
 _NO_REFS: Final = (PUSH, FENCE)
-_COMMAND: Final = re.compile(r"`((?:piehole|git) [^`]+)`")
+_COMMAND: Final = re.compile(r"`(piehole [^`]+)`")
+_WITH_C: Final = ("accept", "audit", "check", "clobber", "status")  # commands whose -C may follow them at once
 
 
 def refused(repository: str, why: str, version: int) -> RepositoryView:
     """The view of a repository that is not served."""
-    fault = ShownFault(overview.REFUSED, "", why, _fix(why))
+    fault = ShownFault(overview.REFUSED, "", why, _fix(why, repository))
     return RepositoryView(repository, "", "", overview.REFUSED, version, faults=(fault,), counts={overview.REFUSED: 1})
 
 
@@ -88,20 +91,24 @@ def _state(counts: Mapping[str, int], *, behind: bool) -> str:
 def _faults(served: ServedRepository) -> dict[str, list[ShownFault]]:
     """All that is wrong at this site, by kind."""
     report, halted = served.report, served.halted
-    here = quote(str(served.config.git_dir))
+    path = str(served.config.git_dir)
+    here = quote(path)
     found: dict[str, list[ShownFault]] = {}
     if halted is not None:
-        found[overview.HALTED] = [ShownFault(overview.HALTED, "", f"{halted.token}: {halted}", _fix(str(halted)))]
+        words = f"{halted.token}: {halted}"
+        found[overview.HALTED] = [ShownFault(overview.HALTED, "", words, _fix(str(halted), path))]
     if served.trouble:
-        found[overview.FAILING] = [ShownFault(overview.FAILING, "", served.trouble, _fix(served.trouble))]
+        found[overview.FAILING] = [ShownFault(overview.FAILING, "", served.trouble, f"piehole check -C {here}")]
     if report is None:
         return found
     if report.corrupt:
         repair = f"piehole audit --repair -C {here}"
-        found[overview.CORRUPT] = [ShownFault(overview.CORRUPT, "", report.corrupt, _fix(report.corrupt) or repair)]
-    found[overview.STUCK] = [ShownFault(overview.STUCK, ref, why, _fix(why)) for ref, why in report.stuck.items()]
+        found[overview.CORRUPT] = [ShownFault(overview.CORRUPT, "", report.corrupt, repair)]
+    found[overview.STUCK] = [
+        ShownFault(overview.STUCK, ref, why, _fix_of_stuck(ref, why, here)) for ref, why in report.stuck.items()
+    ]
     found[overview.LOCKED] = [
-        ShownFault(overview.LOCKED, ref, why, _fix(why) or f"piehole clobber -C {here} {quote(ref)}")
+        ShownFault(overview.LOCKED, ref, why, f"piehole clobber -C {here} {quote(ref)}")
         for ref, why in report.locked.items()
     ]
     found[overview.UNADOPTED] = [
@@ -111,10 +118,30 @@ def _faults(served: ServedRepository) -> dict[str, list[ShownFault]]:
     return found
 
 
-def _fix(reason: str) -> str:
-    """The first command in a sentence."""
-    found = _COMMAND.search(reason)
-    return found.group(1) if found else ""
+def _fix_of_stuck(ref: str, why: str, here: str) -> str:
+    """(Made anew, not taken from the reason: that may hold what a peer has said.)"""
+    if why.startswith(plan.SYMBOLIC):
+        return f"git -C {here} symbolic-ref --delete {quote(ref)}"
+    if why.startswith(plan.SECOND):
+        return f"piehole clobber -C {here} --delete {quote(ref)}"
+    return f"piehole check -C {here}"
+
+
+def _fix(sentence: str, repository: str) -> str:
+    """The first command in a sentence of piehole's, so that it works from any folder; or one that examines the repository.
+
+    What is copied into a shell must be words alone: a sentence may name what others have chosen.
+    """
+    for found in _COMMAND.findall(sentence):
+        try:
+            words = shlex.split(found)
+        except ValueError:
+            continue
+        if shlex.join(words) == found:
+            if words[1] in _WITH_C and "-C" not in words:
+                words[2:2] = ["-C", repository]
+            return shlex.join(words)
+    return f"piehole check -C {quote(repository)}"
 
 
 def _own_site(

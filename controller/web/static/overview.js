@@ -104,8 +104,9 @@ function drawHead(all, now) {
   const total = plural(all.length, "repository", "repositories");
   const silent = sites.filter((name) => all.some((row) => row.sites.some((site) => site.name === name && site.now.kind === "silent")));
   const who = silent.length > 3 ? `${silent.length} sites` : silent.join(" and ");
-  const need = bad ? `${number(bad)} of ${total} ${bad === 1 ? "needs" : "need"} attention` : "";
-  const fine = all.length === 1 ? "The repository is in step" : `All ${total} are in step`;
+  const one = all.length === 1 ? "The repository" : "";
+  const need = bad && one ? `${one} needs attention` : bad ? `${number(bad)} of ${total} ${bad === 1 ? "needs" : "need"} attention` : "";
+  const fine = one ? `${one} is in step` : `All ${total} are in step`;
   const words = silent.length ? `${who} ${silent.length === 1 ? "is" : "are"} silent` : need || fine;
   set("headline", all.length ? words : "No repository yet");
   const was = live.live ? "" : `This was so at ${clock(now)}. `;
