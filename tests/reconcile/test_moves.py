@@ -327,10 +327,11 @@ def test_locks_that_git_has_just_taken_when_all_is_killed_go_once_they_are_old(
     dies(repository, "unmarked", wanted)
     left = locks(repository.git_dir)
     assert len(left) == 3
+    monitor = stale_locks.StaleLockMonitor(repository.git_dir)
+    until(monitor.any_dead, what="its record is that of a dead process")
     stale_locks.clear(repository.git_dir)
     assert locks(repository.git_dir) == left
-    # So the next look comes by itself.
-    until(stale_locks.StaleLockMonitor(repository.git_dir).any_dead, what="its record is that of a dead process")
+    assert monitor.any_dead()  # so the next look comes by itself
     for one in left:
         made = one.stat().st_mtime_ns - 16_000_000_000
         os.utime(one, ns=(made, made))
