@@ -100,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     from piehole.repository.git_settings import GitConfig
     from piehole.transfer.watchdog import Limits
 
+    if 0 in (args.fetch_stall, args.fetch_timeout):
+        raise UsageError("--fetch-stall and --fetch-timeout take a time above 0.")
     roots = common.split(args.root) or list(GitConfig(None).many("piehole.root"))
     if not roots:
         raise UsageError(
@@ -108,8 +110,6 @@ def run(args: argparse.Namespace) -> int:
     for root in roots:
         if not Path(root).is_dir():
             raise UsageError(f"--root {root} is not a folder.")
-    if 0 in (args.fetch_stall, args.fetch_timeout):
-        raise UsageError("--fetch-stall and --fetch-timeout take a time above 0.")
     http = _web_address(args.http)
     logs.configure(args.log_format, args.log_level)
     defaults = Limits()

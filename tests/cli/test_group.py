@@ -73,7 +73,6 @@ def test_fields_that_this_version_does_not_know_are_kept(pair: Group) -> None:
         ("copies", "²"),
         ("copies", "9" * 5000),
         ("copiesElse", "ignore"),
-        ("head", "trunk"),
         ("head", "refs/tags/v1"),
         ("head", "refs/heads/a..b"),
         ("colour", "blue"),

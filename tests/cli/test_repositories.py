@@ -33,6 +33,7 @@ FORMS = {
     "log": OPTION,
     "wait": OPTION,
     "kept": OPTION,
+    "completion": NONE,
     "controller": NONE,
     "demo": NONE,
     "upload-pack": NONE,
