@@ -29,6 +29,7 @@ FIELDS: Final = {
     "changed": "in how many groups something has changed",
     "count": "how many refs it concerns",
     "deferred": "refs that a push holds at this moment (at most 5)",
+    "done": "how much of it is done, in `unit`",
     "endpoint": "the member of etcd",
     "error": "what went wrong, a sentence",
     "etcd": "the members of etcd, separated by commas",
@@ -58,6 +59,9 @@ FIELDS: Final = {
     "socket": "the path of the socket for the hooks",
     "sound": "whether everything was found sound",
     "stuck": "refs that cannot be moved, each with the reason (at most 5)",
+    "total": "how much there is to do, in `unit`",
+    "unit": "`bytes`, or what is counted: `refs`, `sites`",
+    "work": "what is being done",
     "token": "the stable token ([What hooks say](operations.md#what-hooks-say))",
 }
 
@@ -113,6 +117,13 @@ EVENTS: Final[Mapping[str, LogEvent]] = {
     ),
     "turn.crashed": LogEvent(_ERROR, "A bug has ended one turn of work", ("repository", "exception")),
     "turn.slow": LogEvent(_DEBUG, "A turn takes long, so another thread was started for the others", ("repository",)),
+    "work.continues": LogEvent(
+        _INFO,
+        "Work on a repository has lasted 30 seconds, or 30 more: a first clone, a large fetch, a repair, a verification",
+        ("repository", "work", "seconds"),
+        (),
+        ("done", "total", "unit"),
+    ),
     # Repositories
     "repository.served": LogEvent(_INFO, "The controller serves a repository", REPOSITORY),
     "repository.left": LogEvent(_INFO, "It serves it no longer: it is gone, or was uninstalled", ("repository",)),

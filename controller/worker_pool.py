@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
 from controller.work_queue import NextTurn, WorkQueue
+from piehole import long_work
+from piehole.long_work import LongWork, WorkStep
 
 Item = TypeVar("Item")
 
@@ -26,6 +28,31 @@ _MOST: Final = 512  # threads in all
 class _Turn:
     since: float
     slow: bool = False
+    work: LongWork = field(default_factory=LongWork)
+    told: float = 0.0  # seconds of this turn after which the log was told last
+
+    def is_to_be_told(self, now: float) -> bool:
+        """Whether the log has heard nothing of this turn for long."""
+        lasted = now - self.since
+        if lasted - self.told < long_work.EVERY:
+            return False
+        self.told = lasted
+        return True
+
+
+def log_work(log: Any, repository: str, work: str, step: WorkStep | None, seconds: float) -> None:
+    """Log that something goes on, and how far it is.
+
+    :param work: the words for it, where there is no ``step``
+    """
+    log.info(
+        "work.continues",
+        repository=repository,
+        work=step.what if step is not None else work,
+        seconds=round(seconds, 1),
+        **({"done": step.done, "unit": step.unit} if step is not None and step.unit else {}),
+        **({"total": step.total} if step is not None and step.total else {}),
+    )
 
 
 class WorkerPool(Generic[Item]):
@@ -67,16 +94,19 @@ class WorkerPool(Generic[Item]):
             self._add()
 
     def replace_slow(self) -> None:
-        """Start a thread for each one whose turn has become slow."""
+        """Start a thread for each one whose turn has become slow, and tell the log of those that last long."""
         with self._lock:
             now = time.monotonic()
             late = [key for key, turn in self._turns.items() if not turn.slow and now - turn.since > SLOW]
             for key in late:
                 self._turns[key].slow = True
+            lasting = [(key, turn) for key, turn in self._turns.items() if turn.is_to_be_told(now)]
             lacking = min(self._count + self._slow() - len(self._threads), _MOST - len(self._threads))
         for key in late:
             self._queue.slow(key)
             self._log.debug("turn.slow", repository=key)
+        for key, turn in lasting:
+            log_work(self._log, key.partition("\0")[0], self.name, turn.work.step, turn.told)
         for _ in range(lacking):
             self._add()
 
@@ -118,10 +148,12 @@ class WorkerPool(Generic[Item]):
     def _run(self) -> None:
         try:
             while (key := self._queue.get()) is not None:
+                turn = _Turn(time.monotonic())
                 with self._lock:
-                    self._turns[key] = _Turn(time.monotonic())
+                    self._turns[key] = turn
                 try:
-                    self._turn(key)
+                    with long_work.watched(turn.work):
+                        self._turn(key)
                 finally:
                     with self._lock:
                         del self._turns[key]

@@ -34,17 +34,17 @@ def run(args: argparse.Namespace) -> int:
     replica.repository.check_owner()
     found = accept.preview(replica)
     if found.halted is None:
-        print("nothing to accept: etcd and this disk remember the same past")
+        tell("nothing to accept: etcd and this disk remember the same past")
         return 0
     tell(f"{found.halted.token}: {found.halted}")
     for line in found.lines:
         tell(line)
     if not found.lines:
-        print("every ref here already has the group's value")
+        tell("every ref here already has the group's value")
     if args.dry_run:
         common.say_dry_run("follow etcd as it is")
         return 0
     common.confirm("Follow etcd as it is?", yes=args.yes)
     accept.accept(replica)
-    print("accepted; the controller, or `piehole reconcile --once`, now moves the refs of this repository")
+    tell("accepted; the controller, or `piehole reconcile --once`, now moves the refs of this repository")
     return 0

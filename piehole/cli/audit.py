@@ -58,11 +58,10 @@ import argparse
 import json
 import os
 import select
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from piehole import long_work
 from piehole.cli import common
 from piehole.cli.printing import complain, tell
 from piehole.errors import PieholeError, UsageError
@@ -81,7 +80,6 @@ EXAMPLES = (
 )
 
 _RATE = 50.0
-_EVERY = 0.2  # seconds between two lines of progress
 _SHOWN = 20  # findings of one site that are printed
 
 
@@ -177,21 +175,18 @@ def _objects(replica: Replica, args: argparse.Namespace) -> ObjectsAudit:
     from piehole.transfer import pace, proof
 
     pace.lowest_priority()
-    progress = _Progress(proof.total(replica.git_dir, deep=args.deep)) if sys.stderr.isatty() else None
     control = _Control() if args.controlled else None
+    total = proof.total(replica.git_dir, deep=args.deep)
     bounds = pace.Pace(
         rate=args.rate * 1e6,
         busy=control.is_paused if control else lambda: False,
         stop=control.has_ended if control else lambda: False,
-        progress=progress.show if progress else lambda _bytes, _doing: None,
+        progress=lambda read, doing: long_work.doing(f"proving all objects: {doing}", read, total, long_work.BYTES),
     )
     try:
         return prove(replica, bounds, deep=args.deep, mend=args.repair, local=args.local)
     except pace.Stopped:
         raise PieholeError("it was stopped, and goes on from there the next time.") from None
-    finally:
-        if progress is not None:
-            progress.end()
 
 
 class _Control:
@@ -215,26 +210,6 @@ class _Control:
             said = os.read(0, 64)
             self._ended = not said
             self._paused = said.endswith(b"p")
-
-
-class _Progress:
-    """A line on the terminal."""
-
-    def __init__(self, total: int) -> None:
-        self._total = max(total, 1)
-        self._shown = 0.0
-
-    def show(self, read: int, doing: str) -> None:
-        now = time.monotonic()
-        if now - self._shown > _EVERY:
-            self._shown = now
-            part = min(100, read * 100 // self._total)
-            print(
-                f"\r\x1b[K{part:3d}% of {self._total / 1e6:.0f} MB: {doing[:50]}", end="", file=sys.stderr, flush=True
-            )
-
-    def end(self) -> None:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _print_objects(found: ObjectsAudit) -> None:

@@ -117,11 +117,11 @@ def until_written(
             return status
         common.confirm(f"Change {len(found.changes)} of the group's values?", yes=yes)
         if clobber.carry_out(replica, found, common.operator(), tell, kind):
-            print(f"changed {len(found.changes)} of the group's values; the other sites follow")
+            tell(f"changed {len(found.changes)} of the group's values; the other sites follow")
             if found.undecided:
                 tell(_decide(found))
             return status
-        print("somebody changed the group meanwhile; this is the new situation:")
+        tell("somebody changed the group meanwhile; this is the new situation:")
     raise PieholeError(
         "the group's refs keep moving, so not all changes could be written. Stop the pushes, and try again."
     )

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from piehole import long_work
 from piehole.cli.printing import complain, tell
 from piehole.deadline import seconds
 from piehole.errors import EtcdUnreachable, PieholeError, UsageError
@@ -302,6 +303,7 @@ def confirm(question: str, *, yes: bool, needed: bool = True) -> None:
     """
     if yes:
         return
+    long_work.rest()
     sys.stdout.flush()
     if not (needed or sys.stdin.isatty()):
         return

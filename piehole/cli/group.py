@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -166,10 +167,11 @@ def _set(args: argparse.Namespace) -> int:
             common.confirm("Let the group promise less than it does?", yes=args.yes)
         revision = group.carry_out(replica, change, common.operator(), Deadline(_PATIENCE))
         if revision and change.waits:
-            print("pushes keep it from now on; waiting until enough sites have what was pushed before", flush=True)
+            tell("pushes keep it from now on; waiting until enough sites have what was pushed before")
+            sys.stdout.flush()
             raise_copies.complete(replica, revision, common.operator(), Deadline(args.wait))
         if revision:
-            print("changed; every site follows")
+            tell("changed; every site follows")
             return 0
     raise PieholeError(
         "nothing was changed: the group's refs or sites keep changing. Run this again at a quieter time."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from piehole.cli import common
+from piehole.cli.printing import tell
 
 EXAMPLES = (
     (
@@ -48,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.replace and not args.dry_run:
         common.confirm("Take the name of this site away from the machine that has it?", yes=args.yes, needed=False)
-    replica = Installer(request, print).run()
+    replica = Installer(request, tell).run()
     if args.dry_run:
         common.say_dry_run("")
         return 0
-    print(f"{replica.git_dir} is the site {replica.config.site!r} of the group {replica.config.group!r}")
+    tell(f"{replica.git_dir} is the site {replica.config.site!r} of the group {replica.config.group!r}")
     return 0

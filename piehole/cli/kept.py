@@ -138,7 +138,7 @@ def _list(args: argparse.Namespace) -> int:
     for tip in tips:
         tell(_line(tip))
     if not tips:
-        print("no tip is kept here")
+        tell("no tip is kept here")
     return status
 
 
@@ -259,7 +259,7 @@ def _drop(args: argparse.Namespace) -> int:
         for one in found:
             tell(f"{one.oid[:12]} {one.site}: {_standing(one)}")
         if not found:
-            print("nothing was asked for")
+            tell("nothing was asked for")
     return 0 if all(one.is_done for one in found) else 1
 
 

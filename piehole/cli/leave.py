@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         alone = leave.held_alone(replica, state, everybody, site, deadline)
         _list(f"only at {site}", alone)
         if alone:
-            print(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
+            tell(f"No other site is known to have the newest of {'these' if len(alone) > 1 else 'this'} yet.")
         doubts = [*alone, *_doubts(promised, site)]
         if promised.possible and promised.needed > 1:
             fewer = leave.held_alone(replica, state, everybody, site, deadline, promised.needed)
@@ -74,13 +74,13 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         common.say_dry_run(f"let the site {site!r} leave the group {replica.config.group!r}" if changed else "")
         return 0
-    print(
+    tell(
         f"the site {site!r} has left the group {replica.config.group!r}"
         if changed
         else f"the site {site!r} had left already"
     )
     if changed and promised is not None and promised.before != promised.after:
-        print(f"the group promises copies: {promised.after}; before, {promised.before}")
+        tell(f"the group promises copies: {promised.after}; before, {promised.before}")
     return 0
 
 
@@ -93,7 +93,7 @@ def _doubts(promised: PromiseWithout, site: str) -> list[str]:
         f"The group promises copies: {promised.before}. Without {site} it has fewer sites than that, and refuses every push (copies:). "
         f"`piehole group set copies {fewer}` first lowers the promise."
     )
-    print(said)
+    tell(said)
     return [said]
 
 
@@ -101,4 +101,4 @@ def _list(what: str, refs: Sequence[str]) -> None:
     for ref in refs[:_SHOWN]:
         tell(f"{what}: {ref}")
     if len(refs) > _SHOWN:
-        print(f"{what}: {len(refs) - _SHOWN} more refs")
+        tell(f"{what}: {len(refs) - _SHOWN} more refs")

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from piehole import __version__
@@ -126,18 +127,26 @@ def _run(argv: Sequence[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         raise UsageError(f"{_unknown(name)}. See `piehole --help`.")
-    status: int = command.module.run(command.parser().parse_args(words))
+    arguments = command.parser().parse_args(words)
+    from piehole.cli import progress_line
+
+    with nullcontext() if _is_for_json(words) else progress_line.shown():
+        status: int = command.module.run(arguments)
     return status
 
 
 def _fail(argv: Sequence[str], error: Exception, status: int) -> int:
     """Say what went wrong, with ``--json`` on standard output, too: whoever reads that gets an object in any case."""
     complain(f"piehole: {error}")
-    if any(len(word) > 3 and "--json".startswith(word) for word in argv):
+    if _is_for_json(argv):
         import json
 
         print(json.dumps({"format": 1, "error": str(error)}, indent=2), flush=True)
     return status
+
+
+def _is_for_json(argv: Sequence[str]) -> bool:
+    return any(len(word) > 3 and "--json".startswith(word) for word in argv)
 
 
 def _unknown(name: str) -> str:

@@ -54,7 +54,7 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
     replica = Replica.open(find_repository(folder), common.overrides(args))
     if args.dry_run:
         return _preview(replica)
-    report = reconcile_once(replica, progress=_progress if sys.stderr.isatty() else None)
+    report = reconcile_once(replica)
     for ref, why in report.locked.items():
         tell(f"{replica.git_dir}: locked: {ref}: {why}")
     for ref in report.unadopted:
@@ -73,7 +73,7 @@ def _one(folder: Path, args: argparse.Namespace) -> int:
         tell(f"{replica.git_dir}: corrupt: {report.corrupt}", file=sys.stderr)
     for ref in report.deferred:
         tell(f"{replica.git_dir}: {ref}: a push is moving it right now", file=sys.stderr)
-    print(f"{replica.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")
+    tell(f"{replica.git_dir}: {'in step' if report.converged else 'not in step'} at revision {report.revision}")
     return 0 if report.converged else 1
 
 
@@ -91,7 +91,3 @@ def _preview(replica: Replica) -> int:
     count = len(seen.planned.moves) + bool(seen.planned.head)
     common.say_dry_run(f"move {count} ref{'' if count == 1 else 's'} of {replica.git_dir}")
     return 1 if count or seen.planned.stuck else 0
-
-
-def _progress(site: str, received: int) -> None:
-    print(f"\rfetching from {site}: {received / 1e6:.1f} MB", end="", file=sys.stderr)

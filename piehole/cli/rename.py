@@ -44,5 +44,5 @@ def run(args: argparse.Namespace) -> int:
         yes=args.yes,
     )
     rename.rename(replica, args.name, common.operator(), print)
-    print(f"now, at every site: piehole install --group {args.name}")
+    tell(f"now, at every site: piehole install --group {args.name}")
     return 0

@@ -9,18 +9,16 @@ Another site is known to have something when it has published that, which takes 
 stuck there.
 
 It needs no credential of etcd where the controller of this site answers, and no more than the right to read the repository. The exit
-status is 0 when it is there, and 1 when it is not in time, or cannot come. It prints nothing where there is no terminal, but the reason
-why it is not there.
+status is 0 when it is there, and 1 when it is not in time, or cannot come. It prints the reason why it is not there
+and, where there is no terminal, every 30 seconds what it waits for.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
-import sys
 
 from piehole.cli import common
-from piehole.cli.printing import complain, shown
+from piehole.cli.printing import complain
 from piehole.errors import UsageError
 
 EXAMPLES = (
@@ -54,29 +52,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--sites: give a number, 'all', or names of sites.")
     git_dir = common.repository(args)
     goal = Goal(args.ref or "", args.oid or "", tuple(common.split(args.sites or ())))
-    line = _ProgressLine()
-    waiter = Waiter(git_dir, goal, lambda: Replica.open(git_dir, common.overrides(args)), line.show)
-    try:
-        found = waiter.run(Deadline(seconds))
-    finally:
-        line.end()
+    waiter = Waiter(git_dir, goal, lambda: Replica.open(git_dir, common.overrides(args)))
+    found = waiter.run(Deadline(seconds))
     if not found.reached:
         complain(f"piehole: {git_dir}: not in time ({seconds:g} s): {found.why or 'it has not arrived yet'}")
     return 0 if found.reached else 1
-
-
-class _ProgressLine:
-    """One line on a terminal, replaced again and again; nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._used = False
-
-    def show(self, why: str) -> None:
-        if sys.stderr.isatty():
-            self._used = True
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\x1b[K{shown(f'waiting: {why}')[:width]}", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self._used:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

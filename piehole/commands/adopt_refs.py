@@ -15,6 +15,7 @@ from piehole.group.bulk_write import KeyWrite
 from piehole.group.group_state import GroupState, live
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Replica
+from piehole.long_work import doing
 from piehole.push.copies import TooFewCopies
 from piehole.refs import HEAD, is_zero, value_of
 from piehole.transfer import connectivity
@@ -85,6 +86,7 @@ class Adoption:
         def ask(arguments: Sequence[str], stdin: bytes) -> bool:
             return git.run(git_dir, arguments, stdin=stdin, ok=(0, 1, 128)).returncode == 0
 
+        doing("checking that everything that the refs need is here")
         tips = sorted(set(self._replica.repository.observe().refs.values()))
         if tips and not connectivity.is_self_contained(ask, tips):
             raise PieholeError(

@@ -18,6 +18,7 @@ from piehole.group import rollback_guard
 from piehole.group.group_state import GroupState
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites
+from piehole.long_work import doing
 from piehole.refs import PIEHOLE_REFS, is_managed, is_zero, short, zero
 from piehole.replicate import ref_digest
 from piehole.replicate.plan import DesiredState, Value, desired_state
@@ -138,8 +139,12 @@ def audit(replica: Replica, *, fresh: bool = False) -> Audit:
     if halted is not None:
         return found
     comparison = _Comparison(replica, state, fresh)
+    sites: list[SiteAudit] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        sites = list(pool.map(comparison.site, before))
+        doing("comparing the sites", 0, len(before), "sites")
+        for one in pool.map(comparison.site, before):
+            sites.append(one)
+            doing("comparing the sites", len(sites), len(before), "sites")
     asked = [one for one in sites if one.by != "digest"]
     after = {one.site: one for one in list_sites(replica, Deadline(_PATIENCE))} if asked else {}
     if asked:

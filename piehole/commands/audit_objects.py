@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -92,11 +92,9 @@ def prove(
     deep: bool,
     mend: bool,
     local: bool,
-    fetching: Callable[[str, int], None] | None = None,
 ) -> ObjectsAudit:
     """Prove this site's objects; with ``mend``, repair them and prove them again. Unless ``local``, the other sites are told.
 
-    :param fetching: called with the site that sends and the bytes received so far
     :raises Stopped: by the pace
     :raises EtcdError: the peers could not be looked up
     :raises PieholeError: git cannot work on this repository, or another process proves it right now
@@ -104,7 +102,7 @@ def prove(
     started = time.monotonic()
     found, repaired, why = proving.prove(replica, pace, deep=deep), "", ""
     if mend and (found.fault or found.kept):
-        fetcher = ObjectFetcher(replica, PeerHealth(), progress=fetching)
+        fetcher = ObjectFetcher(replica, PeerHealth())
         repairer = repair.Repairer(replica, fetcher, patience=_CONTROLLER)
         why = repairer.repair()
         if found.kept:

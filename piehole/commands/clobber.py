@@ -20,6 +20,7 @@ from piehole.group.bulk_write import KeyWrite
 from piehole.group.group_state import live
 from piehole.group.records import GroupRecord
 from piehole.group.replica import Replica
+from piehole.long_work import doing
 from piehole.refs import HEAD, PIEHOLE_REFS, decode, is_managed, is_oid, is_ref_name, is_zero, parents, short
 from piehole.replicate.dry_run import DryRun, direction, dry_run
 from piehole.transfer.connectivity import incomplete
@@ -232,6 +233,7 @@ def _refuse_incomplete(git_dir: Path, wanted: dict[str, str]) -> None:
     :raises PieholeError: something in the history of one of these oids is not in this repository
     """
     oids = {oid for oid in wanted.values() if not is_zero(oid)}
+    doing("checking that everything that the refs need is here")
     lacking = incomplete(git_dir, sorted(oids))  # that a local ref holds them proves nothing here
     if lacking:
         named = sorted(f"{name} ({oid})" for name, oid in wanted.items() if oid in lacking)
@@ -266,6 +268,7 @@ def _refuse_conflicts(seen: DryRun, changes: Collection[KeyWrite]) -> None:
 def _lines(replica: Replica, changes: Sequence[KeyWrite]) -> list[str]:
     lines = []
     for number, change in enumerate(changes):
+        doing("comparing refs", number, len(changes), "refs")
         before = decode((change.before or b"").removesuffix(b"\n"))
         lines.append(
             f"{change.name}: {_shown(before)} -> {short(change.after)}{_kind_of_move(replica, change, before, number)}"

@@ -20,6 +20,7 @@ from piehole.group import bulk_write
 from piehole.group.group_state import live
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, list_sites
+from piehole.long_work import doing
 from piehole.refs import HEAD, decode, is_managed, is_oid, short
 from piehole.replicate.dry_run import DryRun
 from piehole.replicate.fetch_objects import ObjectFetcher
@@ -72,9 +73,10 @@ def situation(replica: Replica, request: NewestRequest, hold: Hold | None) -> Si
     names = sorted(asked or {name for refs in holdings.values() for name in refs} | set(seen.desired.refs))
     values = {name: _values(seen, holdings, name) for name in names}
     lacking = _fetch(replica, seen, {oid for found in values.values() if len(found) > 1 for oid in found}, hold)
-    verdicts = {
-        name: _judge(replica, seen, name, _holders(holdings, name), found, lacking) for name, found in values.items()
-    }
+    verdicts: dict[str, Verdict] = {}
+    for name, found_values in values.items():
+        doing("comparing refs", len(verdicts), len(values), "refs")
+        verdicts[name] = _judge(replica, seen, name, _holders(holdings, name), found_values, lacking)
     wanted = {name: verdict.oid for name, verdict in verdicts.items() if verdict.oid}
     undecided = [name for name, verdict in verdicts.items() if verdict.why]
     remarks = [f"{name}: {verdicts[name].why}" for name in undecided]
@@ -116,8 +118,12 @@ def _ask(replica: Replica, without: Collection[str]) -> dict[str, Mapping[str, s
             return str(error)
         return {name: oid for name, oid in found.items() if is_managed(name, replica.config.exclude)}
 
+    doing("asking the sites for their refs", 0, len(others), "sites")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        answers = dict(zip((one.site for one in others), pool.map(ask, others), strict=True))
+        answers = {}
+        for one, answer in zip(others, pool.map(ask, others), strict=True):
+            answers[one.site] = answer
+            doing("asking the sites for their refs", len(answers), len(others), "sites")
     silent = {site: answer for site, answer in answers.items() if isinstance(answer, str)}
     if silent:
         reasons = "; ".join(f"{site}: {why}" for site, why in silent.items())

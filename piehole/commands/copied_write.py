@@ -14,6 +14,7 @@ from piehole.group import bulk_write, keys
 from piehole.group.bulk_write import KeyWrite
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
+from piehole.long_work import doing
 from piehole.push.copies import ObtainedCopies, obtain
 from piehole.refs import decode, is_oid, is_zero
 
@@ -42,6 +43,7 @@ def write(
     form = replica.config.object_format
     new = [one.after for one in changes if is_oid(one.after, form) and not is_zero(one.after)]
     bases = [old for one in changes if is_oid(old := decode(one.before or b"").strip(), form) and not is_zero(old)]
+    doing("waiting until enough sites hold what is new")
     copies = obtain(replica, new, Deadline(_PATIENCE), bases=bases, holders=holders)
     if copies.warning:
         say(copies.warning)

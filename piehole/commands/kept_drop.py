@@ -15,6 +15,7 @@ from piehole.group.drops import DROPPED, DropRequest
 from piehole.group.group_state import live
 from piehole.group.replica import Replica
 from piehole.group.sites import list_sites
+from piehole.long_work import doing
 from piehole.refs import HELD_REFS, KEPT_REFS, decode, is_managed, is_oid, short
 from piehole.replicate import drop
 from piehole.replicate.dry_run import DryRun
@@ -94,6 +95,7 @@ def ask(replica: Replica, oids: Sequence[str], pusher: str) -> None:
     :raises EtcdError: etcd could not be used
     """
     drops.ask(replica, oids, pusher, Deadline(_PATIENCE))
+    doing("removing them here")
     drop.work(replica, _of(drops.read(replica, Deadline(_PATIENCE)), oids))
 
 
@@ -122,6 +124,7 @@ def wait(replica: Replica, oids: Sequence[str], seconds: float) -> list[Standing
     deadline = Deadline(seconds)
     while True:
         found = standings(replica, oids)
+        doing("waiting for the other sites", sum(one.is_done for one in found), len(found), "answers")
         if all(one.is_done for one in found) or deadline.passed:
             return found
         time.sleep(min(_LOOK_EVERY, deadline.remaining()))

@@ -22,6 +22,7 @@ from piehole.group import bulk_write, ref_names
 from piehole.group.group_state import live
 from piehole.group.ref_log import LogEntry
 from piehole.group.replica import Replica
+from piehole.long_work import doing
 from piehole.refs import decode, is_managed, is_oid, is_ref_name, is_zero, short
 from piehole.replicate.dry_run import DryRun
 from piehole.replicate.fetch_objects import ObjectFetcher
@@ -192,6 +193,7 @@ def _since(loss: Loss, now: str) -> str:
 
 def _bring(replica: Replica, seen: DryRun, oids: set[str], hold: Hold | None) -> Mapping[str, str]:
     """Have these tips here, whole and kept; those that cannot be had, each with the reason."""
+    doing("checking that everything that the tips need is here")
     missing = connectivity.incomplete(replica.git_dir, oids)
     if not missing:
         return {}

@@ -20,6 +20,7 @@ from piehole.group import keys, promise
 from piehole.group.records import RAISING, GroupRecord, PushRecord, dump
 from piehole.group.replica import Replica
 from piehole.group.sites import GroupSite, GroupSites, read_sites, ref_revisions
+from piehole.long_work import doing
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _POLL: Final = 0.2  # seconds
@@ -107,6 +108,9 @@ def complete(replica: Replica, revision: int, pusher: str, waited: Deadline) -> 
     try:
         while not completed:
             sites = read_sites(replica, Deadline(_PATIENCE))
+            have = sum(not (one.left or lacking(one, newest)) for one in sites.sites)
+            needed = promise.needed(raised, promise.members(sites.sites))
+            doing("waiting for sites that have what was pushed before", have, needed, "sites")
             compares = enough(replica, raised, sites, newest)
             completed = bool(compares) and _write(
                 replica, revision, raised.dump(), pusher, *compares, same_sites(replica, sites)

@@ -14,6 +14,7 @@ from piehole.fastpath import controller_socket
 from piehole.fastpath.controller_socket import NoController
 from piehole.fastpath.read_messages import FAILED, NOT_SERVED, REACHED, ReadAnswer, WaitQuestion
 from piehole.group.replica import Replica
+from piehole.long_work import doing
 from piehole.replicate.freshness import Arrival, Goal, as_compared, await_goal
 
 _ROUND: Final = 2.0  # seconds of one question, after which the progress is shown
@@ -25,16 +26,12 @@ class Waiter:
     """Waits for one goal at one repository.
 
     :param open_replica: makes the own connection, where no controller answers
-    :param progress: called with the reason why the goal is not reached yet
     """
 
-    def __init__(
-        self, git_dir: Path, goal: Goal, open_replica: Callable[[], Replica], progress: Callable[[str], None]
-    ) -> None:
+    def __init__(self, git_dir: Path, goal: Goal, open_replica: Callable[[], Replica]) -> None:
         self._git_dir = git_dir
         self._goal = goal
         self._open_replica = open_replica
-        self._progress = progress
         self._replica: Replica | None = None
 
     def run(self, deadline: Deadline) -> Arrival:
@@ -61,7 +58,7 @@ class Waiter:
                 time.sleep(min(_PAUSE, deadline.remaining()))
             if deadline.passed:
                 return Arrival(False, self._goal.revision, why)
-            self._progress(why)
+            doing(f"waiting: {why}")
 
     def _round(self, deadline: Deadline) -> Arrival:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from piehole.group import keys
 from piehole.group.group_state import GroupState, live
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
+from piehole.long_work import doing
 from piehole.refs import HEAD, encode, is_managed, is_zero, parents
 
 _BYTES: Final = 1_000_000  # in one transaction; etcd takes 1.5 MB by default (--max-request-bytes)
@@ -40,7 +41,6 @@ def write(
     kind: str = "adopted",
     guards: Sequence[Compare] = (),
     patience: float = 60.0,
-    progress: Callable[[int], None] | None = None,
     whole: bool = False,
     push_id: str = "",
     last: Sequence[Delete] = (),
@@ -61,6 +61,7 @@ def write(
     size = LARGEST_TXN
     start = 0
     most = len(changes)  # halved while a batch is refused, so that the key that has changed ends up alone
+    doing("writing refs to etcd", 0, len(changes), "refs")
     while start < len(changes):
         batch = _batch(replica, changes, start, min(size - len(guards), most), size - len(guards))
         push = PushRecord.create(replica.config.site, kind, pusher)
@@ -80,8 +81,7 @@ def write(
             refused += batch
         start += len(batch)
         most = min(most * 2, len(changes)) if result.succeeded else most
-        if progress is not None:
-            progress(start)
+        doing("writing refs to etcd", start, len(changes), "refs")
     return refused
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from piehole.deadline import Deadline
 from piehole.errors import PieholeError, TransferError
 from piehole.group.replica import Replica
+from piehole.long_work import BYTES, doing
 from piehole.replicate import peers
 from piehole.replicate.holdings import Holdings
 from piehole.replicate.peer_directory import PATIENCE, PeerDirectory
@@ -54,20 +55,17 @@ class ObjectFetcher:
         health: PeerHealth,
         *,
         limits: Limits | None = None,
-        progress: Callable[[str, int], None] | None = None,
         failed: Callable[[str, str], None] | None = None,
         fence: Callable[[], int] = lambda: 0,
         holdings: Holdings | None = None,
     ) -> None:
         """
-        :param progress: called with the site that sends and the bytes received so far
         :param failed: called with a site that could not be fetched from and the reason, also where another one had the objects
         :param fence: the mod_revision of the group's fence in the cached view. A site whose record changes writes the fence
         """
         self._replica = replica
         self.directory = PeerDirectory(replica, health, fence)
         self._limits = limits or Limits()
-        self._progress = progress
         self._failed = failed
         self._holdings = holdings or Holdings()
 
@@ -105,6 +103,7 @@ class ObjectFetcher:
             if fresh is not None:
                 return fresh
         git_dir = self._replica.git_dir
+        doing("looking which objects are here already")
         found = connectivity.check_closures(git_dir, list(wanted), bases=haves)
         missing, haves = found.missing, found.bases
         present = [oid for oid in wanted if oid not in missing]
@@ -257,12 +256,14 @@ class ObjectFetcher:
         known: bool = True,
         received: Callable[[int], None] | None = None,
     ) -> Fetched:
+        what = f"fetching from {attempt.peer.site}"
+        doing(what, 0, unit=BYTES)
+
         def progressed(count: int) -> None:
             attempt.received = count
             if received is not None:
                 received(count)
-            if self._progress is not None:
-                self._progress(attempt.peer.site, count)
+            doing(what, count, unit=BYTES)
 
         with self._measured(attempt):
             return fetch(

@@ -17,6 +17,7 @@ from piehole.group.group_state import GroupState
 from piehole.group.records import Progress, RecordError
 from piehole.group.replica import Replica
 from piehole.group.tombstones import reap
+from piehole.long_work import doing
 from piehole.refs import Command
 from piehole.replicate import drop, examination
 from piehole.replicate.fetch_objects import ObjectFetcher
@@ -31,10 +32,9 @@ _DROPPING: Final = 10.0  # seconds
 _ROUNDS: Final = 20  # reconciles while pushes hold refs; a push ends within its own deadline
 
 
-def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | None = None) -> Report:
+def reconcile_once(replica: Replica) -> Report:
     """Bring one repository to consensus, publish its progress, reap tombstones and expire kept tips.
 
-    :param progress: called with the site that sends and the bytes received so far
     :raises Halted: this site must not move until an administrator decides
     :raises EtcdError: etcd could not be used
     :raises PieholeError: the repository could not be worked on
@@ -52,7 +52,7 @@ def reconcile_once(replica: Replica, *, progress: Callable[[str, int], None] | N
     def claim() -> int:
         return replica.reader.read([], Deadline(_PATIENCE)).revision
 
-    reconciler = Reconciler(replica, ObjectFetcher(replica, PeerHealth(), progress=progress), view, claim)
+    reconciler = Reconciler(replica, ObjectFetcher(replica, PeerHealth()), view, claim)
     with removal.excluded(replica.git_dir):
         report = _until_no_push_holds_refs(reconciler)
         if not report.corrupt and examination.corrupt(replica, examination.THOROUGH):
@@ -85,6 +85,7 @@ def drop_now(replica: Replica) -> None:
 
 def _view(replica: Replica) -> GroupState:
     """The group as it is now. Whether this site may act on it is checked after it was read, so that the check holds for what was read."""
+    doing("comparing the refs with the group's")
     state = replica.reader.list_group(Deadline(_PATIENCE))
     site_progress.check(replica, Deadline(_PATIENCE))
     return state

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -252,7 +253,10 @@ class HedgedFetch:
         self._started.append(attempt)
         self._running.append(attempt)
         thread = threading.Thread(
-            target=self._work, args=(attempt,), name=f"fetch from {attempt.peer.site}", daemon=True
+            target=copy_context().run,
+            args=(self._work, attempt),
+            name=f"fetch from {attempt.peer.site}",
+            daemon=True,
         )
         self._threads.append(thread)
         thread.start()

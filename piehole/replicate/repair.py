@@ -15,6 +15,7 @@ from piehole.deadline import Deadline
 from piehole.errors import GitError
 from piehole.files import locked
 from piehole.group.replica import Replica
+from piehole.long_work import doing
 from piehole.refs import HELD_REFS, KEPT_REFS, is_managed
 from piehole.replicate.examination import THOROUGH, examine
 from piehole.replicate.fetch_objects import ObjectFetcher
@@ -109,6 +110,7 @@ class Repairer:
     def _from_peers(self, stop: threading.Event | None) -> str:
         """Fetch everything from one peer after the other until nothing is missing; returns why that did not help."""
         replica, git_dir = self._replica, self._replica.git_dir
+        doing("examining all objects")
         damaged_files.remove_views(git_dir)
         self._fetched = False
         with Hold() as hold:
@@ -127,6 +129,7 @@ class Repairer:
                         break
                     reasons.append(f"{site}: {why}")
             self._fetch_lost(HELD_REFS, hold, stop)
+            doing("examining all objects once more")
             left = examine(replica, _AFTER_REPAIR)
             if not left.fault:
                 self._fetch_lost(KEPT_REFS, hold, stop)

@@ -11,6 +11,7 @@ from typing import Final
 from piehole.errors import GitError, GitSilent
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
+from piehole.long_work import doing
 from piehole.refs import Command, parents
 from piehole.repository.ref_transaction import RefTransaction
 from piehole.repository.repository import Repository
@@ -68,13 +69,18 @@ class RefMover:
             {ref: f"it is a symbolic ref here (to {to})" for ref, to in targets.items() if to is not None}
         )
         sound = [move for move in moves if move.ref not in unmoved.failed]
+        moved = 0
         for group in ([m for m in sound if m.deletes], [m for m in sound if not m.deletes]):
             # A ref that was to make room and stays leaves none: git would refuse the new ref.
             obstructed = _obstructed(group, unmoved.unwanted)
             unmoved |= Unmoved(unwanted=obstructed)
+            doing("moving refs", moved, len(sound), "refs")
             left = self._create_packed([move for move in group if move.ref not in obstructed])
+            moved += len(group) - len(left)
             for start in range(0, len(left), _ONE_TRANSACTION):
+                doing("moving refs", moved + start, len(sound), "refs")
                 unmoved |= self._move_together(left[start : start + _ONE_TRANSACTION])
+            moved += len(left)
         return unmoved
 
     def _move_together(self, moves: Sequence[Command]) -> Unmoved:

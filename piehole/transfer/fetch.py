@@ -20,6 +20,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from piehole.errors import TransferError, TransferRejected
 from piehole.fastpath.failpoints import Step, reached
+from piehole.long_work import doing
 from piehole.refs import is_oid
 from piehole.transfer import connectivity
 from piehole.transfer.dulwich_fetch import FetchRequest, NegotiationTrouble, PeerAccess, receive
@@ -101,6 +102,7 @@ def fetch(
         receipt = transfer.receive()
         reached(Step.RECEIVED)
         received = quarantine.received() if receipt.objects != 0 else []
+        doing(f"checking what came from {peer.display}")
         transfer.check_connectivity(receipt)
         reached(Step.CONNECTED)
         watchdog.check()
@@ -205,6 +207,7 @@ class _Transfer:
             limits=self.limits,
             watchdog=self.watchdog,
             object_format=self.object_format,
+            progress=self.progress,
         )
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,7 @@ def git_fetch(
     limits: Limits,
     watchdog: Watchdog,
     object_format: str,
+    progress: Callable[[int], None] | None = None,
 ) -> int:
     """Fetch the wants into the quarantine; returns the size of what lies there afterwards.
 
@@ -50,6 +51,8 @@ def git_fetch(
 
     def growing() -> bool:
         before, used[0] = used[0], quarantine.usage()
+        if progress is not None:
+            progress(used[0])
         if used[0] > limits.max_bytes:
             watchdog.abort(f"sent more than the {limits.max_bytes} bytes that are allowed")
         return used[0] > before

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -55,7 +56,9 @@ class Watchdog:
         self._probe: Callable[[], bool] | None = None
         self._started = self._last = time.monotonic()
         self._listening = True
-        self._thread = threading.Thread(target=self._watch, name="piehole-transfer-watchdog", daemon=True)
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._watch,), name="piehole-transfer-watchdog", daemon=True
+        )
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
