@@ -17,6 +17,7 @@ from piehole.group.records import PushRecord
 from piehole.repository.verification import seconds_of
 
 _LIVE: Final = 10.0  # seconds since the last contact with etcd, within which what it tells has just happened
+_AGAIN: Final = 30.0  # seconds until the local log is read again, which may be large
 _NO_REFS: Final = (PUSH, FENCE)
 
 
@@ -37,6 +38,7 @@ class GroupNews:
         self._looked_up: dict[int, float] = {}  # by the revision of a site: since when it is behind
         self._never_seen: dict[str, float] = {}  # sites without progress, since this was noticed
         self.unsure = False  # a lag was asked for that only the local log knows
+        self.look_at = 0.0  # when it may be read again (monotonic seconds): changes from before this controller are still being written to it
 
     def note(self, contact: float) -> None:
         """The cache has changes of this group.
@@ -105,7 +107,7 @@ class GroupNews:
 
     def look_up(self, git_dir: Path, revisions: Sequence[int]) -> bool:
         """Read in the local log since when sites at these revisions lack something; whether that says something new."""
-        self.unsure = False
+        self.look_at = time.monotonic() + _AGAIN
         entries = ref_log.read(git_dir)
         found = {}
         for revision in revisions:
@@ -114,6 +116,7 @@ class GroupNews:
             at = seconds_of(first.time) if first is not None else None
             if at is not None:
                 found[revision] = min(at, time.time())
+        self.unsure = len(found) < len(set(revisions))
         with self._lock:
             before, self._looked_up = self._looked_up, found
         return before != found

@@ -61,7 +61,8 @@ class Observer:
         self._dirty: set[Place] = set()
         self._stale: set[str] = set()  # repositories whose files are to be looked at
         self._disk: dict[str, DiskFacts] = {}
-        self._made: dict[str, tuple[ServedRepository | None, RepositoryView]] = {}
+        # The view of each repository, and of what: the served one, and why it (or its configuration now) is refused.
+        self._made: dict[str, tuple[tuple[ServedRepository | None, str], RepositoryView]] = {}
         self._seen: dict[str, object] = {}  # what the last turn of a repository has found
         self._silent: dict[EtcdAddress, frozenset[str]] = {}
         self._overview = Overview()
@@ -166,43 +167,43 @@ class Observer:
         with self._building:
             with self._changed:
                 dirty, self._dirty = self._dirty, set()
-            served = {str(one.config.git_dir): one for one in self._registry.all_served()}
-            complaints = self._registry.refusals()
-            version = self._overview.version + 1
-            before = self._overview.repositories
-            views: dict[str, RepositoryView] = {}
-            for key, one in served.items():
-                known = self._made.get(key)
-                place = (one.etcd_view.address, one.config.group)
-                if known is None or known[0] is not one or place in dirty:
-                    made = self._describe(one, place, version)
-                    if known is not None and replace(known[1], version=version) == made:
-                        made = known[1]
-                    self._made[key] = (one, made)
-                views[key] = self._made[key][1]
-            for key, why in complaints.items():
-                if key not in served:
-                    known = self._made.get(key)
-                    made = refused(key, why, version)
-                    if known is None or replace(known[1], version=version) != made:
-                        self._made[key] = (None, made)
-                    views[key] = self._made[key][1]
-            for key in self._made.keys() - views.keys():
-                del self._made[key]
-                self._seen.pop(key, None)
-            changed = before.keys() != views.keys() or any(one.version == version for one in views.values())
-            if changed:
-                views = dict(sorted(views.items()))
-            etcds, silences = self._etcds(), self._silences()
-            self._overview = Overview(
-                version if changed else version - 1, views if changed else before, etcds, silences
-            )
-            return self._overview
+            try:
+                return self._renewed(dirty)
+            except BaseException:
+                with self._changed:
+                    self._dirty |= dirty
+                raise
 
-    def _describe(self, served: ServedRepository, place: Place, version: int) -> RepositoryView:
+    def _renewed(self, dirty: set[Place]) -> Overview:
+        served = {str(one.config.git_dir): one for one in self._registry.all_served()}
+        complaints = self._registry.refusals()
+        version = self._overview.version + 1
+        before = self._overview.repositories
+        views: dict[str, RepositoryView] = {}
+        for key in served.keys() | complaints.keys():
+            one, why, known = served.get(key), complaints.get(key, ""), self._made.get(key)
+            place = None if one is None else (one.etcd_view.address, one.config.group)
+            if known is None or known[0] != (one, why) or place in dirty:
+                made = refused(key, why, version) if one is None else self._describe(one, why, version)
+                if known is not None and replace(known[1], version=version) == made:
+                    made = known[1]
+                self._made[key] = (one, why), made
+            views[key] = self._made[key][1]
+        for key in self._made.keys() - views.keys():
+            del self._made[key]
+            self._seen.pop(key, None)
+        changed = before.keys() != views.keys() or any(one.version == version for one in views.values())
+        if changed:
+            views = dict(sorted(views.items()))
+        etcds, silences = self._etcds(), self._silences()
+        self._overview = Overview(version if changed else version - 1, views if changed else before, etcds, silences)
+        return self._overview
+
+    def _describe(self, served: ServedRepository, complaint: str, version: int) -> RepositoryView:
+        place = (served.etcd_view.address, served.config.group)
         news, watch = self._news.get(place), self._watches.get(place[0])
         disk = self._disk.get(str(served.config.git_dir))
-        return describe(served, news, watch[1] if watch else None, disk, version)
+        return describe(served, complaint, news, watch[1] if watch else None, disk, version)
 
     def _etcds(self) -> tuple[EtcdConnection, ...]:
         shift = time.time() - time.monotonic()
@@ -294,12 +295,15 @@ class Observer:
 
     def _look_up(self) -> None:
         """Find in the local log since when sites are behind that were so before this controller was started."""
-        unsure = [place for place, news in self._news.items() if news.unsure][:_LOGS_AT_ONCE]
+        now = time.monotonic()
+        unsure = [place for place, news in list(self._news.items()) if news.unsure and news.look_at <= now]
+        unsure = unsure[:_LOGS_AT_ONCE]
         for one in self._registry.all_served() if unsure else ():
             place = (one.etcd_view.address, one.config.group)
             made = self._made.get(str(one.config.git_dir))
             if place not in unsure or made is None:
                 continue
             with suppress(OSError):  # the log is unreadable for now: the newest push says since when at least
-                if self._news[place].look_up(one.config.git_dir, [site.revision for site in made[1].late]):
+                late = [site.revision for site in made[1].late if site.revision > 0]
+                if self._news[place].look_up(one.config.git_dir, late):
                     self._mark(place[0], {place[1]})

@@ -38,9 +38,17 @@ def refused(repository: str, why: str, version: int) -> RepositoryView:
 
 
 def describe(
-    served: ServedRepository, news: GroupNews | None, watch: SiteWatch | None, disk: DiskFacts | None, version: int
+    served: ServedRepository,
+    complaint: str,
+    news: GroupNews | None,
+    watch: SiteWatch | None,
+    disk: DiskFacts | None,
+    version: int,
 ) -> RepositoryView:
-    """The view of a served repository. What is not known yet is left out, and counts as behind."""
+    """The view of a served repository. What is not known yet is left out, and counts as behind.
+
+    :param complaint: why it cannot be served as it is configured now, ``""`` where it can
+    """
     config, report = served.config, served.report
     group_view = served.etcd_view.view(config.group)
     newest = news.newest() if news is not None else 0
@@ -48,6 +56,8 @@ def describe(
     own = next((one.revision for one in everybody if one.site == config.site and one.id == config.site_id), -1)
     revision = max(own, report.revision) if report is not None and report.converged else own
     faults = _faults(served)
+    if complaint:
+        faults[overview.REFUSED] = [ShownFault(overview.REFUSED, "", complaint, _fix(complaint))]
     counts = {kind: len(several) for kind, several in faults.items() if several}
     state = _state(counts, behind=report is None or news is None or revision < newest)
     names = group_view.entries
