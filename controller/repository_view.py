@@ -57,7 +57,7 @@ def describe(
     revision = max(own, report.revision) if report is not None and report.converged else own
     faults = _faults(served)
     if complaint:
-        faults[overview.REFUSED] = [ShownFault(overview.REFUSED, "", complaint, _fix(complaint))]
+        faults[overview.REFUSED] = [ShownFault(overview.REFUSED, "", complaint, _fix(complaint, str(config.git_dir)))]
     counts = {kind: len(several) for kind, several in faults.items() if several}
     state = _state(counts, behind=report is None or news is None or revision < newest)
     names = group_view.entries
