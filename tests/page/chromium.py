@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from tests.support.process import dies_with_parent
+from tests.support.process import descendants, dies_with_parent, send_signal
 from tests.support.servers import Unavailable
 
 _PATIENCE = 30.0  # seconds; a browser that starts beside other tests is slow
@@ -28,6 +29,7 @@ _FLAGS = (
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
+    "--disable-breakpad",
     "--force-color-profile=srgb",
     "--hide-scrollbars",
     "--remote-debugging-pipe",
@@ -95,8 +97,11 @@ class Chromium:
         return self._events.setdefault(session, Queue())
 
     def end(self) -> None:
+        below = descendants(self._process.pid)
         self._process.kill()
         self._process.wait()
+        for pid in below:
+            send_signal(pid, signal.SIGKILL)
         self._reader.join()
         os.close(self._out)
         os.close(self._in)
