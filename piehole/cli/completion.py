@@ -126,10 +126,10 @@ def candidates(words: Sequence[str]) -> Candidates:
     """
     *given, current = words[1:] or [""]
     folder = ""
-    if given[:1] == ["-C"]:  # it may come first, as with git
-        folder, given = "".join(given[1:2]), given[2:]
-        if len(words) == 3:
+    while given[:1] == ["-C"]:  # it may come first, as with git
+        if len(given) == 1:
             return [(FOLDERS, "")]
+        folder, given = str(Path(folder, given[1])), given[2:]
     if given[:1] == ["help"]:
         given = []
     if not given:

@@ -111,7 +111,7 @@ def _run(argv: Sequence[str]) -> int:
         directory = os.path.join(directory, argv[1])  # noqa: PTH118 -- pathlib costs the start some milliseconds
         argv = argv[2:]
     name, *words = argv or ("",)
-    if "" in words:
+    if "" in words and name != "completion":  # there, it is a word that has yet to be typed
         raise UsageError("an argument is empty: perhaps a variable of the shell is not set.")
     words = ["-C", directory, *words] if directory else words
     if name in ("-h", "--help") or (name == "help" and not words):

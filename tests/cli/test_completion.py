@@ -53,6 +53,7 @@ def _offered(line: str) -> list[str]:
         ("group set copiesElse ", ["refuse", "warn"]),
         ("-C", []),
         ("-C ", [FOLDERS]),
+        ("-C a -C ", [FOLDERS]),
         ("-C /srv log --etcd h -n 3 --js", ["--json"]),
         ("check ", [FOLDERS]),
         ("audit a.git b", [FOLDERS]),
@@ -129,6 +130,7 @@ def test_a_shell_completes(shell: str, pair: Group, tmp_path: Path) -> None:
             ("kept rest\t", "<kept> <restore>"),
             ("controller --log-level=inf\t", "<controller> <--log-level=info>"),
             (f"log -C {a} ma\t", f"<log> <-C> <{a}> <main>"),
+            (f"log -C {a} \t", f"<log> <-C> <{a}> <main>"),
             (f"leave -C {a} --site b\t", f"<leave> <-C> <{a}> <--site> <b>"),
             (f"check {a.name[:-2]}\t", f"<check> <{a.name}"),  # zsh takes the slash away again
         ):
