@@ -31,5 +31,5 @@ case $asked in
 	[ -z "$asked" ] || exec piehole "$@"
 	;;
 esac
-echo "ssh-git: this key may fetch, push, and run: piehole wait -C REPO [REF [OID]] [--sites SITE...] [--timeout SECONDS]" >&2
+echo "ssh-git: this key may fetch, push, and run: piehole wait -C REPO [REF [OID]] [--sites SITE...] [--timeout TIME]" >&2
 exit 1

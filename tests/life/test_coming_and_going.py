@@ -36,7 +36,7 @@ def test_a_site_leaves_refuses_pushes_and_comes_back(make_group: MakeGroup, tmp_
     kyoto = life["kyoto"]
     work = begun(life)
     life.group.published()
-    life.admin.run(kyoto, commands("A site leaves"))
+    life.admin.run(kyoto, f"{commands('A site leaves').rstrip()} --yes")  # nobody answers the question here
     assert "made to leave" in kyoto.wait_event("site.halted", PATIENCE)["reason"]
     second = git.commit(work, "without kyoto")
     refused(git.push(work, kyoto.repository, "HEAD:main"), "wrong-group")
