@@ -6,6 +6,7 @@ while something is fresh, ends with this process, and goes on from its cursor th
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,13 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import IO, Final
 
 import structlog
 
 from controller.served_repository import ServedRepository
+from controller.worker_pool import log_work
+from piehole import long_work
 from piehole.git import kill_group
 from piehole.group.config import Config
+from piehole.long_work import WorkStep
 from piehole.repository import verification
 
 _LOOK: Final = 2.0  # seconds between two looks at what is due
@@ -31,6 +35,7 @@ _SLICE: Final = 1.0
 _AGAIN: Final = 600.0  # seconds after a proof that could not be made
 _END: Final = 5.0  # seconds that a process gets to end
 _RATE: Final = "20"  # megabytes a second
+_PIECE: Final = 4096  # bytes, more than a line about its progress has
 
 
 class Verifier:
@@ -146,30 +151,40 @@ class Verifier:
             _RATE,
         ]
         command += [*(["--etcd", self._etcd] if self._etcd else []), "-C", str(config.git_dir)]
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as steps:
             try:
                 process = subprocess.Popen(
                     command,
                     cwd="/",
                     stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
+                    stdout=steps,
                     stderr=said,
                     start_new_session=True,
                 )
             except OSError as error:
                 return 1, str(error)
             try:
-                self._attend(process)
+                self._attend(
+                    process,
+                    lambda told: log_work(self._log, str(config.git_dir), "verification", _last_step(steps), told),
+                )
             finally:
                 self._end(process)
             said.seek(0)
             return process.returncode, said.read().decode(errors="replace").strip()[-300:]
 
-    def _attend(self, process: subprocess.Popen[bytes]) -> None:
-        """Pause and resume it until it ends, or this controller does."""
+    def _attend(self, process: subprocess.Popen[bytes], tell: Callable[[float], None]) -> None:
+        """Pause and resume it until it ends, or this controller does.
+
+        :param tell: called now and then with the seconds that it has taken so far
+        """
+        began = told = time.monotonic()
         paused_at = 0.0  # monotonic seconds; 0: it is not paused
         while process.poll() is None and not self._stop.wait(_TICK):
             now = time.monotonic()
+            if now - told >= long_work.EVERY:
+                told = now
+                tell(now - began)
             waited = now - paused_at if paused_at else 0.0
             quiet = self._is_quiet()
             if paused_at and (quiet or waited > _PATIENCE):
@@ -194,3 +209,14 @@ class Verifier:
             process.wait(_END)
         except subprocess.TimeoutExpired:
             kill_group(process)
+
+
+def _last_step(steps: IO[bytes]) -> WorkStep | None:
+    """How far a proof is, as its process says (``piehole audit --controlled``)."""
+    at = max(0, os.fstat(steps.fileno()).st_size - _PIECE)
+    try:
+        # Not by the position in the file, which the process has, too. What follows the last line feed is not written yet.
+        what, done, total, unit = json.loads(os.pread(steps.fileno(), _PIECE, at).split(b"\n")[-2])
+    except (ValueError, TypeError, IndexError):  # it has not begun, or prints its result
+        return None
+    return WorkStep(what, done, total, unit, 0.0, 0)

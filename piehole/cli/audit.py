@@ -58,6 +58,8 @@ import argparse
 import json
 import os
 import select
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,18 +186,26 @@ def _objects(replica: Replica, args: argparse.Namespace) -> ObjectsAudit:
         progress=lambda read, doing: long_work.doing(f"proving all objects: {doing}", read, total, long_work.BYTES),
     )
     try:
-        return prove(replica, bounds, deep=args.deep, mend=args.repair, local=args.local)
+        with long_work.watched(control) if control else nullcontext():
+            return prove(replica, bounds, deep=args.deep, mend=args.repair, local=args.local)
     except pace.Stopped:
         raise PieholeError("it was stopped, and goes on from there the next time.") from None
 
 
-class _Control:
+class _Control(long_work.LongWork):
     """The controller at the other end of standard input: it writes ``p`` to pause this process and ``g`` to let it go on, and closes it
-    to end it, also by dying.
+    to end it, also by dying. On standard output it reads how far this is: a list of what is done, how much of it, of how much, and the unit.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._paused = self._ended = False
+        self._next = 0.0
+
+    def doing(self, what: str, done: int, total: int, unit: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + long_work.EVERY / 3
+            print(json.dumps([what, done, total, unit]), flush=True)
 
     def is_paused(self) -> bool:
         self._listen()

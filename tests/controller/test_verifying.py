@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from controller.served_repository import ServedRepository
 from controller.verifier import Verifier
+from piehole import long_work
 from piehole.group.config import Config
 from piehole.repository import verification
 from tests.field.test_audit_of_objects import middle
@@ -191,3 +193,21 @@ def test_a_proof_never_begins_beside_a_push(make_group: MakeGroup, monkeypatch: 
         verifier.stop()
         verifier.join()
     assert not crashes
+
+
+def test_a_proof_that_takes_long_is_logged_with_how_far_it_is(
+    make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, _ = two(make_group, started=False)
+    served = _Served(group["b"])
+    monkeypatch.setattr(long_work, "EVERY", 0.0)
+    monkeypatch.setattr("controller.verifier._RATE", "0.1")
+    crashes: list[BaseException] = []
+    with capture_logs() as logged:
+        verifier = Verifier(lambda: [cast(ServedRepository, served)], lambda: 0.0, "", crashes.append)
+        assert verifier._prove(served.config) == (0, "")
+    told = [line for line in logged if line["event"] == "work.continues" and "total" in line]
+    assert told, logged
+    assert told[0]["repository"] == str(served.config.git_dir)
+    assert told[0]["work"].startswith("proving all objects: ")
+    assert (0 <= told[0]["done"] <= told[0]["total"], told[0]["unit"]) == (True, "bytes")
