@@ -93,6 +93,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     levels.add_argument("--deep", action="store_true", help="prove every object here")
     parser.add_argument("--repair", action="store_true", help="fetch what is damaged or missing here from other sites")
     common.add_dry_run(parser)
+    common.add_quiet(parser)
     parser.add_argument("--local", action="store_true", help="only the objects of this site")
     parser.add_argument(
         "--rate",

@@ -58,6 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="with --newest: do not ask this site; may be repeated",
     )
     common.add_yes(parser)
+    common.add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -75,6 +75,7 @@ def arguments(parser: CommandParser) -> None:
         _WAIT,
     )
     common.add_yes(changed)
+    common.add_quiet(changed)
     made = {"show": (shown, _show), "set": (changed, _set)}
     for name, module, text in (
         ("sites", sites, "the same as `piehole sites`"),

@@ -33,6 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="when joining: make these refs of the repository the group's; without REF, all refs that can be adopted without moving a ref back",
     )
     parser.add_argument("--replace", action="store_true", help="take over this site's name from another machine")
+    common.add_quiet(parser)
     common.add_yes(parser, "do not ask before --replace, as where there is no terminal")
 
 

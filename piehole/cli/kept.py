@@ -93,6 +93,7 @@ def arguments(parser: CommandParser) -> None:
         )
     restored.add_argument("--force", action="store_true", help="also over what was pushed since")
     common.add_yes(restored)
+    common.add_quiet(restored)
     dropped = _action(actions, "drop", "remove objects at every site, for good", _DROP_EXAMPLES, _drop)
     dropped.add_argument(
         "oids", metavar="OID", nargs="*", help="a kept tip or the beginning of its id, or any object's whole id"
@@ -101,6 +102,7 @@ def arguments(parser: CommandParser) -> None:
     dropped.add_argument("--forget", action="store_true", help="remove the request, once all sites have done it")
     dropped.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_JSON)
     common.add_yes(dropped)
+    common.add_quiet(dropped)
 
 
 def _action(

@@ -130,7 +130,7 @@ def _run(argv: Sequence[str]) -> int:
     arguments = command.parser().parse_args(words)
     from piehole.cli import progress_line
 
-    with nullcontext() if _is_for_json(words) else progress_line.shown():
+    with nullcontext() if _is_for_json(words) or getattr(arguments, "quiet", False) else progress_line.shown():
         status: int = command.module.run(arguments)
     return status
 

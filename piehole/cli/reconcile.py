@@ -30,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     common.add_etcd(parser)
     common.add_repositories(parser)
     common.add_dry_run(parser)
+    common.add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:

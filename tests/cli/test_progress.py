@@ -254,3 +254,14 @@ def test_a_line_has_room_in_any_terminal_whatever_a_peer_is_called(most: int) ->
     assert "\u202e" not in line
     if most >= 30:
         assert line.endswith(": 12.3 MB, 5 min")
+
+
+def test_with_quiet_nothing_is_shown(world: Group) -> None:
+    repository = world["a"].make().repository
+    work = world.commit("one")
+    git(world.work, "push", "-q", str(repository), "HEAD:main")
+    many(repository, work)
+    where = ("--group", "g", "--site", "a", "--url", repository, "--etcd", world.endpoints[0], "--prefix", world.prefix)
+    with Terminal("install", "-C", repository, *where, "--quiet", columns=100, program=AT_ONCE) as terminal:
+        assert terminal.end() == 0
+        assert "\x1b[K" not in terminal.reads()
