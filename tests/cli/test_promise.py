@@ -184,7 +184,7 @@ def test_a_group_that_is_pushed_to_all_the_time_promises_more_and_less_and_refus
         done = git.push(work, world["a"].repository, "HEAD:main")
         if done.returncode:  # it was judged by the former promise, and git holds its lock: nobody can be asked any more
             again.append(refused(done, "copies"))
-            assert "the promise or the sites have changed since this push began" in again[-1]
+            assert "the promise or the sites have changed meanwhile" in again[-1]
             accepted(git.push(work, world["a"].repository, "HEAD:main"))
 
     values = ("2", "all", "majority", "1", "2")
