@@ -137,7 +137,8 @@ def test_a_question_tells_of_the_push_as_the_protocol_has_it(world: Group) -> No
     # git 2.49 and older propose one ref after the other, newer ones both together.
     admit, propose = (controller.wait_for(kind).question for kind in ("admit", "propose"))
     assert admit[:2] == ["admit", f"repository {site}"]
-    assert admit[5] == f"command {MAIN} {first} {second}"
+    assert admit[5].startswith("pusher ")
+    assert admit[6] == f"command {MAIN} {first} {second}"
     assert propose[0] == "propose"
     assert f"want {MAIN} {first} {second} {SNAPSHOT}" in propose
     assert "earlier" not in propose
