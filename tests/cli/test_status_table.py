@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from piehole.cli.tables import width
 from tests.cli.terminal import Terminal
 from tests.support.command_line import piehole
+from tests.support.etcd import EtcdProcess
 from tests.support.git import git
 from tests.support.groups import Group
 from tests.support.hook_socket import serving
@@ -142,3 +145,17 @@ def test_sites_is_a_table_worst_first_with_lag_in_seconds_and_a_summary(pair: Gr
     assert lines[-1] == "2 sites: 1 behind, 1 in step"
     plain = piehole("sites", "-C", pair["a"].repository).out.splitlines()
     assert plain[0].startswith("* a  revision ")
+
+
+def test_a_repository_costs_few_processes_and_requests(pair: Group, etcd: EtcdProcess, tmp_path: Path) -> None:
+    counted, bin_folder = tmp_path / "counted", tmp_path / "bin"
+    bin_folder.mkdir()
+    wrapper = bin_folder / "git"
+    wrapper.write_text(f'#!/bin/sh\necho x >>{counted}\nexec {shutil.which("git")} "$@"\n')
+    wrapper.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    before = etcd.calls()
+    assert piehole("status", "-C", pair["a"].repository, env=environment).status == 0
+    assert len(counted.read_text().split()) <= 5, "find it, its settings, its tips, their history, its refs"
+    asked = sum(etcd.calls().values()) - sum(before.values())
+    assert asked <= 6, "the refs, the records, the sites, their signs of life"
