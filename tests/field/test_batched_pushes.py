@@ -145,7 +145,7 @@ def test_two_new_refs_that_exclude_each_other_are_never_both_the_groups(world: G
     else:
         done = batched(world, work, site, *names)
     said = refused(done, "conflict")
-    assert "cannot create" in said
+    assert "of this push; choose another name" in said
     assert world.refs() == refs(site)
     assert len(world.refs()) == 3
     assert {tip, first} == set(world.refs().values())
