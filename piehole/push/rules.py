@@ -107,8 +107,8 @@ def blocked_here(ref: str, blocker: str) -> Refuse:
     """Refuse a new ref that cannot stand beside a local one."""
     return Refuse(
         CONFLICT,
-        f"cannot create {ref}: this repository has {blocker}; choose another name, or have the administrator see `piehole status`: "
-        "the group may not have that ref",
+        f"cannot create {ref}: this repository has {blocker}; choose another name, or have the administrator see `piehole status` for "
+        f"{blocker}, which the group may not have",
     )
 
 
