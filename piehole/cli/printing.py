@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from piehole import long_work
-
 # Control characters (C0, DEL, C1), what turns the direction of writing, and what is no character at all. Bytes that are no
 # UTF-8 (U+DC80 to U+DCFF, surrogateescape) are printed unchanged.
 _OBEYED = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -24,6 +22,8 @@ def shown(text: str) -> str:
 
 def tell(line: str, file: TextIO | None = None) -> None:
     """Print one line."""
+    from piehole import long_work  # which --help does without
+
     long_work.rest()
     print(shown(line), file=file or sys.stdout)
 

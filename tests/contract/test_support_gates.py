@@ -50,7 +50,7 @@ _LAYERS = ("cli", "demo", "commands", "replicate", "push", "group", "repository"
 def package(tmp_path: Path) -> Path:
     """A small program of the same shape, with every import that the layers allow, and this project's contracts."""
     sources = {f"piehole/{layer}/__init__.py": "" for layer in _LAYERS}
-    sources |= {f"piehole/{module}.py": "" for module in ("refs", "git", "files", "deadline", "errors")}
+    sources |= {f"piehole/{module}.py": "" for module in ("refs", "git", "files", "deadline", "long_work", "errors")}
     sources |= {
         "piehole/__init__.py": "",
         "piehole/cli/__init__.py": "def main():\n    import controller.run\n    import hooks.update\n",
