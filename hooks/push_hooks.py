@@ -164,7 +164,7 @@ class PushHooks:
             raise Refused("stale", f"{error}; push again") from error
         for one in wanted:
             if one.ref in rejected:
-                self._say("stale", f"git rejected {one.ref}: {rejected[one.ref]}; pull and push again")
+                self._say("stale", f"{one.ref} does not move: {rejected[one.ref]}; pull and push again")
         return [one for one in wanted if one.ref not in rejected]
 
     def _check_number(self, record: inflight.Record) -> None:
