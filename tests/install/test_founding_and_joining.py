@@ -159,7 +159,7 @@ def test_running_it_again_repairs(bed: InstallBed) -> None:
     hooks = bed["a"].repository / "hooks"
     (hooks / "update").write_text((hooks / "update").read_text().replace(sys.executable, "/nowhere/python"))
     (hooks / "reference-transaction").unlink()
-    for name in {one.name for one in git_settings.SETTINGS}:
+    for name in {one.name for one in git_settings.SETTINGS if not one.default}:
         git(bed["a"].repository, "config", "--unset-all", name)
     git(bed["a"].repository, "config", "core.logAllRefUpdates", "false")
     bed.etcd.delete(f"{bed.prefix}/site/g/a")
