@@ -30,7 +30,7 @@ from piehole.cli.parser import COMMANDS, run
 {0}
 print("loaded:", *sorted(name for name in sys.modules if name in {1} or name.startswith(("piehole.", "controller", "hooks"))))
 """
-_ALWAYS = {"piehole.cli", "piehole.cli.parser", "piehole.cli.printing", "piehole.errors", "piehole.long_work"}
+_ALWAYS = {"piehole.cli", "piehole.cli.parser", "piehole.cli.printing", "piehole.errors"}
 
 
 def _loaded(act: str) -> set[str]:

@@ -40,7 +40,7 @@ def test_none_of_too_many_deletions_slips_through_and_the_rest_of_the_push_moves
     site = group[0].repository
     done = push(work, site, f"HEAD:{MAIN}", *(f":{name}" for name in NAMES))
     said = refused(done, "too-many")
-    assert f"deletes {len(NAMES)} refs" in said
+    assert f"cannot delete {len(NAMES)} refs" in said
     assert f"at most {MOST}" in said
     assert "piehole.maxDeletes 0" in said
     assert left(group) == NAMES
