@@ -33,6 +33,7 @@ _AT_ONCE: Final = 50  # repositories whose files are looked at in one tick
 _SOME: Final = 10  # of the others
 _LOGS_AT_ONCE: Final = 5
 _MANY: Final = 50
+_AFTER_A_BUG: Final = 30.0  # seconds
 
 Place = tuple[EtcdAddress, str]
 
@@ -67,6 +68,7 @@ class Observer:
         self._silent: dict[EtcdAddress, frozenset[str]] = {}
         self._overview = Overview()
         self._cursor = 0
+        self._listen_at = 0.0  # monotonic seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="overview")
 
@@ -227,19 +229,24 @@ class Observer:
 
     def _run(self) -> None:
         try:
-            listen = 0.0
             while not self._stop.is_set():
-                self._keep_watches()
-                if time.monotonic() >= listen:
-                    listen = time.monotonic() + _LISTEN_EVERY
-                    self._listen()
-                self._look_at_files()
-                self._look_up()
-                if len(self._dirty) > _MANY:  # else whoever looks next would wait for all of it
-                    self.overview()
-                self._stop.wait(_TICK)
+                well = False
+                with self._harmless():
+                    self._look()
+                    well = True
+                self._stop.wait(_TICK if well else _AFTER_A_BUG)
         except BaseException as error:  # noqa: BLE001 -- not swallowed: the owner ends the controller with it
             self._on_crash(error)
+
+    def _look(self) -> None:
+        self._keep_watches()
+        if time.monotonic() >= self._listen_at:
+            self._listen_at = time.monotonic() + _LISTEN_EVERY
+            self._listen()
+        self._look_at_files()
+        self._look_up()
+        if len(self._dirty) > _MANY:  # else whoever looks next would wait for all of it
+            self.overview()
 
     def _keep_watches(self) -> None:
         """Watch the sites of each etcd that served repositories use, and remember when it last told something."""

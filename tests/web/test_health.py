@@ -16,6 +16,8 @@ from controller.health import Health
 from controller.hook_server import HookServer
 from controller.meters import Meters
 from controller.observer import Observer
+from controller.web import server
+from controller.web.routes import RouteTable
 from controller.web.server import WebAddress
 from tests.conftest import OwnEtcd
 from tests.support import git
@@ -107,12 +109,15 @@ def test_a_controller_without_http_loads_nothing_of_it() -> None:
     assert ran.stdout == "[]\n"
 
 
-def test_an_address_that_other_machines_can_reach_is_warned_of(make_group: MakeGroup) -> None:
-    group = make_group(1, started=False)
-    group[0].start("--http", "0.0.0.0:0")
-    event = group[0].wait_event("http.open")
-    assert "without a password" in event["reason"]
-    assert "127.0.0.1" in event["fix"]
+def test_an_address_that_other_machines_can_reach_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_is_loopback", lambda _host: False)  # tests listen on this machine only
+    one = server.WebServer(WebAddress("127.0.0.1"), RouteTable())
+    with capture_logs() as events:
+        one.start()
+        one.stop()
+    warned = next(event for event in events if event["event"] == "http.open")
+    assert "without a password" in warned["reason"]
+    assert "127.0.0.1" in warned["fix"]
 
 
 def test_an_address_that_is_taken_or_none_ends_the_controller_with_a_sentence(make_group: MakeGroup) -> None:
@@ -142,6 +147,7 @@ def test_a_bug_in_what_is_shown_keeps_no_push_and_no_arrival_from_its_site(
     monkeypatch.setattr(Meters, "answered", broken)
     monkeypatch.setattr(Observer, "_note_changes", broken)
     monkeypatch.setattr(Observer, "_note_turn", broken)
+    monkeypatch.setattr(Observer, "_look_at_files", broken)
     controller = Controller(Options((b.root,), http=WebAddress("127.0.0.1")))
     thread = threading.Thread(target=controller.run)
     thread.start()
