@@ -212,12 +212,12 @@ def repositories(args: argparse.Namespace) -> list[Path]:
         try:
             return [repository(args)]
         except PieholeError:
-            roots = list(GitConfig(None).many("piehole.root"))
-            if args.directory is not None or not roots:
+            named = list(GitConfig(None).many("piehole.root"))
+            if args.directory is not None or not named:
                 raise
-    for root in roots:
-        if not Path(root).is_dir():
-            raise UsageError(f"there is no folder {root}, of which all repositories were asked for.")
+            roots = [root for root in named if Path(root).is_dir()] or named  # this server need not have them all
+    if gone := [root for root in roots if not Path(root).is_dir()]:
+        raise UsageError(f"there is no folder {gone[0]}, of which all repositories were asked for.")
     unread: list[str] = []
     found = dict.fromkeys(git_dir for root in roots for git_dir in discovery.repositories(Path(root), unread))
     if unread:

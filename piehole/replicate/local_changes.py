@@ -58,9 +58,9 @@ def put_back_words(git_dir: str, undone: Mapping[str, Command]) -> dict[str, str
 def _put_back(git_dir: str, move: Command) -> str:
     if move.ref == HEAD:
         again = (
-            f"`git -C {git_dir} symbolic-ref HEAD {quote(move.old)} && piehole clobber -C {git_dir} HEAD`"
+            f"`piehole group set -C {git_dir} head {quote(move.old)}`"
             if move.old
-            else "`piehole clobber HEAD`"
+            else "`piehole group set head BRANCH`"
         )
         return f"was pointed to {move.old or 'a commit'} here, and is at the group's {move.new} again: to change it for the group, {again}"
     ref = quote(move.ref)

@@ -36,7 +36,7 @@ def test_head_changed_at_one_server_is_put_back_and_the_message_changes_it_for_t
     said = trio.reconcile("a")
     assert a.head() == MAIN
     a.offered(said.line("put back: HEAD was pointed to refs/heads/trunk"))
-    assert trio.reconcile("b", "c").status == 0
+    assert trio.reconcile("a", "b", "c").status == 0
     assert [site.head() for site in trio] == [TRUNK] * 3
 
 

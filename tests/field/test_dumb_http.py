@@ -56,7 +56,12 @@ def test_a_dumb_http_clone_of_another_site_has_what_was_pushed(
                 group.arrives(MAIN, oid)
             else:
                 assert group.reconcile("b").status == 0
-            until(lambda oid=oid: oid in git.git(tmp_path, "ls-remote", f"{url}/project.git", check=False).stdout, 15)  # type: ignore[misc]
+            last = f"{oid}\trefs/heads/new{number}"
+
+            def is_there(last: str = last) -> bool:
+                return last in git.git(tmp_path, "ls-remote", f"{url}/project.git", check=False).stdout
+
+            until(is_there, 15)
         work = git.clone(f"{url}/project.git", tmp_path / "work")
         assert git.rev_parse(work, "origin/new1") == oid
 
