@@ -6,7 +6,6 @@ that is invisible or changes the direction of writing, no password, not too long
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from controller.overview import EtcdConnection, Overview, RepositoryView, ShownFault, SiteView
 from piehole.etcd.model import KeyValue
+from piehole.group import records
 from piehole.group.group_state import live
 from piehole.group.ref_log import LogEntry, value_text
 from piehole.refs import is_oid
@@ -184,15 +184,7 @@ def kept(since: Mapping[str, int], log: Iterable[LogEntry], page: int) -> dict[s
 
 
 def _moved(entry: LogEntry) -> dict[str, Any]:
-    return {"who": text(entry.pusher), "site": text(entry.site), "kind": text(entry.kind), "at": _seconds(entry.time)}
-
-
-def _seconds(stamp: str) -> float | None:
-    try:
-        then = datetime.datetime.fromisoformat(stamp)
-    except ValueError:
-        return None
-    return then.timestamp() if then.tzinfo else None
+    return {"who": text(entry.pusher), "site": text(entry.site), "kind": text(entry.kind), "at": records.at(entry.time)}
 
 
 def _value(value: str, none: str = "deleted") -> str:

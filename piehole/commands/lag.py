@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Sequence
 
 from piehole.deadline import Deadline
 from piehole.errors import Compacted, EtcdError
-from piehole.group import keys, ref_log
+from piehole.group import keys, records, ref_log
 from piehole.group.records import PushRecord
 from piehole.group.replica import Replica
 
 
 def age(stamp: str) -> float | None:
     """Seconds since a time in a record, by this machine's clock; None if the text is no time."""
-    try:
-        then = datetime.datetime.fromisoformat(stamp)
-    except ValueError:
-        return None
-    if then.tzinfo is None:
-        return None
-    return round(max(0.0, (datetime.datetime.now(datetime.UTC) - then).total_seconds()), 1)
+    then = records.at(stamp)
+    return None if then is None else round(max(0.0, time.time() - then), 1)
 
 
 def times_after(replica: Replica, revisions: Sequence[int], newest: int, deadline: Deadline) -> dict[int, str]:

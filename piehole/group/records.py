@@ -67,6 +67,15 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def at(stamp: str) -> float | None:
+    """A time in a record, in seconds since the epoch; None where it is none, or names no time zone."""
+    try:
+        then = datetime.datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return then.timestamp() if then.tzinfo else None
+
+
 def dump(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
