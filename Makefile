@@ -10,7 +10,7 @@
 #   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
 #   make bench-full        the large measurements; ARGS="-k name" chooses
 #   make pictures          make the README's pictures of the status page anew (needs chromium)
-#   make docs              docs/reference.md and the manual pages, from what --help prints
+#   make docs              docs/reference/commands.md and the manual pages, from what --help prints
 #   make format, make clean
 
 SHELL := /bin/sh

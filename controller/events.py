@@ -1,6 +1,6 @@
 """The events of the controller's log: each name with its level, its meaning and its fields.
 
-docs/log-events.md is made from this list (``python -m controller.events``). Names and fields are a contract with scripts. The list is
+docs/reference/log-events.md is made from this list (``python -m controller.events``). Names and fields are a contract with scripts. The list is
 not used while the controller runs: tests compare it with the calls in the source, and with the logs of the controllers that they start.
 """
 
@@ -48,7 +48,7 @@ FIELDS: Final = {
     "peer": "the other site, or several separated by commas",
     "prefix": "the prefix of the keys in etcd",
     "push": "the push's id, as `piehole log --json` has it",
-    "pusher": "who pushed ([Who pushed](operations.md#who-pushed))",
+    "pusher": "who pushed ([Who pushed](../guides/operations.md#who-pushed))",
     "reason": "why, a sentence",
     "refs": "names of refs (at most 5); in `refs.put_back` an object, with what was undone",
     "repositories": "how many repositories are served",
@@ -62,7 +62,7 @@ FIELDS: Final = {
     "total": "how much there is to do, in `unit`",
     "unit": "`bytes`, or what is counted: `refs`, `sites`",
     "work": "what is being done",
-    "token": "the stable token ([What hooks say](operations.md#what-hooks-say))",
+    "token": "the stable token ([What hooks say](../guides/operations.md#what-hooks-say))",
 }
 
 
@@ -241,13 +241,13 @@ def problems(line: Mapping[str, Any]) -> Iterator[str]:
 
 
 def page() -> str:
-    """The text of docs/log-events.md."""
+    """The text of docs/reference/log-events.md."""
     return "\n".join([*_rows(), ""])
 
 
 def _rows() -> Iterator[str]:
     yield "# Events of the controller's log\n"
-    yield "<!-- Made from controller/events.py: python -m controller.events > docs/log-events.md -->\n"
+    yield "<!-- Made from controller/events.py: python -m controller.events > docs/reference/log-events.md -->\n"
     yield "Names and fields are stable: new ones may come, none changes its meaning. With `--log-format json` (the default where the log"
     yield "is no terminal) each line is one JSON object. It has `event`, `level` and `timestamp`, and the fields of its event. A field in"
     yield "brackets is there only where there is something to say. A level after a comma is for the case that the text names, or that the"

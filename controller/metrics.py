@@ -1,6 +1,6 @@
 """The list of all metrics: each with its kind, its labels and its meaning. Names and labels are a contract with alert rules and dashboards.
 
-docs/metrics.md is made from this list (``python -m controller.metrics``), and the scrape takes its names, labels and texts from here.
+docs/reference/metrics.md is made from this list (``python -m controller.metrics``), and the scrape takes its names, labels and texts from here.
 """
 
 from __future__ import annotations
@@ -137,13 +137,13 @@ METRICS: Final[Mapping[str, Metric]] = {
 
 
 def page() -> str:
-    """The text of docs/metrics.md."""
+    """The text of docs/reference/metrics.md."""
     return "\n".join([*_rows(), ""])
 
 
 def _rows() -> Iterator[str]:
     yield "# Metrics\n"
-    yield "<!-- Made from controller/metrics.py: python -m controller.metrics > docs/metrics.md -->\n"
+    yield "<!-- Made from controller/metrics.py: python -m controller.metrics > docs/reference/metrics.md -->\n"
     yield "A controller that runs with `--http ADDRESS` serves these at `/metrics`, for Prometheus. Names and labels are stable: new ones may"
     yield "come, none changes its meaning. A scrape asks etcd nothing. Each controller tells what it knows itself, so one that is down is"
     yield "noticed by the others (`piehole_site_lag_seconds`, `piehole_site_silent_seconds`) and by Prometheus (`up`).\n"

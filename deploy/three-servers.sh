@@ -228,7 +228,7 @@ as_git git config --global http.sslKey /etc/piehole/client-key.pem
 #: ## The repository
 #:
 #: The account `git` owns the repository. Users with accounts of their own can push if they are in the Unix group `git`
-#: ([security.md](security.md) says for whom that is). The first server founds the group, and the others join it.
+#: ([security.md](../explanation/security.md) says for whom that is). The first server founds the group, and the others join it.
 
 [ -d "$repository" ] || as_git git init --quiet --bare --shared=group --initial-branch=main "$repository"
 group_is_founded() { as_site get --keys-only "/piehole/group/$group" | grep -q .; }

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# The stable words after `piehole:` in what a pusher sees (docs/operations.md, "What hooks say").
+# The stable words after `piehole:` in what a pusher sees (docs/guides/operations.md, "What hooks say").
 STALE: Final = "stale"
 NO_QUORUM: Final = "no-quorum"
 WRONG_GROUP: Final = "wrong-group"
@@ -90,7 +90,7 @@ class EtcdFull(EtcdError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f'{what} Compact and defragment etcd, then disarm its alarm NOSPACE (docs/operations.md, "When etcd is full"). What was '
+            f'{what} Compact and defragment etcd, then disarm its alarm NOSPACE (docs/guides/operations.md, "When etcd is full"). What was '
             "being written may be written all the same: then run the same command again, it goes on where it stopped."
         )
         self.what = what

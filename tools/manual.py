@@ -1,4 +1,4 @@
-"""Write the manual pages, docs/reference.md and the completion files from the texts of --help.   usage: make docs
+"""Write the manual pages, docs/reference/commands.md and the completion files from the texts of --help.   usage: make docs
 
 ``texts`` returns what each file should hold; a test compares it with what it holds.
 """
@@ -19,7 +19,7 @@ from piehole.cli.completion import SCRIPTS
 from piehole.cli.help_text import HelpRow, blocks
 
 ROOT: Final = Path(__file__).parents[1]
-REFERENCE: Final = "docs/reference.md"
+REFERENCE: Final = "docs/reference/commands.md"
 MAN: Final = "share/man/man1"
 COMPLETIONS: Final = {
     "bash": "share/bash-completion/completions/piehole",
@@ -53,7 +53,7 @@ def _reference() -> str:
     page.heading("Reference of the commands", 1)
     page.line("<!-- Made by `make docs` from what --help prints: change the docstrings in piehole/cli/ instead. -->")
     page.line(
-        "`piehole COMMAND --help` and `man piehole-COMMAND` say the same. [operations.md](operations.md) says which one to use when."
+        "`piehole COMMAND --help` and `man piehole-COMMAND` say the same. [operations.md](../guides/operations.md) says which one to use when."
     )
     page.heading("Commands by task", 2)
     for task in _TASKS:

@@ -1,4 +1,4 @@
-"""Make docs/three-servers.md from deploy/three-servers.sh.   usage: python tools/three_servers_doc.py [--check]
+"""Make docs/tutorial/three-servers.md from deploy/three-servers.sh.   usage: python tools/three_servers_doc.py [--check]
 
 Lines that begin with ``#:`` are the page's prose; what stands between them becomes its code. Standard library only.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "deploy" / "three-servers.sh"
-PAGE = ROOT / "docs" / "three-servers.md"
+PAGE = ROOT / "docs" / "tutorial" / "three-servers.md"
 
 
 def page(script: str) -> str:

@@ -48,7 +48,7 @@ def uninstall(
     if hook_files.is_gitolite(git_dir):
         say(
             "note: gitolite's gate stays, and refuses every push until gitolite.conf leaves this repository out: "
-            'see "Taking a repository out" in docs/gitolite.md'
+            'see "Taking a repository out" in docs/guides/gitolite.md'
         )
         chained = {}
     for hook, name in chained.items():

@@ -1,4 +1,4 @@
-"""The configuration of one repository, read from the variables ``piehole.*`` of git's configuration (docs/configuration.md)."""
+"""The configuration of one repository, read from the variables ``piehole.*`` of git's configuration (docs/reference/settings.md)."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _missing(git_dir: Path, missing: Sequence[str], given: Overrides) -> str:
         for one in (value,) if isinstance(value, str) else value:
             words += [f"--{name}", one]
     wanted = " ".join(f"--{name} {name.upper()}" for name in missing)
-    return f"{names} not set for {git_dir}. Run `{shlex.join(words)} {wanted}` (docs/configuration.md)."
+    return f"{names} not set for {git_dir}. Run `{shlex.join(words)} {wanted}` (docs/reference/settings.md)."
 
 
 def load(git_dir: Path, overrides: Overrides | None = None) -> Config:

@@ -1,8 +1,9 @@
 """Copies before the answer: the other sites hold what a push brings, before its swap is sent.
 
-A site asks with a key below ``@copies``, and the others answer with keys of their own (docs/architecture.md, "Keys"). :meth:`CopyCollector.hold`
-asks and waits, before git takes a lock. Under the locks :class:`CopyProof` says what the swap compares: the answers themselves, so etcd
-makes sure that none of them was taken back, nor has ended with its lease. What is known between the two is in etcd: another process may go on.
+A site asks with a key below ``@copies``, and the others answer with keys of their own (docs/development/architecture.md,
+"Keys"). :meth:`CopyCollector.hold` asks and waits, before git takes a lock. Under the locks :class:`CopyProof` says what the
+swap compares: the answers themselves, so etcd makes sure that none of them was taken back, nor has ended with its lease. What
+is known between the two is in etcd: another process may go on.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The five rules that decide whether a push may move a ref, and the refusals, as pure functions.
 
-The rules are numbered as in docs/architecture.md ("The rules"). C is the consensus value, O the repository's old value, N the pushed one.
+The rules are numbered as in docs/development/architecture.md ("The rules"). C is the consensus value, O the repository's old value, N the pushed one.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def refusal(error: EtcdError) -> Refuse:
         return Refuse(
             NO_ACCESS,
             f"{error.what} Nothing changed; have the administrator compact and defragment etcd, then disarm its alarm NOSPACE "
-            '(docs/operations.md, "When etcd is full")',
+            '(docs/guides/operations.md, "When etcd is full")',
         )
     if isinstance(error, NoAccess):
         return Refuse(

@@ -27,7 +27,7 @@ _RUNS_A_FOLDER: Final = re.compile(rb"\.d[\"'}]?/")
 _GITOLITE: Final = b"Gitolite::Hooks::Update"
 _GITOLITE_FIX: Final = (
     "copy deploy/gitolite/local to gitolite's LOCAL_CODE, append deploy/gitolite/piehole.rc to its rc file and run `gitolite setup` "
-    "(docs/gitolite.md), which then installs the repositories"
+    "(docs/guides/gitolite.md), which then installs the repositories"
 )
 
 
@@ -71,7 +71,7 @@ def is_ours(path: Path) -> bool:
 
 
 def is_chained(path: Path) -> bool:
-    """Whether this is a foreign hook that calls piehole's by its name (docs/operations.md, "Chaining hooks")."""
+    """Whether this is a foreign hook that calls piehole's by its name (docs/guides/operations.md, "Chaining hooks")."""
     return _named(path) is not None
 
 
@@ -113,7 +113,7 @@ def _files(folder: Path) -> list[Path]:
 def is_gitolite(git_dir: Path) -> bool:
     """Whether gitolite's access rules are the ``update`` hook here.
 
-    gitolite makes that link again, and refuses everybody where it is missing; it calls piehole from a trigger (docs/gitolite.md).
+    gitolite makes that link again, and refuses everybody where it is missing; it calls piehole from a trigger (docs/guides/gitolite.md).
     """
     try:
         return _GITOLITE in (git_dir / "hooks" / "update").read_bytes()
@@ -223,7 +223,7 @@ def faults(git_dir: Path) -> list[str]:
     """What is wrong with the hooks, a sentence each; the fix is always `piehole install`."""
     found = []
     if is_gitolite(git_dir) and not is_chained(git_dir / "hooks" / "reference-transaction"):
-        found.append(f"{_gitolite_lacks_gate(git_dir)} (docs/gitolite.md)")
+        found.append(f"{_gitolite_lacks_gate(git_dir)} (docs/guides/gitolite.md)")
     for hook in _wanted(git_dir):
         path = place(git_dir, hook)
         entry = git_dir / "hooks" / hook

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, made from the accepted report.   usage: python -m tests.bench.page [--check]
+"""The tables of docs/explanation/performance.md, made from the accepted report.   usage: python -m tests.bench.page [--check]
 
 ``python -m tests.bench.page --accept`` takes what `make bench` found last: report, plots and table.
 """
@@ -16,8 +16,8 @@ from tests.bench import plots
 from tests.bench.report import Report, Row, number
 
 ROOT: Final = Path(__file__).parents[2]
-PAGE: Final = ROOT / "docs" / "performance.md"
-PLOTS: Final = ROOT / "docs" / "performance"
+PAGE: Final = ROOT / "docs" / "explanation" / "performance.md"
+PLOTS: Final = ROOT / "docs" / "explanation" / "performance"
 ACCEPTED: Final = ROOT / "tests" / "bench" / "accepted.json"
 FOUND: Final = ROOT / ".cache" / "bench.json"
 FOUND_PLOTS: Final = ROOT / ".cache" / "bench"

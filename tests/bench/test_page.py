@@ -1,4 +1,4 @@
-"""docs/performance.md shows what was accepted, and nothing else."""
+"""docs/explanation/performance.md shows what was accepted, and nothing else."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_every_command_with_json_has_a_schema_that_is_shipped_and_in_the_documen
     files = {path.stem for path in json_schemas.FOLDER.glob("*.json")}
     assert files == set(json_schemas.NAMES.values())
     root = json_schemas.FOLDER.parents[1]
-    page = (root / "docs" / "json.md").read_text()
+    page = (root / "docs" / "reference" / "json.md").read_text()
     assert all(f"../piehole/schemas/{name}.json" in page for name in files)
     assert '"schemas/*.json"' in (root / "pyproject.toml").read_text()
 

@@ -81,7 +81,7 @@ def test_the_rules_are_valid_and_each_fires_when_it_should() -> None:
 
 def test_each_alert_is_documented_with_its_severity() -> None:
     severities = dict(re.findall(r"- alert: (\w+)\n(?:.*\n)*?.*severity: (\w+)", RULES.read_text()))
-    page = (DEPLOY.parent / "docs" / "alerts.md").read_text()
+    page = (DEPLOY.parent / "docs" / "guides" / "alerts.md").read_text()
     assert dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", page, re.MULTILINE)) == severities
 
 

@@ -19,10 +19,10 @@ from piehole.transfer.watchdog import Limits
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])
-OPERATIONS = ROOT / "docs" / "operations.md"
-CONFIGURATION = ROOT / "docs" / "configuration.md"
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
-FAILURE_MODES = ROOT / "docs" / "failure-modes.md"
+OPERATIONS = ROOT / "docs" / "guides" / "operations.md"
+CONFIGURATION = ROOT / "docs" / "reference" / "settings.md"
+ARCHITECTURE = ROOT / "docs" / "development" / "architecture.md"
+FAILURE_MODES = ROOT / "docs" / "explanation" / "failure-modes.md"
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

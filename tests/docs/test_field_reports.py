@@ -1,4 +1,4 @@
-"""docs/field-reports.md tells of each report what piehole does, and names tests that are there."""
+"""docs/explanation/field-reports.md tells of each report what piehole does, and names tests that are there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "field-reports.md").read_text()
+PAGE = (ROOT / "docs" / "explanation" / "field-reports.md").read_text()
 SECTIONS = re.split(r"^## (\d+)\. ", PAGE, flags=re.MULTILINE)[1:]
 REPORTS = dict(zip(map(int, SECTIONS[::2]), SECTIONS[1::2], strict=True))
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)(?:::(\w+))?`")

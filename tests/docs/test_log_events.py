@@ -117,5 +117,5 @@ def test_a_line_that_is_not_as_listed_is_found() -> None:
 
 
 def test_the_page_is_made_from_the_list() -> None:
-    page = ROOT / "docs" / "log-events.md"
-    assert page.read_text() == events.page(), "run: python -m controller.events > docs/log-events.md"
+    page = ROOT / "docs" / "reference" / "log-events.md"
+    assert page.read_text() == events.page(), "run: python -m controller.events > docs/reference/log-events.md"

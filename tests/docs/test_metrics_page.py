@@ -1,4 +1,4 @@
-"""docs/metrics.md and the real scrape against the list of metrics."""
+"""docs/reference/metrics.md and the real scrape against the list of metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_is_made_from_the_list() -> None:
-    assert (ROOT / "docs/metrics.md").read_text() == page(), "python -m controller.metrics > docs/metrics.md"
+    assert (ROOT / "docs/reference/metrics.md").read_text() == page(), (
+        "python -m controller.metrics > docs/reference/metrics.md"
+    )
 
 
 def test_a_scrape_has_every_listed_metric_with_its_kind_and_no_other(make_group: MakeGroup) -> None:

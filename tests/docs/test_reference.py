@@ -1,4 +1,4 @@
-"""docs/reference.md and the manual pages are made from what --help prints."""
+"""docs/reference/commands.md and the manual pages are made from what --help prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each promise of docs/security.md names the tests that hold it, and each security test is named there."""
+"""Each promise of docs/explanation/security.md names the tests that hold it, and each security test is named there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "security.md"
+PAGE = ROOT / "docs" / "explanation" / "security.md"
 SECURITY_TESTS = (
     "tests/hooks/test_security.py",
     "tests/servers/test_security_accounts.py",

@@ -22,7 +22,7 @@ from tests.support.groups import Group
 from tests.support.ports import LOOPBACK
 from tests.support.sites import Site
 
-PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "operations.md"
 FEATURE = "refs/heads/feature"
 
 

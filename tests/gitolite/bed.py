@@ -119,7 +119,7 @@ class GitoliteSite:
         self.run("gitolite", "setup", "-pk", str(self.bed.key("admin").with_suffix(".pub")))
 
     def add_piehole(self) -> None:
-        """The steps of docs/gitolite.md."""
+        """The steps of docs/guides/gitolite.md."""
         settings = {
             "piehole.site": self.name,
             "piehole.prefix": self.bed.prefix,

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def gated(lima: GitoliteSite) -> Iterator[GitoliteSite]:
-    """A site with the line that docs/gitolite.md names, and a gate that refuses."""
+    """A site with the line that docs/guides/gitolite.md names, and a gate that refuses."""
     before = lima.rc.read_text()
     lima.rc.write_text(before.replace("# $RC{NON_CORE} .=", "$RC{NON_CORE} .="))
     assert lima.rc.read_text() != before

@@ -76,7 +76,7 @@ def test_where_gitolite_does_not_ask_piehole_no_push_is_accepted(
         assert (bed.pushes("tools"), oslo.refs("tools")) == (before, local)
         if "URL" not in slip:
             (fault,) = check(oslo)
-            assert "docs/gitolite.md" in fault
+            assert "docs/guides/gitolite.md" in fault
     finally:
         trigger.chmod(0o755)
 
@@ -94,10 +94,10 @@ def test_a_gate_that_was_replaced_refuses_pushes_and_check_names_it(
         assert done.returncode != 0
         assert "piehole: no-access: " in done.stderr
         assert bed.pushes("tools") == before
-        assert "docs/gitolite.md" in check(oslo)[0]
+        assert "docs/guides/gitolite.md" in check(oslo)[0]
         said = oslo.piehole("install", str(repository), check=False)
         assert said.returncode == 1
-        assert "docs/gitolite.md" in said.stderr
+        assert "docs/guides/gitolite.md" in said.stderr
     finally:
         gate.write_text(text)
     assert check(oslo) == []
@@ -128,7 +128,7 @@ def test_install_in_a_repository_of_a_plain_gitolite_names_the_way(bed: Bed) -> 
         said = plain.piehole("install", str(repository), *words, "--prefix", bed.prefix, check=False)
         assert said.returncode == 1
         assert "gitolite" in said.stderr
-        assert "docs/gitolite.md" in said.stderr
+        assert "docs/guides/gitolite.md" in said.stderr
         assert {path.name for path in (repository / "hooks").iterdir()} == hooks
         assert "plain" not in bed.groups()
     finally:
@@ -139,7 +139,7 @@ def test_uninstall_says_that_the_gate_stays(bed: Bed, oslo: GitoliteSite, work: 
     name = f"own/alice/{work.name}"
     assert oslo.push("alice", work, name, "HEAD:main").returncode == 0
     said = oslo.piehole("uninstall", str(oslo.repository(name))).stdout
-    assert "docs/gitolite.md" in said
+    assert "docs/guides/gitolite.md" in said
     assert oslo.push("alice", work, name, "HEAD:other").returncode != 0
 
 

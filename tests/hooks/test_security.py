@@ -1,4 +1,4 @@
-"""Hooks in an environment that whoever pushes has made: the group decides, or the push is refused (docs/security.md)."""
+"""Hooks in an environment that whoever pushes has made: the group decides, or the push is refused (docs/explanation/security.md)."""
 
 from __future__ import annotations
 

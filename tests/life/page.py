@@ -1,4 +1,4 @@
-"""The commands of docs/life-of-a-group.md, as a person would copy them from there."""
+"""The commands of docs/guides/life-of-a-group.md, as a person would copy them from there."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.groups import Group
 from tests.support.process import ManagedProcess
 from tests.support.sites import Site
 
-PAGE = Path(__file__).parents[2] / "docs" / "life-of-a-group.md"
-_DEPLOY = PAGE.parents[1] / "deploy"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "life-of-a-group.md"
+_DEPLOY = PAGE.parents[2] / "deploy"
 
 
 def commands(heading: str, number: int = 0) -> str:

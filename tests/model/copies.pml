@@ -1,7 +1,7 @@
 /*
  * Copies before the swap, as a model for spin: three sites, one ref, two pushes, and a group that promises two copies. It begins where
  * piehole.pml ends: there the sites agree on values, here on who has the commits that the values name.
- * tests/model/test_model.py runs it; docs/reliability.md ("A model of the protocol") says what it shows and what it cannot see.
+ * tests/model/test_model.py runs it; docs/explanation/reliability.md ("A model of the protocol") says what it shows and what it cannot see.
  *
  * A commit is a small number; `contains` has the commits in its history. A site `has` what it has written down: what is only in the memory
  * of its kernel (`cached`) does not count, since a power failure takes it.

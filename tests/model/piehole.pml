@@ -1,6 +1,6 @@
 /*
- * The protocol of piehole for one ref, two sites and two pushers: docs/architecture.md as a model for spin.
- * tests/model/test_model.py runs it; docs/reliability.md ("A model of the protocol") says what it shows and what it cannot see.
+ * The protocol of piehole for one ref, two sites and two pushers: docs/development/architecture.md as a model for spin.
+ * tests/model/test_model.py runs it; docs/explanation/reliability.md ("A model of the protocol") says what it shows and what it cannot see.
  *
  * An oid is a small number: ZERO, a root commit, its child, and one new commit for each pusher; `contains` has, for each, the
  * set of commits in its history. Revisions are not counted. Everything that compares one asks "has this changed since I read

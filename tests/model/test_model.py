@@ -80,7 +80,7 @@ def _read(text: str) -> Search:
 
 
 def told(name: str, found: Search) -> None:
-    print(f"\n{name}: {found}")  # noqa: T201 - the numbers are what docs/reliability.md quotes
+    print(f"\n{name}: {found}")  # noqa: T201 - the numbers are what docs/explanation/reliability.md quotes
 
 
 @pytest.mark.slow

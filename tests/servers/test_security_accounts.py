@@ -1,4 +1,4 @@
-"""Accounts on a server: what a pusher's may do, what a stranger's may not (docs/security.md)."""
+"""Accounts on a server: what a pusher's may do, what a stranger's may not (docs/explanation/security.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sites prove to each other who they are, and how little that opens (docs/security.md)."""
+"""How sites prove to each other who they are, and how little that opens (docs/explanation/security.md)."""
 
 from __future__ import annotations
 

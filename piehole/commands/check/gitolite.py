@@ -14,7 +14,7 @@ from piehole.repository import hook_files
 from piehole.repository.fitness import Fault
 
 _TRIGGER: Final = "piehole"
-_FIX: Final = "see docs/gitolite.md, then run `gitolite setup`"
+_FIX: Final = "see docs/guides/gitolite.md, then run `gitolite setup`"
 _PATIENCE: Final = 10.0  # seconds
 
 

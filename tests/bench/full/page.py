@@ -1,4 +1,4 @@
-"""Put what the large measurements found last on their page, docs/performance/full.md, with the plots of what grows.
+"""Put what the large measurements found last on their page, docs/explanation/performance/full.md, with the plots of what grows.
 
 usage: python -m tests.bench.full.page
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ROOT: Final = Path(__file__).parents[3]
-_PAGE: Final = _ROOT / "docs" / "performance" / "full.md"
+_PAGE: Final = _ROOT / "docs" / "explanation" / "performance" / "full.md"
 _FOUND: Final = _ROOT / ".cache" / "bench-full"
 # The plots: which report's series whose names begin so are drawn, and against what.
 _PLOTS: Final = {

@@ -179,7 +179,7 @@ def _write(etcd: Etcd, count: int, sites: int) -> int:
 @pytest.mark.bench_full
 @pytest.mark.timeout(1200)
 def test_what_etcd_and_one_informer_bear(etcd_binary: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """The other inputs of docs/performance/thousand-sites.md: writes a second, and what each key costs an informer and etcd."""
+    """The other inputs of docs/explanation/performance/thousand-sites.md: writes a second, and what each key costs an informer and etcd."""
     report = Report(about=machine(etcd_binary, tmp_path))
     with ExitStack() as ends:
         member = careful_etcd(etcd_binary, tmp_path / "etcd", "--quota-backend-bytes=4294967296")
