@@ -9,7 +9,7 @@
 #   make check             format, lint, types, import layers
 #   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
 #   make bench-full        the large measurements; ARGS="-k name" chooses
-#   make pictures          make the README's pictures of the status page anew (needs chromium)
+#   make pictures          record the demo, and make the documents' pictures of the status page anew (needs chromium)
 #   make docs              docs/reference/commands.md and the manual pages, from what --help prints
 #   make format, make clean
 
@@ -76,6 +76,7 @@ bench-full: benchmarks
 	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench_full $(ARGS) tests/bench/full
 
 pictures: venv
+	@$(BIN)/python tools/recording.py
 	@PIEHOLE_TEST_PICTURES=$(CURDIR)/docs/images $(BIN)/python -m pytest -n 0 -q tests/page -k pictures
 
 docs: venv
