@@ -61,6 +61,7 @@ COMMANDS: Final = {
         CliCommand("uninstall", SET_UP, "take a repository out of its group"),
         CliCommand("upload-pack", SET_UP, "git upload-pack behind the read gate"),
         CliCommand("http-backend", SET_UP, "git http-backend behind the read gate"),
+        CliCommand("files", SET_UP, "list or copy the files for servers: units, settings, scripts"),
         CliCommand("completion", SET_UP, "print the completion for bash, zsh or fish"),
         CliCommand("status", DAY_TO_DAY, "show how far each site has replicated, and why it is behind"),
         CliCommand("log", DAY_TO_DAY, "show who moved which ref, when and at which site"),

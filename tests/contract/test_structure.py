@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections import defaultdict
 from pathlib import Path
 
@@ -29,13 +28,3 @@ def test_a_class_name_occurs_once() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(str(path.relative_to(ROOT)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
-
-
-def test_every_file_of_the_packages_is_installed() -> None:
-    """What is not Python goes into the wheel only where pyproject.toml names it."""
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    installed = {path for package, patterns in named.items() for one in patterns for path in (ROOT / package).glob(one)}
-    there = {
-        path for package in ("piehole", "controller", "hooks") for path in (ROOT / package).rglob("*") if path.is_file()
-    }
-    assert {path for path in there - installed if path.suffix not in (".py", ".pyc")} == set()
