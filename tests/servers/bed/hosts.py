@@ -40,7 +40,7 @@ def _inner(outer: int) -> int:
     return int(words[0]) if words else 0
 
 
-def _is_gone(pid: int) -> bool:
+def is_gone(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -135,7 +135,7 @@ class Host:
         if self._process is not None:
             self._process.end()
             # Process 1 ends last. Whoever shall reap it may have other work.
-            until(lambda: _is_gone(self.pid), what=f"{self.name} is gone")
+            until(lambda: is_gone(self.pid), what=f"{self.name} is gone")
         self._process, self.pid = None, 0
 
     def burn(self) -> None:
