@@ -10,7 +10,8 @@
 #   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
 #   make bench-full        the large measurements; ARGS="-k name" chooses
 #   make pictures          record the demo, and make the documents' pictures of the status page anew (needs chromium)
-#   make docs              docs/reference/commands.md and the manual pages, from what --help prints
+#   make docs              the documentation as a site in build/site, after the pages and manual pages that are made from code
+#   make linkcheck         ask every outside address that the pages name (needs a network, so it is no part of CI)
 #   make format, make clean
 
 SHELL := /bin/sh
@@ -27,7 +28,7 @@ REPO ?=
 ARGS ?=
 ACCEPT ?=
 
-.PHONY: help demo demo-servers test test-all faults check bench bench-full docs pictures format clean venv runtime benchmarks
+.PHONY: help demo demo-servers test test-all faults check bench bench-full docs linkcheck pictures format clean venv runtime benchmarks sphinx
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +41,9 @@ venv:
 
 benchmarks:
 	@sh tools/bootstrap bench
+
+sphinx:
+	@sh tools/bootstrap docs
 
 demo: runtime
 	@$(BIN)/piehole demo $(if $(REPO),--repo "$(REPO)") $(ARGS)
@@ -79,8 +83,15 @@ pictures: venv
 	@$(BIN)/python tools/recording.py
 	@PIEHOLE_TEST_PICTURES=$(CURDIR)/docs/images $(BIN)/python -m pytest -n 0 -q tests/page -k pictures
 
-docs: venv
+SPHINX = $(BIN)/python -m sphinx -q -j auto -d build/doctrees
+
+docs: sphinx
 	@$(BIN)/python -m tools.manual
+	@$(SPHINX) -W --keep-going docs build/site
+	@echo "open build/site/index.html"
+
+linkcheck: sphinx
+	@$(SPHINX) -b linkcheck docs build/linkcheck || { echo "build/linkcheck/output.txt has what was found. Without a network every address is broken"; exit 1; }
 
 format: venv
 	$(BIN)/ruff format $(SOURCES)

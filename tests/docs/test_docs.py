@@ -67,6 +67,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert dead == []
 
 
+def test_every_page_is_in_a_list_of_contents() -> None:
+    """The lists in docs/ are the navigation of the site (docs/conf.py)."""
+    docs = ROOT / "docs"
+    lists = [page for page in PAGES if docs in page.parents and page.stem in ("index", "README")]
+    links = {(one.parent / link).resolve() for one in lists for link in re.findall(r"\]\(([^)#\s]+)", one.read_text())}
+    assert [str(page) for page in PAGES if docs in page.parents and page not in {*links, docs / "index.md"}] == []
+
+
 def _said(page: Path) -> Iterator[list[str]]:
     """Every ``piehole COMMAND …`` in a page's code, as words."""
     text = page.read_text().replace("\\\n", " ")

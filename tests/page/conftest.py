@@ -71,7 +71,7 @@ def faults(tab: Tab, axe: str) -> Callable[[], list[str]]:
     def look() -> list[str]:
         tab.run(f"{axe}; undefined")
         found = tab.run(
-            "axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations"
+            "axe.run(document, {resultTypes: ['violations'], preload: location.protocol !== 'file:'}).then((found) => found.violations"
             ".filter((one) => ['serious', 'critical'].includes(one.impact))"
             ".map((one) => `${one.id}: ${one.nodes.map((node) => node.html + ' ' + node.failureSummary).join('; ')}`))"
         )

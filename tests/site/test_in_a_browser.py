@@ -1,0 +1,52 @@
+"""The site in a real browser, opened from files: there is neither a server nor a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.page.chromium import Tab
+
+pytestmark = pytest.mark.slow  # the build of the site
+
+PHONE = (375, 812)
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("no-quorum", "Operations"),
+        ("halted", "Failure modes"),
+        ("kept drop", "piehole kept"),
+        ("piehole.hookTimeout", "Configuration"),
+    ],
+)
+def test_the_search_finds(site: Path, tab: Tab, words: str, page: str) -> None:
+    tab.open(f"{site.as_uri()}/search.html?q={quote(words)}")
+    tab.until("/found|did not match/.test(document.querySelector('#search-results p')?.innerText ?? '')")
+    found = tab.run("[...document.querySelectorAll('#search-results li a')].map((one) => one.innerText)")
+    assert any(page in title for title in found), found
+    assert [url for url in tab.requested if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_that_hinders_people(
+    site: Path, tab: Tab, faults: Callable[[], list[str]], scheme: str
+) -> None:
+    tab.media(prefers_color_scheme=scheme)
+    for page in ("index", "reference/commands", "reference/json", "guides/life-of-a-group", "development/architecture"):
+        tab.open(f"{site.as_uri()}/{page}.html")
+        assert faults() == [], page
+
+
+def test_no_page_is_wider_than_a_phone(site: Path, tab: Tab) -> None:
+    tab.size(*PHONE)
+    wide = []
+    for page in site.rglob("*.html"):
+        tab.open(page.as_uri())
+        if tab.run("document.documentElement.scrollWidth") > PHONE[0]:
+            wide.append(str(page.relative_to(site)))
+    assert wide == []
