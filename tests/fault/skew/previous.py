@@ -18,10 +18,10 @@ from tests.support.groups import Group
 COMMIT: Final = "2d9b0d577a073d6e300e859f7e40eb3ad94bdf36"
 
 
-def unpack(into: Path) -> bool:
-    """Put the version before below ``into``; False where this checkout has no history to take it from."""
+def unpack(into: Path, commit: str = COMMIT) -> bool:
+    """Put the version before, or that of another commit, below ``into``; False where this checkout has no history to take it from."""
     done = subprocess.run(
-        ["git", "-C", str(SOURCE), "archive", COMMIT, *PACKAGES], capture_output=True, timeout=60, check=False
+        ["git", "-C", str(SOURCE), "archive", commit, *PACKAGES], capture_output=True, timeout=60, check=False
     )
     if done.returncode:
         return False
