@@ -15,7 +15,7 @@ from tests.fault.hostile.parsers import PARSERS, SEEDS
 
 ROOT = Path(__file__).parents[3]
 needs_atheris = pytest.mark.skipif(
-    find_spec("atheris") is None, reason="not possible here: atheris is not installed (pip install piehole[fuzz])"
+    find_spec("atheris") is None, reason="not possible here: atheris is not installed (pip install --group fuzz)"
 )
 
 

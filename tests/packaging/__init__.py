@@ -1,0 +1,1 @@
+"""What is built and installed: the wheel, the sdist, the Debian package, and what they need."""
