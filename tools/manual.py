@@ -17,9 +17,11 @@ from piehole.cli import parser as cli
 from piehole.cli.arguments import CommandParser
 from piehole.cli.completion import SCRIPTS
 from piehole.cli.help_text import HelpRow, blocks
+from piehole.repository.settings import SETTINGS
 
 ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = "docs/reference/commands.md"
+SETTINGS_PAGE: Final = "docs/reference/settings.md"
 MAN: Final = "share/man/man1"
 COMPLETIONS: Final = {
     "bash": "share/bash-completion/completions/piehole",
@@ -45,7 +47,19 @@ def texts() -> dict[str, str]:
         beside = [one for one in cli.COMMANDS.values() if one.task == command.task and one is not command]
         page.see("piehole", *(f"piehole-{one.name}" for one in beside))
         found[f"{MAN}/piehole-{command.name}.1"] = page.end()
+    found[SETTINGS_PAGE] = _settings_page()
     return found | {path: SCRIPTS[shell] for shell, path in COMPLETIONS.items()}
+
+
+def _settings_page() -> str:
+    """The page with its table of settings made anew; the rest of it is written by hand."""
+    rows = ["| setting | meaning | default |", "| --- | --- | --- |"]
+    for row in SETTINGS.values():
+        see = f" ([{row.see.partition('#')[0].rpartition('/')[2]}](../{row.see}))" if row.see else ""
+        default = ", ".join(f"`{one}`" for one in row.default) or row.otherwise
+        rows.append(f"| `piehole.{row.name}` | {row.meaning.removesuffix('.')}{see} | {default} |")
+    head, begin, rest = (ROOT / SETTINGS_PAGE).read_text().partition("from piehole/repository/settings.py. -->\n\n")
+    return head + begin + "\n".join(rows) + "\n\n" + rest.partition("\n\n")[2]
 
 
 def _reference() -> str:

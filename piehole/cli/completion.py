@@ -221,6 +221,10 @@ class _Line:
                 return ((group, "") for group in completion.groups(self._etcd))
             case "OID" if self._parser.prog.startswith("piehole kept"):
                 return completion.tips(folder)
+            case "NAME" if self._parser.prog == "piehole config":
+                from piehole.repository.settings import SETTINGS
+
+                return ((name, "") for name in SETTINGS)
             case "SETTING":
                 return ((setting, "") for setting in _SETTINGS)
             case "VALUE" if self._values[-1] == "head":

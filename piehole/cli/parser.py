@@ -55,6 +55,7 @@ COMMANDS: Final = {
         CliCommand("demo", SET_UP, "try piehole with three sites on this machine"),
         CliCommand("install", SET_UP, "make a repository part of a group"),
         CliCommand("controller", SET_UP, "run the daemon that replicates the repositories of this server"),
+        CliCommand("config", SET_UP, "show and change the settings of a repository or of this server"),
         CliCommand("group", SET_UP, "show and change the settings that all sites of a group share"),
         CliCommand("rename", SET_UP, "give the group another name"),
         CliCommand("leave", SET_UP, "mark a site as left"),

@@ -13,6 +13,7 @@ from piehole.group import config
 from piehole.group.replica import Replica
 from piehole.replicate.freshness import Goal, as_compared, await_goal
 from piehole.repository.git_settings import GitConfig
+from piehole.repository.settings import default
 
 _LEAST: Final = 1.0  # seconds for the reads of etcd
 
@@ -25,7 +26,7 @@ def gate_alone(git_dir: Path, why: str) -> ReadAnswer:
     refuses = True  # where the mode cannot be read, or is none
     try:
         found = GitConfig(git_dir)
-        mode = found.one("piehole.readgate", "off").lower()
+        mode = found.one("piehole.readgate", default("readGate")).lower()
         if mode == "off":
             return ReadAnswer(OFF)
         refuses = mode != "wait"

@@ -30,7 +30,7 @@ class Endpoint:
         """
         match = _FORM.fullmatch(text.strip())
         if match is None or not 0 < int(match["port"]) < 65536:
-            shown = re.sub(r"//[^/]*@", "//", text)  # a password that does not belong here is not printed, either
+            shown = re.sub(r"//.*@", "//", text)  # a password that does not belong here is not printed, either
             raise UsageError(f"{shown!r} is not an etcd endpoint: write http://HOST:PORT or https://HOST:PORT")
         return cls(match["scheme"] or "http", match["host"].strip("[]"), int(match["port"]))
 

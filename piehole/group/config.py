@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from piehole.deadline import seconds
 from piehole.errors import UsageError
-from piehole.etcd.endpoint import Credentials
+from piehole.etcd.endpoint import Credentials, Endpoint
 from piehole.group import keys
 from piehole.group.limits import SiteLimits
 from piehole.repository.fitness import setting_that_admits_gaps
 from piehole.repository.git_settings import GitConfig
+from piehole.repository.settings import SETTINGS, PieholeSetting, default
 
 # Settings from a command line, by the variable's lower-case name.
 Overrides: TypeAlias = Mapping[str, str | Sequence[str]]
 
-DEFAULT_PROTOCOLS: Final = ("ssh", "https")
+DEFAULT_PROTOCOLS: Final = SETTINGS["allowProtocol"].default
 READ_GATES: Final = ("off", "wait", "strict")
 _LONGEST: Final = 1e6  # seconds: a socket takes no time limit above 24 days
 
@@ -100,6 +102,22 @@ def _pusher_from(sources: tuple[str, ...]) -> tuple[str, ...]:
     return sources
 
 
+# How the text of a setting with one value is read; those that are not here are taken as they are.
+_READ: Final[Mapping[str, Callable[[str], Any]]] = {
+    "group": keys.check_group,
+    "site": keys.check_site,
+    "prefix": lambda text: keys.Keyspace(text).prefix,
+    **{
+        name: partial(seconds, f"piehole.{name}", longest=_LONGEST)
+        for name in ("hookTimeout", "catchUp", "copiesTimeout", "readWait")
+    },
+    "readGate": lambda text: _one_of("piehole.readGate", text, READ_GATES),
+    "announce": _announce,
+    "maxDeletes": partial(_count, "piehole.maxDeletes"),
+    "verifyEvery": partial(seconds, "piehole.verifyEvery", longest=1e10),
+}
+
+
 def parse(
     git_dir: Path,
     found: GitConfig,
@@ -113,9 +131,12 @@ def parse(
     """
     given = overrides or {}
 
-    def one(name: str, default: str = "") -> str:
-        value = given.get(name.lower()) or found.one(f"piehole.{name.lower()}", default)
+    def one(name: str) -> str:
+        value = given.get(name.lower()) or found.one(f"piehole.{name.lower()}", default(name))
         return value if isinstance(value, str) else ",".join(value)
+
+    def read(name: str) -> Any:
+        return _READ[name](one(name))
 
     def many(name: str) -> tuple[str, ...]:
         value = given.get(name.lower())
@@ -126,25 +147,25 @@ def parse(
         raise UsageError(_missing(git_dir, missing, given))
     return Config(
         git_dir=git_dir,
-        group=keys.check_group(one("group")),
+        group=read("group"),
         group_id=one("groupId"),
-        site=keys.check_site(one("site")),
+        site=read("site"),
         site_id=one("siteId"),
         url=one("url"),
         etcd=many("etcd"),
-        prefix=keys.Keyspace(one("prefix", keys.DEFAULT_PREFIX)).prefix,
+        prefix=read("prefix"),
         exclude=found.narrowest("piehole.exclude"),
-        keep_for=one("keepFor", "90.days"),
+        keep_for=one("keepFor"),
         allow_protocol=many("allowProtocol") or DEFAULT_PROTOCOLS,
-        hook_timeout=seconds("piehole.hookTimeout", one("hookTimeout", "10"), _LONGEST),
-        catch_up=seconds("piehole.catchUp", one("catchUp", "3"), _LONGEST),
-        copies_timeout=seconds("piehole.copiesTimeout", one("copiesTimeout", "10"), _LONGEST),
-        read_gate=_one_of("piehole.readGate", one("readGate", "off"), READ_GATES),
-        read_wait=seconds("piehole.readWait", one("readWait", "3"), _LONGEST),
-        announce=_announce(one("announce", "0")),
+        hook_timeout=read("hookTimeout"),
+        catch_up=read("catchUp"),
+        copies_timeout=read("copiesTimeout"),
+        read_gate=read("readGate"),
+        read_wait=read("readWait"),
+        announce=read("announce"),
         pusher_from=_pusher_from(many("pusherFrom")),
-        max_deletes=_count("piehole.maxDeletes", one("maxDeletes", "0")),
-        verify_every=seconds("piehole.verifyEvery", one("verifyEvery", "7d"), 1e10),
+        max_deletes=read("maxDeletes"),
+        verify_every=read("verifyEvery"),
         credentials=Credentials(
             *(one(name) or None for name in ("etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"))
         ),
@@ -175,3 +196,63 @@ def load(git_dir: Path, overrides: Overrides | None = None) -> Config:
     :raises GitError: git cannot read the configuration
     """
     return parse(git_dir, GitConfig(git_dir), overrides)
+
+
+def check(name: str, values: Sequence[str]) -> None:
+    """Read the values of one setting as piehole does where it uses them, whatever else is set.
+
+    :param name: one of :data:`piehole.repository.settings.SETTINGS`
+    :raises UsageError: what reading them says
+    """
+    setting = SETTINGS[name]
+    if not setting.several and len(values) > 1:
+        raise UsageError(f"piehole.{name} has one value, and {len(values)} are given.")
+    for one in _split(setting, values):
+        if not one.strip():
+            raise UsageError(f"a value of piehole.{name} is empty.")
+        (_READ.get(name) or _USED.get(name, lambda _text: None))(one)
+
+
+def _split(setting: PieholeSetting, values: Sequence[str]) -> list[str]:
+    parts = setting.several and setting.commas
+    return [part.strip() for value in values for part in value.split(",")] if parts else list(values)
+
+
+def _url(text: str) -> None:
+    from piehole.transfer.urls import parse_url  # which a push does without
+
+    parse_url(text, _PROTOCOLS)
+
+
+def _protocol(text: str) -> None:
+    _one_of("piehole.allowProtocol", text, _PROTOCOLS)
+
+
+def _keep_for(text: str) -> None:
+    from piehole.repository.kept_tips import check_keep_for
+
+    check_keep_for(text)
+
+
+def _path(name: str, text: str) -> None:
+    if not Path(text).is_absolute():
+        raise UsageError(f"piehole.{name} is {text!r}; it must be an absolute path: it is read in another folder.")
+
+
+def _folder(text: str) -> None:
+    _path("root", text)
+    if not Path(text).is_dir():
+        raise UsageError(f"piehole.root is {text!r}, and there is no such folder.")
+
+
+_PROTOCOLS: Final = ("ssh", "https", "http", "git", "file")
+# Likewise for those that are read where they are used.
+_USED: Final[Mapping[str, Callable[[str], Any]]] = {
+    "url": _url,
+    "etcd": Endpoint.parse,
+    "allowProtocol": _protocol,
+    "keepFor": _keep_for,
+    "pusherFrom": lambda text: _pusher_from((text,)),
+    "root": _folder,
+    **{name: partial(_path, name) for name in ("etcdCA", "etcdCert", "etcdKey", "etcdPasswordFile")},
+}

@@ -11,6 +11,7 @@ from typing import Final
 
 from piehole.errors import UsageError
 from piehole.refs import HEAD, decode, encode
+from piehole.repository.settings import default
 
 PUSH: Final = "@push"
 FENCE: Final = "@fence"
@@ -18,7 +19,7 @@ FENCE: Final = "@fence"
 COPIES: Final = "@copies"
 DROP: Final = "@drop"
 _REQUESTS: Final = (f"{COPIES}/", f"{DROP}/")
-DEFAULT_PREFIX: Final = "/piehole"
+DEFAULT_PREFIX: Final = default("prefix")
 
 _SITE: Final = re.compile(r"[A-Za-z0-9._-]+")
 

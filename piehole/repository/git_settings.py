@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from piehole import git
 from piehole.refs import HELD_REFS, KEPT_REFS
@@ -98,11 +99,24 @@ def apply(git_dir: Path) -> list[Setting]:
     return lacking
 
 
-def write(git_dir: Path, name: str, values: Iterable[str]) -> None:
-    """Set ``piehole.NAME`` in the repository's own configuration to exactly these values; none unsets it."""
-    git.run(git_dir, ["config", "--local", "--unset-all", f"piehole.{name}"], ok=(0, 5))
-    for value in values:
-        git.run(git_dir, ["config", "--local", "--add", f"piehole.{name}", value])
+def write(git_dir: Path | None, name: str, values: Sequence[str], scope: str = "local") -> None:
+    """Set ``piehole.NAME`` in this scope to exactly these values; none unsets it. Never is it unset in between.
+
+    :raises GitError: the file cannot be written
+    """
+    asked = ["config", f"--{scope}"]
+    if not values:
+        git.run(git_dir, [*asked, "--unset-all", f"piehole.{name}"], ok=(0, 5))
+    for number, value in enumerate(values):
+        git.run(git_dir, [*asked, "--add" if number else "--replace-all", f"piehole.{name}", value])
+
+
+class ConfigValue(NamedTuple):
+    """One line of git's configuration. ``scope`` is git's word: system, global, local, worktree or command."""
+
+    scope: str
+    file: str
+    value: str
 
 
 class GitConfig:
@@ -112,17 +126,18 @@ class GitConfig:
         """
         :raises GitError: git cannot read its configuration
         """
-        listed = git.run(git_dir, ["config", "--list", "--show-scope", "--null"]).stdout
+        listed = git.run(git_dir, ["config", "--list", "--show-scope", "--show-origin", "--null"]).stdout
         fields = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
-        self._values: dict[str, list[tuple[str, str]]] = {}
-        for scope, entry in zip(fields[::2], fields[1::2], strict=True):
+        self._values: dict[str, list[ConfigValue]] = {}
+        for scope, origin, entry in zip(fields[::3], fields[1::3], fields[2::3], strict=True):
             name, separator, value = entry.partition("\n")
-            self._values.setdefault(name, []).append((scope, value if separator else "true"))
+            found = ConfigValue(scope, origin.removeprefix("file:"), value if separator else "true")
+            self._values.setdefault(name, []).append(found)
 
     def one(self, name: str, default: str = "") -> str:
         """The effective value: the last one, as in git itself. Names are lower-case."""
         found = self._values.get(name)
-        return found[-1][1] if found else default
+        return found[-1].value if found else default
 
     def is_true(self, name: str) -> bool:
         """Whether git takes the effective value for true."""
@@ -138,17 +153,28 @@ class GitConfig:
 
     def narrowest(self, name: str) -> tuple[str, ...]:
         """All values of the narrowest scope that sets the name, unsplit: they may hold commas, as ref names do."""
-        found = self._values.get(name, [])
-        return tuple(value for scope, value in found if scope == found[-1][0])
+        found = self.places(name)
+        return tuple(one.value for one in found if one.scope == found[-1].scope)
 
     def every(self, name: str) -> tuple[str, ...]:
         """All values of all scopes, as git itself reads lists such as transfer.hideRefs."""
-        return tuple(value for _, value in self._values.get(name, []))
+        return tuple(one.value for one in self.places(name))
 
     def system(self, name: str) -> tuple[str, ...]:
         """All values that the server's own configuration sets: the only ones that hold for every account."""
-        return tuple(value for scope, value in self._values.get(name, []) if scope == "system")
+        return tuple(one.value for one in self.places(name) if one.scope == "system")
 
     def local(self, name: str) -> str:
         """The value that the repository itself sets, or ``""``."""
-        return next((value for scope, value in reversed(self._values.get(name, [])) if scope == "local"), "")
+        return next((one.value for one in reversed(self.places(name)) if one.scope == "local"), "")
+
+    def places(self, name: str) -> Sequence[ConfigValue]:
+        """All values of all scopes, each with its place; the last one counts most."""
+        return self._values.get(name, ())
+
+    def only(self, scopes: Collection[str]) -> GitConfig:
+        """What these scopes set."""
+        found = copy(self)
+        chosen = {name: [one for one in values if one.scope in scopes] for name, values in self._values.items()}
+        found._values = {name: values for name, values in chosen.items() if values}
+        return found

@@ -13,6 +13,7 @@ from typing import Final
 from piehole import files
 from piehole.errors import PieholeError
 from piehole.repository.git_settings import GitConfig
+from piehole.repository.settings import default
 
 # ``pre-receive`` starts the process that answers the other two. Where a foreign hook has its place, the first ``update`` does.
 HOOKS: Final = ("pre-receive", "update", "reference-transaction")
@@ -165,7 +166,7 @@ def _gitolite_lacks_gate(git_dir: Path) -> str:
 
 
 def _wanted(git_dir: Path) -> tuple[str, ...]:
-    announce = GitConfig(git_dir).one("piehole.announce", "0").lower()
+    announce = GitConfig(git_dir).one("piehole.announce", default("announce")).lower()
     return HOOKS if announce in ("0", "off", "false", "no") else EVERY
 
 

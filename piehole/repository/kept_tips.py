@@ -12,12 +12,13 @@ from typing import Final
 
 from piehole import git
 from piehole.deadline import seconds
-from piehole.errors import UsageError
+from piehole.errors import GitError, UsageError
 from piehole.fastpath import processes
 from piehole.files import replace_file
 from piehole.refs import KEPT_REFS, Command, decode
 from piehole.repository.ref_transaction import NO_WAITING, update_ref_input
 from piehole.repository.repository import Repository
+from piehole.repository.settings import default
 
 _AT_ONCE: Final = 500  # tips of one transaction, whose locks keep other moves waiting
 _CLOCK: Final = "piehole/kept-clock"
@@ -84,18 +85,35 @@ def expire(repository: Repository) -> None:
 
 def _expiry(repository: Repository, now: float) -> int:
     """The time before which kept tips have expired."""
-    asked = ["--default=90.days", "--get", "piehole.keepFor"]
-    text = git.lines(repository.git("config", *asked))[0]
-    if re.fullmatch(
-        r"[0-9.]+(ms|[smhdw])", text
-    ):  # git takes 30d for the 30th of a month, so that all would go at once
-        if text.endswith(("m", "s")):
-            raise UsageError(
-                f"piehole.keepFor is {text!r}, so no kept tip goes: give hours, days or weeks (12h, 90d, 12w), or a time as git reads it "
-                "(3.months, never)."
-            )
-        return int(now - seconds("piehole.keepFor", text))
+    asked = ["--default", default("keepFor"), "--get", "piehole.keepFor"]
+    own = _own_time(git.lines(repository.git("config", *asked))[0])
+    if own is not None:
+        return int(now - own)
     return int(git.lines(repository.git("config", "--type=expiry-date", *asked))[0]) - int(time.time() - now)
+
+
+def _own_time(text: str) -> float | None:
+    """The seconds of a time such as ``12h``; None where git reads the text. Git takes 30d for the 30th of a month, so that all would go at once."""
+    if not re.fullmatch(r"[0-9.]+(ms|[smhdw])", text):
+        return None
+    if text.endswith(("m", "s")):
+        raise UsageError(
+            f"piehole.keepFor is {text!r}, so no kept tip goes: give hours, days or weeks (12h, 90d, 12w), or a time as git reads it "
+            "(3.months, never)."
+        )
+    return seconds("piehole.keepFor", text)
+
+
+def check_keep_for(text: str) -> None:
+    """:raises UsageError: this cannot be piehole.keepFor"""
+    if _own_time(text) is not None:
+        return
+    try:
+        git.run(None, ["config", "--type=expiry-date", "--default", text, "--get", "piehole.none"])
+    except GitError as error:
+        raise UsageError(
+            f"piehole.keepFor is {text!r}, which is no time: write 12h, 90d or 12w, or a time as git reads it (3.months, never)."
+        ) from error
 
 
 def _delete(repository: Repository, names: Sequence[str], expiry: int) -> bool:

@@ -23,7 +23,7 @@ _SSH_USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*")
 _HELPER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCP: Final = re.compile(r"(?:(?P<user>[^@/:\[\]]+)@)?(?P<host>[^/:@\[\]]+|\[[^\]]*\]):(?P<path>.+)", re.DOTALL)
-_USERINFO: Final = re.compile(r"//[^/]*@")
+_USERINFO: Final = re.compile(r"//.*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ def _parse(url: str) -> PeerUrl:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"the peer's URL {_shown(url)} cannot be used: {error}") from error
+        # What the error says may quote a part of a password that holds "/".
+        raise UsageError(f"the peer's URL {_shown(url)} cannot be used: its host or port is none") from error
     if port == 0:
         _refuse(url, "port 0 is no port")
     if protocol == "file":

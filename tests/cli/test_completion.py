@@ -51,6 +51,7 @@ def _offered(line: str) -> list[str]:
         ("kept list --jso", ["--json"]),
         ("group set ", ["copies", "copiesElse", "head"]),
         ("group set copiesElse ", ["refuse", "warn"]),
+        ("config readG", ["readGate"]),
         ("-C", []),
         ("-C ", [FOLDERS]),
         ("-C a -C ", [FOLDERS]),

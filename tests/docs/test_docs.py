@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from hooks import pusher
 from piehole import errors
 from piehole.cli import parser
 from piehole.cli.arguments import CommandParser
-from piehole.group.config import Config
+from piehole.group.config import Config, parse
 from piehole.repository import git_settings
+from piehole.repository.git_settings import GitConfig
+from piehole.repository.settings import SETTINGS
 from piehole.transfer.watchdog import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +118,7 @@ def test_the_change_log_names_every_command() -> None:
 
 def test_the_reference_of_settings_lists_exactly_those_that_are_read() -> None:
     source = (ROOT / "piehole" / "group" / "config.py").read_text()
-    read = set(re.findall(r'\b(?:one|many)\("(\w+)"', source))
+    read = set(re.findall(r'\b(?:one|many|read)\("(\w+)"', source))
     read |= set(re.findall(r'"(etcd[A-Z]\w+)"', source))
     for module in (ROOT / "piehole").rglob("*.py"):
         read |= set(re.findall(r'\b(?:one|many|narrowest|every)\(\s*"piehole\.([a-z]+)"', module.read_text()))
@@ -125,19 +128,16 @@ def test_the_reference_of_settings_lists_exactly_those_that_are_read() -> None:
     assert {name.lower() for name in documented} - {"site", "group"} == lower
 
 
-def test_the_defaults_of_settings_are_the_documented_ones() -> None:
-    section = _section(CONFIGURATION, "## Settings")
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    for name, field in (
-        ("hookTimeout", "hook_timeout"),
-        ("catchUp", "catch_up"),
-        ("prefix", "prefix"),
-        ("readGate", "read_gate"),
-        ("readWait", "read_wait"),
-    ):
-        row = next(line for line in section.splitlines() if line.startswith(f"| `piehole.{name}`"))
-        value = defaults[field]
-        assert f"`{value:g}`" in row if isinstance(value, float) else f"`{value}`" in row
+def test_the_defaults_of_settings_are_those_of_the_table() -> None:
+    """In `Config`, in what a repository without any setting reads, and in the hook that reads no table."""
+    row = SETTINGS["pusherFrom"]
+    assert row.default == pusher.DEFAULT
+    fields = {field.name: field.default for field in dataclasses.fields(Config)}
+    read = parse(Path("/a.git"), GitConfig(None), {"group": "g", "site": "s", "etcd": "h:1"})
+    for name in SETTINGS:
+        field = re.sub(r"(?<=[a-z])[A-Z]", lambda match: f"_{match[0].lower()}", name)
+        if field in fields and fields[field] is not dataclasses.MISSING:
+            assert getattr(read, field) == fields[field], name
 
 
 def test_the_git_settings_that_install_makes_are_the_documented_ones() -> None:

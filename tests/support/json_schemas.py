@@ -19,6 +19,7 @@ NAMES = {
     "log --follow": "log-follow",
     "sites": "sites",
     "check": "check",
+    "config": "config",
     "audit": "audit",
     "group show": "group-show",
     "group sites": "sites",

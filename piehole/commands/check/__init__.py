@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from piehole.commands import config
 from piehole.commands.check import chained_hooks, credentials, disk, etcd_links, gitolite, group, neighbours, objects
 from piehole.group.replica import Replica
 from piehole.repository.fitness import Fault, faults
@@ -34,7 +35,12 @@ def examine(replica: Replica) -> Checkup:
     :raises GitError: git cannot even read the configuration
     """
     links = etcd_links.links(replica)
-    found = [*faults(replica.git_dir), *disk.faults(replica), *chained_hooks.faults(replica.git_dir)]
+    found = [
+        *faults(replica.git_dir),
+        *config.faults(replica.git_dir),
+        *disk.faults(replica),
+        *chained_hooks.faults(replica.git_dir),
+    ]
     found += objects.faults(replica)
     found += gitolite.faults(replica.git_dir)
     found += [
