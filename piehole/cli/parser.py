@@ -53,6 +53,7 @@ COMMANDS: Final = {
     command.name: command
     for command in (
         CliCommand("demo", SET_UP, "try piehole with three sites on this machine"),
+        CliCommand("setup", SET_UP, "make this server a site: accounts, etcd, ssh, https, repository"),
         CliCommand("install", SET_UP, "make a repository part of a group"),
         CliCommand("controller", SET_UP, "run the daemon that replicates the repositories of this server"),
         CliCommand("config", SET_UP, "show and change the settings of a repository or of this server"),

@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def shared_bed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeServers]:
-    bed = ThreeServers(tmp_path_factory.mktemp("servers"), etcd_settings=f"ETCD_AUTH_TOKEN_TTL={TOKEN_SECONDS}\n")
+    bed = ThreeServers(tmp_path_factory.mktemp("servers"), etcd_settings={"ETCD_AUTH_TOKEN_TTL": str(TOKEN_SECONDS)})
     try:
         yield bed.begin()
     finally:

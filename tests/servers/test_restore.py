@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.servers.bed.hosts import CHECKOUT
 from tests.servers.bed.three import REPOSITORY, Server, ThreeServers
 from tests.support.assertions import accepted, refused
 from tests.support.git import MAIN
@@ -42,7 +43,7 @@ def test_etcd_is_put_back_line_by_line_and_nothing_moves_back(own_bed: ThreeServ
         server.host.path("/root/etcd.db").write_bytes(snapshot)
 
     def put_back(server: Server) -> None:
-        server.host.run("sh", "/root/piehole/deploy/etcd-restore.sh", "/root/etcd.db")
+        server.host.run("sh", str(CHECKOUT / "deploy" / "etcd-restore.sh"), "/root/etcd.db")
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(put_back, bed))

@@ -75,6 +75,10 @@ class Unit:
     again_at: float = float("inf")
     socket: socket.socket | None = None
 
+    def state(self) -> str:
+        """What is-active says of a service that does not run."""
+        return "" if self.ready else "activating" if self.main else "inactive"
+
     def setting(self, name: str, default: str = "") -> str:
         found = read_unit(self.name)[name]
         return found[-1] if found else default
@@ -174,12 +178,14 @@ class Init:
         self._units: dict[str, Unit] = {}
         self._ended: dict[int, int] = {}
         self._owned: dict[int, subprocess.Popen[bytes]] = {}
+        self._enabled: set[str] = set()
         self._selector = selectors.DefaultSelector()
         self._pending: list[tuple[Callable[[], str | None], socket.socket, float]] = []
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._notify.bind("/run/notify.sock")
         Path("/run/notify.sock").chmod(0o666)
+        Path("/run/systemd/system").mkdir(parents=True)  # sd_booted(3)
         self._orders = socket.socket(socket.AF_UNIX)
         self._orders.bind("/run/init.sock")
         Path("/run/init.sock").chmod(0o600)
@@ -266,9 +272,14 @@ class Init:
     def _follow(self, words: list[str]) -> Callable[[], str | None]:
         flags = [word for word in words if word.startswith("-")]
         verb, *names = [word for word in words if not word.startswith("-")]
-        units = [self._unit(name) for name in names]
-        if verb == "daemon-reload" or (verb == "enable" and "--now" not in flags):
+        units = [self._unit(name, listens=verb in ("start", "restart", "enable")) for name in names]
+        if verb == "daemon-reload":
             return lambda: ""
+        if verb in ("enable", "is-enabled"):
+            self._enabled |= {unit.name for unit in units} if verb == "enable" else set()
+            lacking = [unit.name for unit in units if unit.name not in self._enabled]
+            if "--now" not in flags:
+                return lambda: "disabled" if lacking else ""
         actions: dict[str, Callable[[Unit], Callable[[], str | None]]] = {
             "start": self._start,
             "enable": self._start,
@@ -276,7 +287,7 @@ class Init:
             "restart": self._restarted,
             "reload": self._reload,
             "reload-or-restart": lambda unit: self._reload(unit) if unit.main else self._restarted(unit),
-            "is-active": lambda unit: lambda: "" if unit.ready else "inactive",
+            "is-active": lambda unit: lambda: unit.state(),
             "kill": lambda unit: self._kill(unit, flags),
             "show": self._show,
         }
@@ -295,14 +306,14 @@ class Init:
         Path(f"/run/{unit.name}.show").write_text(json.dumps([unit.main, unit.starts, unit.notes]))
         return lambda: ""
 
-    def _unit(self, full_name: str) -> Unit:
+    def _unit(self, full_name: str, *, listens: bool) -> Unit:
         """The service; with the name of a socket unit, once that listens. (It is not started lazily.)"""
         name = full_name.removesuffix(".service").removesuffix(".socket")
         if name not in self._units:
             read_unit(name)
             self._units[name] = Unit(name)
         unit = self._units[name]
-        if full_name.endswith(".socket") and unit.socket is None:
+        if full_name.endswith(".socket") and unit.socket is None and listens:
             unit.socket = listen(name)
         return unit
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tests.support.git import MAIN
 from tests.support.wait import until
 
 SITES = ("oslo", "lima", "kyoto")
+KIT = "/root/kit"  # what the administrator has copied to a server
 REPOSITORY = "/srv/git/project.git"
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of an account that exists in a namespace
 _NUMBERS = {"oslo": 11, "lima": 12, "kyoto": 13, "laptop": 21}
@@ -149,7 +150,7 @@ class Server:
 
     def etcd_script(self, name: str, *arguments: str) -> Done:
         """One of deploy/'s scripts for etcd, as etcd's root."""
-        return self.host.run("sh", f"/root/piehole/deploy/{name}", *arguments, env=self._etcdctl_environment(True))
+        return self.host.run("sh", str(CHECKOUT / "deploy" / name), *arguments, env=self._etcdctl_environment(True))
 
     def _etcdctl_environment(self, root: bool) -> dict[str, str]:
         password = "/etc/etcd-root" if root else "/etc/piehole/etcd-password"
@@ -167,12 +168,12 @@ class Server:
 class ThreeServers:
     """The bed. ``begin`` brings all of it up; ``end`` leaves nothing."""
 
-    def __init__(self, folder: Path, *, etcd_settings: str = "") -> None:
+    def __init__(self, folder: Path, *, etcd_settings: Mapping[str, str] | None = None) -> None:
         """
-        :param etcd_settings: lines for ``etcd.local``, which end up in every member's settings
+        :param etcd_settings: more of every member's settings
         """
         self.folder = folder
-        self.etcd_settings = etcd_settings
+        self.etcd_settings = etcd_settings or {}
         folder.mkdir(parents=True, exist_ok=True)
         self._wire = Wire(folder)
         names = {_name(host): f"{NETWORK}.{number}" for host, number in _NUMBERS.items()}
@@ -198,11 +199,11 @@ class ThreeServers:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def set_up(self, servers: Sequence[Server]) -> None:
-        """Run deploy/three-servers.sh on these at the same time."""
+        """Run `piehole setup` on these at the same time."""
         for server in servers:
             self.deliver(server)
         with ThreadPoolExecutor(len(servers)) as pool:
-            for done in [pool.submit(self.run_script, server) for server in servers]:
+            for done in [pool.submit(self.run_setup, server) for server in servers]:
                 done.result()
 
     def rebuild(self, lost: Server) -> None:
@@ -211,32 +212,32 @@ class ThreeServers:
         helper.etcd_script("etcd-replace.sh", lost.site)
         lost.host.boot()
         self.deliver(lost, founding=False)
-        lost.host.write("/root/piehole/etcd.local", self.etcd_settings + "ETCD_INITIAL_CLUSTER_STATE=existing\n")
-        self.run_script(lost)
+        self._write_settings(lost, ETCD_INITIAL_CLUSTER_STATE="existing")
+        self.run_setup(lost)
 
-    def run_script(self, server: Server) -> Done:
-        return server.host.run(
-            "sh",
-            "/root/piehole/deploy/three-servers.sh",
-            server.site,
-            env={"PIEHOLE_PATIENCE": f"{_READY:.0f}"},
-            timeout=_READY + 60,
-        )
+    def run_setup(self, server: Server, *options: str, user: str = "root", check: bool = True) -> Done:
+        words = ("setup", "--from", f"{KIT}/{server.site}", *(options or ("--yes", "--wait", f"{_READY:.0f}")))
+        return server.host.run("piehole", *words, user=user, check=check, timeout=_READY + 60)
 
     def deliver(self, server: Server, *, founding: bool = True) -> None:
-        """What the administrator copies to a server: the checkout (as far as it is needed here), its part of the keys, the users."""
+        """What the administrator copies to a server: its part of the keys, the users, the settings."""
         host = server.host
-        into = host.path("/root/piehole")
-        shutil.rmtree(into, ignore_errors=True)
-        shutil.copytree(CHECKOUT / "deploy", into / "deploy")
-        shutil.copy(self.folder / "servers", into / "servers")
-        shutil.copytree(self.folder / "pki" / server.site, into / "pki" / server.site)
-        host.write("/root/piehole/etcd.local", self.etcd_settings)
-        host.write("/root/piehole/users/alice.pub", self.laptop.key)
-        host.write("/root/piehole/users/alice.password", PASSWORD + "\n")
+        kit = f"{KIT}/{server.site}"
+        shutil.rmtree(host.path(KIT), ignore_errors=True)
+        shutil.copytree(self.folder / "pki" / server.site, host.path(kit))
+        self._write_settings(server)
+        host.write(f"{kit}/users/alice.pub", self.laptop.key)
+        host.write(f"{kit}/users/alice.password", PASSWORD + "\n")
         host.write("/etc/etcd-root", (self.folder / "pki" / "auth" / "root").read_text(), mode=0o400)
         if founding and server is self.servers[0]:
-            shutil.copytree(self.folder / "pki" / "auth", into / "pki" / "auth")
+            shutil.copytree(self.folder / "pki" / "auth", host.path(f"{kit}/auth"))
+
+    def _write_settings(self, server: Server, **etcd: str) -> None:
+        lines = ['group = "project"']
+        for site in SITES:
+            lines += [f"[sites.{site}]", f'host = "{_name(site)}"', f'address = "{NETWORK}.{_NUMBERS[site]}"']
+        lines += ["[etcd.settings]", *(f'{name} = "{value}"' for name, value in {**self.etcd_settings, **etcd}.items())]
+        server.host.write(f"{KIT}/{server.site}/setup.toml", "\n".join([*lines, ""]))
 
     def mend(self) -> None:
         """Start what was stopped, and wait until all three agree."""
