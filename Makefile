@@ -12,6 +12,7 @@
 #   make pictures          record the demo, and make the documents' pictures of the status page anew (needs chromium)
 #   make docs              the documentation as a site in build/site, after the pages and manual pages that are made from code
 #   make linkcheck         ask every outside address that the pages name (needs a network, so it is no part of CI)
+#   make build             dist/: the wheel, the sdist, the Debian package (needs debhelper), and the list of what is in them (SBOM)
 #   make constraints       constraints.txt, after dependencies changed in pyproject.toml; ARGS=--upgrade takes the newest versions
 #   make format, make clean
 
@@ -30,7 +31,7 @@ ARGS ?=
 ACCEPT ?=
 GROUPS := $(addprefix --group ,dev docs bench fuzz)
 
-.PHONY: help demo demo-servers test test-all faults check bench bench-full docs linkcheck pictures constraints format clean venv runtime benchmarks sphinx
+.PHONY: help demo demo-servers test test-all faults check bench bench-full docs linkcheck pictures build constraints format clean venv runtime benchmarks sphinx
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -85,9 +86,12 @@ pictures: venv
 	@$(BIN)/python tools/recording.py
 	@PIEHOLE_TEST_PICTURES=$(CURDIR)/docs/images $(BIN)/python -m pytest -n 0 -q tests/page -k pictures
 
+build: venv
+	@sh tools/build
+
 constraints:
 	@test -x $(BIN)/uv || sh tools/bootstrap dev
-	@$(BIN)/uv pip compile -q --universal --all-extras $(GROUPS) --no-header --no-annotate pyproject.toml -o constraints.txt $(ARGS)
+	@$(BIN)/uv pip compile -q --universal --all-extras $(GROUPS) --custom-compile-command 'make constraints' --no-annotate pyproject.toml -o constraints.txt $(ARGS)
 
 SPHINX = $(BIN)/python -m sphinx -q -j auto -d build/doctrees
 

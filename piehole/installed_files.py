@@ -20,7 +20,7 @@ def deploy_folder() -> Path:
     """Beside this module where piehole was installed from a package, at the top of a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "deploy"
-    return inside if inside.is_dir() else package.parent / "deploy"
+    return (inside if inside.is_dir() else package.parent / "deploy").resolve()
 
 
 def described() -> Iterator[DeployFile]:

@@ -25,31 +25,33 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from piehole.installed_files import deploy_folder
-
-    folder = deploy_folder()
     if args.target is None:
-        _list(folder)
+        _list()
     else:
-        _copy(folder, Path(args.target))
+        _copy(Path(args.target))
     return 0
 
 
-def _list(folder: Path) -> None:
+def _list() -> None:
     from piehole.cli.help_text import columns, listing
-    from piehole.installed_files import described
+    from piehole.installed_files import deploy_folder, described
 
-    print(f"{folder}:")
+    print(f"{deploy_folder()}:")
     for one in described():
         print(f"  {one.names}")
         print(listing([("", f"{one.meaning}; goes to: {one.place}")], 6, columns()))
     print("\n`piehole files DIR` copies them to DIR.")
 
 
-def _copy(folder: Path, target: Path) -> None:
+def _copy(target: Path) -> None:
+    from piehole.installed_files import deploy_folder, described
+
+    folder = deploy_folder()
     if target.exists() and not target.is_dir():
         raise PieholeError(f"{target} is a file, and the files are copied to a folder. Name another one.")
-    wanted = {path: target / path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()}
+    named = [folder / name for one in described() for name in one.names.split(", ")]
+    found = (path for one in (folder / "README.md", *named) for path in (one, *one.rglob("*")) if path.is_file())
+    wanted = {path: target / path.relative_to(folder) for path in found}
     for path, copy in wanted.items():
         if copy.exists() and not (copy.is_file() and copy.read_bytes() == path.read_bytes()):
             raise PieholeError(

@@ -12,7 +12,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LINES = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
+LINES = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] != "#"]
 PINNED = {
     canonicalize_name(line.name): str(line.specifier).removeprefix("==")
     for line in LINES
