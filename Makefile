@@ -7,6 +7,8 @@
 #   make faults            the long part of the fault suite: every fault at every step, three chaos runs, the model (an hour);
 #                          broken off, it goes on where it was; ARGS="-k sweep" chooses
 #   make check             format, lint, types, import layers
+#   make fuzz              feed the parsers of foreign bytes for SECONDS=60; what is learnt stays in .cache/fuzz
+#   make audit             files, licences and known faults of all packages in constraints.txt that are installed
 #   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
 #   make bench-full        the large measurements; ARGS="-k name" chooses
 #   make pictures          record the demo, and make the documents' pictures of the status page anew (needs chromium)
@@ -29,9 +31,11 @@ JOBS ?= $(shell n=$$(( $(PROCESSORS) * 2 )); [ $$n -gt 8 ] && n=8; echo $$n)
 REPO ?=
 ARGS ?=
 ACCEPT ?=
-GROUPS := $(addprefix --group ,dev docs bench fuzz)
+SECONDS ?= 60
+PARSER ?= all
+GROUPS := $(addprefix --group ,dev docs bench)
 
-.PHONY: help demo demo-servers test test-all faults check bench bench-full docs linkcheck pictures build constraints format clean venv runtime benchmarks sphinx
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -74,6 +78,12 @@ check: venv
 
 faults: venv
 	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -m faults $(ARGS) tests/fault tests/model
+
+fuzz: venv
+	@$(BIN)/python -m tests.fault.hostile.fuzz $(PARSER) $(SECONDS) .cache/fuzz
+
+audit: venv
+	@$(BIN)/python -m tools.audit
 
 bench: benchmarks
 	@$(BIN)/python tools/leave_nothing.py $(BIN)/python -m pytest -n 0 -s -m bench $(ARGS) tests/bench

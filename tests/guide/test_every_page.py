@@ -24,7 +24,6 @@ TO_CONVERT = {
     "CONTRIBUTING.md",
     "README.md",
     "docs/development/architecture.md",
-    "docs/explanation/security.md",
     "docs/guides/gitolite.md",
     "docs/guides/life-of-a-group.md",
     "docs/guides/operations.md",

@@ -49,15 +49,8 @@ def test_no_mutation_of_a_seed_does_more_than_be_refused(name: str) -> None:
 
 def fuzzed(name: str, seconds: int, folder: Path) -> str:
     """What libFuzzer said in so many seconds."""
-    corpus = folder / "corpus"
-    corpus.mkdir()
-    for place, parser in enumerate(PARSERS):
-        if name in (parser, "all"):
-            for number, seed in enumerate(SEEDS[parser]):
-                (corpus / f"{parser}-{number}").write_bytes(bytes([place]) * (name == "all") + seed)
-    limits = [f"-max_total_time={seconds}", "-timeout=20", "-rss_limit_mb=2048", "-max_len=100000", "-verbosity=1"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fault.hostile.fuzz", name, *limits, f"-artifact_prefix={folder}/", str(corpus)],
+        [sys.executable, "-m", "tests.fault.hostile.fuzz", name, str(seconds), str(folder)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -70,8 +63,27 @@ def fuzzed(name: str, seconds: int, folder: Path) -> str:
 
 
 @needs_atheris
-def test_atheris_finds_nothing_in_a_few_seconds(tmp_path: Path) -> None:
-    assert "Done" in fuzzed("all", 6, tmp_path)
+@pytest.mark.slow
+def test_atheris_finds_nothing_in_a_few_seconds_and_keeps_its_corpus(tmp_path: Path) -> None:
+    assert "Done" in fuzzed("all", 5, tmp_path)
+    seeds = sum(map(len, SEEDS.values()))
+    assert len(list((tmp_path / "corpus-all").iterdir())) > seeds
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus-all"]
+
+
+def test_where_atheris_is_missing_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "atheris.py").write_text("raise ImportError")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fault.hostile.fuzz", "all", "1", str(tmp_path)],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("atheris is not installed")
 
 
 @needs_atheris
