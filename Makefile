@@ -106,7 +106,7 @@ constraints:
 SPHINX = $(BIN)/python -m sphinx -q -j auto -d build/doctrees
 
 docs: sphinx
-	@$(BIN)/python -m tools.manual
+	@$(BIN)/python -m tools.reference
 	@$(SPHINX) -W --keep-going docs build/site
 	@echo "open build/site/index.html"
 

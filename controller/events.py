@@ -1,12 +1,11 @@
 """The events of the controller's log: each name with its level, its meaning and its fields.
 
-docs/reference/log-events.md is made from this list (``python -m controller.events``). Names and fields are a contract with scripts. The list is
+docs/reference/log-events.md is made from this list (`make docs`). Names and fields are a contract with scripts. The list is
 not used while the controller runs: tests compare it with the calls in the source, and with the logs of the controllers that they start.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -238,31 +237,3 @@ def problems(line: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} has the level {line.get('level')}"
     yield from (f"{name} lacks {field}" for field in sorted(required - line.keys()))
     yield from (f"{name} has {field}" for field in sorted(line.keys() - required - {*known.sometimes}))
-
-
-def page() -> str:
-    """The text of docs/reference/log-events.md."""
-    return "\n".join([*_rows(), ""])
-
-
-def _rows() -> Iterator[str]:
-    yield "# Events of the controller's log\n"
-    yield "<!-- Made from controller/events.py: python -m controller.events > docs/reference/log-events.md -->\n"
-    yield "Names and fields are stable: new ones may come, none changes its meaning. With `--log-format json` (the default where the log"
-    yield "is no terminal) each line is one JSON object. It has `event`, `level` and `timestamp`, and the fields of its event. A field in"
-    yield "brackets is there only where there is something to say. A level after a comma is for the case that the text names, or that the"
-    yield "cause is known already: etcd is away, or the words are those of the last time.\n"
-    yield "## Events\n"
-    yield "| event | level | meaning | fields |"
-    yield "| --- | --- | --- | --- |"
-    for name, event in EVENTS.items():
-        fields = [f"`{one}`" for one in (*event.context, *event.fields)] + [f"(`{one}`)" for one in event.sometimes]
-        yield f"| `{name}` | {', '.join(event.levels)} | {event.text} | {', '.join(fields)} |"
-    yield "\n## Fields\n"
-    yield "| field | meaning |"
-    yield "| --- | --- |"
-    yield from (f"| `{name}` | {text} |" for name, text in FIELDS.items())
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

@@ -1,12 +1,11 @@
 """The list of all metrics: each with its kind, its labels and its meaning. Names and labels are a contract with alert rules and dashboards.
 
-docs/reference/metrics.md is made from this list (``python -m controller.metrics``), and the scrape takes its names, labels and texts from here.
+docs/reference/metrics.md is made from this list (`make docs`), and the scrape takes its names, labels and texts from here.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -134,35 +133,3 @@ METRICS: Final[Mapping[str, Metric]] = {
         ("file",),
     ),
 }
-
-
-def page() -> str:
-    """The text of docs/reference/metrics.md."""
-    return "\n".join([*_rows(), ""])
-
-
-def _rows() -> Iterator[str]:
-    yield "# Metrics\n"
-    yield "<!-- Made from controller/metrics.py: python -m controller.metrics > docs/reference/metrics.md -->\n"
-    yield "A controller that runs with `--http ADDRESS` serves these at `/metrics`, for Prometheus. Names and labels are stable: new ones may"
-    yield "come, none changes its meaning. A scrape asks etcd nothing. Each controller tells what it knows itself, so one that is down is"
-    yield "noticed by the others (`piehole_site_lag_seconds`, `piehole_site_silent_seconds`) and by Prometheus (`up`).\n"
-    yield "The number of series is bounded. There are series for single groups only where they are in trouble, and the counts beside them are"
-    yield "always there, also when they are 0. Where an account may not read other sites' records in etcd, what is about other sites is missing.\n"
-    yield "Pushes are counted where they are decided. While no controller answers, the hooks decide in their own processes, and nobody counts;"
-    yield "`piehole log` has those that were accepted.\n"
-    yield "| metric | kind | labels | meaning |"
-    yield "| --- | --- | --- | --- |"
-    for name, metric in METRICS.items():
-        labels = ", ".join(f"`{label}`" for label in metric.labels)
-        yield f"| `{name}` | {metric.kind} | {labels} | {metric.text} |"
-    yield "\nBesides these: `process_*`, `python_info` and `python_gc_*` of prometheus_client (memory, CPU time, open files, start time).\n"
-    yield "## Health\n"
-    yield "| path | 200 means | else (503, with the reasons as text) |"
-    yield "| --- | --- | --- |"
-    yield "| `/healthz` | Every part of the process lives. systemd's watchdog asks the same | Starting it again helps (it does not depend on etcd) |"
-    yield "| `/readyz` | The folders were scanned, and every etcd was listed and gives signs of life | It has just begun, or etcd cannot be reached |"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

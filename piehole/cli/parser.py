@@ -1,4 +1,4 @@
-"""The commands, the argument parser of each, and the exit status of each error (docs/guides/operations.md, "Exit statuses").
+"""The commands, the argument parser of each, and the exit status of each error (docs/reference/exit-statuses.md).
 
 Only the module of the command that runs is imported: what every command needs to be listed with is in the table here.
 """

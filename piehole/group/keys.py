@@ -1,6 +1,6 @@
 """The names of keys in etcd, and the rules for the names of groups, sites and refs.
 
-The layout is a contract with scripts outside the project (docs/development/architecture.md, "Keys"). Names are text; a ref's name keeps
+The layout is a contract with scripts outside the project (docs/reference/keys.md). Names are text; a ref's name keeps
 its bytes (surrogateescape), since git allows any of them.
 """
 

@@ -1,4 +1,4 @@
-"""The list of log events is that of the source, and the page is made from it."""
+"""The list of log events, from which docs/reference/log-events.md is made, is that of the source."""
 
 from __future__ import annotations
 
@@ -114,8 +114,3 @@ def test_a_line_that_is_not_as_listed_is_found() -> None:
     assert list(events.problems({**line, "event": "push.new"})) == ["push.new is not listed"]
     del line["repository"]
     assert list(events.problems(line)) == ["repository.left lacks repository"]
-
-
-def test_the_page_is_made_from_the_list() -> None:
-    page = ROOT / "docs" / "reference" / "log-events.md"
-    assert page.read_text() == events.page(), "run: python -m controller.events > docs/reference/log-events.md"

@@ -1,4 +1,4 @@
-"""docs/reference/commands.md and the manual pages are made from what --help prints."""
+"""The pages of docs/reference/ and the manual pages are made from the code."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from piehole.cli.parser import COMMANDS
-from tools import manual
+from tools import reference
+from tools.reference.commands import MAN
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / manual.MAN).glob("*.1"))
+PAGES = sorted((ROOT / MAN).glob("*.1"))
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
-def test_the_reference_and_the_manual_pages_say_what_help_says() -> None:
-    stale = [name for name, text in manual.texts().items() if (ROOT / name).read_text() != text]
+def test_the_reference_and_the_manual_pages_say_what_the_code_says() -> None:
+    stale = [name for name, text in reference.texts().items() if (ROOT / name).read_text() != text]
     assert stale == [], "run `make docs`"
 
 
@@ -26,7 +27,7 @@ def test_each_command_has_a_manual_page_and_no_other_thing_has() -> None:
 
 
 def test_the_folder_that_is_installed_whole_holds_nothing_else() -> None:
-    made = {ROOT / name for name in manual.texts() if name.startswith("share/")}
+    made = {ROOT / name for name in reference.texts() if name.startswith("share/")}
     assert {path for path in (ROOT / "share").rglob("*") if path.is_file()} == made
 
 

@@ -1,7 +1,4 @@
-"""Write the manual pages, docs/reference/commands.md and the completion files from the texts of --help.   usage: make docs
-
-``texts`` returns what each file should hold; a test compares it with what it holds.
-"""
+"""The manual pages, docs/reference/commands.md and the completion files, from the texts of --help."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import argparse
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final, Protocol
 
 from piehole import __version__
@@ -17,11 +13,8 @@ from piehole.cli import parser as cli
 from piehole.cli.arguments import CommandParser
 from piehole.cli.completion import SCRIPTS
 from piehole.cli.help_text import HelpRow, blocks
-from piehole.repository.settings import SETTINGS
 
-ROOT: Final = Path(__file__).parents[1]
 REFERENCE: Final = "docs/reference/commands.md"
-SETTINGS_PAGE: Final = "docs/reference/settings.md"
 MAN: Final = "share/man/man1"
 COMPLETIONS: Final = {
     "bash": "share/bash-completion/completions/piehole",
@@ -47,19 +40,7 @@ def texts() -> dict[str, str]:
         beside = [one for one in cli.COMMANDS.values() if one.task == command.task and one is not command]
         page.see("piehole", *(f"piehole-{one.name}" for one in beside))
         found[f"{MAN}/piehole-{command.name}.1"] = page.end()
-    found[SETTINGS_PAGE] = _settings_page()
     return found | {path: SCRIPTS[shell] for shell, path in COMPLETIONS.items()}
-
-
-def _settings_page() -> str:
-    """The page with its table of settings made anew; the rest of it is written by hand."""
-    rows = ["| setting | meaning | default |", "| --- | --- | --- |"]
-    for row in SETTINGS.values():
-        see = f" ([{row.see.partition('#')[0].rpartition('/')[2]}](../{row.see}))" if row.see else ""
-        default = ", ".join(f"`{one}`" for one in row.default) or row.otherwise
-        rows.append(f"| `piehole.{row.name}` | {row.meaning.removesuffix('.')}{see} | {default} |")
-    head, begin, rest = (ROOT / SETTINGS_PAGE).read_text().partition("from piehole/repository/settings.py. -->\n\n")
-    return head + begin + "\n".join(rows) + "\n\n" + rest.partition("\n\n")[2]
 
 
 def _reference() -> str:
@@ -73,7 +54,7 @@ def _reference() -> str:
     for task in _TASKS:
         names = [one for one in cli.COMMANDS.values() if one.task == task]
         page.heading(task, 3)
-        page.lines(f"* [{one.name}](#piehole-{one.name}): {page.inline(one.help)}" for one in names)
+        page.lines(f"* [{one.name}](#piehole-{one.name}): {inline(one.help)}" for one in names)
     page.heading("Exit status", 2)
     page.text(cli.STATUS)
     for command in cli.COMMANDS.values():
@@ -157,6 +138,12 @@ def _values(action: argparse.Action) -> str:
             return name
 
 
+def inline(text: str) -> str:
+    """Text as Markdown, in which nothing is markup but what is between backticks."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part if part[:1] == "`" else re.sub(r"([*_<>\[\]])", r"\\\1", part) for part in parts)
+
+
 class _Page(Protocol):
     """What a command is written to."""
 
@@ -203,15 +190,15 @@ class _Markdown:
 
     def text(self, text: str) -> None:
         for block in blocks(text):
-            self.line(self.inline(block) if isinstance(block, str) else "\n".join(self._rows(block)))
+            self.line(inline(block) if isinstance(block, str) else "\n".join(self._rows(block)))
 
     def definitions(self, rows: Iterable[tuple[str, str]]) -> None:
-        listed = [f"* `{term}`: {self.inline(meaning)}" for term, meaning in rows]
+        listed = [f"* `{term}`: {inline(meaning)}" for term, meaning in rows]
         if listed:
             self.lines(listed)
 
     def examples(self, examples: Sequence[tuple[str, str]]) -> None:
-        self.lines(f"* {self.inline(meaning)}: `{command}`" for command, meaning in examples)
+        self.lines(f"* {inline(meaning)}: `{command}`" for command, meaning in examples)
 
     def end(self) -> str:
         return "\n\n".join(self._parts) + "\n"
@@ -219,13 +206,8 @@ class _Markdown:
     def _rows(self, rows: Sequence[HelpRow]) -> Iterator[str]:
         least = min(row.indent for row in rows)
         for row in rows:
-            meaning = f": {self.inline(row.meaning)}" if row.meaning else ""
+            meaning = f": {inline(row.meaning)}" if row.meaning else ""
             yield f"{' ' * (row.indent - least)}* `{row.term}`{meaning}"
-
-    def inline(self, text: str) -> str:
-        """Text outside of code, in which nothing is markup."""
-        parts = re.split(r"(`[^`]+`)", text)
-        return "".join(part if part[:1] == "`" else re.sub(r"([*_<>\[\]])", r"\\\1", part) for part in parts)
 
 
 class _Roff:
@@ -311,15 +293,3 @@ class _Roff:
 
     def _plain(self, text: str) -> str:
         return text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga")
-
-
-def write() -> None:
-    for stale in (ROOT / MAN).glob("*.1"):
-        stale.unlink()
-    for name, text in texts().items():
-        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
-        (ROOT / name).write_text(text)
-
-
-if __name__ == "__main__":
-    write()
