@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.page.chromium import Tab
+from tools.reference.diagrams import IMAGES
 
 pytestmark = pytest.mark.slow  # the build of the site
 
@@ -50,3 +51,13 @@ def test_no_page_is_wider_than_a_phone(site: Path, tab: Tab) -> None:
         if tab.run("document.documentElement.scrollWidth") > PHONE[0]:
             wide.append(str(page.relative_to(site)))
     assert wide == []
+
+
+@pytest.mark.parametrize("drawing", sorted(IMAGES.glob("*.dot")), ids=lambda drawing: drawing.stem)
+def test_the_texts_of_a_diagram_fit_into_their_boxes(tab: Tab, drawing: Path) -> None:
+    tab.open(drawing.with_suffix(".svg").as_uri())
+    outside = """[...document.querySelectorAll('.node')].filter((node) => {
+        const box = node.querySelector('path, polygon').getBBox();
+        return [...node.querySelectorAll('text')].some((text) => text.getBBox().width > box.width);
+    }).map((node) => node.textContent)"""
+    assert tab.run(outside) == []

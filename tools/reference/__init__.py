@@ -1,4 +1,4 @@
-"""The pages of docs/reference/, the manual pages and the completion files are made from the code.   usage: make docs
+"""The pages of docs/reference/, the diagrams, the manual pages and the completion files are made from the code.   usage: make docs
 
 :func:`texts` returns what each file should hold; a test compares it with what it holds.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from tools.reference import commands, keys, lists, schemas, settings
+from tools.reference import commands, diagrams, keys, lists, schemas, settings
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -30,12 +30,16 @@ def texts() -> dict[str, str]:
         title, *rest = lines()
         made = f"<!-- Made by `make docs` from {source}. -->"
         found[f"docs/reference/{name}"] = "\n".join([title, "", made, "", *rest, ""])
-    return found | {settings.PAGE: settings.page((ROOT / settings.PAGE).read_text())}
+    found[settings.PAGE] = settings.page((ROOT / settings.PAGE).read_text())
+    found[diagrams.LAYERS] = diagrams.layers()
+    return found
 
 
-def write() -> None:
+def write() -> str:
+    """Write them, and draw the diagrams that have changed. Returns why some could not be drawn."""
     for stale in (ROOT / commands.MAN).glob("*.1"):
         stale.unlink()
     for name, text in texts().items():
         (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / name).write_text(text)
+    return "\n".join(diagrams.draw())

@@ -1,3 +1,5 @@
+import sys
+
 from tools.reference import write
 
-write()
+sys.exit(write() or 0)

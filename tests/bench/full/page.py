@@ -80,7 +80,7 @@ def main(names: Sequence[str] = ()) -> int:
             start, label = _PLOTS[name]
             stem = _PAGE.parent / f"full-{name}"
             if save(stem, partial(_lines, report, start, label, name in _PLAIN), name):
-                text += f"\n\n![{name}]({stem.name}.svg)"
+                text += f"\n\n![{name.replace('-', ' ')} by {label}: the table above has the numbers]({stem.name}.svg)"
         page = placed(page, name, text)
     _PAGE.write_text(page)
     return 0
