@@ -70,6 +70,7 @@ COMMANDS: Final = {
         CliCommand("sites", DAY_TO_DAY, "list the sites of the group"),
         CliCommand("wait", DAY_TO_DAY, "wait until sites have what is the newest now"),
         CliCommand("check", TROUBLE, "check the installation and say how to fix each problem"),
+        CliCommand("doctor", TROUBLE, "collect what a report of a fault needs in one file, without secrets"),
         CliCommand("audit", TROUBLE, "compare what the group agreed on with what every site holds"),
         CliCommand("reconcile", TROUBLE, "recover a site without the daemon"),
         CliCommand("kept", TROUBLE, "bring back or remove the tips of deleted or overwritten refs"),
