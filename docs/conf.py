@@ -18,7 +18,11 @@ ROOT: Final = Path(__file__).parents[1]
 _PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SOURCE: Final = f"{_PROJECT['urls']['Source']}/blob/main"
 # Files of the root whose text is a page of the site. On a forge that page is a link to the file.
-INCLUDED: Final = {"CHANGELOG.md": "docs/development/changelog.md", "CONTRIBUTING.md": "docs/development/contributing.md"}
+INCLUDED: Final = {
+    "CHANGELOG.md": "docs/development/changelog.md",
+    "CONTRIBUTING.md": "docs/development/contributing.md",
+    "SECURITY.md": "docs/development/reporting.md",
+}
 
 project = "piehole"
 version = release = _PROJECT["version"]
@@ -30,11 +34,12 @@ html_title = f"piehole {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
 html_copy_source = False
 html_use_index = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
+linkcheck_timeout = 10  # seconds
 linkcheck_ignore = [re.escape(_PROJECT["urls"]["Source"]), r"https?://([\w.-]+\.)?example\.(org|com)", r"https?://(127\.|localhost)"]
 
 _LINK: Final = re.compile(r"(\]\()([^)\s:]+?)((?:#[^)\s]*)?\))")

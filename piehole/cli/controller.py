@@ -50,16 +50,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="debug, info (the default), warning or error",
     )
     parser.add_argument(
-        "--fetch-max-bytes", metavar="N", type=_bytes, help="the largest pack to accept from a peer, in bytes"
+        "--fetch-max-bytes",
+        metavar="N",
+        type=_bytes,
+        help="the largest pack to accept from a peer, in bytes (default: 16g)",
     )
     parser.add_argument(
         "--fetch-max-memory",
         metavar="N",
         type=_bytes,
-        help="the memory that a git process reading a peer's pack may use, in bytes",
+        help="the memory that a git process reading a peer's pack may use, in bytes (default: 4g)",
     )
-    common.add_time(parser, "--fetch-stall", "give up on a peer that sends nothing for so long")
-    common.add_time(parser, "--fetch-timeout", "how long one fetch may take in all")
+    common.add_time(parser, "--fetch-stall", "give up on a peer that sends nothing for so long (default: 60)")
+    common.add_time(parser, "--fetch-timeout", "how long one fetch may take in all (default: 3600)")
 
     parser.add_argument(
         "--http",

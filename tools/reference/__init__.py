@@ -20,6 +20,7 @@ _PAGES: Final[dict[str, tuple[str, Callable[[], Iterator[str]]]]] = {
     "keys.md": ("piehole/group/keys.py and tools/reference/keys.py", keys.page),
     "log-events.md": ("controller/events.py", lists.log_events),
     "metrics.md": ("controller/metrics.py", lists.metrics),
+    "settings.md": ("piehole/repository/settings.py and git_settings.py", settings.page),
 }
 
 
@@ -27,10 +28,8 @@ def texts() -> dict[str, str]:
     """The path below the root, and the content, of each file that is made from the code."""
     found = commands.texts()
     for name, (source, lines) in _PAGES.items():
-        title, *rest = lines()
-        made = f"<!-- Made by `make docs` from {source}. -->"
-        found[f"docs/reference/{name}"] = "\n".join([title, "", made, "", *rest, ""])
-    found[settings.PAGE] = settings.page((ROOT / settings.PAGE).read_text())
+        title, _, rest = "\n".join(lines()).partition("\n")
+        found[f"docs/reference/{name}"] = f"{title}\n\n<!-- Made by `make docs` from {source}. -->\n\n{rest}\n"
     found[diagrams.LAYERS] = diagrams.layers()
     return found
 

@@ -71,17 +71,22 @@ VALUES: Final[Mapping[bytes, str]] = {
 
 
 def page() -> Iterator[str]:
-    yield "# Keys in etcd"
-    yield "The table uses the default prefix. This layout and the fields named here are a contract with scripts outside the project. Records are"
-    yield "JSON. Other fields may appear, and piehole keeps them. Each record has a `format`, which is 1 where the table says nothing else. piehole"
-    yield "refuses a record whose `format` is newer than it knows, and says so.\n"
-    yield "| key | value |"
-    yield "| --- | --- |"
+    yield """\
+# Keys in etcd
+The table uses the default prefix. This layout and the fields named here are a contract with scripts outside the project. Records are
+JSON. Other fields may appear, and piehole keeps them. Each record has a `format`, which is 1 where the table says nothing else. piehole
+refuses a record whose `format` is newer than it knows, and says so.
+
+| key | value |
+| --- | --- |"""
     yield from (f"| `{decode(key)}` | {value} |" for key, value in VALUES.items())
-    yield "\nA group's name may contain `/`. None of its parts may be `refs` or `HEAD` or begin with `@` or `.`, so the key of a ref can be split in"
-    yield "only one way. A site's name has no `/`. Code that reads sites and progress accepts only keys with exactly one part after the group, so"
-    yield "nested groups do not mix.\n"
-    yield '**An absent key means "no opinion", never "delete"** ([decision 0005](../development/decisions/0005-an-absent-key-is-no-opinion.md)).'
-    yield "An empty etcd, a wrong etcd or a wrong prefix therefore deletes nothing anywhere. A tombstone is *reaped* (its key is removed) only when"
-    yield "every site that has not left has passed it. One transaction compares the tombstone and the range of site records, deletes the key, and"
-    yield "writes `@fence`."
+    yield """\
+
+A group's name may contain `/`. None of its parts may be `refs` or `HEAD` or begin with `@` or `.`, so the key of a ref can be split in
+only one way. A site's name has no `/`. Code that reads sites and progress accepts only keys with exactly one part after the group, so
+nested groups do not mix.
+
+**An absent key means "no opinion", never "delete"** ([decision 0005](../development/decisions/0005-an-absent-key-is-no-opinion.md)).
+An empty etcd, a wrong etcd or a wrong prefix therefore deletes nothing anywhere. A tombstone is *reaped* (its key is removed) only when
+every site that has not left has passed it. One transaction compares the tombstone and the range of site records, deletes the key, and
+writes `@fence`."""

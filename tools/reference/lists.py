@@ -13,49 +13,64 @@ from tools.reference.commands import inline
 
 
 def log_events() -> Iterator[str]:
-    yield "# Events of the controller's log"
-    yield "Names and fields are stable: new ones may come, none changes its meaning. With `--log-format json` (the default where the log"
-    yield "is no terminal) each line is one JSON object. It has `event`, `level` and `timestamp`, and the fields of its event. A field in"
-    yield "brackets is there only where there is something to say. A level after a comma is for the case that the text names, or that the"
-    yield "cause is known already: etcd is away, or the words are those of the last time.\n"
-    yield "## Events\n"
-    yield "| event | level | meaning | fields |"
-    yield "| --- | --- | --- | --- |"
+    yield """\
+# Events of the controller's log
+Names and fields are stable: new ones may come, none changes its meaning. With `--log-format json` (the default where the log
+is no terminal) each line is one JSON object. It has `event`, `level` and `timestamp`, and the fields of its event. A field in
+brackets is there only where there is something to say. A level after a comma is for the case that the text names, or that the
+cause is known already: etcd is away, or the words are those of the last time.
+
+## Events
+
+| event | level | meaning | fields |
+| --- | --- | --- | --- |"""
     for name, event in EVENTS.items():
         fields = [f"`{one}`" for one in (*event.context, *event.fields)] + [f"(`{one}`)" for one in event.sometimes]
         yield f"| `{name}` | {', '.join(event.levels)} | {event.text} | {', '.join(fields)} |"
-    yield "\n## Fields\n"
-    yield "| field | meaning |"
-    yield "| --- | --- |"
+    yield """\
+
+## Fields
+
+| field | meaning |
+| --- | --- |"""
     yield from (f"| `{name}` | {text} |" for name, text in FIELDS.items())
 
 
 def metrics() -> Iterator[str]:
-    yield "# Metrics"
-    yield "A controller that runs with `--http ADDRESS` serves these at `/metrics`, for Prometheus. Names and labels are stable: new ones may"
-    yield "come, none changes its meaning. A scrape asks etcd nothing. Each controller tells what it knows itself, so one that is down is"
-    yield "noticed by the others (`piehole_site_lag_seconds`, `piehole_site_silent_seconds`) and by Prometheus (`up`).\n"
-    yield "The number of series is bounded. There are series for single groups only where they are in trouble, and the counts beside them are"
-    yield "always there, also when they are 0. Where an account may not read other sites' records in etcd, what is about other sites is missing.\n"
-    yield "Pushes are counted where they are decided. While no controller answers, the hooks decide in their own processes, and nobody counts;"
-    yield "`piehole log` has those that were accepted.\n"
-    yield "| metric | kind | labels | meaning |"
-    yield "| --- | --- | --- | --- |"
+    yield """\
+# Metrics
+A controller that runs with `--http ADDRESS` serves these at `/metrics`, for Prometheus. Names and labels are stable: new ones may
+come, none changes its meaning. A scrape asks etcd nothing. Each controller tells what it knows itself, so one that is down is
+noticed by the others (`piehole_site_lag_seconds`, `piehole_site_silent_seconds`) and by Prometheus (`up`).
+
+The number of series is bounded. There are series for single groups only where they are in trouble, and the counts beside them are
+always there, also when they are 0. Where an account may not read other sites' records in etcd, what is about other sites is missing.
+
+Pushes are counted where they are decided. While no controller answers, the hooks decide in their own processes, and nobody counts;
+`piehole log` has those that were accepted.
+
+| metric | kind | labels | meaning |
+| --- | --- | --- | --- |"""
     for name, metric in METRICS.items():
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         yield f"| `{name}` | {metric.kind} | {labels} | {metric.text} |"
-    yield "\nBesides these: `process_*`, `python_info` and `python_gc_*` of prometheus_client (memory, CPU time, open files, start time).\n"
-    yield "## Health\n"
-    yield "| path | 200 means | else (503, with the reasons as text) |"
-    yield "| --- | --- | --- |"
-    yield "| `/healthz` | Every part of the process lives. systemd's watchdog asks the same | Starting it again helps (it does not depend on etcd) |"
-    yield "| `/readyz` | The folders were scanned, and every etcd was listed and gives signs of life | It has just begun, or etcd cannot be reached |"
+    yield """\
+
+Besides these: `process_*`, `python_info` and `python_gc_*` of prometheus_client (memory, CPU time, open files, start time).
+
+## Health
+
+| path | 200 means | else (503, with the reasons as text) |
+| --- | --- | --- |
+| `/healthz` | Every part of the process lives. systemd's watchdog asks the same | Starting it again helps (it does not depend on etcd) |
+| `/readyz` | The folders were scanned, and every etcd was listed and gives signs of life | It has just begun, or etcd cannot be reached |"""
 
 
 def exit_statuses() -> Iterator[str]:
-    yield "# Exit statuses"
-    yield "| status | meaning |"
-    yield "| --- | --- |"
+    yield """\
+# Exit statuses
+| status | meaning |
+| --- | --- |"""
     for rows in blocks(parser.STATUS):
         yield from (f"| {row.term} | {row.meaning} |" for row in rows if not isinstance(row, str))
     yield "\nWhere a command is about several repositories, 3 takes precedence over 1. Some commands answer a question with their status:\n"

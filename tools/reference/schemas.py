@@ -16,15 +16,19 @@ Schema = Mapping[str, Any]
 
 def page() -> Iterator[str]:
     schemas = {file.name: json.loads(file.read_text()) for file in sorted(_FOLDER.glob("*.json"))}
-    yield "# What `--json` prints"
-    yield "Each command that has `--json` prints one JSON object, whose form a [JSON Schema](https://json-schema.org) describes. The schemas are"
-    yield "part of the installed package (`piehole/schemas/`), and tests check what the commands print against them.\n"
-    yield "Every object has `format`, which is 1. Fields may be added; no field vanishes, changes its type or its meaning while `format` is 1. So"
-    yield "a script should ignore fields that it does not know. A field in brackets is not always there.\n"
-    yield "Where a command fails altogether, it prints an object with `format` and `error` alone, beside its sentence on standard error and its"
-    yield "exit status. A command for several repositories prints such an `error` in the object of the repository that it concerns.\n"
-    yield "Names of refs are bytes. A byte that is no UTF-8 is in the JSON as a lone surrogate (`\\udce9` for the byte E9), which Python's"
-    yield "`surrogateescape` turns back."
+    yield """\
+# What `--json` prints
+Each command that has `--json` prints one JSON object, whose form a [JSON Schema](https://json-schema.org) describes. The schemas are
+part of the installed package (`piehole/schemas/`), and tests check what the commands print against them.
+
+Every object has `format`, which is 1. Fields may be added; no field vanishes, changes its type or its meaning while `format` is 1. So
+a script should ignore fields that it does not know. A field in brackets is not always there.
+
+Where a command fails altogether, it prints an object with `format` and `error` alone, beside its sentence on standard error and its
+exit status. A command for several repositories prints such an `error` in the object of the repository that it concerns.
+
+Names of refs are bytes. A byte that is no UTF-8 is in the JSON as a lone surrogate (`\\udce9` for the byte E9), which Python's
+`surrogateescape` turns back."""
     for name, schema in schemas.items():
         title = schema["title"].replace(" --json", "").replace("piehole ", "")
         yield f"\n## {title}\n"
