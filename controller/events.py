@@ -61,7 +61,7 @@ FIELDS: Final = {
     "total": "how much there is to do, in `unit`",
     "unit": "`bytes`, or what is counted: `refs`, `sites`",
     "work": "what is being done",
-    "token": "the stable token ([What hooks say](../guides/operations.md#what-hooks-say))",
+    "token": "the stable token ([Trouble](../trouble/index.md#what-do-you-see))",
 }
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import Final
 
-# The stable words after `piehole:` in what a pusher sees (docs/guides/operations.md, "What hooks say").
+# The stable words after `piehole:` in what a pusher sees (each has a page in docs/trouble).
 STALE: Final = "stale"
 NO_QUORUM: Final = "no-quorum"
 WRONG_GROUP: Final = "wrong-group"

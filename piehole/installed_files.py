@@ -1,4 +1,4 @@
-"""The files for servers (``deploy/``) that were installed with piehole, whichever way that was."""
+"""The files that were installed with piehole, whichever way that was: those for servers (``deploy/``), and the pages on trouble."""
 
 from __future__ import annotations
 
@@ -16,11 +16,39 @@ class DeployFile(NamedTuple):
     meaning: str
 
 
+class TroublePage(NamedTuple):
+    """A page of ``docs/trouble``. Its title is the words that it explains, as piehole prints them."""
+
+    name: str
+    words: tuple[str, ...]
+    path: Path
+
+
 def deploy_folder() -> Path:
-    """Beside this module where piehole was installed from a package, at the top of a checkout."""
+    return _folder("deploy", "deploy")
+
+
+def _folder(name: str, in_checkout: str) -> Path:
+    """Beside this module where piehole was installed from a package, else in the checkout."""
     package = Path(__file__).resolve().parent
-    inside = package / "deploy"
-    return (inside if inside.is_dir() else package.parent / "deploy").resolve()
+    inside = package / name
+    return (inside if inside.is_dir() else package.parent / in_checkout).resolve()
+
+
+def trouble_index() -> Path:
+    """The page that leads to the others."""
+    return _folder("trouble", "docs/trouble") / "index.md"
+
+
+def trouble_pages() -> list[TroublePage]:
+    found = []
+    for path in sorted(trouble_index().parent.glob("*.md")):
+        if path != trouble_index():
+            with path.open() as file:
+                title = file.readline()
+            words = tuple(word.strip(" `:\n") for word in title.removeprefix("# ").split(","))
+            found.append(TroublePage(path.stem, words, path))
+    return found
 
 
 def described() -> Iterator[DeployFile]:

@@ -69,6 +69,7 @@ COMMANDS: Final = {
         CliCommand("log", DAY_TO_DAY, "show who moved which ref, when and at which site"),
         CliCommand("sites", DAY_TO_DAY, "list the sites of the group"),
         CliCommand("wait", DAY_TO_DAY, "wait until sites have what is the newest now"),
+        CliCommand("explain", TROUBLE, "explain a word that piehole has printed, and what to do"),
         CliCommand("check", TROUBLE, "check the installation and say how to fix each problem"),
         CliCommand("doctor", TROUBLE, "collect what a report of a fault needs in one file, without secrets"),
         CliCommand("audit", TROUBLE, "compare what the group agreed on with what every site holds"),
