@@ -22,6 +22,10 @@ from piehole.transfer import connectivity
 
 _PATIENCE: Final = 10.0  # seconds for each question to etcd
 _ROUNDS: Final = 5  # of adopting while others push
+_NOT_ADOPTED: Final = (
+    "Refs that the group lacks stay here and are not part of it; refs that have another value in the group will be moved to that value, "
+    "and their tips are kept below refs/piehole/kept/. `piehole install --adopt` adopts all refs that it can without moving a ref back."
+)
 
 
 class Adoption:
@@ -94,25 +98,28 @@ class Adoption:
                 "of another site's repository, that one changed while it was copied: copy once more."
             )
 
-    def preview(self, state: GroupState, *, founding: bool) -> None:
-        """Say which refs would be adopted, and which would not."""
+    def preview(self, state: GroupState, *, founding: bool) -> list[KeyWrite]:
+        """The refs that would be adopted; say which would not."""
+        if founding:
+            return self._founding(state)
         differing = self._differing(state)
-        chosen = [one for one in differing if one.before is None] if founding else self._chosen(state, differing)
-        for change in chosen:
-            self._say(f"would adopt {change.name} ({change.after[:12]})")
-        for change in differing if not founding else ():
-            if change not in chosen:
-                self._say(f"would not adopt {change.name} ({change.after[:12]} here, {self._held(state, change)})")
+        chosen = self._chosen(state, differing)
+        left = [change for change in differing if change not in chosen]
+        for change in left:
+            self._say(f"would not adopt {change.name} ({change.after[:12]} here, {self._held(state, change)})")
+        if left:
+            self._say(_NOT_ADOPTED)
+        return chosen
+
+    def _founding(self, state: GroupState) -> list[KeyWrite]:
+        """What the founder writes: its refs and HEAD, as far as the group has no value for them yet."""
+        return [one for one in bulk_write.changes(state, bulk_write.local_refs(self._replica)) if one.before is None]
 
     def found(self) -> None:
         """The founding site's refs become the consensus. Interrupted, it continues when it is run again."""
         deadline = Deadline(_PATIENCE)
         state = self._replica.reader.list_group(deadline)
-        wanted = [
-            change
-            for change in bulk_write.changes(state, bulk_write.local_refs(self._replica))
-            if change.before is None
-        ]
+        wanted = self._founding(state)
         refused = self._write(bulk_write.guarded(self._replica, state, wanted))
         if refused:
             raise PieholeError(
@@ -159,10 +166,7 @@ class Adoption:
         for change in differing:
             self._say(f"not adopted: {change.name} ({change.after[:12]} here, {self._held(state, change)})")
         if differing:
-            self._say(
-                "Refs that the group lacks stay here and are not part of it; refs that have another value in the group will be moved to that value, "
-                "and their tips are kept below refs/piehole/kept/. `piehole install --adopt` adopts all refs that it can without moving a ref back."
-            )
+            self._say(_NOT_ADOPTED)
 
     def _write(self, changes: Sequence[KeyWrite], guards: Sequence[Compare] = ()) -> list[KeyWrite]:
         """

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from piehole.commands.adopt_refs import Adoption
+from piehole.commands.install_preview import Preview
 from piehole.deadline import Deadline
 from piehole.errors import WRONG_GROUP, Halted, PieholeError, UsageError
 from piehole.etcd.client import Etcd
@@ -88,10 +89,15 @@ class Installer:
         adoption = Adoption(replica, self._request.adopt, self._request.pusher, self._say)
         # Objects that piehole fetched are complete. Others, such as a copy made during pushes, may not be.
         adoption.check(founding=founding, whole=not self._took_part(git_dir, config))
+        before = GitConfig(git_dir)
+        config, anew = replica.config, self._is_anew(replica.config, before) or not known or self._was_away(state)
         if self._request.dry:
-            self._preview(replica, state, adoption, founding=founding)
+            record = self._site_record(config, state)
+            registers = anew or state.site is None or record != SiteRecord.parse(state.site.value)
+            preview = Preview(replica, state, self._say, anew=anew, registers=registers, founds=state.group is None)
+            preview.show(self._settings(config, before), adoption.preview(state, founding=founding))
             return replica
-        anew = self._configure(replica) or not known or self._was_away(state)
+        self._configure(replica, before)
         if state.group is None:
             self._found(replica, group)
         self._register(replica, state, anew=anew, empty=not known or self._request.replace)
@@ -193,11 +199,14 @@ class Installer:
             "or take the name over from a machine that is gone with `piehole install --replace`."
         )
 
-    def _configure(self, replica: Replica) -> bool:
-        """Write hooks, folders and configuration; True where this repository was not this site before."""
+    def _is_anew(self, config: Config, before: GitConfig) -> bool:
+        """Whether this repository was not this site before."""
+        ids = before.local("piehole.siteid"), before.local("piehole.groupid")
+        return ids != (config.site_id, config.group_id)
+
+    def _configure(self, replica: Replica, before: GitConfig) -> None:
+        """Write hooks, folders and configuration."""
         config, git_dir = replica.config, replica.git_dir
-        before = GitConfig(git_dir)
-        anew = before.local("piehole.siteid") != config.site_id or before.local("piehole.groupid") != config.group_id
         self._make_folders(git_dir, before.one("core.sharedrepository"))
         for setting in git_settings.apply(git_dir):
             self._say(f"set {setting.name} = {setting.value} ({setting.why})")
@@ -205,7 +214,6 @@ class Installer:
             git_settings.write(git_dir, name, values)
         changed = hook_files.write(git_dir)
         self._say(f"hooks: wrote {', '.join(changed)}" if changed else "hooks: as they should be")
-        return anew
 
     def _settings(self, config: Config, before: GitConfig) -> dict[str, Sequence[str]]:
         """The settings piehole.* that the repository lacks, or has with another value."""
@@ -228,23 +236,6 @@ class Installer:
         if before.local("piehole.group") != config.group:
             wanted["group"] = [config.group]
         return wanted
-
-    def _preview(self, replica: Replica, state: GroupState, adoption: Adoption, *, founding: bool) -> None:
-        """Say what installing would change."""
-        config, git_dir = replica.config, replica.git_dir
-        for setting in git_settings.missing(git_dir):
-            self._say(f"would set {setting.name} = {setting.value} ({setting.why})")
-        for name, values in self._settings(config, GitConfig(git_dir)).items():
-            is_new = name == "siteId" or (name == "groupId" and state.group is None)
-            self._say(f"would set piehole.{name}" + ("" if is_new else f" = {', '.join(values)}"))
-        for path in hook_files.outdated(git_dir):
-            self._say(f"would write {path}")
-        if state.group is None:
-            self._say(f"would found the group {config.group!r}")
-        record = SiteRecord.parse(state.site.value) if state.site else None
-        if record is None or record.left or (record.id, record.url) != (config.site_id, config.url):
-            self._say(f"would register the site {config.site!r} with the URL {config.url}")
-        adoption.preview(state, founding=founding)
 
     def _make_folders(self, git_dir: Path, shared: str) -> None:
         """The folder of in-flight records, with the mode that core.sharedRepository asks for: every pusher writes there."""
@@ -280,20 +271,22 @@ class Installer:
                 "some commits are at one site fewer"
             )
 
+    def _site_record(self, config: Config, state: GroupState) -> SiteRecord:
+        if state.site is None:
+            return SiteRecord(config.site_id, config.url).limited(config.limits)
+        before = SiteRecord.parse(state.site.value)
+        record = replace(before, id=config.site_id, url=config.url, left=False).limited(config.limits)
+        return record.replacing(before, records.now()) if self._request.replace and not before.left else record
+
     def _register(self, replica: Replica, state: GroupState, *, anew: bool, empty: bool) -> None:
         """:param empty: what the former disk of this site has published says nothing of this one"""
         config = replica.config
         key = replica.keyspace.site(config.group, config.site)
-        record = SiteRecord(config.site_id, config.url).limited(config.limits)
-        if state.site is not None:
-            before = SiteRecord.parse(state.site.value)
-            record = replace(before, id=config.site_id, url=config.url, left=False).limited(config.limits)
-            if self._request.replace and not before.left:
-                record = record.replacing(before, records.now())
-            # A new site writes its record in any case, so that a reaping that relied on its old progress fails.
-            if record == before and not anew:
-                self._say(f"the site {config.site!r} is registered with the URL {config.url}")
-                return
+        record = self._site_record(config, state)
+        # A new site writes its record in any case, so that a reaping that relied on its old progress fails.
+        if state.site is not None and record == SiteRecord.parse(state.site.value) and not anew:
+            self._say(f"the site {config.site!r} is registered with the URL {config.url}")
+            return
         found = state.site.mod_revision if state.site else 0
         # All controllers watch the fence. Those that wait for objects which only this site has (its old URL was wrong, or it was
         # down) retry now, and not when their next retry is due.

@@ -20,7 +20,7 @@ from piehole.group.config import Config
 from piehole.group.group_state import GroupState
 from piehole.group.records import GroupRecord, Progress, RecordError, SiteRecord
 
-_FILE: Final = "piehole/state.json"
+FILE: Final = "piehole/state.json"
 _ADVICE: Final = (
     "Nothing moves and pushes are refused until an administrator decides: `piehole accept` takes etcd as it is, `piehole clobber` makes this "
     "repository's refs the group's, `piehole clobber --newest` the newest that any site has."
@@ -87,7 +87,7 @@ def load(git_dir: Path) -> DiskState:
 
     :raises PieholeError: the file is damaged
     """
-    path = git_dir / _FILE
+    path = git_dir / FILE
     try:
         value = json.loads(path.read_bytes())
         published, pushed = value["published"], value.get("pushed")
@@ -128,7 +128,7 @@ def state_at(revision: int) -> DiskState:
 def stamp(git_dir: Path) -> int:
     """A number that changes with each :func:`save`; 0 where nothing was saved yet."""
     try:
-        return (git_dir / _FILE).stat().st_mtime_ns
+        return (git_dir / FILE).stat().st_mtime_ns
     except OSError:
         return 0
 
@@ -138,7 +138,7 @@ def save(git_dir: Path, state: DiskState) -> None:
 
     :raises OSError: the disk is full or cannot be written
     """
-    path = git_dir / _FILE
+    path = git_dir / FILE
     path.parent.mkdir(exist_ok=True)
     text = json.dumps({name: value for name, value in asdict(state).items() if name != "pushed" or value})
     # Whoever may enter the folder may read it: where no controller answers, the hooks of all pushers do.

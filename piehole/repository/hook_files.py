@@ -181,10 +181,15 @@ def write(git_dir: Path) -> list[str]:
         files.replace_file(path, content, 0o755)  # a push that is under way runs the old hook or the new one
         if not os.access(path, os.X_OK):
             raise PieholeError(f"{path} cannot be executed: is the file system mounted with noexec?")
-    gone = [path for path in ours(git_dir) if ANNOUNCER in path.as_posix()] if _wanted(git_dir) == HOOKS else []
+    gone = unwanted(git_dir)
     for path in gone:
         path.unlink()
     return [path.relative_to(git_dir / "hooks").as_posix() for path in (*wanted, *gone)]
+
+
+def unwanted(git_dir: Path) -> list[Path]:
+    """The hook files of piehole that have no task any more."""
+    return [path for path in ours(git_dir) if ANNOUNCER in path.as_posix()] if _wanted(git_dir) == HOOKS else []
 
 
 def outdated(git_dir: Path) -> dict[Path, str]:
