@@ -191,3 +191,12 @@ def test_every_documented_failure_mode_has_its_test_and_the_other_way_round() ->
     written = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
     assert [name for name in documented if not any(test.startswith(name) for test in written)] == []
     assert [test for test in sorted(written) if not any(test.startswith(name) for name in documented)] == []
+
+
+def test_every_promise_has_a_test_that_exists() -> None:
+    rows = _section(ROOT / "docs" / "explanation" / "promises.md", "## Promised").splitlines()
+    promised = [set(re.findall(r"`(test_\w+)`", row)) for row in rows if row.startswith("| ")][2:]
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    written = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+    assert promised
+    assert [names for names in promised if not names or not names <= written] == []
