@@ -240,7 +240,7 @@ class Controller:
             if served is not None:
                 served.check_again()
                 # Spread over time, so that it is no burst.
-                self._reconcile_queue.add(key, delay=random.uniform(0, _RESYNC / 4))  # noqa: S311
+                self._reconcile_queue.add(key, delay=random.uniform(0, _RESYNC / 4))  # noqa: S311 -- jitter, not a secret
 
     def _end(self) -> None:
         self._log.info("controller.stopping")

@@ -211,7 +211,7 @@ class Informer:
         changed = self.cache.replace(snapshot)
         self._cluster_id = head.cluster_id
         self.listed_at = began
-        self._relist_at = time.monotonic() + self._relist_every * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+        self._relist_at = time.monotonic() + self._relist_every * random.uniform(0.8, 1.2)  # noqa: S311 -- jitter, not a secret
         self._note_contact(head.endpoint)
         _log.info("informer.listed", revision=snapshot.revision, keys=len(snapshot.kvs), changed=len(changed))
         self.synced.set()

@@ -202,7 +202,7 @@ class Verifier:
             os.write(process.stdin.fileno(), word)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None  # noqa: S101
+        assert process.stdin is not None  # noqa: S101 -- it was asked to be a pipe
         with suppress(OSError):
             process.stdin.close()
         try:

@@ -70,7 +70,7 @@ def serve(words: Sequence[str]) -> int:
 def become_git(words: Sequence[str]) -> int:
     """Replace this process by git, as ssh or the web server would have started it; returns only where there is no git."""
     try:
-        os.execvp("git", ["git", *words])  # noqa: S606
+        os.execvp("git", ["git", *words])  # noqa: S606 -- this process becomes git, from a list of arguments
     except OSError as error:
         sys.stderr.write(f"piehole: git cannot be run ({error}): put it on the PATH of this service.\n")
         return 1

@@ -66,8 +66,8 @@ class RefTransaction:
         except OSError as error:
             raise GitError(f"git could not be started: {error}. Is git installed and on PATH?") from error
         assert self._process.stdin is not None  # noqa: S101 -- all three were asked to be pipes
-        assert self._process.stdout is not None  # noqa: S101
-        assert self._process.stderr is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101 -- it was asked to be a pipe
+        assert self._process.stderr is not None  # noqa: S101 -- it was asked to be a pipe
         self._in, self._out, self._errors = self._process.stdin, self._process.stdout, self._process.stderr
         for stream in (self._in, self._errors):
             os.set_blocking(stream.fileno(), False)

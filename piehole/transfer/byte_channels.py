@@ -112,7 +112,7 @@ class ProcessChannel:
             self._errors.close()
             raise
         assert self._process.stdout is not None  # noqa: S101 -- both were asked to be pipes
-        assert self._process.stdin is not None  # noqa: S101
+        assert self._process.stdin is not None  # noqa: S101 -- it was asked to be a pipe
         self._stdin = self._process.stdin
         descriptor = self._process.stdout.fileno()
         self._reader = BufferedReader(_Tapped(lambda size: os.read(descriptor, size), tap))

@@ -77,8 +77,8 @@ class _Reader:
             command = _command(self._git_dir, (f"--batch={_FORMAT}",))
             self._process = _start(command, self._objects, subprocess.PIPE)
         process = self._process
-        assert process.stdin is not None  # noqa: S101
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdin is not None  # noqa: S101 -- it was asked to be a pipe
+        assert process.stdout is not None  # noqa: S101 -- it was asked to be a pipe
         with suppress(BrokenPipeError):  # what it says, or does not say, tells
             process.stdin.write("".join(f"{oid}\n" for oid in oids).encode())
             process.stdin.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,6 +16,14 @@ MOST_OUTSIDE_FOLDERS = 8
 def test_no_module_is_longer_than_a_reader_can_hold() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES}
     assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
+
+
+def test_every_exception_to_a_rule_of_security_says_why() -> None:
+    files = (
+        path for top in ("piehole", "controller", "hooks", "tests", "tools") for path in (ROOT / top).rglob("*.py")
+    )
+    lines = ((path, line) for path in files for line in path.read_text().splitlines())
+    assert [(str(path), line) for path, line in lines if re.search(r"# noqa: [^-]*\bS\d+(?!.* -- \w)", line)] == []
 
 
 def test_the_top_of_the_package_holds_folders_and_few_modules() -> None:

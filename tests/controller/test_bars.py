@@ -65,7 +65,7 @@ class Pusher:
     """Somebody who works on main and on a branch of his own, mostly at one site."""
 
     def __init__(self, group: Group, number: int, ledger: Ledger, until: float) -> None:
-        self._random = random.Random(number)  # noqa: S311
+        self._random = random.Random(number)  # noqa: S311 -- a test's choice
         self._group = group
         self._number = number
         self._ledger = ledger
@@ -113,7 +113,7 @@ class Pusher:
 @pytest.mark.timeout(60 + 4 * SECONDS)
 def test_twelve_pushers_three_sites_controllers_killed(make_group: MakeGroup) -> None:
     seed = int(os.environ.get("PIEHOLE_TEST_SEED", "1"))
-    chaos = random.Random(seed)  # noqa: S311
+    chaos = random.Random(seed)  # noqa: S311 -- a test's choice
     group = make_group(3, settings={"piehole.catchUp": "1"})
     first = git.commit(work := group[0].clone(), "first")
     accepted(git.push(work, "origin", "HEAD:main"))

@@ -100,7 +100,7 @@ def test_a_backup_of_etcd_that_is_younger_than_the_last_progress(
         etcd.restore_snapshot(tmp_path / "backup")
         etcd.start()
     for site in group:
-        site.wait_event("site.halted", token="went-back")  # noqa: S106
+        site.wait_event("site.halted", token="went-back")  # noqa: S106 -- a word, not a password
     assert [site.at() for site in group] == [newest, newest]
     git.commit(work, "three")
     refused(git.push(work, "origin", "HEAD:main"), "went-back")
@@ -126,7 +126,7 @@ def test_a_late_record_of_an_older_reconcile_does_not_hide_that_etcd_went_back(
         etcd.kill()
         etcd.restore_snapshot(tmp_path / "backup")
         etcd.start()
-    other.wait_event("site.halted", token="went-back")  # noqa: S106
+    other.wait_event("site.halted", token="went-back")  # noqa: S106 -- a word, not a password
     home.signal(signal.SIGCONT)
     assert other.at() == newest
     went_back(group, first, newest)
@@ -160,7 +160,7 @@ def test_a_backup_of_etcd_is_recognised_by_a_site_that_something_keeps_back(
     for site in group:
         site.start()
     for site in group:
-        site.wait_event("site.halted", token="went-back")  # noqa: S106
+        site.wait_event("site.halted", token="went-back")  # noqa: S106 -- a word, not a password
     assert [site.at() for site in group] == [newest, newest]
 
 
@@ -185,7 +185,7 @@ def test_an_etcd_that_was_put_back_and_has_overtaken_what_the_sites_had_heard_is
         for number in range(50):
             group.etcd.put(f"{group.prefix}-elsewhere", str(number))
     for site in group:
-        site.wait_event("site.halted", token="went-back")  # noqa: S106
+        site.wait_event("site.halted", token="went-back")  # noqa: S106 -- a word, not a password
     went_back(group, first, newest)
 
 
@@ -205,7 +205,7 @@ def test_a_decision_holds_though_a_ref_is_stuck_afterwards(
     etcd.restore_snapshot(tmp_path / "backup")
     etcd.start()
     for site in group:
-        site.wait_event("site.halted", token="went-back")  # noqa: S106
+        site.wait_event("site.halted", token="went-back")  # noqa: S106 -- a word, not a password
     group.put("refs/heads/nowhere", "1" * 40)
     went_back(group, first, newest)
     for site in group:
@@ -243,7 +243,7 @@ def test_an_emptied_etcd(make_group: MakeGroup, own_etcd: OwnEtcd) -> None:
     etcd.wipe()
     etcd.start()
     for site in group:
-        site.wait_event("site.halted", token="wrong-group")  # noqa: S106
+        site.wait_event("site.halted", token="wrong-group")  # noqa: S106 -- a word, not a password
     git.commit(work, "two")
     refused(git.push(work, "origin", "HEAD:main"), "wrong-group")
     assert [site.at() for site in group] == [oid, oid]
@@ -325,7 +325,7 @@ def test_a_disk_that_came_back_from_a_backup(make_group: MakeGroup) -> None:
     state.write_text(before)
     group[1].move(MAIN, first)
     group[1].start()
-    halted = group[1].wait_event("site.halted", token="went-back")  # noqa: S106
+    halted = group[1].wait_event("site.halted", token="went-back")  # noqa: S106 -- a word, not a password
     assert "disk was restored" in halted["reason"]
     assert group[1].at() == first
     refused(git.push(work, group[1].url, "HEAD:again"), "went-back")

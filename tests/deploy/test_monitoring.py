@@ -113,7 +113,7 @@ def test_no_panel_covers_another() -> None:
 
 
 def _scraped(url: str) -> set[str]:
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # http, on this machine
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 -- http, on this machine
         text = answer.read().decode()
     return set(re.findall(r"^# TYPE (\S+) ", text, re.MULTILINE))
 

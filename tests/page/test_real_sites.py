@@ -165,7 +165,7 @@ def test_a_stuck_ref_is_shown_with_its_reason_and_goes_when_it_is_fixed(group: G
 def test_nothing_secret_is_told(make_group: MakeGroup, tab: Tab) -> None:
     """A password in a URL, or what the environment holds, is in no answer."""
     group = make_group(2, started=False, settings={"remote.x.url": "https://bot:hunter2@example.org/x.git"})
-    group.environment["PIEHOLE_SECRET"] = "hunter3"  # noqa: S105
+    group.environment["PIEHOLE_SECRET"] = "hunter3"  # noqa: S105 -- planted, to be looked for
     page = served(group)
     group.push("a", f"{group.commit()}:refs/heads/main")
     group.put("refs/heads/locked", "https://bot:hunter4@example.org/ is wrong")

@@ -111,7 +111,7 @@ def test_over_http_git_prints_the_refusal_and_a_header_carries_the_warning(
         pushed(group)
         warned = listed(group, url, *protocol)
         assert (warned.returncode, oid_of(warned)) == (0, new)
-        answer = urllib.request.urlopen(f"{url}/info/refs?service=git-upload-pack", timeout=20)  # noqa: S310
+        answer = urllib.request.urlopen(f"{url}/info/refs?service=git-upload-pack", timeout=20)  # noqa: S310 -- this test's own server
         with answer:
             assert "has not reached the newest state of the group" in answer.headers["Piehole-Behind"]
             assert answer.status == 200

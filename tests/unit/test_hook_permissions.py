@@ -53,7 +53,7 @@ def test_connections_leave_three_quarters_of_the_descriptors_for_the_work(descri
 )
 def test_who_is_neither_owner_nor_of_the_group_may_what_others_may(tmp_path: Path, mode: int, may: bool) -> None:
     if any(not folder.stat().st_mode & 0o001 for folder in tmp_path.parents):
-        tmp_path = Path("/tmp") / f"callers-{os.getpid()}"
+        tmp_path = Path("/tmp") / f"callers-{os.getpid()}"  # noqa: S108 -- a place that every account may enter
         tmp_path.mkdir()
     repository = tmp_path / "project.git"
     repository.mkdir()

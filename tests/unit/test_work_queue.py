@@ -273,7 +273,7 @@ def test_under_threads_nothing_is_lost_and_no_key_has_two_holders() -> None:
     faults: list[str] = []
 
     def work() -> None:
-        mine = random.Random()  # noqa: S311
+        mine = random.Random()  # noqa: S311 -- a test's choice
         while (key := queue.get()) is not None:
             with lock:
                 holders[key] += 1
@@ -289,7 +289,7 @@ def test_under_threads_nothing_is_lost_and_no_key_has_two_holders() -> None:
             queue.done(key)
 
     def add(seed: int) -> None:
-        mine = random.Random(seed)  # noqa: S311
+        mine = random.Random(seed)  # noqa: S311 -- a test's choice
         for _ in range(2_000):
             key = f"repository {mine.randrange(20)}"
             with lock:

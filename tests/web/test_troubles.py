@@ -103,7 +103,7 @@ def test_a_refused_push_counts_once_under_its_token_however_many_refs_it_has(ser
     before = Scraped.of(port)
     refused(git.push(work, group[0].repository, "HEAD:one", "HEAD:two"), "locked")
     now = Scraped.of(port)
-    assert now.get("piehole_pushes_total", outcome="refused", token="locked") == 1  # noqa: S106
+    assert now.get("piehole_pushes_total", outcome="refused", token="locked") == 1  # noqa: S106 -- a word, not a password
     accepted_before = before.get("piehole_pushes_total", outcome="accepted", token="")
     assert now.get("piehole_pushes_total", outcome="accepted", token="") == accepted_before
 

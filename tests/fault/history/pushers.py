@@ -62,7 +62,7 @@ class Pusher:
     """Works until told to stop. A seed decides what it does next, though not what comes of it."""
 
     def __init__(self, bed: Bed, number: int, seed: int, habits: Habits, stop: threading.Event) -> None:
-        self._chance = random.Random(f"{seed}/{number}")  # noqa: S311
+        self._chance = random.Random(f"{seed}/{number}")  # noqa: S311 -- a test's choice
         self._bed = bed
         self._number = number
         self._habits = habits

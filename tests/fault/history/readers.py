@@ -21,7 +21,7 @@ class Reader:
 
     def __init__(self, bed: Bed, number: int, seed: int, pause: float, stop: threading.Event) -> None:
         self._bed = bed
-        self._chance = random.Random(f"{seed}/reader/{number}")  # noqa: S311
+        self._chance = random.Random(f"{seed}/reader/{number}")  # noqa: S311 -- a test's choice
         self._pause = pause
         self._stop = stop
         self._death: BaseException | None = None

@@ -72,7 +72,7 @@ def test_a_blob_too_large_for_memory_goes_to_the_disk(world: FetchBed) -> None:
     """Git streams blobs beyond core.bigFileThreshold: the limit of memory is no limit of what people may keep in git."""
     git(world.local, "config", "core.bigFileThreshold", "10m")
     sent = zeros(BLOB, 200 * MIB)
-    blob = sha1(b"blob %d\0" % (200 * MIB) + bytes(200 * MIB)).hexdigest()  # noqa: S324
+    blob = sha1(b"blob %d\0" % (200 * MIB) + bytes(200 * MIB)).hexdigest()  # noqa: S324 -- git's own
     with lying_peer(sends_pack(pack([sent]))) as url:
         world.bring(url, [blob], limits=TIGHT)
     assert has_object(world.local, blob)

@@ -48,7 +48,7 @@ def test_etcd_went_back(make_group: MakeGroup, own_etcd: OwnEtcd, tmp_path: Path
     etcd.wipe()
     etcd.start()
     for site in group:
-        site.wait_event("site.halted", PATIENCE, token="wrong-group")  # noqa: S106
+        site.wait_event("site.halted", PATIENCE, token="wrong-group")  # noqa: S106 -- a word, not a password
     refused(git.push(work, group[1].repository, "HEAD:main"), "wrong-group")
     assert group.etcd.get_prefix(group.prefix) == {}
 
@@ -77,7 +77,7 @@ def test_disk_restored(make_group: MakeGroup, tmp_path: Path) -> None:
     shutil.rmtree(b.repository)
     shutil.copytree(tmp_path / "backup", b.repository, symlinks=True)
     b.start()
-    halted = b.wait_event("site.halted", PATIENCE, token="went-back")  # noqa: S106
+    halted = b.wait_event("site.halted", PATIENCE, token="went-back")  # noqa: S106 -- a word, not a password
     assert "disk was restored" in halted["reason"]
     refused(git.push(work, b.repository, "HEAD:again"), "went-back")
     assert git.rev_parse(b.clone()) == first

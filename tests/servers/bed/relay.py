@@ -66,7 +66,7 @@ async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mar
 
 
 async def main(port: int, mark: int, seconds: float) -> None:
-    server = await asyncio.start_server(lambda reader, writer: _relay(reader, writer, mark, seconds), "0.0.0.0", port)  # noqa: S104 - in a namespace
+    server = await asyncio.start_server(lambda reader, writer: _relay(reader, writer, mark, seconds), "0.0.0.0", port)  # noqa: S104 -- in a namespace
     print("listening", flush=True)  # noqa: T201
     await server.serve_forever()
 

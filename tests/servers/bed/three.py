@@ -17,7 +17,7 @@ from tests.support.wait import until
 SITES = ("oslo", "lima", "kyoto")
 KIT = "/root/kit"  # what the administrator has copied to a server
 REPOSITORY = "/srv/git/project.git"
-PASSWORD = "correct horse battery staple"  # noqa: S105 - of an account that exists in a namespace
+PASSWORD = "correct horse battery staple"  # noqa: S105 -- of an account that exists in a namespace
 _NUMBERS = {"oslo": 11, "lima": 12, "kyoto": 13, "laptop": 21}
 _READY = 40.0  # seconds
 
