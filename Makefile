@@ -1,22 +1,27 @@
 # Everything begins from a fresh clone: the first run of a target makes .venv, the next ones find it.
-#   make demo              see it work: etcd, three sites and a user's clone on this machine
-#   make demo REPO=path    the same with a repository of yours (a copy of it; yours is left alone)
-#   make demo-servers      the stories on three servers and a laptop, each in a network namespace of its own (needs root)
-#   make test              the tests, without the slow ones; ARGS="-k name" chooses, JOBS=n sets how many run at once
-#   make test-all          the slow ones as well, as CI does
-#   make faults            the long part of the fault suite: every fault at every step, three chaos runs, the model (an hour);
-#                          broken off, it goes on where it was; ARGS="-k sweep" chooses
-#   make check             format, lint, types, import layers
-#   make fuzz              feed the parsers of foreign bytes for SECONDS=60; what is learnt stays in .cache/fuzz
-#   make audit             files, licences and known faults of all packages in constraints.txt that are installed
-#   make bench             the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
-#   make bench-full        the large measurements; ARGS="-k name" chooses
-#   make pictures          record the demo, and make the documents' pictures of the status page anew (needs chromium)
-#   make docs              the documentation as a site in build/site, after the pages and manual pages that are made from code
-#   make linkcheck         ask every outside address that the pages name (needs a network, so it is no part of CI)
-#   make build             dist/: the wheel, the sdist, the Debian package (needs debhelper), and the list of what is in them (SBOM)
-#   make constraints       constraints.txt, after dependencies changed in pyproject.toml; ARGS=--upgrade takes the newest versions
-#   make format, make clean
+#   Try it
+#     make demo           etcd, three sites and a user's clone on this machine; REPO=path: with a copy of a repository of yours
+#     make demo-servers   the stories on three servers and a laptop, each in a network namespace of its own (needs root)
+#
+#   Change it (CONTRIBUTING.md)
+#     make test           the tests, without the slow ones; ARGS="-k name" chooses, JOBS=n sets how many run at once
+#     make check          format, lint, types, import layers
+#     make format         put right what the format and the linter can
+#     make docs           the documentation as a site in build/site, after the pages that are made from code
+#     make constraints    constraints.txt, after dependencies changed in pyproject.toml; ARGS=--upgrade takes the newest versions
+#     make clean          remove .venv and everything that was made
+#
+#   Before a merge or a release
+#     make test-all       all tests, as CI runs them
+#     make faults         the long fault suite (an hour; broken off, it goes on where it was); ARGS="-k sweep" chooses
+#     make fuzz           feed the parsers of foreign bytes for SECONDS=60; what is learnt stays in .cache/fuzz
+#     make audit          hashes, licences and known faults of all packages in constraints.txt that are installed
+#     make linkcheck      ask every outside address that the pages name (needs a network)
+#     make build          dist/: wheel, sdist, Debian package (needs debhelper), and the list of what is in them (SBOM)
+#     make pictures       record the demo, and make the pictures of the status page anew (needs chromium)
+#     make bench          the measurements, and what moved since the accepted ones; ACCEPT=1 accepts these
+#     make bench-full     the large measurements; ARGS="-k name" chooses
+#     tools/release       the checklist of a release (docs/development/releasing.md)
 
 SHELL := /bin/sh
 .SUFFIXES:
@@ -38,7 +43,7 @@ GROUPS := $(addprefix --group ,dev docs bench)
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' Makefile)
 
 help:
-	@sed -n 's/^#   //p' Makefile
+	@sed -n 's/^# \{0,3\}//p;/^SHELL/q' Makefile | tail -n +2
 
 runtime:
 	@sh tools/bootstrap run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -177,3 +178,23 @@ def test_what_git_runs_loads_no_heavy_package_at_its_start() -> None:
         [sys.executable, "-I", "-c", program, str(ROOT)], capture_output=True, text=True, timeout=30, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_make_help_names_every_target() -> None:
+    """But those that only prepare .venv for others."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = dict(re.findall(r"^([a-z-]+):.*\n\t?(.*)", makefile, re.MULTILINE))
+    helpers = {name for name, recipe in targets.items() if recipe.startswith("@sh tools/bootstrap ")}
+    said = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make ([a-z-]+)  ", said, re.MULTILINE)) == set(targets) - helpers - {"help"}
+
+
+def test_what_runs_before_a_commit_is_what_make_check_runs() -> None:
+    """And it downloads nothing: all hooks are local, and run the tools of .venv."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    entries = re.findall(r"entry: ([^,}]+)", hooks)
+    assert re.findall(r"repo: (.*)", hooks) == ["local"]
+    assert re.findall(r"language: (\w+)", hooks) == ["system"] * len(entries)
+    checks = subprocess.run(["make", "-n", "-C", str(ROOT), "check"], capture_output=True, text=True, check=True).stdout
+    tools = {tuple(words[:2]) for line in checks.splitlines() if (words := line.split())[0].startswith(".venv/bin/")}
+    assert {tuple(entry.split()[:2]) for entry in entries} == tools - {(".venv/bin/mypy", "-p")}

@@ -21,7 +21,6 @@ _TYPED = re.compile(
 
 # Not converted yet: whoever converts a page strikes it off.
 TO_CONVERT = {
-    "CONTRIBUTING.md",
     "README.md",
     "docs/development/architecture.md",
     "docs/guides/gitolite.md",
