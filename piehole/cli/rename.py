@@ -4,7 +4,7 @@ It closes the group (no site accepts a push to it any more; reading continues), 
 opens the new group. No repository changes. Until a site has joined under the new name, it refuses pushes and says what to run.
 A push that was accepted before is part of the new group; each site fetches its objects when it joins.
 
-If it is interrupted, run it again. The keys of the old name stay in etcd (docs/guides/life-of-a-group.md tells how to remove them).
+If it is interrupted, run it again. The keys of the old name stay in etcd (docs/guides/sites.md tells how to remove them).
 """
 
 from __future__ import annotations

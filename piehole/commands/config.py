@@ -180,7 +180,7 @@ def _what_follows(git_dir: Path | None, setting: PieholeSetting, values: Sequenc
     if setting.after:
         said.append(setting.after)
     elif scope == LOCAL:
-        said.append("a running controller reads it at once")
+        said.append("a running controller reads it within five seconds")
     else:
         said.append(f"{_RELOAD}; repositories that set it themselves keep theirs")
     return said

@@ -127,7 +127,7 @@ def test_the_servers_settings_are_set_for_the_server_and_read_without_a_reposito
 
 
 def test_it_says_what_has_to_follow_and_who_decides_here(repository: Path) -> None:
-    assert "a running controller reads it at once" in asked(repository, "readGate", "wait").out
+    assert "a running controller reads it within five seconds" in asked(repository, "readGate", "wait").out
     assert "run `piehole install` in each repository" in asked(repository, "announce", "1s").out
     said = asked(repository, "--global", "readGate", "strict").out
     assert "systemctl reload piehole-controller" in said

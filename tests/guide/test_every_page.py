@@ -24,7 +24,7 @@ TO_CONVERT = {
     "README.md",
     "docs/development/architecture.md",
     "docs/guides/gitolite.md",
-    "docs/guides/life-of-a-group.md",
+    "docs/guides/sites.md",
     "docs/guides/operations.md",
     "docs/guides/page.md",
     "docs/reference/commands.md",

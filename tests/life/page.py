@@ -1,4 +1,4 @@
-"""The commands of docs/guides/life-of-a-group.md, as a person would copy them from there."""
+"""The commands of docs/guides/sites.md, as a person would copy them from there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.groups import Group
 from tests.support.process import ManagedProcess
 from tests.support.sites import Site
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "life-of-a-group.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "sites.md"
 _DEPLOY = PAGE.parents[2] / "deploy"
 
 

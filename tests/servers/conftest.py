@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.guide.conftest import page
 from tests.servers.bed.links import Links
 from tests.servers.bed.missing import what_is_missing
 from tests.servers.bed.three import ThreeServers
 
+__all__ = ["page"]
 # So that logins expire while tests run, on etcd 3.5 and newer (the default is 300).
 TOKEN_SECONDS = 3
 

@@ -38,7 +38,7 @@ def test_axe_finds_nothing_that_hinders_people(
     site: Path, tab: Tab, faults: Callable[[], list[str]], scheme: str
 ) -> None:
     tab.media(prefers_color_scheme=scheme)
-    for page in ("index", "reference/commands", "reference/json", "guides/life-of-a-group", "development/architecture"):
+    for page in ("index", "reference/commands", "reference/json", "guides/sites", "development/architecture"):
         tab.open(f"{site.as_uri()}/{page}.html")
         assert faults() == [], page
 

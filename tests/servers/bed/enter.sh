@@ -11,6 +11,12 @@ mount --make-rprivate /
 mount --bind "$tree" "$tree"
 mount --bind -o ro /usr "$tree/usr"
 if [ -d "$tree/local-bin" ]; then mount --bind "$tree/local-bin" "$tree/usr/local/bin"; fi
+# Administrators may add to this one; what is there already stays.
+mkdir -p "$tree/local-lib"
+for kept in /usr/local/lib/*; do
+	if [ -d "$kept" ]; then mkdir -p "$tree/local-lib/${kept##*/}" && mount --bind "$kept" "$tree/local-lib/${kept##*/}"; fi
+done
+mount --rbind "$tree/local-lib" "$tree/usr/local/lib"
 mount -t proc proc "$tree/proc"
 mount -t tmpfs -o mode=755 run "$tree/run"
 mount -t tmpfs -o mode=1777 tmp "$tree/tmp"

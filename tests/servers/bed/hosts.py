@@ -223,7 +223,7 @@ class Host:
             machine = Path("/", name)
             if machine.is_symlink():
                 (tree / name).symlink_to(os.readlink(machine))
-        for name in ("var/lib", "var/log/nginx", "var/lib/nginx", "var/tmp", "var/cache", "var/mail"):
+        for name in ("var/backups", "var/lib", "var/log/nginx", "var/lib/nginx", "var/tmp", "var/cache", "var/mail"):
             (tree / name).mkdir(parents=True)
         (tree / "root").chmod(0o711)  # Python may lie below it on this machine, and every account must reach that
         (tree / "var" / "run").symlink_to("/run")
@@ -268,7 +268,7 @@ class Host:
         assert etcdctl is not None
         for name, target in (("etcd", etcd), ("etcdctl", etcdctl), ("systemctl", _HERE / "systemctl")):
             (folder / name).write_text(f'#!/bin/sh\nexec {"sh " if name == "systemctl" else ""}"{target}" "$@"\n')
-        (folder / "piehole").write_text(f'#!/bin/sh\nexec "{python()}" -m piehole.cli "$@"\n')
+        (folder / "piehole").write_text(f'#!/bin/sh\nexec "{python()}" -I -m piehole.cli "$@"\n')
         for file in folder.iterdir():
             file.chmod(0o755)
 

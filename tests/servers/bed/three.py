@@ -46,9 +46,12 @@ class Laptop:
         self.host.write("/etc/piehole-ca.pem", ca.read_text())
         self.host.sh("mkdir -m 700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -C alice -f ~/.ssh/id_ed25519", user="alice")
         self.host.write(
+            "/etc/ssh/ssh_config",
+            "StrictHostKeyChecking accept-new\nLogLevel ERROR\nBatchMode yes\nConnectTimeout 10\n",
+        )
+        self.host.write(
             "/etc/gitconfig",
             "[user]\n\tname = Alice\n\temail = alice@example.org\n[init]\n\tdefaultBranch = main\n"
-            "[core]\n\tsshCommand = ssh -o StrictHostKeyChecking=accept-new -o BatchMode=yes -o ConnectTimeout=10\n"
             "[http]\n\tsslCAInfo = /etc/piehole-ca.pem\n"
             "[credential]\n\thelper = store --file=/home/alice/.git-credentials\n",
         )
