@@ -19,8 +19,8 @@ PHONE = (375, 812)
 @pytest.mark.parametrize(
     ("words", "page"),
     [
-        ("no-quorum", "Operations"),
-        ("halted", "Failure modes"),
+        ("no-quorum", "no-quorum"),
+        ("halted", "halted"),
         ("kept drop", "piehole kept"),
         ("piehole.hookTimeout", "Configuration"),
     ],

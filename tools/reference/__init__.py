@@ -21,6 +21,7 @@ _PAGES: Final[dict[str, tuple[str, Callable[[], Iterator[str]]]]] = {
     "log-events.md": ("controller/events.py", lists.log_events),
     "metrics.md": ("controller/metrics.py", lists.metrics),
     "settings.md": ("piehole/repository/settings.py and git_settings.py", settings.page),
+    "tokens.md": ("piehole/errors.py and docs/trouble/index.md", lists.tokens),
 }
 
 

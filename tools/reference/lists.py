@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 from controller.events import EVENTS, FIELDS
 from controller.metrics import METRICS
+from piehole import errors
 from piehole.cli import parser
 from piehole.cli.help_text import blocks
 from tools.reference.commands import inline
+
+ROOT: Final = Path(__file__).parents[2]
 
 
 def log_events() -> Iterator[str]:
@@ -82,3 +87,22 @@ def exit_statuses() -> Iterator[str]:
             said = [it for it in sentences if re.search(r"exit status|ends with status", it)]
             if said:
                 yield f"* [{one.prog}](commands.md#piehole-{command.name}): {inline(' '.join(said))}"
+
+
+def tokens() -> Iterator[str]:
+    index = (ROOT / "docs" / "trouble" / "index.md").read_text()
+    short = dict(re.findall(r"^\| \[`([\w-]+):`\]\([\w-]+\.md\) \| (.*?) \|", index, re.MULTILINE))
+    short[errors.BEHIND] = "of a fetch: this site is not known to have the newest state of the group"
+    yield """\
+# Tokens
+A token is the stable word after `piehole:` in what a user of Git sees (`remote: piehole: stale: …`). It is also the label `token` of
+[piehole_pushes_total](metrics.md), the field `token` of [log events](log-events.md), and in [what `--json` prints](json.md) the reason
+of a halt. The sentence after it is for people and may change. Nothing has changed anywhere unless it is `accepted`, `unknown`, or a
+warning (`copies` with `copiesElse = warn`, `behind` with `piehole.readGate = wait`).
+
+| token | in short |
+| --- | --- |
+| `accepted` | the group has the new values, whatever Git reports after it |"""
+    for name, token in vars(errors).items():
+        if name.isupper() and isinstance(token, str):
+            yield f"| [`{token}`](../trouble/{token}.md) | {short[token]} |"
