@@ -19,6 +19,7 @@ from piehole.cli.parser import COMMANDS
 from piehole.errors import PieholeError
 from piehole.group.keys import Keyspace
 from piehole.group.records import AliveRecord, GroupRecord, Progress, PushRecord, SiteRecord, parse_record
+from piehole.installed_files import deploy_folder
 
 ROOT = Path(__file__).parents[2]
 ACCEPTED = Path(__file__).with_name("accepted_names.txt")
@@ -77,6 +78,9 @@ def _names() -> Iterator[tuple[str, str]]:
         yield "event", name
         yield from (("field of " + name, field) for field in (*event.context, *event.fields))
     yield from (("field of every event", field) for field in ALWAYS)
+    deploy = deploy_folder()
+    files = (path.relative_to(deploy).as_posix() for path in deploy.rglob("*") if path.is_file())
+    yield from (("file for servers", name) for name in files if not name.startswith("debian/") and name != "README.md")
 
 
 def _as_text(names: set[tuple[str, str]]) -> str:

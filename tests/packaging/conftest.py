@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,10 @@ def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obj
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """What `make build` makes."""
+    """What `make build` makes; or the folder that PIEHOLE_TEST_DIST names, which `tools/release` has built and will publish."""
+    if given := os.environ.get("PIEHOLE_TEST_DIST"):
+        (Path(given) / ".commit").write_text(commit())
+        return Built(Path(given))
     missing = [one for one in ("git", "dpkg-buildpackage", "dh") if shutil.which(one) is None]
     if missing or not (ROOT / ".git").exists():
         pytest.skip(f"no {', '.join(missing) or 'clone of git to build from'} on this machine")
