@@ -35,7 +35,8 @@ _EXCEPTIONS: Final = {
 
 def pinned() -> Iterator[Requirement]:
     """The lines of constraints.txt that hold for this Python and machine."""
-    lines = (Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines())
+    text = (ROOT / "constraints.txt").read_text()
+    lines = (Requirement(line) for line in text.splitlines() if line and line[0] != "#")
     return (line for line in lines if line.marker is None or line.marker.evaluate())
 
 
