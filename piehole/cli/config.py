@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from piehole.commands import config
 
     setting = config.named(args.name) if args.name else None
-    git_dir = _repository(args, needed=bool(args.directory or ((args.values or args.unset) and not args.scope)))
+    needed = bool(args.directory or ((args.values or args.unset) and not args.scope))
+    git_dir, elsewhere = _repository(args, needed=needed)
     if args.values or args.unset:
         if setting is None or (args.values and args.unset):
             raise UsageError("--unset takes the NAME of one setting, and no VALUE.")
@@ -72,21 +73,23 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_json(git_dir, shown, unknown), indent=2))
     else:
+        if not (setting and git_dir):
+            tell(elsewhere or f"settings of {git_dir}")
         (_print_one if setting else _print_all)(shown)
         for one in unknown:
             complain(f"warning: {one.fault}")
     return 1 if any(one.fault for one in shown) else 0
 
 
-def _repository(args: argparse.Namespace, *, needed: bool) -> Path | None:
-    """The repository; None for the whole server, outside of one."""
+def _repository(args: argparse.Namespace, *, needed: bool) -> tuple[Path | None, str]:
+    """The repository; None for the whole server, and why."""
     if args.scope and not args.directory:
-        return None
+        return None, f"what is set for this {'account' if args.scope == 'global' else 'server'}"
     try:
-        return common.repository(args)
+        return common.repository(args), ""
     except PieholeError as error:
         if not needed:
-            return None
+            return None, f"what holds for this server: {error}"
         hint = "" if args.directory else " Or use --system: then it holds for all repositories of this server."
         raise type(error)(f"{error}{hint}") from error
 

@@ -73,9 +73,11 @@ def _show(found: GitConfig, setting: PieholeSetting) -> FoundSetting:
         return FoundSetting(setting, setting.default, "default")
     split = found.many if setting.several and setting.commas else found.narrowest
     values = split(setting.key) if setting.several else (places[-1].value,)
+    fault = ""
     try:
         configuration.check(setting.name, values)
-        fault = ""
+        if places[-1].scope == LOCAL:
+            _refuse_in_repository(setting)
     except UsageError as error:
         fault = hide_userinfo(str(error))
     return FoundSetting(setting, tuple(map(hide_userinfo, values)), places[-1].scope, places[-1].file, fault)
@@ -147,12 +149,19 @@ def change(git_dir: Path | None, setting: PieholeSetting, values: Sequence[str],
 
 def _refuse_elsewhere(setting: PieholeSetting, before: GitConfig, scope: str) -> None:
     name = f"piehole.{setting.name}"
-    if scope == LOCAL and not setting.repository:
-        raise UsageError(f"{name} is a setting of the whole server: use --system, or --global for this account alone.")
+    if scope == LOCAL:
+        _refuse_in_repository(setting)
     if scope != LOCAL and not setting.server:
         raise UsageError(f"{name} is a repository's own, so it is not set with --{scope}.")
     if setting.changes and (scope == LOCAL or (setting.name == "prefix" and before.one("piehole.prefix"))):
         raise UsageError(f"{name} is not changed here: {setting.changes}.")
+
+
+def _refuse_in_repository(setting: PieholeSetting) -> None:
+    if not setting.repository:
+        raise UsageError(
+            f"piehole.{setting.name} is a setting of the whole server: use --system, or --global for this account alone."
+        )
 
 
 def _trouble(git_dir: Path | None) -> Iterator[str]:

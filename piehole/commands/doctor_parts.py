@@ -150,6 +150,7 @@ def _controller_log(request: ReportRequest, deadline: Deadline) -> str:
     status, out, err = _run(
         deadline, "journalctl", "-u", request.unit, "-n", "3000", "--no-pager", "-o", "short-iso", "-q"
     )
+    out = out.removeprefix("-- No entries --\n")
     if status or err.strip() or not out.strip():
         how = f"as root, `journalctl -u {request.unit} -n 3000 >FILE`, then --log FILE"
         raise Noted(

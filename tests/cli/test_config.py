@@ -61,7 +61,8 @@ def test_every_setting_is_shown_with_its_value_its_place_its_default_and_its_mea
     git(repository, "config", "piehole.hookTimeout", "7")
     answer = asked(repository)
     assert answer.status == 0
-    lines = answer.out.splitlines()
+    heading, *lines = answer.out.splitlines()
+    assert heading == f"settings of {repository}"
     assert [line.partition(" = ")[0] for line in lines[::2]] == list(SETTINGS)
     assert all(line.startswith("  ") for line in lines[1::2])
     assert f"hookTimeout = 7 (local: {repository / 'config'}; default: 10)" in lines
@@ -114,13 +115,19 @@ def test_what_install_writes_is_refused_with_the_command_that_changes_it(pair: G
 
 
 def test_the_servers_settings_are_set_for_the_server_and_read_without_a_repository(
-    repository: Path, tmp_path: Path
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "use --system" in asked(repository, "root", str(tmp_path)).err
     assert "not set with --global" in asked(repository, "--global", "group", "g").err
     assert "there is no such folder" in asked(repository, "--global", "root", str(tmp_path / "none")).err
     answer = asked(repository, "--global", "root", str(tmp_path))
     assert (answer.status, "systemctl restart piehole-controller" in answer.out) == (0, True)
+    git(repository, "config", "piehole.root", str(tmp_path))
+    assert "piehole.root is a setting of the whole server" in asked(repository).err
+    monkeypatch.chdir(tmp_path)
+    said = piehole_in_process("config").out.splitlines()
+    assert said[0] == f"what holds for this server: {tmp_path} is no git repository. Name the repository with -C DIR."
+    assert f"root = {tmp_path} (global: {Path('~/.gitconfig').expanduser()})" in said
     found = piehole_in_process("config", "--json", "--global").json
     assert [one["name"] for one in found["settings"]] == ["piehole.root"]
     assert found["repository"] is None

@@ -35,6 +35,7 @@ def test_a_setting_is_changed_and_shown(page: Page, oslo: tuple[Group, dict[str,
     page.run(oslo[1])
 
 
+@pytest.mark.slow  # three reports, each by a dozen processes
 @pytest.mark.page("docs/guides/report-a-fault.md")
 def test_a_report_is_made(page: Page, oslo: tuple[Group, dict[str, Place]], tmp_path: Path) -> None:
     group, places = oslo
