@@ -3,7 +3,8 @@
 #
 #   sh deploy/etcd-auth.sh SERVERS FOLDER [PREFIX]
 #
-# SERVERS is the list that deploy/pki.sh reads. FOLDER is its FOLDER/auth, with a password file for each site and for root.
+# `piehole setup` runs this at the first server. SERVERS is a list whose lines begin with a site's name. FOLDER has a password file for
+# each site and for root: the folder auth that `piehole setup --keys` makes.
 # ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY say how etcdctl reaches the cluster.
 # For sites that do not trust these, run it again with another list and another PREFIX. They get a role of their own.
 set -eu

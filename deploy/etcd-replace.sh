@@ -4,8 +4,8 @@
 #   sh deploy/etcd-replace.sh SITE [PEER-URL]     at another server, as etcd's root (ETCDCTL_USER, ETCDCTL_PASSWORD)
 #
 # ETCDCTL_ENDPOINTS and the other ETCDCTL_ variables say how etcdctl reaches the cluster. PEER-URL is needed only if an earlier run
-# ended between its two steps, so that etcd does not know the member any more. Afterwards, create a file etcd.local with the
-# line ETCD_INITIAL_CLUSTER_STATE=existing beside `servers` at the new server, and run deploy/three-servers.sh there. The file may stay.
+# ended between its two steps, so that etcd does not know the member any more. Afterwards write
+# ETCD_INITIAL_CLUSTER_STATE = "existing" below [etcd.settings] in the new server's setup.toml, and run piehole setup there. It may stay.
 set -eu
 site=${1:?usage: etcd-replace.sh SITE [PEER-URL]}
 peer=${2:-}

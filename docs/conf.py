@@ -39,7 +39,11 @@ html_use_index = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 linkcheck_timeout = 10  # seconds
-linkcheck_ignore = [re.escape(_PROJECT["urls"]["Source"]), r"https?://([\w.-]+\.)?example\.(org|com)", r"https?://(127\.|localhost)"]
+linkcheck_ignore = [
+    re.escape(_PROJECT["urls"]["Source"]),
+    r"https?://([\w.-]+\.)?example\.(org|com)",
+    r"https?://(127\.|localhost)",
+]
 
 _LINK: Final = re.compile(r"(\]\()([^)\s:]+?)((?:#[^)\s]*)?\))")
 

@@ -55,6 +55,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="source", metavar="FILE", help="what this server shall be; of a folder, its setup.toml"
     )
     parser.add_argument("--site", metavar="SITE", help="which of the sites in FILE this server is")
+    parser.add_argument(
+        "--keys",
+        metavar="FOLDER",
+        help="make certificates, keys and passwords: a folder for each site, to be copied there",
+    )
+    parser.add_argument(
+        "--days", type=common.count, default=825, metavar="N", help="how long new certificates are valid (default 825)"
+    )
     parser.add_argument("--check", action="store_true", help="say what is missing (exit status 1), and change nothing")
     common.add_time(parser, "--wait", "how long to wait for the other servers (default 10m)", 600.0)
     common.add_yes(parser)
@@ -65,9 +73,15 @@ def run(args: argparse.Namespace) -> int:
     from piehole.commands.setup.facts import gather
     from piehole.commands.setup.machine import Machine
     from piehole.commands.setup.plan import plan
-    from piehole.commands.setup.settings import PLACE, load
+    from piehole.commands.setup.settings import FILE, PLACE, file_of, load
 
-    settings = load(Path(args.source) if args.source else PLACE, args.site or "")
+    if args.keys:
+        _make_keys(file_of(Path(args.source or FILE)), Path(args.keys), args.days)
+        return 0
+    source = Path(args.source) if args.source else PLACE
+    if not args.source and not file_of(PLACE).exists() and sys.stdin.isatty() and not args.check:
+        source = _ask_first(args)
+    settings = load(source, args.site or "")
     machine = Machine(tell)
     steps = plan(settings, gather(settings, machine), args.wait)
     if args.check:
@@ -82,6 +96,35 @@ def run(args: argparse.Namespace) -> int:
         return 1
     tell(f"{settings.site.name} is a site of the group {settings.group}: {settings.url}")
     return 0
+
+
+def _make_keys(source: Path, folder: Path, days: int) -> None:
+    from piehole.commands.setup.keys import KeyMaker
+    from piehole.commands.setup.machine import Machine
+    from piehole.commands.setup.settings import load
+
+    KeyMaker(load(source, for_all=True), source, folder, days, Machine(tell)).run(tell)
+
+
+def _ask_first(args: argparse.Namespace) -> Path:
+    """Ask what this server shall be, and make the keys that several servers need; where the settings are then."""
+    from piehole.cli import setup_questions
+    from piehole.commands.setup.settings import FILE, load
+
+    file, keys = Path(FILE), Path("keys")
+    asks = not file.exists()
+    if asks:
+        setup_questions.write(file)
+    settings = load(file, args.site or "", for_all=asks)
+    if not settings.others:
+        return file
+    if not (keys / settings.site.name).is_dir():
+        _make_keys(file, keys, args.days)
+        for one in settings.others:
+            tell(
+                f"next, for {one.name}: scp -r {keys / one.name} root@{one.host}:, and there: piehole setup --from {one.name}"
+            )
+    return keys / settings.site.name
 
 
 class Terminal:

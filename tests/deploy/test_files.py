@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import stat
 import subprocess
 from pathlib import Path
 
 import pytest
-
-from tools import three_servers_doc
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 # The exposure that systemd-analyze finds, at most (0 is none, 10 is all), and why it is not less.
@@ -24,65 +21,6 @@ EXPOSURE = {
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
 needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="no perl on this machine")
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
-
-
-@pytest.fixture
-def pki(tmp_path: Path) -> Path:
-    (tmp_path / "servers").write_text("# sites\noslo oslo.example.org 192.0.2.1\n\nlima lima.example.org 192.0.2.2\n")
-    _make(tmp_path)
-    return tmp_path / "pki"
-
-
-def _make(folder: Path) -> None:
-    script = ["sh", str(DEPLOY / "pki.sh"), str(folder / "servers"), str(folder / "pki")]
-    subprocess.run(script, check=True, timeout=60)
-
-
-def _text(certificate: Path) -> str:
-    command = ["openssl", "x509", "-in", str(certificate), "-noout", "-text"]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
-
-
-def test_the_worked_example_is_the_script_that_runs() -> None:
-    assert three_servers_doc.PAGE.read_text() == three_servers_doc.page(three_servers_doc.SCRIPT.read_text())
-
-
-@needs_openssl
-def test_certificates_have_the_uses_that_etcd_wants_and_no_common_name(pki: Path) -> None:
-    for name, uses in (("server", {"Server", "Client"}), ("peer", {"Server", "Client"}), ("client", {"Client"})):
-        for site in ("oslo", "lima"):
-            text = _text(pki / site / f"{name}.pem")
-            assert "CN" not in re.findall(r"Subject: (.*)", text)[0]
-            told = re.findall(r"Extended Key Usage:\s*\n\s*(.*)", text)[0]
-            assert set(re.findall(r"TLS Web (\w+) Authentication", told)) == uses
-            assert f"DNS:{site}.example.org" in text
-            subprocess.run(
-                ["openssl", "verify", "-CAfile", str(pki / "authority" / "ca.pem"), str(pki / site / f"{name}.pem")],
-                check=True,
-                capture_output=True,
-                timeout=20,
-            )
-
-
-@needs_openssl
-def test_nobody_else_can_read_a_key_or_a_password(pki: Path) -> None:
-    files = [path for path in pki.rglob("*") if path.is_file()]
-    assert files
-    assert [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
-    assert not (pki / "oslo" / "key.pem").exists(), "the authority's key goes to no server"
-
-
-@needs_openssl
-def test_run_again_only_what_is_missing_is_made(pki: Path) -> None:
-    before = {path: path.read_bytes() for path in pki.rglob("*") if path.is_file()}
-    (pki / "lima" / "client.pem").unlink()
-    with (pki.parent / "servers").open("a") as servers:
-        servers.write("kyoto kyoto.example.org 192.0.2.3\n")
-    _make(pki.parent)
-    changed = {str(path.relative_to(pki)) for path, old in before.items() if path.read_bytes() != old}
-    assert changed == {"lima/client.pem", "lima/client-key.pem"}
-    assert (pki / "kyoto" / "server.pem").exists()
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in DEPLOY.glob("*.sh")))

@@ -28,7 +28,6 @@ TO_CONVERT = {
     "docs/guides/operations.md",
     "docs/guides/page.md",
     "docs/reference/commands.md",
-    "docs/tutorial/three-servers.md",
 }
 
 pages = pytest.mark.parametrize(

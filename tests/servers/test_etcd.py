@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.servers.bed.hosts import CHECKOUT
 from tests.servers.bed.three import REPOSITORY, Server, ThreeServers
 from tests.servers.conftest import TOKEN_SECONDS
 from tests.support.assertions import accepted, refused
@@ -74,9 +71,7 @@ def test_a_login_that_has_expired_is_renewed_without_a_word(bed: ThreeServers, c
 
 def test_a_wrong_authority_is_said_with_its_mend(bed: ThreeServers, tmp_path: Path) -> None:
     oslo = bed.servers[0]
-    (tmp_path / "servers").write_text("oslo oslo.example.org 192.0.2.1\n")
-    script = str(CHECKOUT / "deploy" / "pki.sh")
-    subprocess.run(["sh", script, str(tmp_path / "servers"), str(tmp_path / "pki")], check=True, timeout=60)
+    bed.make_keys(tmp_path / "pki")
     oslo.host.write(_STRANGERS_CA, (tmp_path / "pki" / "authority" / "ca.pem").read_text())
     oslo.host.run("git", "config", "--system", "piehole.etcdCA", _STRANGERS_CA)
     try:
@@ -127,16 +122,11 @@ def test_a_missing_client_certificate_is_said_with_its_mend(bed: ThreeServers) -
 
 
 def _reissue(bed: ThreeServers, tmp_path: Path, name: str, days: int) -> Path:
-    """Another certificate of the same authority for oslo, by the same script; its folder."""
+    """Another certificate of the same authority for oslo, ; its folder."""
     made = tmp_path / "pki"
     shutil.copytree(bed.folder / "pki", made)
     (made / "oslo" / f"{name}.pem").unlink()
-    subprocess.run(
-        ["sh", str(CHECKOUT / "deploy" / "pki.sh"), str(bed.folder / "servers"), str(made)],
-        env={**os.environ, "PIEHOLE_PKI_DAYS": str(days)},
-        check=True,
-        timeout=60,
-    )
+    bed.make_keys(made, "--days", str(days))
     return made / "oslo"
 
 

@@ -7,30 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from piehole.commands.setup.file_parts import BlockIs, FileIs
+from piehole.commands.setup.facts import Facts
+from piehole.commands.setup.file_parts import BlockIs, FileIs, FileThere, unit_file
 from piehole.commands.setup.machine import Machine
 from piehole.commands.setup.parts import CommandDone, Part, ServiceRuns, SetupStep, answers
 from piehole.commands.setup.settings import PLACE, SetupSettings
 
-_UNITS: Final = Path("/etc/systemd/system")
-_PACKAGED_UNITS: Final = Path("/usr/lib/systemd/system")
 _GATE: Final = Path("/usr/local/lib/piehole")
 
 
 class AccessPlanner:
     """Plans the web server and sshd of one server."""
 
-    def __init__(
-        self,
-        settings: SetupSettings,
-        deploy: Mapping[str, str],
-        users: Mapping[str, str] | None,
-        home: Path,
-        adapted: Callable[[str], str],
-    ) -> None:
+    def __init__(self, settings: SetupSettings, facts: Facts, home: Path, adapted: Callable[[str], str]) -> None:
         self._settings = settings
-        self._deploy = deploy
-        self._users = users
+        self._facts = facts
+        self._deploy = facts.deploy
+        self._users = facts.users
         self._home = home
         self._adapted = adapted
 
@@ -41,6 +34,8 @@ class AccessPlanner:
             yield self._https()
         if self._settings.ssh:
             yield self._ssh()
+        if self._settings.others and not self._settings.https:
+            yield self._peers()
 
     def _gate(self) -> SetupStep:
         gate, ssh = self._deploy["read-gate.pl"].encode(), self._deploy["ssh-git.sh"].encode()
@@ -50,17 +45,14 @@ class AccessPlanner:
 
     def _https(self) -> SetupStep:
         settings = self._settings
-        address = f"[{settings.site.address}]" if ":" in settings.site.address else settings.site.address
+        address = settings.site.in_url
         nginx = self._adapted("nginx.conf").replace("@HOST@", settings.site.host).replace("@ADDRESS@", address)
         if settings.read_gate != "off":
             nginx = nginx.replace("/usr/lib/git-core/git-http-backend", str(_GATE / "http-backend"))
         parts: list[Part] = []
         for kind in ("socket", "service"):
             name = f"piehole-http.{kind}"
-            unit = self._adapted(name).encode()
-            parts.append(
-                FileIs(_UNITS / name, unit, restarts=("piehole-http.socket",), packaged=_PACKAGED_UNITS / name)
-            )
+            parts.append(unit_file(name, self._adapted(name), restarts="piehole-http.socket"))
         parts.append(ServiceRuns("piehole-http.socket", "", "run fcgiwrap as the account on /run/piehole-http.sock"))
         if self._users is not None:
             passwords = {
@@ -97,10 +89,36 @@ class AccessPlanner:
                 ("ssh-keygen", "-q", "-A"),
                 lambda _: any(Path("/etc/ssh").glob("ssh_host_*_key")),
             ),
-            ServiceRuns("ssh", f"{settings.site.address}:22", "sshd", verb="reload-or-restart"),
+            ServiceRuns("ssh", f"{settings.site.in_url}:22", "sshd", verb="reload-or-restart"),
         ]
         why = "One account for all users, with a key for each, which allows nothing but Git; `piehole log` shows the key's name"
         return SetupStep("ssh", why, tuple(parts))
+
+    def _peers(self) -> SetupStep:
+        """The sites fetch from each other over ssh."""
+        settings, made, ssh = self._settings, self._facts.made, self._home / ".ssh"
+        owner = f"{settings.account}:{settings.account}"
+        key = ssh / "piehole"
+        parts: list[Part] = [FileIs(_GATE / "ssh-upload-pack.sh", self._deploy["ssh-upload-pack.sh"].encode())]
+        if "ssh-key" in made:
+            parts.append(FileIs(key, made["ssh-key"], 0o600, owner, secret=True))
+            peers = made["peers.pub"].decode().splitlines()
+            own = f"piehole@{settings.site.host}"
+            command = f"sh {_GATE}/ssh-upload-pack.sh {settings.repository}"
+            keys = tuple(f'restrict,command="{command}" {line}' for line in peers if line.split()[-1] != own)
+            parts.append(BlockIs(ssh / "authorized_keys", keys, 0o600, owner, "the other sites"))
+        else:
+            parts.append(
+                FileThere(
+                    key, 0o600, owner, f"`piehole setup --keys` makes it in the folder {settings.site.name}, as ssh-key"
+                )
+            )
+        others = " ".join(one.host for one in settings.others)
+        lines = (f"Host {others}", f"\tIdentityFile {key}", "\tStrictHostKeyChecking accept-new")
+        parts.append(BlockIs(ssh / "config", lines, 0o600, owner, "the other sites"))
+        return SetupStep(
+            "peers", "The other sites fetch over ssh, each with a key of its own that allows nothing else", tuple(parts)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +142,7 @@ class PasswordsAre:
         return ""
 
     def shown(self) -> str:
-        return f"write {self.path} with the users {', '.join(self.users) or 'of nobody'} (`openssl passwd -apr1`)"
+        return f"write it with the users {', '.join(self.users) or 'of nobody'} (`openssl passwd -apr1`)"
 
     def do(self, machine: Machine) -> None:
         lines = (f"{name}:{self._salted(machine, password)}\n" for name, password in self.users.items())

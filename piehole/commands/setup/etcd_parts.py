@@ -33,6 +33,8 @@ def ask(settings: SetupSettings, question: Callable[[Etcd], T], credentials: Cre
     try:
         return question(etcd)
     except NoAccess as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise EtcdError(str(error)) from error
         raise CannotSee(str(error)) from error
     finally:
         etcd.close()

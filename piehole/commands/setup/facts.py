@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from piehole.commands.setup.machine import Machine
-from piehole.commands.setup.plan import Facts
-from piehole.commands.setup.settings import SetupSettings
+from piehole.commands.setup.settings import PLACE, SetupSettings
 from piehole.errors import PieholeError, UsageError
 from piehole.installed_files import deploy_folder
 
@@ -22,9 +22,36 @@ _MADE: Final = (
     "client.pem",
     "client-key.pem",
     "etcd-password",
+    "ssh-key",
+    "peers.pub",
 )
+_UNITS_OF_PACKAGES: Final = Path("/usr/lib/systemd/system")
 # Folders that every account can read; a user's own folder is none.
 _FOR_ALL: Final = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What setup found before it began.
+
+    :ivar deploy: the text of each file for servers, by name
+    :ivar deploy_folder: where these are
+    :ivar settings: the file of settings, as it goes to /etc/piehole
+    :ivar made: what was made for this server elsewhere: certificates, keys, its password; by file name
+    :ivar users: NAME.pub and NAME.password of users, by file name; None where nobody says who the users are
+    :ivar home: of the account; None where there is none yet
+    :ivar packaged: the units that a package has brought
+    :ivar program: where piehole is
+    """
+
+    deploy: Mapping[str, str]
+    deploy_folder: Path
+    settings: str
+    made: Mapping[str, bytes]
+    users: Mapping[str, str] | None
+    home: Path | None
+    packaged: Collection[str]
+    program: str
 
 
 def gather(settings: SetupSettings, machine: Machine) -> Facts:
@@ -33,13 +60,17 @@ def gather(settings: SetupSettings, machine: Machine) -> Facts:
     """
     folder = deploy_folder()
     found = machine.account(settings.account)
-    made = {name: content for name in _MADE if (content := machine.read(settings.folder / name)) is not None}
+    # What lies where it belongs was copied there before.
+    names = () if settings.folder == PLACE else _MADE
+    made = {name: content for name in names if (content := machine.read(settings.folder / name)) is not None}
     return Facts(
         deploy={path.name: path.read_text() for path in folder.iterdir() if path.is_file()},
         deploy_folder=folder,
+        settings=settings.text,
         made=made,
         users=_users(settings.folder / "users"),
         home=Path(found.pw_dir) if found else None,
+        packaged={path.name for path in _UNITS_OF_PACKAGES.glob("piehole-*")},
         program=_program(),
     )
 

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from piehole.commands.setup.machine import Machine
+from piehole.commands.setup.machine import CannotDo, Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,36 @@ class FileIs:
         return list(difflib.unified_diff(old, new, str(self.path), f"{self.path} (piehole setup)", lineterm=""))
 
     def shown(self) -> str:
-        return f"write {self.path} ({self.owner}, {self.mode:04o})"
+        return f"write it ({self.owner}, {self.mode:04o})"
 
     def do(self, machine: Machine) -> None:
         for unit in self.restarts:
             machine.remember_restart(unit, done=False)
         machine.write(self.path, self.content, self.mode, self.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class FileThere:
+    """A file is there, whatever it holds, and only its account can read it; ``by_hand``: where it comes from."""
+
+    path: Path
+    mode: int
+    owner: str
+    by_hand: str
+
+    def lacking(self, machine: Machine) -> str:
+        if not self.path.exists():
+            return f"{self.path} does not exist"
+        return "" if machine.is_as(self.path, self.mode, self.owner) else f"{self.path} has another owner or mode"
+
+    def shown(self) -> str:
+        return f"chown {self.owner} {self.path}; chmod {self.mode:04o} {self.path}"
+
+    def do(self, machine: Machine) -> None:
+        if not self.path.exists():
+            raise CannotDo(f"{self.path} is needed: {self.by_hand}")
+        machine.run(["chown", self.owner, str(self.path)])
+        machine.run(["chmod", f"{self.mode:04o}", str(self.path)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +95,11 @@ class BlockIs:
     def lacking(self, machine: Machine) -> str:
         found = (machine.read(self.path) or b"").decode(errors="replace")
         if self._block not in found if self.lines else self._marks[0] in found:
-            return f"{self.path} lacks what setup writes there ({self.name})"
+            return f"{self.path} lacks {self.name}"
         return ""
 
     def shown(self) -> str:
-        return f"write {len(self.lines)} lines between two marks into {self.path}, and leave the others"
+        return f"write {len(self.lines)} lines between two marks, and leave the others"
 
     def do(self, machine: Machine) -> None:
         found = (machine.read(self.path) or b"").decode(errors="replace")
@@ -94,3 +118,13 @@ class BlockIs:
     def _block(self) -> str:
         begin, end = self._marks
         return begin + "".join(f"{line}\n" for line in self.lines) + end
+
+
+def unit_file(name: str, text: str, *, restarts: str) -> FileIs:
+    """A unit of systemd. A package's own unit is enough where it is the same."""
+    return FileIs(
+        Path("/etc/systemd/system") / name,
+        text.encode(),
+        restarts=(restarts,),
+        packaged=Path("/usr/lib/systemd/system") / name,
+    )

@@ -26,6 +26,10 @@ class CannotSee(PieholeError):
     """This account may not look at something that only another one may read."""
 
 
+class CannotDo(PieholeError):
+    """Setup cannot do this here; the sentence says what an administrator has to type."""
+
+
 class Machine:
     """This machine. ``record`` is the file that says what setup has written here, and what it has yet to restart."""
 
@@ -53,7 +57,10 @@ class Machine:
 
     def write(self, path: Path, content: bytes, mode: int, owner: str) -> None:
         """Replace the file by one rename. What is written is remembered first, so that it is known as ours however this ends."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(mode=0o755 if owner.startswith("root:") else 0o700, parents=True)
+            if self.is_root:
+                shutil.chown(path.parent, *owner.split(":"))
         files = self._remembered()
         known = [one for one in files.get(str(path), []) if one != _digest(content)]
         files[str(path)] = [*known, _digest(content)][-_REMEMBERED:]
@@ -149,7 +156,10 @@ class Machine:
         if user and user != "root" and pwd.getpwuid(os.geteuid()).pw_name != user:
             if not self.is_root:
                 raise CannotSee(f"`{' '.join(argv)}` can be run only by the account {user}, or root")
-            gid = str(pwd.getpwnam(user).pw_gid)
+            found = self.account(user)
+            if found is None:
+                raise PieholeError(f"there is no account {user} to run `{' '.join(argv)}`")
+            gid = str(found.pw_gid)
             argv = ["setpriv", "--reuid", user, "--regid", gid, "--init-groups", "--reset-env", "--", *argv]
         try:
             done = subprocess.run(

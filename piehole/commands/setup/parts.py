@@ -11,15 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from piehole.commands.setup.machine import CannotSee, Machine
+from piehole.commands.setup.machine import CannotDo, CannotSee, Machine
 from piehole.errors import PieholeError
 
 _POLL: Final = 0.5  # seconds
 _CONNECTING: Final = 2.0
-
-
-class CannotDo(PieholeError):
-    """Setup cannot do this here; the sentence says what an administrator has to type."""
 
 
 class Part(Protocol):

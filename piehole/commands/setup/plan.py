@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from piehole.commands.setup import access_steps, etcd_parts
-from piehole.commands.setup.file_parts import FileIs
+from piehole.commands.setup.facts import Facts
+from piehole.commands.setup.file_parts import FileIs, FileThere, unit_file
 from piehole.commands.setup.machine import Machine
 from piehole.commands.setup.parts import (
     CommandDone,
@@ -19,33 +19,8 @@ from piehole.commands.setup.parts import (
     SetupStep,
     WaitUntil,
 )
-from piehole.commands.setup.settings import PLACE, SetupSettings
+from piehole.commands.setup.settings import FILE, PLACE, SetupSettings
 from piehole.errors import UsageError
-
-UNITS: Final = Path("/etc/systemd/system")
-PACKAGED_UNITS: Final = Path("/usr/lib/systemd/system")
-# What each account may read of what `piehole setup --keys` has made: file, owner's settings name.
-KEYS: Final = (("server.pem", "etcd"), ("server-key.pem", "etcd"), ("peer.pem", "etcd"), ("peer-key.pem", "etcd"))
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What setup found before it began.
-
-    :ivar deploy: the text of each file for servers, by name
-    :ivar deploy_folder: where these are
-    :ivar made: what was made for this server elsewhere: certificates, keys, its password; by file name
-    :ivar users: NAME.pub and NAME.password of users, by file name; None where nobody says who the users are
-    :ivar home: of the account; None where there is none yet
-    :ivar program: where piehole is
-    """
-
-    deploy: Mapping[str, str]
-    deploy_folder: Path
-    made: Mapping[str, bytes]
-    users: Mapping[str, str] | None
-    home: Path | None
-    program: str
 
 
 def plan(settings: SetupSettings, facts: Facts, patience: float) -> list[SetupStep]:
@@ -74,11 +49,10 @@ class Planner:
         settings = self._settings
         yield self._programs()
         yield self._accounts()
-        if self._facts.made:
-            yield self._keys()
+        yield self._keys()
         if settings.makes_etcd:
             yield self._etcd()
-        access = access_steps.AccessPlanner(settings, self._facts.deploy, self._facts.users, self._home, self.adapted)
+        access = access_steps.AccessPlanner(settings, self._facts, self._home, self.adapted)
         yield from access.steps()
         yield self._git_settings()
         yield self._majority()
@@ -153,25 +127,36 @@ class Planner:
         return SetupStep("accounts", f"{who}; etcd has one of its own" if settings.makes_etcd else who, tuple(made))
 
     def _keys(self) -> SetupStep:
-        account = self._settings.account
-        owners = dict(KEYS) if self._settings.makes_etcd else {"server.pem": "root", "server-key.pem": "root"}
-        owners |= dict.fromkeys(("client.pem", "client-key.pem", "etcd-password"), account)
-        made = self._facts.made
-        parts = [FileIs(PLACE / "ca.pem", made["ca.pem"])] if "ca.pem" in made else []
+        settings, made = self._settings, self._facts.made
+        parts: list[Part] = [FileIs(PLACE / FILE, self._facts.settings.encode())]
+        server = "etcd" if settings.has_tls else "root"
+        owners: dict[str, str] = {}
+        if settings.has_tls or settings.https:
+            owners |= {"ca.pem": "", "server.pem": server, "server-key.pem": server}
+            owners |= dict.fromkeys(("client.pem", "client-key.pem"), settings.account)
+        if settings.has_tls:
+            owners |= {"peer.pem": "etcd", "peer-key.pem": "etcd", "etcd-password": settings.account}
         for name, owner in owners.items():
+            mode, whose = (0o400, f"{owner}:{owner}") if owner else (0o644, "root:root")
             if name in made:
-                restarts = ("nginx",) if self._settings.https and name.startswith("server") else ()
-                parts.append(FileIs(PLACE / name, made[name], 0o400, f"{owner}:{owner}", restarts, secret=True))
-        return SetupStep(
-            "keys", "Certificates and passwords, each readable only by the account that needs it", tuple(parts)
-        )
+                readers = {"ca.pem": ("etcd", "nginx"), "server.pem": ("nginx",)}.get(name, ())
+                restarts = tuple(one for one in readers if settings.https or one == "etcd")
+                parts.append(FileIs(PLACE / name, made[name], mode, whose, restarts, secret=bool(owner)))
+            else:
+                parts.append(
+                    FileThere(
+                        PLACE / name, mode, whose, f"`piehole setup --keys` makes it in the folder {settings.site.name}"
+                    )
+                )
+        why = "The settings, for the next run; certificates and passwords, each readable only by the account that needs it"
+        return SetupStep("keys", why, tuple(parts))
 
     def _etcd(self) -> SetupStep:
         here = self._settings.site
-        address = f"[{here.address}]" if ":" in here.address else here.address
+        address = here.in_url
         parts: tuple[Part, ...] = (
             FileIs(Path("/etc/default/etcd"), self._etcd_environment(address).encode(), restarts=("etcd",)),
-            FileIs(UNITS / "etcd.service", self._facts.deploy["etcd.service"].encode(), restarts=("etcd",)),
+            unit_file("etcd.service", self._facts.deploy["etcd.service"], restarts="etcd"),
             ServiceRuns(
                 "etcd",
                 f"{address}:2379" if self._settings.has_tls else "127.0.0.1:2379",
@@ -273,18 +258,17 @@ class Planner:
         return SetupStep("repository", f"A site of the group {settings.group}; the first site founds it", tuple(parts))
 
     def _controller(self) -> SetupStep:
-        repository = self._settings.repository
-        name = "piehole-controller.service"
-        unit = self.adapted(name)
-        parts: tuple[Part, ...] = (
-            FileIs(UNITS / name, unit.encode(), restarts=("piehole-controller",), packaged=PACKAGED_UNITS / name),
-            ServiceRuns(
-                "piehole-controller",
-                f"{repository}/piehole/controller",
-                f"run `{self._facts.program} controller --root {repository.parent}` as the account {self._settings.account}",
-            ),
+        settings, name = self._settings, "piehole-controller.service"
+        root = settings.repository.parent
+        runs = ServiceRuns(
+            "piehole-controller",
+            f"{settings.repository}/piehole/controller",
+            f"run `{self._facts.program} controller --root {root}` as the account {settings.account}",
         )
-        return SetupStep("controller", "The daemon that replicates the repositories of this server", parts)
+        parts: list[Part] = [runs]
+        if name not in self._facts.packaged or (settings.account, str(root)) != ("git", "/srv/git"):
+            parts.insert(0, unit_file(name, self.adapted(name), restarts=runs.unit))
+        return SetupStep("controller", "The daemon that replicates the repositories of this server", tuple(parts))
 
     def _sound(self) -> SetupStep:
         settings, program = self._settings, self._facts.program
@@ -303,7 +287,7 @@ class Planner:
     def adapted(self, name: str) -> str:
         """A file for servers, with the account, the folders and the programs of this one."""
         settings = self._settings
-        text = self._facts.deploy[name].replace("/usr/local/bin/piehole", self._facts.program)
+        text = re.sub(r"/usr/(local/)?bin/piehole\b(?!-)", self._facts.program, self._facts.deploy[name])
         text = text.replace("/srv/git", str(settings.repository.parent)).replace("/home/git", str(self._home))
         for line in ("User={}\n", "Group={}\n", "Match User {}\n"):
             text = text.replace(line.format("git"), line.format(settings.account))

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from piehole.commands.setup.file_parts import FileIs
-from piehole.commands.setup.machine import CannotSee, Machine
-from piehole.commands.setup.parts import CannotDo, Part, SetupStep
+from piehole.commands.setup.machine import CannotDo, CannotSee, Machine
+from piehole.commands.setup.parts import Part, SetupStep
 from piehole.errors import PieholeError
 
 
@@ -50,6 +50,8 @@ def examine(step: SetupStep, machine: Machine) -> StepState:
                 lacking.append((part, what))
         except CannotSee as error:
             unseen.append(str(error))
+        except PieholeError as error:
+            lacking.append((part, str(error)))
     return StepState(tuple(lacking), tuple(kept), tuple(unseen))
 
 
@@ -106,8 +108,7 @@ def _introduce(number: int, of: int, step: SetupStep, found: StepState, tell: Ca
     if found.lacking:
         tell(f"    {step.why}.")
     for part, what in found.lacking:
-        tell(f"    - {what}")
-        tell(f"      -> {part.shown()}")
+        tell(f"    - {what} -> {part.shown()}")
     for what in found.unseen:
         tell(f"    - {what}")
     for file in found.kept:

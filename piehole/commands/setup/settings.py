@@ -6,7 +6,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
@@ -32,12 +32,22 @@ class ServerSite:
     host: str
     address: str
 
+    @property
+    def in_url(self) -> str:
+        """The address as a URL has it."""
+        return f"[{self.address}]" if ":" in self.address else self.address
+
 
 @dataclass(frozen=True, slots=True)
 class SetupSettings:
-    """One server of a group, as setup makes it. ``folder`` has the certificates, passwords and users that were made for it."""
+    """One server of a group, as setup makes it.
+
+    :ivar folder: has the certificates, passwords and users that were made for it
+    :ivar text: the file of settings, as it is for this server
+    """
 
     folder: Path
+    text: str
     group: str
     site: ServerSite
     sites: tuple[ServerSite, ...]
@@ -93,36 +103,53 @@ _OWN_CREDENTIALS: Final = {
 }
 
 
-def load(source: Path, site: str = "") -> SetupSettings:
+def file_of(source: Path) -> Path:
+    return source / FILE if source.is_dir() else source
+
+
+def load(source: Path, site: str = "", *, for_all: bool = False) -> SetupSettings:
     """Read the file, or the file setup.toml of a folder.
 
     :param site: which of its sites this server is; else the file says so, or this machine's name does
+    :param for_all: the first one, where nobody says which
     :raises UsageError: it cannot be read, or says something that makes no sense
     """
-    file = source / FILE if source.is_dir() else source
+    file = file_of(source)
     try:
-        found = tomllib.loads(file.read_text())
+        text = file.read_text()
+        found = tomllib.loads(text)
     except FileNotFoundError:
         raise UsageError(f"there is no file {file}. `piehole setup --help` shows what it holds.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file} is not TOML: {error}") from error
-    return SettingsReader(str(file), found).settings(file.parent.resolve(), site)
+    if for_all and not site and isinstance(found.get("sites"), dict) and found["sites"]:
+        site = next(iter(found["sites"]))
+    named = "site" in found
+    read = SettingsReader(str(file), text, found).settings(file.parent.resolve(), site)
+    return read if named else replace(read, text=for_site(text, read.site.name))
+
+
+def for_site(text: str, site: str) -> str:
+    """The file of settings that names none of its sites, for one of them."""
+    return f'site = "{site}"\n{text}'
 
 
 class SettingsReader:
     """Takes each setting out of the file with its check; what is left over was misspelt."""
 
-    def __init__(self, file: str, found: dict[str, Any]) -> None:
+    def __init__(self, file: str, text: str, found: dict[str, Any]) -> None:
         self._file = file
+        self._text_of_file = text
         self._found = found
 
     def settings(self, folder: Path, site: str) -> SetupSettings:
         """
         :raises UsageError: a setting is missing, of the wrong kind, unknown, or makes no sense
         """
-        named = site or self._text(self._found, "site", "")
+        in_file = self._text(self._found, "site", "")
+        named = site or in_file
         group = keys.check_group(self._text(self._found, "group"))
         sites = tuple(self._sites(self._table(self._found, "sites")))
         here = self._here(sites, named)
@@ -140,6 +167,7 @@ class SettingsReader:
             raise self._wrong(f"read-gate is {gate!r}: it must be one of {', '.join(READ_GATES)}")
         read = SetupSettings(
             folder=folder,
+            text=self._text_of_file,
             group=group,
             site=here,
             sites=sites,

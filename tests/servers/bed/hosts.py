@@ -244,6 +244,7 @@ class Host:
         (etc / "ssh" / "sshd_config.d").mkdir(parents=True)
         (etc / "ssh" / "sshd_config").write_text(
             "Include /etc/ssh/sshd_config.d/*.conf\nUsePAM no\nKbdInteractiveAuthentication no\nPrintMotd no\n"
+            "Subsystem sftp internal-sftp\n"
         )
         (etc / "hostname").write_text(f"{self.name}\n")
         (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\n")

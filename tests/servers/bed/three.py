@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.servers.bed.hosts import CHECKOUT, NETWORK, Done, Host, Wire
+from tests.guide.runner import Place
+from tests.servers.bed.hosts import CHECKOUT, NETWORK, Done, Host, Wire, python
 from tests.support.assertions import arrives
 from tests.support.git import MAIN
 from tests.support.wait import until
@@ -40,10 +41,9 @@ class Laptop:
         self.host = host
         self._made = 0
 
-    def prepare(self, ca: Path) -> None:
-        """Make the user's account with its key; trust the authority and, from then on, each host's key at first sight."""
+    def prepare(self) -> None:
+        """Make the user's account with its key and password, which trusts each host's key at first sight."""
         self.host.run("useradd", "--create-home", "--user-group", "--shell", "/bin/sh", "alice")
-        self.host.write("/etc/piehole-ca.pem", ca.read_text())
         self.host.sh("mkdir -m 700 ~/.ssh; ssh-keygen -q -t ed25519 -N '' -C alice -f ~/.ssh/id_ed25519", user="alice")
         self.host.write(
             "/etc/ssh/ssh_config",
@@ -52,7 +52,6 @@ class Laptop:
         self.host.write(
             "/etc/gitconfig",
             "[user]\n\tname = Alice\n\temail = alice@example.org\n[init]\n\tdefaultBranch = main\n"
-            "[http]\n\tsslCAInfo = /etc/piehole-ca.pem\n"
             "[credential]\n\thelper = store --file=/home/alice/.git-credentials\n",
         )
         self.host.write(
@@ -60,6 +59,10 @@ class Laptop:
             "".join(f"https://alice:{PASSWORD.replace(' ', '%20')}@{_name(site)}\n" for site in SITES),
         )
         self.host.run("chown", "alice", "/home/alice/.git-credentials")
+
+    def trust(self, ca: Path) -> None:
+        self.host.write("/etc/piehole-ca.pem", ca.read_text())
+        self.host.run("git", "config", "--system", "http.sslCAInfo", "/etc/piehole-ca.pem")
 
     @property
     def key(self) -> str:
@@ -168,6 +171,25 @@ class Server:
         }
 
 
+class _Places(Mapping[str, Place]):
+    """An account of a host is looked up when a page comes there: it may be that page that made it."""
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self._hosts = hosts
+
+    def __getitem__(self, prompt: str) -> Place:
+        user, _, name = prompt[:-1].partition("@")
+        at_home = self._hosts[name].command("sh", "-c", 'cd && exec "$@"', "sh", user=user)
+        # No network has the addresses that documents use.
+        return Place(at_home, replaced={"192.0.2.": f"{NETWORK}."})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hosts)
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+
 class ThreeServers:
     """The bed. ``begin`` brings all of it up; ``end`` leaves nothing."""
 
@@ -187,13 +209,24 @@ class ThreeServers:
     def __iter__(self) -> Iterator[Server]:
         return iter(self.servers)
 
-    def begin(self) -> ThreeServers:
+    def boot(self) -> ThreeServers:
+        """Bare servers, and a laptop with its user."""
         for host in self._hosts.values():
             host.boot()
-        self._make_list_and_keys()
-        self.laptop.prepare(self.folder / "pki" / "authority" / "ca.pem")
+        self.laptop.prepare()
+        return self
+
+    def begin(self) -> ThreeServers:
+        self.boot()
+        self.make_keys(self.folder / "pki")
+        self.laptop.trust(self.folder / "pki" / "authority" / "ca.pem")
         self.set_up(self.servers)
         return self
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """Where the prompts of a page stand, such as ``root@oslo#``, ``git@lima$`` or ``alice@laptop$``."""
+        return _Places(self._hosts)
 
     def end(self) -> None:
         with ThreadPoolExecutor(len(self._hosts)) as pool:  # the kernel takes its time with each
@@ -215,7 +248,8 @@ class ThreeServers:
         helper.etcd_script("etcd-replace.sh", lost.site)
         lost.host.boot()
         self.deliver(lost, founding=False)
-        self._write_settings(lost, ETCD_INITIAL_CLUSTER_STATE="existing")
+        settings = f'site = "{lost.site}"\n' + self._settings(ETCD_INITIAL_CLUSTER_STATE="existing")
+        lost.host.write(f"{KIT}/{lost.site}/setup.toml", settings)
         self.run_setup(lost)
 
     def run_setup(self, server: Server, *options: str, user: str = "root", check: bool = True) -> Done:
@@ -228,19 +262,18 @@ class ThreeServers:
         kit = f"{KIT}/{server.site}"
         shutil.rmtree(host.path(KIT), ignore_errors=True)
         shutil.copytree(self.folder / "pki" / server.site, host.path(kit))
-        self._write_settings(server)
         host.write(f"{kit}/users/alice.pub", self.laptop.key)
         host.write(f"{kit}/users/alice.password", PASSWORD + "\n")
         host.write("/etc/etcd-root", (self.folder / "pki" / "auth" / "root").read_text(), mode=0o400)
-        if founding and server is self.servers[0]:
-            shutil.copytree(self.folder / "pki" / "auth", host.path(f"{kit}/auth"))
+        if not founding:
+            shutil.rmtree(host.path(f"{kit}/auth"), ignore_errors=True)
 
-    def _write_settings(self, server: Server, **etcd: str) -> None:
+    def _settings(self, **etcd: str) -> str:
         lines = ['group = "project"']
         for site in SITES:
             lines += [f"[sites.{site}]", f'host = "{_name(site)}"', f'address = "{NETWORK}.{_NUMBERS[site]}"']
         lines += ["[etcd.settings]", *(f'{name} = "{value}"' for name, value in {**self.etcd_settings, **etcd}.items())]
-        server.host.write(f"{KIT}/{server.site}/setup.toml", "\n".join([*lines, ""]))
+        return "\n".join([*lines, ""])
 
     def mend(self) -> None:
         """Start what was stopped, and wait until all three agree."""
@@ -259,14 +292,12 @@ class ThreeServers:
     def arrives(self, ref: str, oid: str, servers: Sequence[Server] | None = None, timeout: float = 20.0) -> None:
         arrives(self.servers if servers is None else servers, ref, oid, timeout)
 
-    def _make_list_and_keys(self) -> None:
-        lines = [f"{site} {_name(site)} {NETWORK}.{_NUMBERS[site]}\n" for site in SITES]
-        (self.folder / "servers").write_text("".join(lines))
-        subprocess.run(
-            ["sh", str(CHECKOUT / "deploy" / "pki.sh"), str(self.folder / "servers"), str(self.folder / "pki")],
-            check=True,
-            timeout=60,
-        )
+    def make_keys(self, folder: Path, *options: str) -> None:
+        """Make what is missing in a folder with the keys of all servers, as the administrator does on a machine of their own."""
+        source = self.folder / "setup.toml"
+        source.write_text(self._settings())
+        words = [python(), "-m", "piehole.cli", "setup", "--from", str(source), "--keys", str(folder), *options]
+        subprocess.run(words, check=True, timeout=60, cwd=CHECKOUT, stdout=subprocess.DEVNULL)
 
 
 MakeBed = Callable[..., ThreeServers]
