@@ -144,7 +144,10 @@ class Installer:
                 f"note: this repository was the site {former[1]!r}; if that is no more, `piehole leave --site {former[1]}`"
             )
         peer = parse_url(config.url, (*config.allow_protocol, "ssh", "https", "http", "git", "file"))
-        if peer.protocol not in config.allow_protocol:
+        if peer.protocol == "file":
+            # Whoever gives a path to the other sites has them on this machine, too.
+            config = replace(config, allow_protocol=tuple(dict.fromkeys((*config.allow_protocol, "file"))))
+        elif peer.protocol not in config.allow_protocol:
             self._say(
                 f"note: peers fetch over {peer.protocol} only where piehole.allowProtocol has it "
                 f"(git config --add piehole.allowProtocol {peer.protocol})"
@@ -211,6 +214,8 @@ class Installer:
         for setting in git_settings.apply(git_dir):
             self._say(f"set {setting.name} = {setting.value} ({setting.why})")
         for name, values in self._settings(config, before).items():
+            if name == "allowProtocol":
+                self._say(f"set piehole.allowProtocol = {', '.join(values)} (the URL of this site is a path)")
             git_settings.write(git_dir, name, values)
         changed = hook_files.write(git_dir)
         self._say(f"hooks: wrote {', '.join(changed)}" if changed else "hooks: as they should be")
@@ -226,6 +231,8 @@ class Installer:
         if config.prefix != before.one("piehole.prefix", keys.DEFAULT_PREFIX):
             values["prefix"] = [config.prefix]
         wanted = {name: new for name, new in values.items() if before.local(f"piehole.{name.lower()}") != new[0]}
+        if "file" in config.allow_protocol and "file" not in before.many("piehole.allowprotocol"):
+            wanted["allowProtocol"] = config.allow_protocol
         for name in ("etcd", "etcdCA", "etcdCert", "etcdKey", "etcdUser", "etcdPasswordFile"):
             asked = self._request.overrides.get(name.lower())
             given = (asked,) if isinstance(asked, str) else tuple(asked or ())

@@ -89,7 +89,8 @@ _ROWS: Final = (
     ),
     PieholeSetting(
         "allowProtocol",
-        "The protocols that this site may use to fetch from peers: `ssh`, `https`, `http`, `git`, `file`. Several values.",
+        "The protocols that this site may use to fetch from peers: `ssh`, `https`, `http`, `git`, `file`. Several values. `install` allows `file` "
+        "where this site's own `--url` is a path.",
         ("ssh", "https"),
         several=True,
     ),

@@ -78,3 +78,14 @@ def test_protocols_that_peers_do_not_allow_by_themselves_are_noted(bed: InstallB
     said = bed.run("a", url="http://example.org/a.git").out
     assert "note: peers fetch over http only where piehole.allowProtocol has it" in said
     assert "note:" not in bed.run("a", url="ssh://git@example.org/a.git").out
+
+
+def test_a_site_whose_url_is_a_path_may_fetch_from_paths(bed: InstallBed) -> None:
+    repository = bed["a"].make().repository
+    git(repository, "config", "--unset-all", "piehole.allowProtocol")
+    previewed = bed.run("a", "--dry-run").out
+    assert "would set piehole.allowProtocol = ssh, https, file" in previewed
+    said = bed.run("a").out
+    assert "set piehole.allowProtocol = ssh, https, file (the URL of this site is a path)" in said
+    assert git(repository, "config", "--get-all", "piehole.allowProtocol").stdout.split() == ["ssh", "https", "file"]
+    assert "allowProtocol" not in bed.run("a").out
