@@ -28,11 +28,12 @@ _LINES, _COLUMNS = 400, 100
 _PROMPT = "@page:$?@"
 _PROMPTED = re.compile(r"@page:(\d+)@\Z")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|[=>()][A-Z0-9]?)")
+_ERASED = re.compile(r"\x1b\[[02]?K")
 # What depends on how large and how fast it was, and the shell's notices of jobs that began and ended.
 _NOISE = re.compile(
     r"(?:remote: )?(?:Enumerating|Counting|Compressing|Receiving|Writing|Unpacking) objects: .*"
     r"|(?:remote: )?Total \d+ \(delta .*|(?:remote: )?Resolving deltas: .*|Delta compression using .*"
-    r"|\[\d+\][+-]? +(?:\d+|…|(?:Done|Running|Terminated|Killed|Exit \d+)\b.*)"
+    r"|\(wd now: .*\)|\[\d+\][+-]? +(?:\d+|…|(?:Done|Running|Terminated|Killed|Exit \d+)\b.*)"
 )
 
 
@@ -123,7 +124,7 @@ class Terminal:
 
     def printed(self) -> list[str]:
         """The lines as they stand on the screen."""
-        text = _ESCAPES.sub("", self._read).replace("\r\n", "\n")
+        text = _ESCAPES.sub("", _ERASED.sub("\x00", self._read)).replace("\r\n", "\n")
         lines = [_on_screen(line) for line in self.place.printed(text).split("\n")]
         while lines and not lines[-1]:
             lines.pop()
@@ -141,7 +142,8 @@ def _on_screen(line: str) -> str:
     """What is left of a line that was written over, as progress is."""
     screen = ""
     for part in line.split("\r"):
-        screen = part + screen[len(part) :]
+        kept, erased, new = part.rpartition("\x00")
+        screen = kept.replace("\x00", "") + new if erased else part + screen[len(part) :]
     return screen.rstrip()
 
 

@@ -44,6 +44,7 @@ KEPT = {
     "nothing shown": _console("$ echo a"),
     "status": _console("$ true", "$ echo no; false", "no", above="<!-- exit 1 -->"),
     "progress": _console(r"$ printf 'Counting objects:  50%%\rCounting objects: 100%%, done.\nend\n'", "end"),
+    "progress that is erased": _console(r"$ printf 'waiting, 50%%\r\033[Kend\nmore, 9%%\r\033[2K'", "end"),
     "colours": _console(r"$ printf '\033[1mbold\033[m\n'", "bold"),
     "terminal": _console("$ test -t 0 && test -t 1 && test -t 2 && tput cols", "100"),
     "question": _console("$ read -p 'Sure? [y/N] ' a; echo got $a", "Sure? [y/N] yes", "got yes"),
