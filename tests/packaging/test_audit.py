@@ -64,6 +64,7 @@ def test_a_known_fault_is_named_with_the_version_that_has_no_more_of_it(database
     assert unanswered == []
 
 
+@pytest.mark.slow
 def test_where_no_database_answers_it_says_so_and_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     """What is installed here has passed the rest: its files are those of the wheels, its licences are allowed."""
     status = audit.main(_nowhere())
