@@ -47,7 +47,7 @@ FIELDS: Final = {
     "peer": "the other site, or several separated by commas",
     "prefix": "the prefix of the keys in etcd",
     "push": "the push's id, as `piehole log --json` has it",
-    "pusher": "who pushed ([Who pushed](../guides/operations.md#who-pushed))",
+    "pusher": "who pushed ([Who pushed](../guides/pushers.md))",
     "reason": "why, a sentence",
     "refs": "names of refs (at most 5); in `refs.put_back` an object, with what was undone",
     "repositories": "how many repositories are served",

@@ -4,8 +4,8 @@
 #
 #   sh deploy/etcd-restore.sh SNAPSHOT
 #
-# The existing data is moved aside, never deleted. The settings are those of /etc/default/etcd. docs/guides/operations.md,
-# "etcd: backup, restore, emptied", describes what piehole reports afterwards and what to do then.
+# The existing data is moved aside, never deleted. The settings are those of /etc/default/etcd. docs/guides/etcd.md
+# describes what piehole reports afterwards and what to do then.
 set -eu
 snapshot=${1:?usage: etcd-restore.sh SNAPSHOT}
 [ -r "$snapshot" ] || { echo "etcd-restore: $snapshot cannot be read" >&2; exit 2; }

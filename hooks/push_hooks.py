@@ -209,7 +209,7 @@ class PushHooks:
             raise Refused(
                 "no-access",
                 f"git is about to move {locked} without asking: a hook chained before piehole's `reference-transaction` must pass "
-                'standard input on (docs/guides/operations.md, "Chaining hooks")',
+                "standard input on (docs/guides/hooks.md)",
             )
 
     def _check_gate(self) -> None:

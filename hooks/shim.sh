@@ -1,5 +1,5 @@
 #!/bin/sh
-# piehole hook; `piehole install` writes it and repairs it. To chain another hook, see docs/guides/operations.md.
+# piehole hook; `piehole install` writes it and repairs it. To chain another hook, see docs/guides/hooks.md.
 # What needs no decision is dismissed here, and what the push's helper decides is asked of it: starting Python costs a push 12 ms.
 hook=@HOOK@
 python=@PYTHON@

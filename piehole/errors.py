@@ -90,7 +90,7 @@ class EtcdFull(EtcdError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f'{what} Compact and defragment etcd, then disarm its alarm NOSPACE (docs/guides/operations.md, "When etcd is full"). What was '
+            f'{what} Compact and defragment etcd, then disarm its alarm NOSPACE (docs/guides/etcd.md, "Space"). What was '
             "being written may be written all the same: then run the same command again, it goes on where it stopped."
         )
         self.what = what

@@ -146,7 +146,7 @@ def refusal(error: EtcdError) -> Refuse:
         return Refuse(
             NO_ACCESS,
             f"{error.what} Nothing changed; have the administrator compact and defragment etcd, then disarm its alarm NOSPACE "
-            '(docs/guides/operations.md, "When etcd is full")',
+            '(docs/guides/etcd.md, "Space")',
         )
     if isinstance(error, NoAccess):
         return Refuse(

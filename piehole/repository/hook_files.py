@@ -72,7 +72,7 @@ def is_ours(path: Path) -> bool:
 
 
 def is_chained(path: Path) -> bool:
-    """Whether this is a foreign hook that calls piehole's by its name (docs/guides/operations.md, "Chaining hooks")."""
+    """Whether this is a foreign hook that calls piehole's by its name (docs/guides/hooks.md)."""
     return _named(path) is not None
 
 

@@ -119,7 +119,7 @@ _ROWS: Final = (
         "What a fetch through `piehole upload-pack` or `piehole http-backend` gets where this site is behind the group: `off` serves and asks "
         "nobody, `wait` serves with a warning, `strict` refuses.",
         ("off",),
-        see="guides/operations.md#fresh-reads",
+        see="guides/fresh-reads.md",
     ),
     PieholeSetting(
         "readWait",
@@ -138,7 +138,7 @@ _ROWS: Final = (
         "`key-comment` (the comment of the ssh key, from the account's `.ssh/authorized_keys`) or `key-comment:FILE`, `account`. Several "
         "values.",
         ("env:GL_USER", "env:REMOTE_USER", "key-comment", "account"),
-        see="guides/operations.md#who-pushed",
+        see="guides/pushers.md",
         several=True,
     ),
     PieholeSetting(
@@ -147,7 +147,7 @@ _ROWS: Final = (
         "`off` or `0`: nothing is said, and nothing waits. After a change run `piehole install`, which writes or removes the hook "
         "`post-receive`.",
         ("0",),
-        see="guides/operations.md#how-many-sites-have-it",
+        see="guides/tracing-a-push.md#how-many-sites-have-it",
         after="run `piehole install` in each repository that it is for, which writes or removes the hook post-receive",
     ),
     PieholeSetting(

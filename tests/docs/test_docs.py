@@ -20,7 +20,6 @@ from piehole.transfer.watchdog import Limits
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*.md")])
-OPERATIONS = ROOT / "docs" / "guides" / "operations.md"
 CONFIGURATION = ROOT / "docs" / "reference" / "settings.md"
 ARCHITECTURE = ROOT / "docs" / "development" / "architecture.md"
 FAILURE_MODES = ROOT / "docs" / "explanation" / "failure-modes.md"

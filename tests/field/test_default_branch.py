@@ -41,7 +41,7 @@ def test_head_changed_at_one_server_is_put_back_and_the_message_changes_it_for_t
 
 
 def test_the_documented_procedure_renames_the_default_branch_and_deletes_the_old_one(trio: Group) -> None:
-    """docs/guides/operations.md, "The default branch": also where the deletion is pushed to another site than HEAD was changed at."""
+    """docs/guides/default-branch.md: also where the deletion is pushed to another site than HEAD was changed at."""
     a, b = trio["a"], trio["b"]
     refused = git.push(trio.work, b.repository, ":main")
     assert refused.returncode != 0

@@ -37,7 +37,7 @@ def fill(member: EtcdProcess) -> None:
 
 
 def empty(member: EtcdProcess) -> None:
-    """What docs/guides/operations.md says: compact, defragment, disarm the alarm."""
+    """What docs/guides/etcd.md says: compact, defragment, disarm the alarm."""
     raw = member.raw
     raw.compact(raw.revision())
     raw.call("/maintenance/defragment", {}, timeout=20)

@@ -1,4 +1,4 @@
-"""A lock is never taken from a process that may hold it, whatever the clock says and whoever can be seen (docs/guides/operations.md, "Locks")."""
+"""A lock is never taken from a process that may hold it, whatever the clock says and whoever can be seen (docs/trouble/locks.md)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
 from tests.support.wait import until
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "deleted-refs.md"
 
 
 def branches(group: Group, count: int) -> tuple[Path, dict[str, str]]:

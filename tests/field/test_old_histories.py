@@ -58,7 +58,7 @@ def test_a_push_of_an_old_history_is_refused_with_its_id_and_accepted_once_that_
     with group.unchanged(a.repository):
         said = push(work, a.repository, "HEAD:main").stderr
     assert ID[kind] in said
-    # What docs/guides/operations.md says: at the site that is pushed to, nowhere else.
+    # What docs/guides/install.md says: at the site that is pushed to, nowhere else.
     git(a.repository, "config", f"receive.fsck.{ID[kind]}", "ignore")
     accepted(push(work, a.repository, "HEAD:main"))
     assert group.reconcile("a", "b").status == 0

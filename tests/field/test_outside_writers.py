@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from dulwich.repo import Repo
 from dulwich.server import BackendRepo, DictBackend
 from dulwich.web import make_wsgi_chain
 
+from tests.guide.markdown import blocks
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.git import MAIN
@@ -22,7 +22,7 @@ from tests.support.groups import Group
 from tests.support.ports import LOOPBACK
 from tests.support.sites import Site
 
-PAGE = Path(__file__).parents[2] / "docs" / "guides" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "outside-changes.md"
 FEATURE = "refs/heads/feature"
 
 
@@ -102,11 +102,11 @@ def test_a_cron_job_that_fetches_into_a_site_is_undone_and_told(pair: Group) -> 
 
 def test_the_documented_job_pushes_an_outside_repository_into_the_group(pair: Group) -> None:
     outside = upstream(pair)
-    section = PAGE.read_text().partition("\n## Changes that are no push\n")[2].partition("\n## ")[0]
-    script = re.findall(r"^```\n(.*?)^```", section, re.S | re.M)[0]
+    [block] = [block for block in blocks(PAGE) if block.section == "Mirror an outside repository"]
+    script = "\n".join(command.text for command in block.commands)
     for page, here in (
-        ("https://example.org/upstream.git", str(outside)),
-        ("/srv/jobs/upstream.git", str(pair.folder / "job.git")),
+        ("https://git.example.org/upstream.git", str(outside)),
+        ("~/upstream.git", str(pair.folder / "job.git")),
         ("/srv/git/tools.git", str(pair["a"].repository)),
     ):
         script = script.replace(page, here)
@@ -114,7 +114,7 @@ def test_the_documented_job_pushes_an_outside_repository_into_the_group(pair: Gr
     for number, line in enumerate([once, *each, *each]):
         if number == 3:
             git.commit(outside, "later")
-        git.git(pair.folder, *shlex.split(line, comments=True)[1:])
+        git.git(pair.folder, *shlex.split(line)[1:])
     assert pair.reconcile("a", "b").status == 0
     tip = git.rev_parse(outside)
     assert pair["b"].at("refs/heads/upstream/main") == tip

@@ -12,7 +12,7 @@ from tests.support.groups import MakeGroup
 
 
 def get_rid_of(repository: Path, oid: str) -> None:
-    """What docs/guides/operations.md says."""
+    """What docs/guides/leaked-secret.md says."""
     git(repository, "update-ref", "-d", f"refs/piehole/kept/{oid}")
     git(repository, "reflog", "expire", "--expire=now", "--all")
     git(repository, "gc", "-q", "--prune=now")

@@ -25,7 +25,6 @@ TO_CONVERT = {
     "docs/development/architecture.md",
     "docs/guides/gitolite.md",
     "docs/guides/sites.md",
-    "docs/guides/operations.md",
     "docs/guides/page.md",
     "docs/reference/commands.md",
 }

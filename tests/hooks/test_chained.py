@@ -143,7 +143,7 @@ def test_a_chain_that_swallows_the_refusal_of_update_is_stopped_by_the_gate(worl
 def test_a_chain_that_swallows_the_refusal_of_reference_transaction_moves_this_site_only_until_it_looks_again(
     world: Group,
 ) -> None:
-    """What docs/guides/operations.md warns of: the group is not touched, and the site comes back to it, the tip kept."""
+    """What docs/guides/hooks.md warns of: the group is not touched, and the site comes back to it, the tip kept."""
     site, work, first = world.founded()
     tip, theirs = commit(work, "mine"), commit(work, "theirs")
     accepted(push(work, site, f"{theirs}:refs/heads/elsewhere"))

@@ -48,7 +48,7 @@ def _reference() -> str:
     page.heading("Reference of the commands", 1)
     page.line("<!-- Made by `make docs` from what --help prints: change the docstrings in piehole/cli/ instead. -->")
     page.line(
-        "`piehole COMMAND --help` and `man piehole-COMMAND` say the same. [operations.md](../guides/operations.md) says which one to use when."
+        "`piehole COMMAND --help` and `man piehole-COMMAND` say the same. [The guides](../guides/index.md) say which one to use when."
     )
     page.heading("Commands by task", 2)
     for task in _TASKS:

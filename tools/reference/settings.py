@@ -51,7 +51,7 @@ or password needs no restart.
 ## Settings of the group
 
 These are in etcd, so they are the same at every site. `piehole group set NAME VALUE` changes them, and `piehole group show` shows
-them ([operations.md](../guides/operations.md#copies-before-the-answer)).
+them ([copies.md](../guides/copies.md)).
 
 | setting | meaning | default |
 | --- | --- | --- |

@@ -24,7 +24,7 @@ def faults(git_dir: Path) -> Iterator[Fault]:
         if loses_status(path.read_text(errors="replace"), name):
             yield Fault(
                 f"{path} seems to lose the exit status of {name}, so what piehole refuses could move here all the same",
-                f'let it end with `exec "$(dirname "$0")/{name}" "$@"` (docs/guides/operations.md, "Chaining hooks")',
+                f'let it end with `exec "$(dirname "$0")/{name}" "$@"` (docs/guides/hooks.md)',
                 warning=True,
             )
 

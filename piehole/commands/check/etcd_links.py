@@ -22,7 +22,7 @@ _QUOTA: Final = 2 << 30  # bytes: etcd's own default
 _FIXES: Final = {
     "unreachable": "see that {} runs and can be reached from here, or correct piehole.etcd",
     "undecided": "see that a majority of etcd's members runs and that they reach each other",
-    "refused": 'see docs/guides/operations.md, "etcd: access", for the login and the permission that piehole needs',
+    "refused": 'see docs/guides/etcd.md, "Access", for the login and the permission that piehole needs',
     "foreign": "something else answers at {}, such as a login page, a proxy, `etcd grpc-proxy` or an etcd without its JSON gateway: name members "
     "of etcd in piehole.etcd",
 }
@@ -79,7 +79,7 @@ def _alarm(endpoint: str, alarm: str) -> Fault:
     if alarm == "NOSPACE":
         return Fault(
             f"etcd at {endpoint} is full (alarm NOSPACE), so no push is accepted",
-            'compact and defragment each member, then disarm the alarm: docs/guides/operations.md, "When etcd is full"',
+            'compact and defragment each member, then disarm the alarm: docs/guides/etcd.md, "Space"',
         )
     return Fault(
         f"etcd at {endpoint} has the alarm {alarm}",
@@ -97,7 +97,7 @@ def _space(link: EndpointStatus) -> Iterator[Fault]:
                 if link.quota
                 else "its quota is 2 GiB by default, 4 GiB in deploy/etcd.env"
             ),
-            'once it is full no push is accepted: defragment it, docs/guides/operations.md, "When etcd is full"',
+            'once it is full no push is accepted: defragment it, docs/guides/etcd.md, "Space"',
             warning=True,
         )
 
@@ -131,6 +131,6 @@ def limits(replica: Replica) -> Iterator[Fault]:
                 warning=True,
             )
         else:
-            yield Fault(str(error), "see docs/guides/operations.md for what the etcd user must be allowed")
+            yield Fault(str(error), "see docs/guides/etcd.md for what the etcd user must be allowed")
     except EtcdError as error:
         yield Fault(f"etcd did not answer a transaction: {error}", "see that a majority of its members runs")

@@ -52,7 +52,7 @@ def _drops(replica: Replica) -> Iterator[Fault]:
 def unreadable(what: str, error: EtcdError) -> Fault:
     """The fault where etcd answered before, and not to this."""
     denied = isinstance(error, EtcdRefused)
-    fix = 'see docs/guides/operations.md, "etcd: access", for what the etcd user must be allowed'
+    fix = 'see docs/guides/etcd.md, "Access", for what the etcd user must be allowed'
     return Fault(f"{what}: {error}", fix if denied else "see that a majority of etcd's members runs")
 
 
