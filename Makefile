@@ -28,7 +28,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-SOURCES := piehole controller hooks tests tools
+SOURCES := piehole controller hooks tests tools docs
 
 # Tests mostly wait for servers, so there are more of them at once than processors.
 PROCESSORS := $(shell nproc 2>/dev/null || echo 2)
@@ -78,6 +78,7 @@ check: venv
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/mypy -p tools
+	$(BIN)/mypy docs/conf.py
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_tree.py
 

@@ -186,7 +186,7 @@ class _Markdown:
         self.heading(title, 3)
 
     def usage(self, text: str) -> None:
-        self.line(f"```\n{text}\n```")
+        self.line(f"```text\nusage: {text}\n```")
 
     def text(self, text: str) -> None:
         for block in blocks(text):
