@@ -55,8 +55,9 @@ def test_the_wheel_holds_the_packages_deploy_and_share_and_nothing_else(built: B
     information = f"piehole-{built.version}.dist-info"
     wanted = {name: mode for name, mode in built.tree.items() if name.startswith(IMPORTED)}
     for name, mode in built.tree.items():
-        if name.startswith("deploy/") and not name.startswith("deploy/debian/"):
-            wanted[f"piehole/{name}"] = mode
+        for folder, place in (("deploy/", "piehole/deploy/"), ("docs/trouble/", "piehole/trouble/")):
+            if name.startswith(folder) and not name.startswith("deploy/debian/"):
+                wanted[name.replace(folder, place, 1)] = mode
         if name.startswith("share/"):
             wanted[f"piehole-{built.version}.data/data/{name}"] = mode
     for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"):
