@@ -16,22 +16,13 @@ from packaging.utils import canonicalize_name
 from trove_classifiers import classifiers
 
 from tests.packaging.built import ROOT, Built, build
+from tools import audit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SOURCE = PROJECT["urls"]["Source"]
 IMPORTED = ("piehole/", "controller/", "hooks/")
-
-
-def _pinned(built: Built) -> dict[str, str]:
-    lines = [line for line in (built.folder / "constraints.txt").read_text().splitlines() if line[:1] != "#"]
-    found = [Requirement(line) for line in lines]
-    return {
-        canonicalize_name(one.name): str(one.specifier).removeprefix("==")
-        for one in found
-        if one.marker is None or one.marker.evaluate()
-    }
 
 
 def test_a_second_build_elsewhere_gives_the_same_bytes(built: Built, tmp_path: Path) -> None:
@@ -105,7 +96,7 @@ def test_the_sbom_names_what_piehole_needs_in_the_versions_that_are_pinned(built
     components = {one["name"]: one["version"] for one in found["components"] if one["name"] != "piehole"}
     there = {canonicalize_name(name): version for name, version in components.items()}
     assert {canonicalize_name(Requirement(one).name) for one in PROJECT["dependencies"]} <= set(there)
-    pinned = _pinned(built)
+    pinned = {canonicalize_name(line.name): str(line.specifier).removeprefix("==") for line in audit.pinned()}
     assert {name: version for name, version in there.items() if pinned.get(name) != version} == {}
     unknown = [one["name"] for one in found["components"] if not one.get("licenses")]
     assert unknown == []

@@ -10,14 +10,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from tools import audit
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LINES = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] != "#"]
-PINNED = {
-    canonicalize_name(line.name): str(line.specifier).removeprefix("==")
-    for line in LINES
-    if line.marker is None or line.marker.evaluate()
-}
+PINNED = {canonicalize_name(line.name): str(line.specifier).removeprefix("==") for line in audit.pinned()}
 
 
 def _asked_for() -> Iterator[Requirement]:
