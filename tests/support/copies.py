@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support import git
-from tests.support.groups import Group
+from tests.support.groups import Group, MakeGroup
 from tests.support.sites import Site
 from tests.support.wait import until
 
@@ -92,3 +92,23 @@ class CopiesAsked:
     def revoke(self) -> None:
         """End the lease, as time does for a push that died."""
         self._group.etcd.call("/lease/revoke", {"ID": str(self.lease)})
+
+
+def pair(make_group: MakeGroup, size: int = 2) -> tuple[Group, Path, str]:
+    group = make_group(size)
+    return (group, *group.begun())
+
+
+def ask(group: Group, work: Path, base: str, message: str = "second") -> CopiesAsked:
+    """Ask from the first site for a new commit upon ``base``."""
+    return ask_from(group[0], work, base, message)
+
+
+def ask_from(site: Site, work: Path, base: str, message: str = "another") -> CopiesAsked:
+    git.commit(work, message)
+    return CopiesAsked(site.group, site.name, put_objects(site, work), bases=[base])
+
+
+def released(*sites: Site) -> None:
+    for site in sites:
+        until(lambda site=site: not held(site), 15, f"{site} holds nothing any more: {held(site)}")  # type: ignore[misc]

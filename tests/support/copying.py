@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from tests.support.assertions import Pushed
 from tests.support.etcd_raw import _b64
+from tests.support.git import git
 from tests.support.groups import Group
-from tests.support.wait import meanwhile
+from tests.support.pushes import chain, finish, start_push
+from tests.support.wait import meanwhile, until
 
 
 def promise(group: Group, copies: int | str, otherwise: str = "refuse", *, told: bool = True) -> None:
@@ -62,3 +66,29 @@ def holding(group: Group, *sites: str) -> Iterator[list[dict[str, Any]]]:
 
     with meanwhile(look):
         yield seen
+
+
+def lease_of(world: Group) -> int:
+    return int(next(iter(requests(world).values()))["lease"], 16)
+
+
+def patience(world: Group, seconds: int) -> None:
+    """How long site a waits for copies; its controller hears of it."""
+    git(world["a"].repository, "config", "piehole.copiesTimeout", str(seconds))
+    if world["a"].running:
+        world["a"].kill()
+        world["a"].start()
+
+
+def under_locks(site: Path, work: Path, change: Callable[[], object]) -> Pushed:
+    """Push, and change something when the push has its locks, and the swap is to come."""
+    chain(
+        site,
+        "reference-transaction",
+        '[ "$1" != prepared ] || while ! [ -e changed ]; do touch locked; sleep 0.02; done\nexec "$piehole" "$@"',
+    )
+    pushing = start_push(work, site, "HEAD:main")
+    until((site / "locked").exists, 20, "the push has its locks")
+    change()
+    (site / "changed").touch()
+    return finish(pushing)
