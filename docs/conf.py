@@ -32,10 +32,12 @@ myst_heading_anchors = 6  # as forges make them
 html_theme = "furo"
 html_title = f"piehole {version}"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_show_sphinx = html_show_copyright = False
 html_copy_source = False
 html_use_index = False
+highlight_language = "text"
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 linkcheck_timeout = 10  # seconds

@@ -38,9 +38,19 @@ def test_axe_finds_nothing_that_hinders_people(
     site: Path, tab: Tab, faults: Callable[[], list[str]], scheme: str
 ) -> None:
     tab.media(prefers_color_scheme=scheme)
-    for page in ("index", "reference/commands", "reference/json", "guides/sites", "development/architecture"):
+    for page in ("index", "reference/commands", "reference/json", "guides/daily", "development/architecture"):
         tab.open(f"{site.as_uri()}/{page}.html")
         assert faults() == [], page
+
+
+def test_commands_are_copied_without_their_prompts(site: Path, tab: Tab) -> None:
+    tab.open(f"{site.as_uri()}/guides/daily.html")
+    copied = tab.run(
+        "getSelection().selectAllChildren(document.querySelector('.highlight-console pre')), String(getSelection())"
+    )
+    assert "piehole status" in copied
+    assert "git@oslo$" in tab.text(".highlight-console pre")
+    assert "git@oslo$" not in copied
 
 
 def test_no_page_is_wider_than_a_phone(site: Path, tab: Tab) -> None:
