@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from piehole.commands.secrets import hide_userinfo
-from piehole.errors import UsageError
+from piehole.errors import GitError, PieholeError, UsageError
 from piehole.group import config as configuration
 from piehole.repository import git_settings
 from piehole.repository.fitness import Fault
@@ -125,7 +125,7 @@ def change(git_dir: Path | None, setting: PieholeSetting, values: Sequence[str],
 
     :param scope: ``local``, ``global`` or ``system``
     :raises UsageError: it is not changed in this way, or not to these values
-    :raises PieholeError: the configuration is not this account's
+    :raises PieholeError: this account may not write the configuration, or somebody else is writing it
     """
     before = read(git_dir, () if scope == LOCAL else SERVER)
     _refuse_elsewhere(setting, before, scope)
@@ -143,7 +143,13 @@ def change(git_dir: Path | None, setting: PieholeSetting, values: Sequence[str],
         )
     if scope == LOCAL and git_dir:
         Repository(git_dir).check_owner()
-    git_settings.write(git_dir, setting.name, values, scope)
+    try:
+        git_settings.write(git_dir, setting.name, values, scope)
+    except GitError as error:
+        hint = " Run this as root." if scope == "system" and "ermission denied" in error.stderr else ""
+        raise PieholeError(
+            f"piehole.{setting.name} was not set: {error.stderr.removeprefix('error: ')}.{hint}"
+        ) from error
     return [*_what_follows(git_dir, setting, values, scope), *_trouble(git_dir)]
 
 

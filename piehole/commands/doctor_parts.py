@@ -98,7 +98,7 @@ def _run(deadline: Deadline, *command: str) -> tuple[int, str, str]:
 
 def _piehole(deadline: Deadline, *words: str) -> str:
     """What a command of piehole prints, in a process of its own."""
-    status, out, err = _run(deadline, sys.executable, "-I", "-m", "piehole.cli", *words)
+    status, out, err = _run(deadline, sys.executable, "-P", "-m", "piehole.cli", *words)
     if status or err.strip():
         raise Noted(out or err, f"exit status {status}{f': {err.strip()}' if err.strip() else ''}")
     return out
@@ -228,7 +228,7 @@ def _clocks(repository: Path, deadline: Deadline) -> str:
     """What the times in records say of the clocks of the sites."""
     moment = time.time()
     found = json.loads(
-        _run(deadline, sys.executable, "-I", "-m", "piehole.cli", "sites", "-C", str(repository), "--json")[1]
+        _run(deadline, sys.executable, "-P", "-m", "piehole.cli", "sites", "-C", str(repository), "--json")[1]
     )
     times = {one["site"]: at(one["reported"] or "") for one in found.get("sites", ())}
     lines = [

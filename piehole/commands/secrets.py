@@ -11,25 +11,28 @@ from typing import Final
 from piehole import errors
 
 REMOVED: Final = "(removed)"
-# Greedy: a password may hold "@" and "/". What of the host is lost with it is no loss.
-_USERINFO: Final = re.compile(r"(?<=://)[^\s\"'<>`|]*@")
+_WORD: Final = re.compile(r"[^\s\"'<>`|]+")
+_SCP_LOGIN: Final = re.compile(r"(?<![\w/.-])[\w.+-]+:[^\s/@:\"']+@(?=\w)")
+# `curl -u NAME:PASSWORD`, `etcdctl --user NAME:PASSWORD`, and a line of ~/.netrc.
+_LOGIN: Final = re.compile(r"((?<!\S)(?:-u|--(?:proxy-)?user)[ =][^\s:]+:|\blogin +\S+ +password +)\S+")
 _KEY_END: Final = r"-----END [A-Z0-9 ]*PRIVATE KEY-----"
 _KEY: Final = re.compile(
     rf"\A(?:(?!-----BEGIN ).)*?{_KEY_END}|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:{_KEY_END}|\Z)", re.DOTALL
 )
 _HEADER: Final = re.compile(
-    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]*(?:token|key))(\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\"'\\\r\n]+"
+    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]{0,40}(?:token|key))(\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\"'\\\r\n]+"
 )
 _SCHEME: Final = re.compile(r"\b(Bearer|Basic|Negotiate|Token) +[\w+/=.~-]{6,}")
 _QUERY: Final = re.compile(r"(?<=[?&])([\w.%-]+=)[^&\s\"'#\\]+")
 _ASSIGNED: Final = re.compile(
-    r"(?i)(?P<name>(?:--)?[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[-_]?key|private[-_]?key|credential)s?[\w.-]*)"
+    r"(?i)(?P<name>(?<![\w.-])[\w.-]{0,200}?(?:passw(?:or)?d|passphrase|secret|token|(?:api|access)[-_]?key|private[-_]?key|credential)[\w.-]*+)"
     r"(?P<sign>\\*[\"']?\s*[=:]\s*|(?<=\w) +(?=\S))(?:(?P<quote>\\*[\"'])(?P<quoted>(?:(?!(?P=quote)).)+)(?P=quote)|(?P<bare>[^\s,;&\"'}\]\\]+))"
 )
 _SHAPED: Final = re.compile(
-    r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*|\b(?:gh[pousr]_|github_pat_|glpat-|AKIA|xox[abprs]-)[\w-]{16,}|\bssh-(?:rsa|ed25519) AAAA[\w+/=]+"
+    r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*|\b(?:gh[pousr]_|github_pat_|glpat-|AKIA|xox[abprs]-)[\w-]{16,}"
+    r"|\bssh-(?:rsa|ed25519) AAAA[\w+/=]+(?: [^\n\"',;]+)?"
 )
-_EMAIL: Final = re.compile(r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+(?!:[^\s\d\"'])")
+_EMAIL: Final = re.compile(r"(?<![\w.+%-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)+(?!:[^\s\d\"'])")
 _PUSHER: Final = re.compile(r'"pusher":\s*"((?:[^"\\]|\\.)+)"|\bpusher=(\'[^\']+\'|"[^"]+"|[^\s,"\']+)')
 _HOME: Final = re.compile(r"/home/([\w.-]+)")
 _URL_HOST: Final = re.compile(r"://(?:[^\s/\"'@]*@)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)|[\w…]@([\w.-]+):")
@@ -55,7 +58,14 @@ _SHORTEST: Final = 3  # letters of a name that is looked for everywhere
 
 def hide_userinfo(text: str) -> str:
     """The text without the user names and passwords of its URLs."""
-    return _USERINFO.sub("…@", text)
+    return _WORD.sub(_without_userinfo, text)
+
+
+def _without_userinfo(found: re.Match[str]) -> str:
+    """A password may hold "@" and "/", so all up to the last "@" goes. What of the path is lost with it is no loss."""
+    before, sign, after = found[0].partition("://")
+    _, at, rest = after.rpartition("@")
+    return f"{before}{sign}…@{rest}" if at else found[0]
 
 
 class Cleaner:
@@ -86,7 +96,9 @@ class Cleaner:
         for pattern, kind, put in (
             (_KEY, "private keys", lambda _: f"(a private key was here) {REMOVED}"),
             (_HEADER, "headers of HTTP", lambda found: f"{found[1]}{found[2]}{REMOVED}"),
-            (_USERINFO, "users and passwords of URLs", lambda _: "…@"),
+            (_WORD, "users and passwords of URLs", _without_userinfo),
+            (_SCP_LOGIN, "users and passwords of URLs", lambda _: "…@"),
+            (_LOGIN, "passwords and tokens", lambda found: f"{found[1]}{REMOVED}"),
             (_QUERY, "values in queries of URLs", lambda found: f"{found[1]}{REMOVED}"),
             (_ASSIGNED, "passwords and tokens", _assigned),
             (_SCHEME, "headers of HTTP", lambda found: f"{found[1]} {REMOVED}"),

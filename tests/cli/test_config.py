@@ -133,6 +133,14 @@ def test_the_servers_settings_are_set_for_the_server_and_read_without_a_reposito
     assert found["repository"] is None
 
 
+def test_a_file_that_cannot_be_written_is_named(repository: Path) -> None:
+    (repository / "config.lock").touch()
+    answer = asked(repository, "readGate", "wait")
+    assert (answer.status, "piehole.readGate was not set: could not lock config file" in answer.err) == (1, True), (
+        answer
+    )
+
+
 def test_it_says_what_has_to_follow_and_who_decides_here(repository: Path) -> None:
     assert "a running controller reads it within five seconds" in asked(repository, "readGate", "wait").out
     assert "run `piehole install` in each repository" in asked(repository, "announce", "1s").out

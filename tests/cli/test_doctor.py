@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -32,9 +33,13 @@ PLANTED = (
     "seen etcd_password=hunter2 retry=1",
     "seen Environment=ETCD_PASSWORD=hunter2",
     "seen etcdctl --user root --password hunter2 get /piehole",
+    "seen etcdctl --user root:hunter2 get /piehole",
+    "seen machine oslo.example.org login deploy password hunter2",
+    "seen deploy:hunter2@oslo.example.org:a.git",
+    "seen access_key = hunter2",
     "seen client_secret: 'hunter2 and more'",
     "seen ghp_hunter2hunter2hunter2 and eyJhbGciOiJIUzI1.hunter2.hunter2",
-    "seen key ssh-ed25519 AAAAhunter2 laptop",
+    "seen key ssh-ed25519 AAAAhunter2 hunter2 on a laptop",
     "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2\nhunter2==\n-----END OPENSSH PRIVATE KEY-----",
     r"seen {'key': '-----BEGIN RSA PRIVATE KEY-----\nhunter2\n-----END RSA PRIVATE KEY-----'}",
 )
@@ -117,6 +122,30 @@ def test_each_kind_of_secret_is_taken_out_and_counted(line: str) -> None:
     assert "hunter2" not in cleaned
     assert (cleaned.startswith("before\n"), cleaned.endswith("after hunt")) == (True, True)
     assert sum(cleaner.removed.values()) >= 1
+
+
+def test_no_text_takes_long_whatever_others_have_written() -> None:
+    begun = time.process_time()
+    for part in (
+        *'a"\\',
+        "a:",
+        "a.",
+        "://",
+        "a@",
+        "u:p@",
+        "?a=",
+        "password",
+        'password="',
+        "token=",
+        "x-",
+        "login ",
+        "-u a",
+        "Basic ",
+        "eyJaaaaaaaa.",
+    ):
+        text = part * (65536 // len(part))
+        Cleaner([text], names=False, hosts=False).clean(text)
+    assert time.process_time() - begun < 10  # one expression that looks at each pair of letters takes longer alone
 
 
 def test_what_is_no_secret_stays() -> None:
