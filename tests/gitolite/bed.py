@@ -292,14 +292,23 @@ class Bed:
             check=False,
         )
 
+    def one_more(self, name: str) -> GitoliteSite:
+        """A gitolite server with everybody's rules and nothing of piehole, which the caller ends."""
+        site = GitoliteSite(self, name)
+        site.set_up()
+        self._write_known_hosts(site)
+        done = site.publish_all()
+        assert done.returncode == 0, done.stderr
+        return site
+
     def _make_key(self, who: str) -> None:
         self.key(who).parent.mkdir(exist_ok=True)
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", str(self.key(who))]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, timeout=30)
 
-    def _write_known_hosts(self) -> None:
+    def _write_known_hosts(self, *more: GitoliteSite) -> None:
         known = self.folder / "known_hosts"
-        known.write_text("".join((site.ssh.folder / "known_hosts").read_text() for site in self.sites))
+        known.write_text("".join((site.ssh.folder / "known_hosts").read_text() for site in [*self.sites, *more]))
         for who in PEOPLE:
             config = self.sites[0].ssh.ssh_config.read_text()
             config = config.replace(f"{self.sites[0].ssh.folder}/user_key", str(self.key(who)))

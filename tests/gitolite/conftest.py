@@ -9,9 +9,12 @@ from uuid import uuid4
 import pytest
 
 from tests.gitolite.bed import Bed, GitoliteSite
+from tests.guide.conftest import page
 from tests.support.etcd import EtcdProcess
 from tests.support.git import commit, git
 from tests.support.servers import Unavailable
+
+__all__ = ["page"]
 
 
 @pytest.fixture(scope="session")

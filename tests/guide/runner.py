@@ -16,7 +16,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -174,22 +174,40 @@ class Page:
         self.failed = False
         self.seconds: dict[int, float] = {}  # when the command of that line had ended, since the first was typed
 
-    def run(self, places: Mapping[str, Place], *, sections: Sequence[str] = (), seconds: float = SECONDS) -> None:
+    def run(
+        self,
+        places: Mapping[str, Place],
+        *,
+        sections: Sequence[str] = (),
+        seconds: float = SECONDS,
+        before: Mapping[str, Callable[[], None]] | None = None,
+    ) -> None:
         """Run all blocks, or those of some sections, in the page's order.
 
         :param places: by prompt, such as ``$`` or ``root@oslo#``
         :param seconds: how long one command may take
+        :param before: what the text of the page tells the reader to do, by the beginning of the command that comes after it
         """
         with Terminals(places) as terminals:
-            self.type(terminals, sections=sections, seconds=seconds)
+            self.type(terminals, sections=sections, seconds=seconds, before=before)
 
-    def type(self, terminals: Terminals, *, sections: Sequence[str] = (), seconds: float = SECONDS) -> None:
+    def type(
+        self,
+        terminals: Terminals,
+        *,
+        sections: Sequence[str] = (),
+        seconds: float = SECONDS,
+        before: Mapping[str, Callable[[], None]] | None = None,
+    ) -> None:
         """As :meth:`run`, in shells that go on afterwards."""
         begun = time.monotonic()
         for block in self.blocks:
             if not sections or block.section in sections:
                 for command in block.commands:
                     self.failed = True  # unless all of it succeeds
+                    for beginning, do in (before or {}).items():
+                        if command.text.startswith(beginning):
+                            do()
                     self._command(terminals, block, command, seconds)
                     self.failed = False
                     self.seconds[command.line] = time.monotonic() - begun
