@@ -12,7 +12,7 @@ from time import sleep
 from hooks.decide import DecisionClient
 from piehole.fastpath import inflight, processes
 from piehole.fastpath.failpoints import Step, reached
-from piehole.fastpath.hook_messages import SHOWN, Answer, Question, parse_ref_updates
+from piehole.fastpath.hook_messages import SHOWN, Answer, Question, explained, parse_ref_updates
 
 TYPE_CHECKING = False  # importing typing costs a hook 4 ms; type checkers take this name as true
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class PushHooks:
                 self.prepared(lines)
         except Refused as refused:
             known = f" (push {self.record.push_id[:SHOWN]})" if self.record is not None and self.record.push_id else ""
-            self._say(refused.token, f"{refused}{known}")
+            self._say(refused.token, f"{refused}{known}{explained(refused.token)}")
             return 1
         except OSError as error:
             self._say("no-access", f"cannot work in {self.git_dir}: {error}; run `piehole check` there")

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"format": 1, **about, "sound": sound, **lists}, indent=2))
     else:
         for fault in found.found:
-            tell(f"{'warning' if fault.warning else 'fault'}: {fault}")
+            more = f" (`piehole explain {fault.word}`)" if fault.word else ""
+            tell(f"{'warning' if fault.warning else 'fault'}: {fault}{more}")
         many = len(found.warnings)
         words = "no fault" if sound else f"{len(found.faults)} fault{'' if len(found.faults) == 1 else 's'}"
         print(f"{config.git_dir}: {words}, {many} warning{'' if many == 1 else 's'}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from piehole.cli import tables
-from piehole.cli.status_text import FoundStatus, Rank, refs_words, remarks, summary
+from piehole.cli.status_text import FoundStatus, Rank, explained, refs_words, remarks, summary
 from piehole.cli.tables import BOLD, DIM, GREEN, RED, YELLOW, Cell, literal, painted, wrapped
 from piehole.commands.lag import age
 from piehole.commands.status import BEHIND, CORRUPT, IN_STEP, LEFT, NEVER_SEEN, SiteStatus, Status
@@ -39,6 +39,7 @@ def _one(seen: FoundStatus, found: Status, most: int, *, paint: bool) -> list[st
         for word, text, colour in remarks(found)
         for line in _wrapped(f"{word}: {text}", colour, most, "", paint=paint)
     ]
+    details += _explanation([seen], most, paint=paint)
     return [*shown, *([""] if details else []), *details, "", _verdict([seen], paint=paint)]
 
 
@@ -87,7 +88,7 @@ def _many(several: Sequence[FoundStatus], *, unfold: bool, most: int, paint: boo
         shown[place + 1 : place + 1] = _details(one, most, paint=paint)
     if folded:
         shown.append(painted(f"{len(folded)} in step, not listed (--all lists them)", GREEN, paint=paint))
-    return [*shown, "", _verdict(several, paint=paint)]
+    return [*shown, *_explanation(several, most, paint=paint), "", _verdict(several, paint=paint)]
 
 
 def _state(one: FoundStatus) -> Cell:
@@ -151,6 +152,13 @@ def _details(one: FoundStatus, most: int, *, paint: bool) -> list[str]:
                 f"{word}: {count - _NAMED} more (`piehole status -C {one.git_dir}`)", DIM, most, "  ", paint=paint
             )
     return shown
+
+
+def _explanation(several: Sequence[FoundStatus], most: int, *, paint: bool) -> list[str]:
+    """Where to read on about what is shown."""
+    words = dict.fromkeys(word for one in several if isinstance(one.found, Status) for word in explained(one.found))
+    commands = ", ".join(f"`piehole explain {word}`" for word in words)
+    return _wrapped(f"what to do: {commands}", DIM, most, "", paint=paint) if words else []
 
 
 def _wrapped(text: str, colour: str, most: int, indent: str, *, paint: bool) -> list[str]:

@@ -11,11 +11,14 @@ from typing import Any
 from piehole.cli import common
 from piehole.cli.tables import DIM, RED, YELLOW
 from piehole.commands.lag import age
-from piehole.commands.status import BEHIND, CORRUPT, FORMAT, LEFT, SiteStatus, Status
+from piehole.commands.status import BEHIND, CORRUPT, FORMAT, LEFT, NEVER_SEEN, SiteStatus, Status
 from piehole.errors import PieholeError
 from piehole.group.outlook import duration
 from piehole.replicate.local_changes import UNADOPTED, unadopted_fix
+from piehole.repository import verification
 from piehole.repository.fitness import unproven
+
+_LATE = 10.0  # seconds for which a site may be behind without a word
 
 
 class Rank(IntEnum):
@@ -158,6 +161,28 @@ def remarks(found: Status) -> Iterator[tuple[str, str, str]]:
             yield "controller", line, DIM
     if found.second:
         yield "controller", f"a second controller ({found.second}) is refused here: stop one of the two", RED
+
+
+def explained(found: Status) -> list[str]:
+    """The words of this status that `piehole explain` says more of, this site's first."""
+    config, states = found.replica.config, {one.state for one in found.sites}
+    said = {
+        "no-quorum": found.trouble,
+        found.halted.token if found.halted else "halted": found.halted,
+        CORRUPT: found.corrupt or CORRUPT in states,
+        "stuck": found.stuck,
+        "no controller": found.controller is None,
+        "refused": found.second,
+        "copies": found.copies and not found.copies.kept,
+        "silent": any(one.silent for one in found.sites),
+        NEVER_SEEN: NEVER_SEEN in states,
+        "pending": found.pending,
+        BEHIND: any(one.state == BEHIND and (age(one.since) or 0.0) > _LATE for one in found.sites),
+        "locked": found.locked,
+        "unadopted": found.unadopted,
+        "overdue": verification.waits_too_long(config.git_dir, config.verify_every),
+    }
+    return [word for word, there in said.items() if there]
 
 
 def refs_words(number: int) -> str:

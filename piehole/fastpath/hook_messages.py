@@ -50,6 +50,13 @@ if TYPE_CHECKING:
 
 _VERSION = "1"
 SHOWN = 12  # characters of a push's id that its user sees: enough to find it in every log
+# The tokens that an administrator has to do something about; pushers have no `piehole` at hand.
+ADMINISTRATORS = ("no-quorum", "wrong-group", "went-back", "locked", "unadopted", "no-access", "copies", "corrupt")
+
+
+def explained(token: str) -> str:
+    """What a refusal ends with where an administrator has to do something."""
+    return f" (piehole explain {token})" if token in ADMINISTRATORS else ""
 
 
 class Question:

@@ -20,11 +20,15 @@ OLDEST_GIT: Final = (2, 36)  # core.fsync; the hook reference-transaction itself
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A problem and its fix. A warning is about something that piehole supports, within the limits that it names."""
+    """A problem and its fix. A warning is about something that piehole supports, within the limits that it names.
+
+    ``word``: what `piehole explain` says more of, ``""`` where there is no such word.
+    """
 
     what: str
     fix: str
     warning: bool = False
+    word: str = ""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.fix}"
@@ -253,6 +257,7 @@ def unproven(git_dir: Path, verify_every: float) -> Iterator[Fault]:
             f"the objects here were not proven since {since}, though piehole.verifyEvery is {verify_every / 86400:g} days",
             f"see that a controller runs and what it logs (repository.not_verified), or run `piehole audit --verify -C {git_dir}`",
             warning=True,
+            word="overdue",
         )
     for ref, why in verification.incomplete_kept_tips(git_dir).items():
         yield Fault(

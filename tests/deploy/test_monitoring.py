@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_each_alert_says_what_to_do() -> None:
         name = alert.split("\n", 1)[0]
         for part in ("expr:", "severity: ", "summary: ", "action: "):
             assert part in alert, f"{name} has no {part}"
+
+
+def test_each_alert_leads_to_a_page_of_the_documentation() -> None:
+    urls = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["urls"]
+    docs = urls["Documentation"].removesuffix("index.md")
+    pages = [url.removeprefix(docs) for url in re.findall(r"runbook_url: (.*)", RULES.read_text())]
+    assert len(pages) == RULES.read_text().count("- alert: ")
+    assert [page for page in pages if not (DEPLOY.parent / "docs" / page).is_file()] == []
 
 
 @needs_promtool

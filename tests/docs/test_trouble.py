@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from controller import overview
 from controller.metrics import KINDS
 from piehole import errors, installed_files
+from piehole.cli import status_text
 from piehole.commands import status
+from piehole.fastpath.hook_messages import ADMINISTRATORS
 from tests.docs.test_docs import ROOT
 from tests.guide.markdown import fences
 from tests.support.command_line import piehole_in_process as piehole
@@ -27,6 +30,17 @@ def test_tokens_states_and_pages_are_the_same() -> None:
     assert explained.keys() >= TOKENS | STATES
     assert [name for name, page in PAGES.items() if not {*page.words} & (TOKENS | STATES)] == []
     assert {token: explained[token].name for token in TOKENS} == {token: token for token in TOKENS}
+
+
+def test_what_leads_to_a_page_names_one_that_there_is() -> None:
+    known = {word for page in PAGES.values() for word in (page.name, *page.words)}
+    sources = [path.read_text() for path in (ROOT / "piehole").rglob("*.py")]
+    named = {word for text in sources for word in re.findall(r'\bword="([^"]+)"', text)}
+    assert len(named) > 8
+    assert named <= known
+    assert set(ADMINISTRATORS) <= TOKENS
+    body = inspect.getsource(status_text.explained)
+    assert set(re.findall(r'^ +"([\w -]+)":', body, re.MULTILINE)) <= known
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from piehole.fastpath.hook_messages import ADMINISTRATORS
 from tests.guide.markdown import fences, lines_match
 from tests.guide.runner import Page, Place
 from tests.support import git
@@ -68,7 +69,9 @@ class TroubleBed:
         """Alice pushes, and is refused; returns the sentence."""
         pushed = git.push(self.work, "origin", *(refspecs or ("HEAD:main",)), env=ALICE)
         self.said += [line.rstrip() for line in pushed.stderr.splitlines()]
-        return refused(pushed, token)
+        sentence = refused(pushed, token)
+        assert sentence.endswith(f" (piehole explain {token})") == (token in ADMINISTRATORS)
+        return sentence
 
     def bob(self, site: Site, file: str = "bob.txt") -> str:
         """Bob pushes a commit to main by way of this site."""

@@ -35,7 +35,7 @@ def faults(replica: Replica) -> Iterator[Fault]:
     git_dir = replica.git_dir
     config = GitConfig(git_dir)
     for what in hook_files.faults(git_dir):
-        yield Fault(what, _INSTALL)
+        yield Fault(what, _INSTALL, word="no-access")
     announcer = hook_files.place(git_dir, hook_files.ANNOUNCER)
     if replica.config.announce and announcer.exists() and not hook_files.is_ours(announcer):
         yield Fault(
@@ -188,7 +188,7 @@ def _state(git_dir: Path) -> Iterator[Fault]:
     try:
         rollback_guard.load(git_dir)
     except PieholeError as error:
-        yield Fault(f"{git_dir}/piehole/state.json is damaged, so this site is halted", str(error))
+        yield Fault(f"{git_dir}/piehole/state.json is damaged, so this site is halted", str(error), word="halted")
     folder = git_dir / inflight.FOLDER
     if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         yield Fault(f"{folder} is missing or cannot be written, so every push is refused", _INSTALL)
@@ -196,7 +196,7 @@ def _state(git_dir: Path) -> Iterator[Fault]:
             return  # what is in it cannot be read
     for why in old_locks(git_dir).values():
         lock, _, fix = why.rpartition(": ")
-        yield Fault(f"the lock {lock}", fix)
+        yield Fault(f"the lock {lock}", fix, word="locks")
     by_origin: dict[str, list[str]] = {}
     for path, origin in unjudged(git_dir).items():
         by_origin.setdefault(origin, []).append(path)
@@ -218,6 +218,7 @@ def _controller(git_dir: Path) -> Iterator[Fault]:
             f"no controller answers for this repository ({error})",
             "pushes work, but what other sites push does not come here by itself: run `piehole controller`, "
             "or see in its log why one that runs does not serve this repository",
+            word="no controller",
         )
     if "hidden" in told or processes.some_are_hidden():
         yield Fault(
@@ -229,11 +230,12 @@ def _controller(git_dir: Path) -> Iterator[Fault]:
     for word, _, rest in (line.partition(" ") for line in told):
         if word == "put-back":
             ref, _, why = rest.partition(" ")
-            yield Fault(f"{ref} was changed at this site alone", f"it {why}", warning=True)
+            yield Fault(f"{ref} was changed at this site alone", f"it {why}", warning=True, word="pending")
     second = second_controller(git_dir)
     if second:
         yield Fault(
             f"a second controller ({second}) finds this repository, and is refused here",
             "stop one of the two, or give each its own --root",
             warning=True,
+            word="refused",
         )

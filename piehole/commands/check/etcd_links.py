@@ -36,7 +36,7 @@ def links(replica: Replica) -> list[EndpointStatus]:
 def faults(found: Sequence[EndpointStatus]) -> Iterator[Fault]:
     for link in found:
         if link.error:
-            yield Fault(link.error, _FIXES[link.trouble or "undecided"].format(link.endpoint))
+            yield Fault(link.error, _FIXES[link.trouble or "undecided"].format(link.endpoint), word="no-quorum")
             continue
         for alarm in link.alarms:
             yield _alarm(link.endpoint, alarm)

@@ -63,7 +63,7 @@ def _records(replica: Replica) -> Iterator[Fault]:
     if why_halted is not None and why_halted.token == NO_ACCESS:
         return  # this site's state file is damaged, which piehole.commands.check.disk reports
     if why_halted is not None:
-        yield Fault(f"this site is halted ({why_halted.token})", str(why_halted))
+        yield Fault(f"this site is halted ({why_halted.token})", str(why_halted), word=why_halted.token)
         return
     if state.group is not None and GroupRecord.parse(state.group.value).object_format != config.object_format:
         wanted = GroupRecord.parse(state.group.value).object_format
@@ -89,7 +89,7 @@ def _records(replica: Replica) -> Iterator[Fault]:
         if one.fault:
             yield Fault(f"the records of the site {one.site!r} cannot be used", one.fault)
     for name, why in list(seen.planned.locked.items())[:_SHOWN]:
-        yield Fault(f"{name} is locked", f"{why}; {_unlock(replica, name)}", warning=True)
+        yield Fault(f"{name} is locked", f"{why}; {_unlock(replica, name)}", warning=True, word="locked")
     yield from _without_push(seen)
 
 
@@ -113,6 +113,7 @@ def _copies(
         f"the group promises that {found.needed} sites hold what is pushed, and {pushes}: {found}",
         "see that a controller runs at these sites; to lower the promise until then: "
         f"`piehole group set copies {max(1, len(found.able))}`",
+        word="copies",
     )
 
 
@@ -127,7 +128,7 @@ def _unlock(replica: Replica, name: str) -> str:
 def _without_push(seen: DryRun) -> Iterator[Fault]:
     """What was changed here without a push: pushes to these refs do not do what their users expect."""
     for ref, move in list(seen.changed.items())[:_SHOWN]:
-        yield Fault(f"{ref} is not as the group has it", pending_words(move), warning=True)
+        yield Fault(f"{ref} is not as the group has it", pending_words(move), warning=True, word="pending")
     alone = seen.planned.unadopted
     if alone:
         named = f"{', '.join(alone[:_SHOWN])}{' …' if len(alone) > _SHOWN else ''}"
@@ -135,6 +136,7 @@ def _without_push(seen: DryRun) -> Iterator[Fault]:
             f"the group has no value for {named}, which {'was' if len(alone) == 1 else 'were'} {UNADOPTED}",
             unadopted_fix(alone[0] if len(alone) == 1 else "REF"),
             warning=True,
+            word="unadopted",
         )
 
 

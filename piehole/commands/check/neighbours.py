@@ -58,6 +58,7 @@ def _peer(replica: Replica, one: GroupSite, state: GroupState) -> Fault | None:
         fault = Fault(
             f"the site {one.site!r} cannot be fetched from: {error}",
             "allow its protocol here (git config --add piehole.allowProtocol …), or give it another URL there (`piehole install --url`)",
+            word="behind",
         )
     except EtcdError as error:
         fault = unreadable("the group's refs cannot be read", error)
@@ -65,6 +66,7 @@ def _peer(replica: Replica, one: GroupSite, state: GroupState) -> Fault | None:
         fault = Fault(
             f"the site {one.site!r} cannot be fetched from: {peer.display}: {error.stderr or error}",
             f"see that this account can run `git ls-remote {peer.display}`; a site that is lost for good: `piehole leave --site {one.site}`",
+            word="behind",
         )
     return None if this else fault  # a site need not be able to fetch from itself
 

@@ -24,6 +24,7 @@ def faults(replica: Replica) -> Iterator[Fault]:
             f"corrupt: objects that this site claims to have are missing or damaged ({found}); until it is repaired it "
             "counts as no copy, and it fills no new site while there is another",
             f"`piehole reconcile --once {replica.git_dir}` fetches them anew from another site, as a running controller does",
+            word="corrupt",
         )
 
     yield from unproven(replica.git_dir, replica.config.verify_every)
@@ -42,10 +43,12 @@ def of_other_sites(replica: Replica) -> Iterator[Fault]:
                 f"the objects of the site {one.site!r} were last proven {proven}",
                 "see `piehole check` there: its controller proves them every piehole.verifyEvery",
                 warning=True,
+                word="overdue",
             )
         if one.corrupt and one.site != replica.config.site and not one.left:
             yield Fault(
                 f"corrupt: the site {one.site!r} has lost or damaged objects, so it counts as no copy ({one.corrupt})",
                 "see `piehole check` there; its controller repairs it from a site that is whole",
                 warning=True,
+                word="corrupt",
             )
