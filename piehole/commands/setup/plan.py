@@ -85,7 +85,7 @@ class Planner:
             if line[0] == "#" or line.split()[1] in wanted
         )
         folders = deploy["tmpfiles.conf"].replace("/srv/git", str(root)).replace("/home/git", str(self._home))
-        folders = folders.replace(" git  git", f" {account} {account}")
+        folders = re.sub(r"(:?)git +(:?)git$", rf"\1{account} \2{account}", folders, flags=re.MULTILINE)
         if account != "git":  # its home and what is in there is not setup's
             folders = "".join(line for line in folders.splitlines(keepends=True) if f" {self._home}" not in line)
 

@@ -14,7 +14,7 @@ if [ -d "$tree/local-bin" ]; then mount --bind "$tree/local-bin" "$tree/usr/loca
 # Administrators may add to this one; what is there already stays.
 mkdir -p "$tree/local-lib"
 for kept in /usr/local/lib/*; do
-	if [ -d "$kept" ]; then mkdir -p "$tree/local-lib/${kept##*/}" && mount --bind "$kept" "$tree/local-lib/${kept##*/}"; fi
+	if [ -d "$kept" ]; then mkdir -p "$tree/local-lib/${kept##*/}" && mount --bind -o ro "$kept" "$tree/local-lib/${kept##*/}"; fi
 done
 mount --rbind "$tree/local-lib" "$tree/usr/local/lib"
 mount -t proc proc "$tree/proc"

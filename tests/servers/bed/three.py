@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.guide.runner import Place
@@ -234,6 +235,18 @@ class ThreeServers:
         self._wire.end()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @contextmanager
+    def more(self, *names: str) -> Iterator[list[Host]]:
+        """More bare hosts on the same wire, which know all names."""
+        numbers = {**_NUMBERS, **{name: 31 + number for number, name in enumerate(names)}}
+        known = {_name(name): f"{NETWORK}.{number}" for name, number in numbers.items()}
+        hosts = [Host(self._wire, self.folder, _name(name), numbers[name], known) for name in names]
+        try:
+            yield [host.boot() for host in hosts]
+        finally:
+            for host in hosts:
+                host.burn()
+
     def set_up(self, servers: Sequence[Server]) -> None:
         """Run `piehole setup` on these at the same time."""
         for server in servers:
@@ -256,12 +269,16 @@ class ThreeServers:
         words = ("setup", "--from", f"{KIT}/{server.site}", *(options or ("--yes", "--wait", f"{_READY:.0f}")))
         return server.host.run("piehole", *words, user=user, check=check, timeout=_READY + 60)
 
+    @staticmethod
+    def copy(folder: Path, host: Host, inside: str) -> None:
+        shutil.copytree(folder, host.path(inside))
+
     def deliver(self, server: Server, *, founding: bool = True) -> None:
         """What the administrator copies to a server: its part of the keys, the users, the settings."""
         host = server.host
         kit = f"{KIT}/{server.site}"
         shutil.rmtree(host.path(KIT), ignore_errors=True)
-        shutil.copytree(self.folder / "pki" / server.site, host.path(kit))
+        self.copy(self.folder / "pki" / server.site, host, kit)
         host.write(f"{kit}/users/alice.pub", self.laptop.key)
         host.write(f"{kit}/users/alice.password", PASSWORD + "\n")
         host.write("/etc/etcd-root", (self.folder / "pki" / "auth" / "root").read_text(), mode=0o400)
@@ -292,10 +309,11 @@ class ThreeServers:
     def arrives(self, ref: str, oid: str, servers: Sequence[Server] | None = None, timeout: float = 20.0) -> None:
         arrives(self.servers if servers is None else servers, ref, oid, timeout)
 
-    def make_keys(self, folder: Path, *options: str) -> None:
+    def make_keys(self, folder: Path, *options: str, source: Path | None = None) -> None:
         """Make what is missing in a folder with the keys of all servers, as the administrator does on a machine of their own."""
-        source = self.folder / "setup.toml"
-        source.write_text(self._settings())
+        if source is None:
+            source = self.folder / "setup.toml"
+            source.write_text(self._settings())
         words = [python(), "-m", "piehole.cli", "setup", "--from", str(source), "--keys", str(folder), *options]
         subprocess.run(words, check=True, timeout=60, cwd=CHECKOUT, stdout=subprocess.DEVNULL)
 
