@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from tools.reference import diagrams
 from tools.reference.diagrams import IMAGES, checksum
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(IMAGES.glob("*.dot"))
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
-diagrams = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+each = pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 
 
-@diagrams
+@each
 def test_a_diagram_is_drawn_from_its_source(source: Path) -> None:
     assert checksum(source.read_text()) in source.with_suffix(".svg").read_text(), "run `make docs`"
 
 
-@diagrams
+@each
 def test_a_diagram_stands_in_a_page(source: Path) -> None:
     assert any(re.search(rf"!\[[^\]]*\]\([^)]*{source.stem}\.svg\)", page.read_text()) for page in PAGES)
 
@@ -42,7 +45,7 @@ def _contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-@diagrams
+@each
 def test_its_colours_are_readable_in_light_and_dark(source: Path) -> None:
     schemes = re.findall(r"svg \{ (.*?) \}", source.with_suffix(".svg").read_text())
     assert len(schemes) == 2
@@ -51,3 +54,27 @@ def test_its_colours_are_readable_in_light_and_dark(source: Path) -> None:
         for ground in ("paper", "box"):
             assert _contrast(colours["ink"], colours[ground]) >= 7
             assert min(_contrast(colours[line], colours[ground]) for line in ("line", "main", "good", "bad")) >= 4.5
+
+
+def test_only_a_changed_diagram_is_drawn_and_without_graphviz_its_lack_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in (SOURCES[0], SOURCES[0].with_suffix(".svg")):
+        shutil.copyfile(file, tmp_path / file.name)
+    monkeypatch.setattr(diagrams, "IMAGES", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    assert diagrams.draw() == []
+    (tmp_path / SOURCES[0].name).write_text("digraph { a -> b }")
+    assert diagrams.draw() == [
+        f"{SOURCES[0].stem}.svg is older than {SOURCES[0].name}, and there is no dot to draw it (Debian: apt-get install graphviz)"
+    ]
+
+
+@pytest.mark.skipif(not shutil.which("dot"), reason="graphviz is not installed")
+def test_a_changed_diagram_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "new.dot").write_text('digraph { a [label="<&>"]; a -> b }')
+    monkeypatch.setattr(diagrams, "IMAGES", tmp_path)
+    assert diagrams.draw() == []
+    drawn = (tmp_path / "new.svg").read_text()
+    assert checksum((tmp_path / "new.dot").read_text()) in drawn
+    assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314 -- our own
