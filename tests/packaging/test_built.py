@@ -120,7 +120,9 @@ def test_the_debian_package_holds_the_wheel_and_what_it_needs(built: Built, tmp_
     deploy = {
         f"usr/share/piehole/{n.removeprefix('piehole/')}" for n in built.in_wheel if n.startswith("piehole/deploy/")
     }
-    assert there - inside - pages - deploy == {
+    # dh_compress leaves a document that is shorter than 4 KiB as it is.
+    found = {name.removesuffix(".gz") if "/doc/" in name else name for name in there - inside - pages - deploy}
+    assert found == {
         *(f"DEBIAN/{name}" for name in ("conffiles", "control", "md5sums", "postinst", "postrm", "prerm")),
         "etc/default/piehole",
         "lib/systemd/system/piehole-controller.service",
@@ -131,10 +133,7 @@ def test_the_debian_package_holds_the_wheel_and_what_it_needs(built: Built, tmp_
         "usr/share/bash-completion/completions/piehole",
         "usr/share/fish/vendor_completions.d/piehole.fish",
         "usr/share/zsh/vendor-completions/_piehole",
-        *(
-            f"usr/share/doc/piehole/{name}"
-            for name in ("README.md.gz", "changelog.gz", "copyright", "piehole.cdx.json")
-        ),
+        *(f"usr/share/doc/piehole/{name}" for name in ("README.md", "changelog", "copyright", "piehole.cdx.json")),
     }
     assert pages | deploy <= there
     assert (root / "DEBIAN/conffiles").read_text() == "/etc/default/piehole\n"
