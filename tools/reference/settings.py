@@ -21,12 +21,12 @@ config` works as well. `piehole install` writes the options that it is given int
 
 ```console
 git@oslo$ piehole config -C /srv/git/tools.git readGate wait
-a running controller reads it at once
+a running controller reads it within five seconds
 git@oslo$ piehole config -C /srv/git/tools.git readGate
 readGate = wait (local: /srv/git/tools.git/config; default: off)
 …
 git@oslo$ piehole config -C /srv/git/tools.git --unset readGate
-a running controller reads it at once
+a running controller reads it within five seconds
 ```
 
 The controller reads a repository's configuration again when that file changes. After a change in a wider place (`--system`,
