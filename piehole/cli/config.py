@@ -89,7 +89,7 @@ def _repository(args: argparse.Namespace, *, needed: bool) -> tuple[Path | None,
         return common.repository(args), ""
     except PieholeError as error:
         if not needed:
-            return None, f"what holds for this server: {error}"
+            return None, f"these settings hold for this server, not for a repository: {error}"
         hint = "" if args.directory else " Or use --system: then it holds for all repositories of this server."
         raise type(error)(f"{error}{hint}") from error
 
@@ -120,19 +120,17 @@ def _json(git_dir: Path | None, shown: Sequence[FoundSetting], unknown: Sequence
 
 
 def _value(one: FoundSetting) -> str:
-    return ", ".join(one.values) or f"({one.setting.otherwise or 'not set'})"
-
-
-def _place(one: FoundSetting) -> str:
-    if one.scope == "default":
-        return "default"
+    """The value, and where it comes from."""
+    if not one.values:
+        return "not set" + (f" ({one.setting.otherwise})" if one.setting.otherwise not in ("", "none") else "")
     default = ", ".join(one.setting.default)
-    return f"{one.scope}: {one.file}" + (f"; default: {default}" if default else "")
+    place = "default" if one.scope == "default" else f"{one.scope}: {one.file}{default and f'; default: {default}'}"
+    return f"{', '.join(one.values)} ({place})"
 
 
 def _print_one(shown: Sequence[FoundSetting]) -> None:
     (one,) = shown
-    tell(f"{one.setting.name} = {_value(one)} ({_place(one)})")
+    tell(f"{one.setting.name} = {_value(one)}")
     changes = f"Changed otherwise: {one.setting.changes}." if one.setting.changes else ""
     for text in filter(None, (one.setting.meaning, changes)):
         print("\n".join(tables.wrapped(text, 100)))
@@ -143,10 +141,11 @@ def _print_all(shown: Sequence[FoundSetting]) -> None:
     most, paint = tables.window()[0], tables.coloured(sys.stdout)
     for one in shown:
         colour = RED if one.fault else DIM if one.scope == "default" else ""
-        value = painted(tables.literal(f"{_value(one)} ({_place(one)})"), colour, paint=paint)
+        value = painted(tables.literal(_value(one)), colour, paint=paint)
         print(f"{painted(one.setting.name, BOLD, paint=paint)} = {value}")
-        sentence = re.split(r"(?<=[.:]) |: ", one.setting.meaning)[0].rstrip(".:")
-        print(painted(f"  {tables.clipped(sentence, max(most - 2, 40))}", DIM, paint=paint))
+        sentence = re.split(r"(?<=\.) ", one.setting.meaning)[0].rstrip(".")
+        for line in tables.wrapped(sentence, max(most - 2, 40)):
+            print(painted(f"  {line}", DIM, paint=paint))
     _complain(shown)
 
 

@@ -63,8 +63,10 @@ def test_every_setting_is_shown_with_its_value_its_place_its_default_and_its_mea
     assert answer.status == 0
     heading, *lines = answer.out.splitlines()
     assert heading == f"settings of {repository}"
-    assert [line.partition(" = ")[0] for line in lines[::2]] == list(SETTINGS)
-    assert all(line.startswith("  ") for line in lines[1::2])
+    names = [line.partition(" = ")[0] for line in lines if not line.startswith("  ")]
+    assert names == list(SETTINGS)
+    assert len(lines) >= 2 * len(names) and "…" not in answer.out.replace("`piehole: …`", "")
+    assert "  The protocols that this site may use to fetch from peers: `ssh`, `https`," in lines
     assert f"hookTimeout = 7 (local: {repository / 'config'}; default: 10)" in lines
     assert f"readGate = wait (global: {Path('~/.gitconfig').expanduser()}; default: off)" in lines
     assert "catchUp = 3 (default)" in lines
@@ -126,7 +128,10 @@ def test_the_servers_settings_are_set_for_the_server_and_read_without_a_reposito
     assert "piehole.root is a setting of the whole server" in asked(repository).err
     monkeypatch.chdir(tmp_path)
     said = piehole_in_process("config").out.splitlines()
-    assert said[0] == f"what holds for this server: {tmp_path} is no git repository. Name the repository with -C DIR."
+    assert (
+        said[0]
+        == f"these settings hold for this server, not for a repository: {tmp_path} is no git repository. Name the repository with -C DIR."
+    )
     assert f"root = {tmp_path} (global: {Path('~/.gitconfig').expanduser()})" in said
     found = piehole_in_process("config", "--json", "--global").json
     assert [one["name"] for one in found["settings"]] == ["piehole.root"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.guide.runner import Place
 from tests.servers.bed.hosts import CHECKOUT, is_gone
 from tests.support.process import ManagedProcess
-from tests.support.servers import NOT_POSSIBLE
+from tests.support.servers import NOT_POSSIBLE, Unavailable
 from tests.support.wait import until
 
 USER = "you"
@@ -88,7 +88,10 @@ class EmptyDebian:
         return self.root / "home" / USER
 
     def make(self) -> None:
-        """Nothing but what is essential and apt; then an account."""
+        """Nothing but what is essential and apt; then an account.
+
+        :raises Unavailable: there is no network
+        """
         apt = [line for line in _said("apt-config", "dump") if re.match(r"Acquire::(?:https?::|Check-)", line)]
         options = [f"--aptopt={line.rstrip(';')}" for line in apt]
         made = subprocess.run(
@@ -98,6 +101,8 @@ class EmptyDebian:
             timeout=300,
             check=False,
         )
+        if re.search(r"Could not resolve|Temporary failure|Could not connect|Network is unreachable", made.stderr):
+            raise Unavailable(f"{NOT_POSSIBLE}apt reaches no packages")
         assert made.returncode == 0, made.stderr[-4000:]
         subprocess.run(["useradd", "--root", str(self.root), "--create-home", "--shell", "/bin/bash", USER], check=True)
         # The second place of the certificates is for the package that makes the first one anew.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -9,22 +10,27 @@ import pytest
 from tests.guide.empty_debian import EmptyDebian, build_wheel, what_is_missing
 from tests.guide.runner import Page
 from tests.support.ports import free_ports
+from tests.support.servers import Unavailable
 
 MINUTES = 5
 
 
 @pytest.fixture(scope="session")
 def empty_debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmptyDebian]:
-    missing = what_is_missing()
-    if missing:
-        pytest.skip(missing)
+    if what_is_missing():
+        pytest.skip(what_is_missing())
     folder = tmp_path_factory.mktemp("debian")
     debian = EmptyDebian(folder)
-    debian.make()
-    wheel = build_wheel(folder)
-    debian.write(wheel.name, wheel.read_bytes())
-    with debian.running():
-        yield debian
+    try:
+        debian.make()
+        wheel = build_wheel(folder)
+        debian.write(wheel.name, wheel.read_bytes())
+        with debian.running():
+            yield debian
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+    finally:
+        shutil.rmtree(debian.root)  # half a gigabyte
 
 
 def _ports() -> dict[str, str]:
