@@ -35,7 +35,7 @@ def build(checkout: Path, into: Path, what: str, *, umask: int = 0o022, env: Map
         env={**os.environ, **(env or {})},
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout[-3000:]
     (into / ".commit").write_text(what)
 
 
