@@ -75,7 +75,9 @@ class Debian:
         log.unlink(missing_ok=True)
         self.run('dpkg --force-unsafe-io --no-triggers "$@"', *words)
         asked = log.read_text().splitlines() if log.exists() else []
-        return {word for line in asked for word in line.split() if word in ("start", "restart", "stop", "enable")}
+        return {
+            word for line in asked for word in line.split() if word in ("start", "restart", "stop", "enable", "preset")
+        }
 
     def push(self, *, check: bool = True) -> str:
         """As the account git, push a commit to the site."""
