@@ -40,7 +40,7 @@ def draw(report: Report, folder: Path) -> list[Path]:
 
 
 def save(stem: Path, plot: Callable[[Axes], bool], title: str, size: tuple[float, float] = (8.0, 3.6)) -> list[Path]:
-    """Draw one plot as STEM.png and STEM.svg; nothing where ``plot`` has nothing to draw and says so with False.
+    """Draw one plot as STEM.svg; nothing where ``plot`` has nothing to draw and says so with False.
 
     The same numbers give the same SVG, so that an accepted plot changes when they do.
     """
@@ -57,10 +57,9 @@ def save(stem: Path, plot: Callable[[Axes], bool], title: str, size: tuple[float
         axes.set_title(title, loc="left")
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-        figure.savefig(paths[0], dpi=110)
-        figure.savefig(paths[1], metadata={"Date": None})
-        return paths
+        path = stem.with_suffix(".svg")
+        figure.savefig(path, metadata={"Date": None})
+        return [path]
     finally:
         pyplot.close(figure)
 
