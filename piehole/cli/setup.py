@@ -10,6 +10,7 @@ FILE is TOML, the same on every server. Without FILE, /etc/piehole/setup.toml is
     site = "oslo"               this server; default: --site, or the site whose host is this machine's name
     account = "git"             who owns the repositories; one that exists is used as it is
     repository = "/srv/git/project.git"
+    url = "https://…"           where the other sites fetch from this one; default: what https and ssh give
     https = true                nginx and git http-backend; default: true where there are several sites
     ssh = true                  sshd
     read-gate = "off"           or "wait", or "strict": piehole.readGate
@@ -25,7 +26,8 @@ FILE is TOML, the same on every server. Without FILE, /etc/piehole/setup.toml is
     [etcd.settings]             of the member that setup makes
     ETCD_HEARTBEAT_INTERVAL = 300
 
-Beside FILE may be a folder users, with NAME.pub (an ssh key) and NAME.password (for https) of each user.
+Beside FILE may be a folder users, with NAME.pub (an ssh key) and NAME.password (for https) of each user. Several servers need keys, too:
+--keys makes a folder for each, with FILE and the users in it, to be copied there and given as --from.
 """
 
 from __future__ import annotations

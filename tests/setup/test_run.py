@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import grp
+import hashlib
 import os
 import pwd
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from piehole.commands.setup import run
+from piehole.commands.setup import access_steps, run
 from piehole.commands.setup.file_parts import BlockIs, FileIs, FileThere
 from piehole.commands.setup.machine import CannotSee, Machine
-from piehole.commands.setup.parts import CommandDone, ServiceRuns, SetupStep, WaitUntil
+from piehole.commands.setup.parts import CommandDone, ProgramsAreThere, ServiceRuns, SetupStep, WaitUntil
 from piehole.errors import PieholeError
+from tests.setup.settings import settings
 
 OWNER = f"{pwd.getpwuid(os.geteuid()).pw_name}:{grp.getgrgid(os.getegid()).gr_name}"
 
@@ -267,3 +271,68 @@ def test_a_damaged_record_is_said_with_what_to_do(machine: TrialMachine) -> None
     (machine.folder / "record.json").write_text("{")
     with pytest.raises(PieholeError, match="Remove it"):
         run.perform(_steps(machine.folder), machine, Answers())
+
+
+class WithoutSystemd(TrialMachine):
+    @property
+    def has_systemd(self) -> bool:
+        return False
+
+
+def test_without_systemd_it_is_said_how_to_start_a_service_by_hand(tmp_path: Path) -> None:
+    machine = WithoutSystemd(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        part = ServiceRuns("daemon", f"127.0.0.1:{port}", "run `daemon` as git")
+        assert part.lacking(machine) == "", "it answers, so somebody has started it"
+    admin = Answers()
+    assert not run.perform([SetupStep("service", "Because", (part,))], machine, admin)
+    assert "run `daemon` as git" in admin.text
+    assert machine.commands == []
+
+
+class WithDebian(TrialMachine):
+    """A machine on which a package brought the file a.conf, and there is no apt-get."""
+
+    brought = b"as Debian has it\n"
+
+    @staticmethod
+    def program(name: str) -> str | None:
+        return f"/usr/bin/{name}" if name == "dpkg-query" else None
+
+    def run(self, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if argv[0] != "dpkg-query":
+            return super().run(argv, **options)
+        file = self.folder / "a.conf"
+        found = hashlib.md5(self.brought, usedforsecurity=False).hexdigest()
+        out = f"daemon: {file}\n" if argv[1] == "--search" else f"\n {file} {found}\n"
+        return subprocess.CompletedProcess(argv, 0, out, "")
+
+
+@pytest.mark.parametrize(("content", "after"), [(b"as Debian has it\n", "a new\n"), (b"mine\n", "mine\n")])
+def test_a_file_that_a_package_brought_is_replaced_unless_it_was_changed(
+    tmp_path: Path, content: bytes, after: str
+) -> None:
+    machine = WithDebian(tmp_path)
+    (tmp_path / "a.conf").write_bytes(content)
+    run.perform(_steps(tmp_path), machine, Answers())
+    assert (tmp_path / "a.conf").read_text() == after
+
+
+def test_programs_that_cannot_be_installed_are_named_with_their_packages(tmp_path: Path) -> None:
+    admin = Answers()
+    part = ProgramsAreThere((("nginx", "nginx-light"), ("etcd", "etcd-server")))
+    assert not run.perform([SetupStep("programs", "Because", (part,))], WithDebian(tmp_path), admin)
+    assert "there is no program nginx, etcd" in admin.text
+    assert "(the names are those of Debian's packages): nginx-light etcd-server" in admin.text
+
+
+def test_ports_that_nobody_answers_at_are_named_with_the_rule_for_the_firewall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_steps, "answers", lambda probe: not probe.startswith("lima"))
+    (said,) = access_steps.closed_ports(settings())
+    assert "Nobody answers at lima.example.org:2379, lima.example.org:2380, lima.example.org:443." in said
+    assert (
+        "`nft add rule inet filter input ip saddr '{ 192.0.2.11, 192.0.2.12 }' tcp dport '{ 2379, 2380, 443 }' accept`"
+        in said
+    )
+    assert "ip6 saddr '{ 2001:db8::13 }'" in said

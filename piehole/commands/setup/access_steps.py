@@ -161,9 +161,12 @@ def closed_ports(settings: SetupSettings) -> list[str]:
     closed = [f"{one.host}:{port}" for one in settings.others for port in ports if not answers(f"{one.host}:{port}")]
     if not closed:
         return []
-    others = ", ".join(one.address for one in settings.sites)
+    rules = []
+    for family, is_six in (("ip", False), ("ip6", True)):
+        if addresses := ", ".join(one.address for one in settings.sites if (":" in one.address) == is_six):
+            allowed = f"{family} saddr '{{ {addresses} }}' tcp dport '{{ {', '.join(map(str, ports))} }}' accept"
+            rules.append(f"`nft add rule inet filter input {allowed}`")
     return [
         f"Nobody answers at {', '.join(closed)}. Has `piehole setup` been started there, and does that server's firewall let "
-        f"{settings.site.address} in? With nftables: nft add rule inet filter input ip saddr '{{ {others} }}' tcp dport "
-        f"'{{ {', '.join(map(str, ports))} }}' accept"
+        f"{settings.site.address} in? With nftables: {', '.join(rules)}"
     ]
