@@ -52,9 +52,9 @@ class TrialMachine(Machine):
         super().write(path, content, mode, owner)
         self.effect()
 
-    def remember_restart(self, unit: str, *, done: bool) -> None:
+    def _remember(self, **fields: object) -> None:
         self.effect()
-        super().remember_restart(unit, done=done)
+        super()._remember(**fields)
         self.effect()
 
     def run(
