@@ -241,7 +241,7 @@ def _clocks(repository: Path, deadline: Deadline) -> str:
     ]
     pushes = [(one.site, then) for one in ref_log.recent(repository, LARGEST)[0] if (then := at(one.time))]
     lines += clocks_that_differ(pushes)
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines or ["no record says when it was written"]) + "\n"
 
 
 def clocks_that_differ(pushes: Sequence[tuple[str, float]]) -> list[str]:

@@ -82,6 +82,8 @@ def test_no_secret_of_any_place_that_is_collected_is_in_the_report(pair: Group, 
     git(a, "config", "piehole.etcdPasswordFile", str(tmp_path / "password"))
     record = {"id": "1", "url": "https://deploy:hunter2@rome.example.org/seen.git"}
     pair.etcd.put(f"{pair.prefix}/site/g/rome", json.dumps(record))
+    of_b = f"{pair.prefix}/progress/g/b"
+    pair.etcd.put(of_b, json.dumps(json.loads(pair.etcd.get(of_b) or "") | {"time": "2999-01-01T00:00:00+00:00"}))
     pair.etcd.put(pair.key("refs/heads/closed"), "closed: password=hunter2 asked by alice@example.org")
     entry = ref_log.LogEntry(1, "refs/heads/main", "", "", "a", "Alice Example <alice@example.org>", "", "seen")
     ref_log.append(a, [entry])
@@ -111,6 +113,8 @@ def test_no_secret_of_any_place_that_is_collected_is_in_the_report(pair: Group, 
         assert json.loads(of[f"{here}/{name}.json"])["format"] == 1
     assert '"version": "3.' in of[f"{here}/etcd.json"]
     assert "refs/heads: 1" in of[f"{here}/refs.txt"]
+    assert re.search(r"a: its last record is of \+\d+ s ago", of[f"{here}/clocks.txt"])
+    assert "b: its clock is ahead of this machine's" in of[f"{here}/clocks.txt"]
     assert "hash" not in of["README.txt"]
     assert bundle.stat().st_mode & 0o777 == 0o600
 
@@ -191,6 +195,7 @@ def test_it_is_made_while_etcd_the_repository_and_the_log_are_away(pair: Group, 
     assert re.search(r"controller-log\.txt .*not collected: there is no file", summary)
     assert "No etcd endpoint answered" in found[f"01-{a.name}/check.json"] + summary
     assert "refs/heads: 1" in found[f"01-{a.name}/refs.txt"]
+    assert found[f"01-{a.name}/clocks.txt"] == "no record says when it was written\n"
     assert "Traceback" not in "".join(found.values()) + answer.out + answer.err
 
 
