@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.guide.markdown import blocks
+from tests.guide.runner import Place
 from tests.support.groups import Group
 from tests.support.process import ManagedProcess
 from tests.support.sites import Site
@@ -17,13 +19,10 @@ _DEPLOY = PAGE.parents[2] / "deploy"
 
 
 def commands(heading: str, number: int = 0) -> str:
-    """The text of the ``number``-th block of commands below a heading."""
-    _, found, rest = PAGE.read_text().partition(f"\n## {heading}\n")
-    assert found, f"{PAGE.name} has no section {heading!r}"
-    section = rest.partition("\n## ")[0]
-    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```", section, re.S | re.M)
-    assert len(blocks) > number, f"{heading!r} has {len(blocks)} blocks of commands"
-    return blocks[number]
+    """What is typed in the ``number``-th block of commands below a heading."""
+    found = [block for block in blocks(PAGE) if block.section == heading]
+    assert len(found) > number, f"{heading!r} has {len(found)} blocks of commands"
+    return "".join(f"{command.text}\n" for command in found[number].commands)
 
 
 class Administrator:
@@ -64,6 +63,21 @@ class Administrator:
     def use_etcdctl(self, etcdctl: Path, endpoint: str) -> None:
         self._tool("etcdctl", f'ETCDCTL_API=3 ETCDCTL_ENDPOINTS={endpoint} exec {etcdctl} "$@"')
 
+    def place(self, site: Site, replaced: Mapping[str, str] | None = None) -> Place:
+        """Where this site's administrators type, for a page that is compared with what is printed."""
+        folder = self._group.folder
+        hosts = ("oslo", "lima", "kyoto", "quito", "new")
+        words = {
+            "/tmp/": f"{self._folder}/",  # noqa: S108 -- a path in the page
+            **{f'ssh {host}.example.org "cd /srv/git/': f'sh -c "cd {folder}/{host}/' for host in hosts},
+            **{f"https://{host}.example.org/": f"{folder}/{host}/" for host in hosts},
+            "/srv/git/": f"{site.root}/",
+            "/srv/staging/": f"{folder}/staging/",
+            " /piehole/": f" {self._group.prefix}/",
+            "config --system": "config --global",
+        }
+        return Place(env=self.environment(), cwd=self._folder, replaced={**(replaced or {}), **words})
+
     def _tool(self, name: str, script: str) -> None:
         path = self._bin / name
         path.write_text(f"#!/bin/sh\n{script}\n")
@@ -76,7 +90,7 @@ class Administrator:
     def _translated(self, site: Site, text: str) -> str:
         folder = self._group.folder
         text = text.replace("/tmp/", f"{self._folder}/")  # noqa: S108 -- as the page has it
-        text = re.sub(r"ssh://git@(\w+)\.example\.org/srv/git/", rf"{folder}/\1/", text)
+        text = re.sub(r"https://(\w+)\.example\.org/", rf"{folder}/\1/", text)
         text = re.sub(r'ssh (\w+)\.example\.org "cd /srv/git/', rf'sh -c "cd {folder}/\1/', text)
         text = text.replace("/srv/git/", f"{site.root}/").replace("/srv/staging/", f"{folder}/staging/")
         text = re.sub(r"(?<=\s)/piehole/", f"{self._group.prefix}/", text)

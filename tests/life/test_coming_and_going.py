@@ -59,14 +59,14 @@ def test_an_uninstalled_site_is_an_ordinary_repository_and_can_come_back(make_gr
     kyoto = life["kyoto"]
     work = begun(life)
     life.group.published()
-    life.admin.run(kyoto, commands("A site leaves", 1))
+    life.admin.run(kyoto, commands("An ordinary repository again"))
     until(lambda: kyoto.events("repository.left"), PATIENCE, "its controller lets go of it")
     own = git.commit(work, "to the ordinary repository")
     accepted(git.push(work, kyoto.repository, "HEAD:main", "HEAD:own"))
     git.git(work, "reset", "--hard", "--quiet", "HEAD~1")
     newest = git.commit(work, "to the group")
     accepted(git.push(work, life["oslo"].repository, "HEAD:main"))
-    said = life.admin.run(kyoto, commands("A site comes back", 1)).stdout
+    said = life.admin.run(kyoto, commands("Back after an uninstall")).stdout
     assert "not adopted: refs/heads/own" in said
     life.group.arrives(MAIN, newest, timeout=PATIENCE)
     assert own in kyoto.kept()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import OwnCluster
+from tests.guide.runner import Page
 from tests.life.bed import Life, begun, live
-from tests.life.page import commands
 from tests.support import git
 from tests.support.assertions import accepted
 from tests.support.etcd import EtcdCluster, EtcdOptions, EtcdProcess, find_etcdctl
@@ -17,7 +17,7 @@ from tests.support.groups import MakeGroup
 from tests.support.ports import LOOPBACK, free_ports
 from tests.support.wait import PATIENCE, until
 
-MORE = "More members of etcd"
+MORE, USED = "More members of etcd", "Use a new member"
 _SITES = ("oslo", "lima")
 
 
@@ -37,11 +37,16 @@ def _push(life: Life, work: Path, message: str) -> None:
 
 def _added(life: Life, words: dict[str, str]) -> None:
     """`etcdctl member add`, until etcd takes it: the members must have been connected for five seconds."""
+    page = Page("docs/guides/sites.md", MORE)
 
     def done() -> bool:
-        said = life.admin.run(life["oslo"], commands(MORE, 0), words, check=False)
-        assert said.returncode == 0 or "unhealthy cluster" in said.stderr, said.stderr
-        return said.returncode == 0
+        try:
+            page.run({"root@oslo#": life.admin.place(life["oslo"], words)}, sections=[MORE])
+        except AssertionError as error:
+            if "unhealthy cluster" not in str(error):
+                raise
+            return False
+        return True
 
     until(done, PATIENCE, "etcd takes another member")
 
@@ -57,8 +62,9 @@ def _joining(
 
 
 @pytest.mark.slow
+@pytest.mark.page("docs/guides/sites.md", "A member of etcd is replaced")
 def test_a_member_whose_disk_was_lost_is_replaced_and_piehole_needs_nothing(
-    make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path
+    make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path, page: Page
 ) -> None:
     cluster = own_cluster(3)
     lost, *living = cluster.members
@@ -68,7 +74,7 @@ def test_a_member_whose_disk_was_lost_is_replaced_and_piehole_needs_nothing(
     lost.wipe()
     life.admin.use_etcdctl(_etcdctl(lost.binary), living[0].endpoint)
     _push(life, work, "one member is lost")
-    life.admin.run(life["oslo"], commands("A member of etcd is replaced"), {"lima": lost.name})
+    page.run({"root@oslo#": life.admin.place(life["oslo"], {"replace.sh lima": f"replace.sh {lost.name}"})})
     again = life.admin.run(life["oslo"], "sh deploy/etcd-replace.sh nobody", check=False)
     assert (again.returncode, "give its peer URL" in again.stderr) == (1, True)
     new = _joining(cluster, tmp_path / "new", lost.name, lost.ports, members=living)
@@ -85,8 +91,9 @@ def test_a_member_whose_disk_was_lost_is_replaced_and_piehole_needs_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.page("docs/guides/sites.md", MORE, USED)
 def test_a_fourth_and_a_fifth_member_are_added_and_used(
-    make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path
+    make_group: MakeGroup, own_cluster: OwnCluster, tmp_path: Path, page: Page
 ) -> None:
     cluster = own_cluster(3)
     first = cluster.members[0]
@@ -110,9 +117,11 @@ def test_a_fourth_and_a_fifth_member_are_added_and_used(
         assert oslo.controller is not None
         life.admin.reload_by_systemctl(oslo.controller)
         new = added[0].endpoint
-        life.admin.run(oslo, commands(MORE, 1), {"https://quito.example.org:2379": new})
         words = {"https://oslo.example.org:2379": first.endpoint, "https://quito.example.org:2379": new}
-        life.admin.run(lima, commands(MORE, 2), words)
+        page.run(
+            {"root@oslo#": life.admin.place(oslo, words), "git@lima$": life.admin.place(lima, words)}, sections=[USED]
+        )
+        page.left.clear()  # what is below MORE was typed for each member
         for site in life.group:
             # It is one repository with another address, so it is left and served anew.
             site.wait_event("repository.left", PATIENCE)

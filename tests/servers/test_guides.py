@@ -33,6 +33,16 @@ def test_day_to_day(guide: Guide) -> None:
     guide.type()
 
 
+@pytest.mark.page("docs/guides/page.md")
+def test_the_status_page_is_reached(guide: Guide) -> None:
+    guide.type()
+
+
+@pytest.mark.page("docs/guides/alerts.md")
+def test_prometheus_finds_what_alerts_need(guide: Guide) -> None:
+    guide.type()
+
+
 @pytest.mark.page("docs/guides/deleted-refs.md")
 def test_what_was_deleted_is_brought_back(guide: Guide) -> None:
     guide.type()
