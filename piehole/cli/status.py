@@ -5,7 +5,8 @@ number of refs that moved after its progress record; this site is judged by its 
 
 On a terminal, a table is printed: the sites of one repository, or one row for each of several repositories, worst first, with what is
 wrong below it and a summary at the end. LAG is the age of the oldest change that a site lacks. If more than five repositories are well,
-these are only counted; --all lists them. There are no colours where NO_COLOR is set or TERM is "dumb".
+these are only counted; --all lists them. What `piehole explain` can say more of is named below. There are no colours where NO_COLOR is set or
+TERM is "dumb".
 
 Elsewhere, and with --format lines, lines for scripts are printed. Each line begins with the repository's path:
 

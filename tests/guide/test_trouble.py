@@ -62,6 +62,7 @@ def test_stale(bed: TroubleBed, page: Page) -> None:
     assert bed.group.value() not in (theirs, mine)
 
 
+@pytest.mark.slow
 @pytest.mark.page("docs/trouble/no-quorum.md")
 def test_no_quorum(bed: TroubleBed, page: Page) -> None:
     bed.sites("oslo", "lima")
@@ -84,6 +85,7 @@ def test_wrong_group(bed: TroubleBed, page: Page) -> None:
     _is_over(bed)
 
 
+@pytest.mark.slow
 @pytest.mark.page("docs/trouble/went-back.md")
 def test_went_back(bed: TroubleBed, page: Page, tmp_path: Path) -> None:
     bed.sites("oslo", "lima")
@@ -207,6 +209,7 @@ def _shallow_clone(bed: TroubleBed) -> Path:
     return shallow
 
 
+@pytest.mark.slow
 @pytest.mark.page("docs/trouble/corrupt.md")
 def test_corrupt(bed: TroubleBed, page: Page) -> None:
     oslo, lima = bed.sites("oslo", "lima")
