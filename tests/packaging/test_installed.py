@@ -134,7 +134,7 @@ def test_pipx_installs_the_wheel_with_the_constraints_and_the_first_push_is_acce
 def test_uv_installs_the_sdist_and_python_warns_of_nothing(
     built: Built, tools: Tools, install: Callable[[], str], work: Path, repository: Path
 ) -> None:
-    tools.uv_install(built.sdist)
+    tools.uv_install("--constraints", built.folder / "constraints.txt", built.sdist)
     python = tools.folder / "tools/piehole/bin/python"
     for words in (("--version",), ("--help",), ("files",), ("controller", "--help")):
         assert _run(python, "-W", "error", "-m", "piehole.cli", *words).stderr == ""
