@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tests.guide.markdown import INTERRUPT, ROOT, Block, Command, blocks, lines_match
 from tests.support.process import descendants, dies_with_parent, send_signal
+from tests.support.wait import until
 
 SECONDS = 60.0  # for one command
 _LINES, _COLUMNS = 400, 100
@@ -82,6 +83,7 @@ class Terminal:
         os.close(slave)
         self._read = ""
         self.is_free = False  # the shell has prompted
+        self._group = 0  # of the shell's processes, when it has
         self.wait(SECONDS)
 
     def type(self, text: str) -> None:
@@ -96,8 +98,16 @@ class Terminal:
         self.send(text + "\n")
         self._read += text + "\n"  # nothing is echoed
 
-    def forget(self) -> None:
+    def interrupt(self) -> None:
+        """Press Ctrl-C, once a program is in the foreground: bash, which starts it, would lose the key or its own prompt."""
+
+        def has_begun() -> bool:
+            group = os.tcgetpgrp(self._master)
+            return group != self._group and Path(f"/proc/{group}/comm").read_text() != "bash\n"
+
+        until(has_begun, 10, "a program is in the foreground")
         self._read = ""
+        self.send("\x03")
 
     def wait(self, seconds: float, shown: Sequence[str] | None = None) -> int | None:
         """Wait until the command has ended, or until it has printed what is ``shown``; its status, or None while it runs.
@@ -108,7 +118,7 @@ class Terminal:
         while True:
             prompted = _PROMPTED.search(self._read)
             if prompted:
-                self.is_free = True
+                self.is_free, self._group = True, os.tcgetpgrp(self._master)
                 self._read = self._read[: prompted.start()]
                 return int(prompted[1])
             if shown is not None and lines_match(_told(shown), _told(self.printed()), prefix=True):
@@ -224,8 +234,7 @@ class Page:
         awaited = shown if interrupted or (block.keeps_running and command is block.commands[-1]) else None
         try:
             if command.text == INTERRUPT:
-                terminal.forget()
-                terminal.send("\x03")
+                terminal.interrupt()
             else:
                 terminal.type(command.text)
             for question, answer in _questions(shown):
@@ -234,8 +243,7 @@ class Page:
             status = terminal.wait(seconds, awaited)
             if interrupted and status is None:
                 self._compare(command, shown, terminal, prefix=True)
-                terminal.forget()
-                terminal.send("\x03")
+                terminal.interrupt()
                 status, shown = terminal.wait(seconds), after
         except TimeoutError:
             raise AssertionError(self._said(command, shown, terminal, f"still ran after {seconds:g} s")) from None
