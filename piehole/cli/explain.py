@@ -59,7 +59,7 @@ def _prose(text: str, width: int) -> str:
     from piehole.cli.help_text import render
 
     text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", text)  # a link leads nowhere here
-    text = re.sub(r"(?<=\S)\n(?=[^\n|*#])", " ", text)
+    text = re.sub(r"(?<=\S)\n *(?=[^\s|*#])", " ", text)
     text = re.sub(r"^\|.*\|\n\| ---.*\n", "", text, flags=re.M)
     text = re.sub(r"^\| (.*?) \| (.*?) \|$", r"  \1  \2", text, flags=re.M)
     text = re.sub(r"^\* ", "  *  ", text, flags=re.M)

@@ -57,7 +57,7 @@ def test_explain_prints_a_page_for_every_word(capsys: pytest.CaptureFixture[str]
         for word in (page.name, *page.words):
             answer = piehole("explain", *f"{word}:".split())
             assert (answer.status, "WHAT NOT TO DO" in answer.out) == (0, True)
-            assert not re.search(r"\]\(|```|<!--|\*\*|^\|", answer.out, re.MULTILINE), answer.out
+            assert not re.search(r"\]\(|```|<!--|\*\*|^\||^  \*  .*\S  ", answer.out, re.MULTILINE), answer.out
 
 
 def test_explain_lists_the_pages_and_suggests_the_nearest() -> None:
