@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -264,6 +265,7 @@ def test_stuck(bed: TroubleBed, page: Page) -> None:
     _is_over(bed)
 
 
+@pytest.mark.skipif(shutil.which("pgrep") is None, reason="no pgrep on this machine (Debian: procps)")
 @pytest.mark.page("docs/trouble/locks.md")
 def test_locks(bed: TroubleBed, page: Page) -> None:
     _, lima = bed.sites("oslo", "lima")
