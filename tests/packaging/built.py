@@ -20,7 +20,9 @@ def _git(*arguments: str) -> str:
 
 def commit() -> str:
     """What is checked out, with what is changed here and not yet committed. What git does not know is left out."""
-    return _git("-c", "user.name=nobody", "-c", "user.email=", "stash", "create") or _git("rev-parse", "HEAD")
+    if not _git("status", "--porcelain", "--untracked-files=no"):
+        return _git("rev-parse", "HEAD")
+    return _git("-c", "user.name=nobody", "-c", "user.email=", "stash", "create")
 
 
 def build(checkout: Path, into: Path, what: str, *, umask: int = 0o022, env: Mapping[str, str] | None = None) -> None:
