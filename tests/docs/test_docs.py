@@ -79,9 +79,11 @@ def _said(page: Path) -> Iterator[list[str]]:
     """Every ``piehole COMMAND …`` in a page's code, as words."""
     text = page.read_text().replace("\\\n", " ")
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
-    spans += [line for block in re.findall(r"^ *```\n(.*?)^ *```", text, re.S | re.M) for line in block.splitlines()]
+    spans += [
+        line for block in re.findall(r"^ *```\w*\n(.*?)^ *```$", text, re.S | re.M) for line in block.splitlines()
+    ]
     for span in spans:
-        for match in re.finditer(r"(?:^|\$ |-u git |; )piehole ((?:[a-z][a-z-]*)(?: [^#;]*)?)", span):
+        for match in re.finditer(r"(?:^|\$ |-u git |; )piehole ((?:[a-z][a-z-]*)(?: [^#;|]*)?)", span):
             yield match[1].split()
 
 
