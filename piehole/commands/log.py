@@ -111,7 +111,7 @@ def from_history(replica: Replica, events: Iterable[Event], values: dict[str, st
         named: dict[str, Event] = {}
         for event in together:
             split = replica.keyspace.split_ref(event.kv.key)
-            if split is not None and split[0] == replica.config.group:
+            if split is not None and split[0] == replica.config.group and not split[1].startswith(keys.REQUESTS):
                 named[split[1]] = event
         push = named.pop(keys.PUSH, None)
         fenced = named.pop(keys.FENCE, None) is not None

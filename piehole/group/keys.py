@@ -18,7 +18,7 @@ FENCE: Final = "@fence"
 # Names below which sites ask each other for something: they are no refs, and no state of a group has them.
 COPIES: Final = "@copies"
 DROP: Final = "@drop"
-_REQUESTS: Final = (f"{COPIES}/", f"{DROP}/")
+REQUESTS: Final = (f"{COPIES}/", f"{DROP}/")
 DEFAULT_PREFIX: Final = default("prefix")
 
 _SITE: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -61,7 +61,7 @@ def name_below(start: bytes, key: bytes) -> str | None:
     if not key.startswith(start):
         return None
     name = decode(key[len(start) :])
-    if name.startswith(_REQUESTS):
+    if name.startswith(REQUESTS):
         return None
     return name if name.startswith(("refs/", "@")) or name.partition("/")[0] in ("refs", HEAD) else None
 
@@ -151,7 +151,7 @@ class Keyspace:
         if split is None:
             return None
         group, name = split
-        return f"{group}/{name.partition('/')[0]}" if name.startswith(_REQUESTS) else group
+        return f"{group}/{name.partition('/')[0]}" if name.startswith(REQUESTS) else group
 
     def split_site(self, prefix: bytes, key: bytes) -> str | None:
         """The site that a key directly below ``prefix`` belongs to; None for keys of nested groups."""

@@ -164,3 +164,11 @@ def test_the_history_of_another_group_is_not_told_as_ours(pair: Group) -> None:
     answer = piehole("log", "-C", pair["a"].repository)
     assert answer.status == 1
     assert "is not the history of this repository's group" in answer.err
+
+
+def test_what_sites_ask_each_other_is_no_change_of_a_ref(pair: Group) -> None:
+    before = pair["a"].piehole("log").out
+    for request in ("@copies/0123", "@drop/0123"):
+        pair.put(request, "{}")
+        pair.etcd.delete(pair.key(request))
+    assert pair["a"].piehole("log").out == before
