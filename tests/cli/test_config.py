@@ -169,7 +169,8 @@ def test_a_setting_that_does_not_exist_is_named_with_the_one_that_is_meant(repos
 def test_no_password_of_a_url_is_shown_and_a_value_that_cannot_be_used_is_a_fault(repository: Path) -> None:
     git(repository, "config", "piehole.url", "https://git:s3cr/et@oslo.example.org/a.git")
     git(repository, "config", "piehole.etcd", "http://root:s3cr/et@h:1")
-    for words in ((), ("--json",), ("url",), ("etcd",)):
+    git(repository, "config", "piehole.readGate", "http://root:s3cr/et@h:1")
+    for words in ((), ("--json",), ("url",), ("etcd",), ("readGate",)):
         answer = asked(repository, *words)
         assert "s3cr" not in answer.out + answer.err
         assert answer.status == 1

@@ -213,6 +213,8 @@ def test_nothing_is_overwritten_and_nothing_is_written_unasked(
     ):
         answer = piehole_in_process("doctor", "-C", pair["a"].repository, tmp_path / name)
         assert (answer.status, words in answer.err) == (status, True), answer
+    with pytest.raises(FileExistsError):  # it was made while the report was collected
+        doctor.write(doctor.FaultReport([], {}), there)
     assert there.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["there.zip"]
 
