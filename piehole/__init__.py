@@ -5,4 +5,4 @@ command line; ``controller`` holds the daemon's machinery and ``hooks`` what git
 way: ``hooks -> piehole <- controller``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
