@@ -254,6 +254,7 @@ _TOO_LARGE: Final = "received message larger than max"
 _FULL: Final = "database space exceeded"
 _NAMES: Final = {"InvalidArgument": 3, "FailedPrecondition": 9, "PermissionDenied": 7, "Unauthenticated": 16}
 _LOG_IN: Final = ("revision of auth store is old", "user name is empty")
+NO_TOKENS: Final = "invalid auth token"
 _ADVICE: Final = (
     ("too many operations", "change fewer refs at once, or raise etcd's --max-txn-ops"),
     ("request is too large", "change fewer refs at once, or raise etcd's --max-request-bytes"),
@@ -261,6 +262,10 @@ _ADVICE: Final = (
     ("permission denied", "grant the etcd user's role read and write access to the prefix"),
     ("user name is empty", "set piehole.etcdUser and piehole.etcdPasswordFile"),
     ("authentication failed", "correct piehole.etcdUser or the password in piehole.etcdPasswordFile"),
+    (
+        NO_TOKENS,
+        "if it goes on, restart this member of etcd: one that came back by a snapshot may know no tokens before",
+    ),
     ("CommonName", "use a client certificate without a CN: etcd's gateway refuses those that have one"),
 )
 

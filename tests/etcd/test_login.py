@@ -5,12 +5,15 @@ from __future__ import annotations
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from piehole.deadline import Deadline
 from piehole.errors import EtcdRefused, EtcdUnreachable, NoAccess
+from piehole.etcd import json_gateway
 from piehole.etcd.client import Credentials, Etcd
+from piehole.etcd.endpoint_client import EndpointClient
 from piehole.etcd.model import Put
 from tests.conftest import OwnEtcd
 from tests.etcd.conftest import Connect
@@ -90,6 +93,28 @@ def test_a_watch_logs_in_once_more_when_its_token_is_no_longer_good(
         assert next(iter(watch)).revision == revision
     with pytest.raises(EtcdRefused, match="permission denied"), client.watch(b"q", 0, idle=5, head=head) as watch:
         next(iter(watch))
+
+
+def test_a_member_that_refuses_the_tokens_it_gives_is_passed_over_and_its_mend_is_told(
+    connect: Connect, guarded: EtcdProcess, site: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a member of etcd 3.5.1 does that has come back by a snapshot, until it is started again. Its answer is replayed."""
+    sick = guarded.endpoint.replace("127.0.0.1", "localhost")
+    post = EndpointClient._post
+
+    def refuse(self: EndpointClient, connection: Any, path: str, body: Any, headers: dict[str, str]) -> Any:
+        if self.name == sick and path != "/auth/authenticate":
+            raise json_gateway.classify(self.name, 16, "etcdserver: invalid auth token")
+        return post(self, connection, path, body, headers)
+
+    monkeypatch.setattr(EndpointClient, "_post", refuse)
+    put(connect(sick, guarded.endpoint, credentials=site), b"p/a", b"1")
+    alone = connect(sick, credentials=site)
+    with pytest.raises(EtcdUnreachable) as unreachable:
+        alone.txn([], [Put(b"p/a", b"2")], deadline=Deadline(1))
+    assert not unreachable.value.maybe_sent
+    (told,) = alone.status(b"p/", deadline=Deadline(5))
+    assert "invalid auth token (if it goes on, restart this member" in told.error
 
 
 def test_what_is_wrong_with_a_login_is_told_with_its_mend(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdRefused, NoAccess
 from piehole.etcd.client import Etcd
 from piehole.etcd.endpoint import Credentials
+from piehole.etcd.json_gateway import NO_TOKENS
 from piehole.group import keys
 from piehole.group.records import GroupRecord, SiteRecord
 from piehole.repository.git_settings import GitConfig
@@ -24,12 +25,17 @@ _ANSWER = 5.0  # seconds
 T = TypeVar("T")
 
 
-def ask(settings: SetupSettings, question: Callable[[Etcd], T], credentials: Credentials | None = None) -> T:
+def ask(
+    settings: SetupSettings,
+    question: Callable[[Etcd], T],
+    credentials: Credentials | None = None,
+    endpoints: Sequence[str] = (),
+) -> T:
     """
     :raises CannotSee: this account may not read the password or the certificate
     :raises EtcdError: there is no answer, or it is no
     """
-    etcd = Etcd(settings.all_endpoints(), credentials or settings.all_credentials())
+    etcd = Etcd(endpoints or settings.all_endpoints(), credentials or settings.all_credentials())
     try:
         return question(etcd)
     except NoAccess as error:
@@ -53,6 +59,15 @@ def no_majority(settings: SetupSettings) -> str:
     except EtcdError as error:
         return str(error)
     return ""
+
+
+def takes_tokens(settings: SetupSettings) -> bool:
+    """Whether this server's member takes the tokens that it gives: one that came back by a snapshot may not, until it is restarted."""
+    try:
+        ask(settings, _read, endpoints=settings.all_endpoints()[:1])
+    except EtcdError as error:
+        return NO_TOKENS not in str(error)
+    return True
 
 
 def no_users(settings: SetupSettings) -> str:
