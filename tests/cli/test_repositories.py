@@ -16,7 +16,8 @@ from tests.support.git import git, make_bare
 from tests.support.groups import Group
 
 # What each command is about. ONE: REPO or -C. SEVERAL: REPO…, -C, --root or piehole.root. OPTION: -C, since its arguments are others.
-ONE, SEVERAL, OPTION, NONE = "REPO", "REPO…", "-C", "none"
+# SERVER: the same, and where there is no repository it is about the server.
+ONE, SEVERAL, OPTION, SERVER, NONE = "REPO", "REPO…", "-C", "-C, or none", "none"
 FORMS = {
     "install": ONE,
     "uninstall": ONE,
@@ -33,9 +34,14 @@ FORMS = {
     "log": OPTION,
     "wait": OPTION,
     "kept": OPTION,
+    "config": SERVER,
+    "doctor": SERVER,
     "completion": NONE,
     "controller": NONE,
     "demo": NONE,
+    "explain": NONE,
+    "files": NONE,
+    "setup": NONE,
     "upload-pack": NONE,
     "http-backend": NONE,
 }
@@ -63,7 +69,9 @@ def test_the_table_names_every_command() -> None:
     assert set(FORMS) == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [name for name, form in FORMS.items() if form != NONE and name != "uninstall"])
+@pytest.mark.parametrize(
+    "command", [name for name, form in FORMS.items() if form != NONE and name not in ("uninstall", "doctor")]
+)
 def test_every_form_of_repo_means_the_same(pair: Group, command: str) -> None:
     words = WORDS.get(command, ())
     site = pair["a"].repository
@@ -88,7 +96,7 @@ def _found(command: str, answer: Answer, form: object) -> None:
     assert (answer.status, words in answer.out + answer.err) == (status, True), (form, answer)
 
 
-@pytest.mark.parametrize("command", [name for name, form in FORMS.items() if form != NONE])
+@pytest.mark.parametrize("command", [name for name, form in FORMS.items() if form not in (SERVER, NONE)])
 def test_where_there_is_no_repository_the_message_says_how_to_name_one(tmp_path: Path, command: str) -> None:
     words = WORDS.get(command, ())
     nowhere = piehole(command, *words, cwd=tmp_path)

@@ -184,9 +184,9 @@ def test_two_servers_over_ssh_alone_fetch_from_each_other_with_keys_that_only_fe
         assert turku.run("systemctl", "is-active", "nginx", check=False).returncode != 0
 
 
-_EXISTING = """group = "tools"
+_EXISTING = """group = "crafts"
 account = "forge"
-repository = "/data/git/tools.git"
+repository = "/data/git/crafts.git"
 ssh = false
 [sites.porto]
 host = "porto.example.org"
@@ -205,19 +205,19 @@ password-file = "/data/etcd-password"
 def test_an_etcd_an_account_and_a_repository_that_are_there_are_used(bed: ThreeServers) -> None:
     with bed.more("porto") as (porto,):
         porto.sh("useradd --system --create-home --user-group forge; install -d -o forge /data /data/git")
-        commit = "git init -q --bare -b main tools.git; git clone -q tools.git /tmp/w 2>/dev/null; cd /tmp/w"
+        commit = "git init -q --bare -b main crafts.git; git clone -q crafts.git /tmp/w 2>/dev/null; cd /tmp/w"
         made = f"cd /data/git; {commit}; git -c user.name=a -c user.email=a@b commit -q --allow-empty -m 1; git push -q origin HEAD:main"
         porto.sh(made, user="forge")
-        tip = porto.run("git", "--git-dir=/data/git/tools.git", "rev-parse", "main", user="forge").stdout.strip()
+        tip = porto.run("git", "--git-dir=/data/git/crafts.git", "rev-parse", "main", user="forge").stdout.strip()
         kit = bed.folder / "pki" / "oslo"
         for name in ("ca.pem", "client.pem", "client-key.pem", "etcd-password"):
             porto.write(f"/data/{name}", (kit / name).read_text(), mode=0o400)
         porto.sh("chown forge /data/*")
         porto.write("/root/setup.toml", _EXISTING)
-        home = porto.sh("find /home/forge /data/git/tools.git/refs -printf '%p %u %m\\n'").stdout
+        home = porto.sh("find /home/forge /data/git/crafts.git/refs -printf '%p %u %m\\n'").stdout
         _setup(porto, "--from", "/root/setup.toml", "--yes", "--wait", "30")
-        assert tip in bed.servers[0].etcdctl("get", "/piehole/ref/tools/refs/heads/main").stdout
-        assert porto.sh("find /home/forge /data/git/tools.git/refs -printf '%p %u %m\\n'").stdout == home
+        assert tip in bed.servers[0].etcdctl("get", "/piehole/ref/crafts/refs/heads/main").stdout
+        assert porto.sh("find /home/forge /data/git/crafts.git/refs -printf '%p %u %m\\n'").stdout == home
         assert not porto.path("/etc/default/etcd").exists()
         assert porto.run("id", "git", check=False).returncode != 0, "no account is made that nobody asked for"
         porto.run("systemctl", "is-active", "piehole-controller")
