@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.guide.runner import Page, Place, Terminals
 from tests.servers.bed.three import SITES, Server, ThreeServers
+from tests.support.wait import until
 
 TOOLS = "/srv/git/tools.git"
 _CLONE = "/home/alice/tools"
@@ -56,5 +57,11 @@ class Guide:
 
 def at_rest(bed: ThreeServers) -> None:
     bed.servers[0].piehole("status", "--wait", "30", TOOLS)
+    able = "able to hold copies: kyoto, lima, oslo"
+    until(
+        lambda: able in bed.servers[0].piehole("group", "show", "-C", TOOLS).stdout,
+        30,
+        "every controller gave a sign of life",
+    )
     bed.laptop.host.run("rm", "-rf", _CLONE)
     bed.laptop.git("/home/alice", "clone", "--quiet", f"ssh://git@{bed.servers[0].host.name}{TOOLS}", _CLONE)

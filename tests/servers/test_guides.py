@@ -14,6 +14,22 @@ from tests.support.wait import until
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 
+@pytest.fixture(scope="module")
+def guided_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreeServers]:
+    """Servers for the guides alone: they restore etcd, and leave more behind than the other tests want to know of."""
+    servers = ThreeServers(tmp_path_factory.mktemp("guided"))
+    try:
+        yield servers.begin()
+    finally:
+        servers.end()
+
+
+@pytest.fixture
+def bed(guided_servers: ThreeServers) -> Iterator[ThreeServers]:
+    yield guided_servers
+    guided_servers.mend()
+
+
 @pytest.fixture
 def guide(bed: ThreeServers, page: Page) -> Iterator[Guide]:
     if not bed.servers[0].host.path(TOOLS).exists():
