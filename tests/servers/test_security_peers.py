@@ -83,8 +83,13 @@ def test_a_key_that_may_only_fetch_is_enough_for_replication(
     oslo.piehole("check", REPOSITORY)
 
 
-def test_a_peers_key_cannot_push_log_in_or_read_another_repository(bed: ThreeServers, lima_by_ssh: Server) -> None:
+def test_a_peers_key_cannot_push_log_in_or_read_another_repository(
+    bed: ThreeServers, lima_by_ssh: Server, clone: str
+) -> None:
     oslo, lima, _ = bed.servers
+    something = bed.laptop.commit(clone, "something to push")
+    accepted(bed.laptop.push(clone, oslo.https))
+    bed.arrives(MAIN, something)
     git = ("git", f"--git-dir={REPOSITORY}")
     pushed = oslo.host.run(*git, "push", _ssh(lima), f"{MAIN}:refs/heads/by-key", user="git", check=False)
     assert pushed.returncode != 0
