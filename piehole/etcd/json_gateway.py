@@ -262,10 +262,7 @@ _ADVICE: Final = (
     ("permission denied", "grant the etcd user's role read and write access to the prefix"),
     ("user name is empty", "set piehole.etcdUser and piehole.etcdPasswordFile"),
     ("authentication failed", "correct piehole.etcdUser or the password in piehole.etcdPasswordFile"),
-    (
-        NO_TOKENS,
-        "if it goes on, restart this member of etcd: one that came back by a snapshot may know no tokens before",
-    ),
+    (NO_TOKENS, "if it goes on, restart this member of etcd: after a snapshot it may know no tokens before"),
     ("CommonName", "use a client certificate without a CN: etcd's gateway refuses those that have one"),
 )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from piehole.commands.setup.machine import CannotSee, Machine
-from piehole.commands.setup.parts import shown_command
+from piehole.commands.setup.parts import CommandDone, shown_command
 from piehole.commands.setup.settings import SetupSettings
 from piehole.deadline import Deadline
 from piehole.errors import EtcdError, EtcdRefused, NoAccess
@@ -61,13 +61,18 @@ def no_majority(settings: SetupSettings) -> str:
     return ""
 
 
-def takes_tokens(settings: SetupSettings) -> bool:
-    """Whether this server's member takes the tokens that it gives: one that came back by a snapshot may not, until it is restarted."""
-    try:
-        ask(settings, _read, endpoints=settings.all_endpoints()[:1])
-    except EtcdError as error:
-        return NO_TOKENS not in str(error)
-    return True
+def tokens_taken(settings: SetupSettings) -> CommandDone:
+    """This server's member takes the tokens that it gives: one that came back by a snapshot may not, until it is restarted."""
+
+    def are_taken(_: Machine) -> bool:
+        try:
+            ask(settings, _read, endpoints=settings.all_endpoints()[:1])
+        except EtcdError as error:
+            return NO_TOKENS not in str(error)
+        return True
+
+    what = "the member of etcd here refuses the tokens that it gives"
+    return CommandDone(what, ("systemctl", "restart", "etcd"), are_taken)
 
 
 def no_users(settings: SetupSettings) -> str:

@@ -232,13 +232,7 @@ class Planner:
         if settings.is_first:
             parts.append(etcd_parts.EtcdUsersMade(settings, self._facts.deploy_folder / "etcd-auth.sh"))
         if settings.makes_etcd:
-            parts.append(
-                CommandDone(
-                    "the member of etcd here refuses the tokens that it gives",
-                    ("systemctl", "restart", "etcd"),
-                    lambda _: etcd_parts.takes_tokens(settings),
-                )
-            )
+            parts.append(etcd_parts.tokens_taken(settings))
         what = f"etcd knows the user {settings.site.name} and asks for passwords"
         parts.append(WaitUntil(what, lambda _: etcd_parts.no_users(settings), self._patience))
         return SetupStep(
