@@ -22,7 +22,7 @@ from piehole.repository import verification
 from tests.controller.test_fairness import silent_server
 from tests.support import git
 from tests.support.assertions import accepted, arrives
-from tests.support.copies import HELD, CopiesAsked, ask, ask_from, held, pair, put_objects, released
+from tests.support.copies import HELD, CopiesAsked, ask, ask_from, held, pair, put_objects, released, slow_pair
 from tests.support.git import MAIN
 from tests.support.groups import MakeGroup
 from tests.support.wait import until
@@ -313,15 +313,7 @@ def test_nothing_is_told_before_it_is_on_the_disk(make_group: MakeGroup, monkeyp
 
 def test_a_reconcile_waits_for_a_copy_that_is_under_way(make_group: MakeGroup, tmp_path: Path) -> None:
     """Others were quicker, so the swap comes while this site still fetches."""
-    group = make_group(2, started=False)
-    group[0].start()
-    work = group.clone(group[0].repository)
-    first = git.commit(work, "first")
-    accepted(git.push(work, group[0].repository, "HEAD:main"))
-    with group.git_that(tmp_path / "bin", "upload-pack", 'echo once >> "$seen"; sleep 1; exec "$git" "$@"') as seen:
-        group[1].start()
-    group.arrives(MAIN, first)
-    seen.unlink()
+    group, work, first, seen = slow_pair(make_group, tmp_path)
     asked = ask(group, work, first)
     until(seen.exists, 10, "the copy is being fetched")
     asked.swap({MAIN: asked.oids[0]})

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import git
-from tests.support.assertions import accepted
-from tests.support.copies import HELD, CopiesAsked, ask, held, pair, prune, put_objects, released
+from tests.support.copies import HELD, CopiesAsked, ask, held, pair, prune, put_objects, released, slow_pair
 from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
 from tests.support.sites import KEPT
@@ -103,15 +102,7 @@ def test_a_held_ref_that_somebody_deletes_is_not_relied_upon(make_group: MakeGro
 
 
 def test_a_copy_that_came_too_late_is_there_when_the_push_is_repeated(make_group: MakeGroup, tmp_path: Path) -> None:
-    group = make_group(2, started=False)
-    group[0].start()
-    work = group.clone(group[0].repository)
-    first = git.commit(work, "first")
-    accepted(git.push(work, group[0].repository, "HEAD:main"))
-    with group.git_that(tmp_path / "bin", "upload-pack", 'echo once >> "$seen"; sleep 1; exec "$git" "$@"') as seen:
-        group[1].start()
-    group.arrives(MAIN, first)
-    seen.unlink()
+    group, work, first, seen = slow_pair(make_group, tmp_path)
     late = ask(group, work, first)
     until(seen.exists, 10, "the copy is being fetched")
     late.end()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support import git
+from tests.support.assertions import accepted
+from tests.support.git import MAIN
 from tests.support.groups import Group, MakeGroup
 from tests.support.sites import Site
 from tests.support.wait import until
@@ -112,3 +114,17 @@ def ask_from(site: Site, work: Path, base: str, message: str = "another") -> Cop
 def released(*sites: Site) -> None:
     for site in sites:
         until(lambda site=site: not held(site), 15, f"{site} holds nothing any more: {held(site)}")  # type: ignore[misc]
+
+
+def slow_pair(make_group: MakeGroup, folder: Path) -> tuple[Group, Path, str, Path]:
+    """As ``pair``, but the second site needs a second for each fetch; and the file that is there once it has begun one."""
+    group = make_group(2, started=False)
+    group[0].start()
+    work = group.clone(group[0].repository)
+    first = git.commit(work, "first")
+    accepted(git.push(work, group[0].repository, "HEAD:main"))
+    with group.git_that(folder / "bin", "upload-pack", 'echo once >> "$seen"; sleep 1; exec "$git" "$@"') as seen:
+        group[1].start()
+    group.arrives(MAIN, first)
+    seen.unlink()
+    return group, work, first, seen
