@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from piehole.commands.setup import etcd_parts
 from piehole.commands.setup.access_steps import PasswordsAre
 from piehole.commands.setup.facts import Facts
 from piehole.commands.setup.file_parts import BlockIs, FileIs, FileThere
-from piehole.commands.setup.parts import GitSettingIs, ProgramsAreThere, ServiceRuns, SetupStep, WaitUntil
+from piehole.commands.setup.machine import Machine
+from piehole.commands.setup.parts import CommandDone, GitSettingIs, ProgramsAreThere, ServiceRuns, SetupStep, WaitUntil
 from piehole.commands.setup.plan import plan
 from piehole.commands.setup.settings import SetupSettings
-from piehole.errors import UsageError
+from piehole.errors import EtcdRefused, EtcdUnreachable, UsageError
 from tests.setup.settings import ONE, THREE, facts, settings
 
 ETCD = THREE + '[etcd]\nendpoints = ["https://etcd.example.org:2379"]\nca = "/etc/ssl/etcd.pem"\n'
@@ -164,3 +166,24 @@ def test_each_step_says_why_and_each_part_what_it_does() -> None:
         for step in plan(settings(text), facts(), 600):
             assert len(step.why) > 20
             assert all(part.shown() for part in step.parts)
+
+
+def test_a_member_of_this_server_that_refuses_its_own_tokens_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What etcd answers is replayed; only this server's own member is asked."""
+    asked: list[object] = []
+    answers = [EtcdRefused("etcd refused: invalid auth token"), EtcdUnreachable("nobody answered"), None]
+
+    def ask(*_: object, endpoints: object) -> None:
+        asked.append(endpoints)
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(etcd_parts, "ask", ask)
+    (part,) = (one for one in _steps(settings())["etcd users"].parts if isinstance(one, CommandDone))
+    assert part.argv == ("systemctl", "restart", "etcd")
+    machine = Machine(print)
+    assert [bool(part.lacking(machine)) for _ in range(3)] == [True, False, False]
+    assert asked == [("https://oslo.example.org:2379",)] * 3
+    assert not [
+        one for step in _steps(settings(ETCD)).values() for one in step.parts if getattr(one, "argv", ()) == part.argv
+    ]
